@@ -1,0 +1,3 @@
+//! The `spiffe-authz` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Authorization by SPIFFE ID: the pure core that decides, with no I/O, no clock and no host.

@@ -1,0 +1,3 @@
+//! `cargo xtask`: tools, build, demo, test.
+
+fn main() {}
