@@ -1,1 +1,8 @@
 //! Authorization by SPIFFE ID: the pure core that decides, with no I/O, no clock and no host.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
+)]
+
+pub mod diagnostic;
+pub mod policy;
