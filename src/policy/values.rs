@@ -1,0 +1,195 @@
+//! The values of a field after compilation, and how each is matched.
+//!
+//! The forms and their order are those of Istio's AuthorizationPolicy reference, "value matching".
+
+use super::path_template::PathTemplate;
+
+/// The values and the `not…` values of one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Values<M> {
+    pub(crate) any_of: Box<[M]>,
+    pub(crate) none_of: Box<[M]>,
+}
+
+impl<M> Values<M> {
+    /// Whether a value passes for which `matches` tells what each matcher says. An absent attribute matches nothing, so
+    /// it passes exactly where there are only `not…` values.
+    pub(crate) fn admit(&self, matches: impl Fn(&M) -> bool) -> bool {
+        (self.any_of.is_empty() || self.any_of.iter().any(&matches)) && !self.none_of.iter().any(&matches)
+    }
+}
+
+/// `*`, `*suffix`, `prefix*`, or the exact text; a `*` elsewhere is an ordinary character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Text {
+    Present,
+    Exact(Box<str>),
+    Prefix(Box<str>),
+    Suffix(Box<str>),
+}
+
+impl Text {
+    /// The leading `*` is looked at before the trailing one, as in Istio: `*a*` ends in the character `*`.
+    pub(crate) fn new(value: &str) -> Self {
+        if value == "*" {
+            Self::Present
+        } else if let Some(suffix) = value.strip_prefix('*') {
+            Self::Suffix(suffix.into())
+        } else if let Some(prefix) = value.strip_suffix('*') {
+            Self::Prefix(prefix.into())
+        } else {
+            Self::Exact(value.into())
+        }
+    }
+
+    /// The text without its wildcard.
+    pub(crate) const fn literal(&self) -> &str {
+        match self {
+            Self::Present => "",
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) => text,
+        }
+    }
+
+    pub(crate) fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(text) => value == text.as_bytes(),
+            Self::Prefix(text) => value.starts_with(text.as_bytes()),
+            Self::Suffix(text) => value.ends_with(text.as_bytes()),
+        }
+    }
+}
+
+/// Text in which every `*` stands for any run of characters, possibly none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Glob {
+    first: Box<str>,
+    rest: Box<[Box<str>]>,
+}
+
+impl Glob {
+    pub(crate) fn new(value: &str) -> Self {
+        let mut parts = value.split('*').map(Box::from);
+        Self { first: parts.next().unwrap_or_default(), rest: parts.collect() }
+    }
+
+    /// The text, if there is no `*` in it.
+    pub(crate) const fn exact(&self) -> Option<&str> {
+        if self.rest.is_empty() { Some(&self.first) } else { None }
+    }
+
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        let Some((last, middle)) = self.rest.split_last() else { return value == &*self.first };
+        let Some(mut remainder) = value.strip_prefix(&*self.first) else { return false };
+        for part in middle {
+            let Some((_, after)) = remainder.split_once(&**part) else { return false };
+            remainder = after;
+        }
+        remainder.ends_with(&**last)
+    }
+}
+
+/// From which trust domains a caller's namespace and service account count, where the policy leaves it unsaid: the
+/// reading that grants less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The own trust domain and its aliases.
+    Local,
+    /// Every trust domain; a `trustDomains` field beside it says which, or a wider reading denies more.
+    Any,
+}
+
+/// A namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Namespace {
+    pub(crate) name: Glob,
+    pub(crate) scope: Scope,
+}
+
+/// A service account in its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceAccount {
+    pub(crate) namespace: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) scope: Scope,
+}
+
+/// A path, without its query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Path {
+    Text(Text),
+    Template(PathTemplate),
+}
+
+impl Path {
+    pub(crate) fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            // `*` is "not empty" for a path.
+            Self::Text(Text::Present) => !path.is_empty(),
+            Self::Text(text) => text.matches(path),
+            Self::Template(template) => template.matches(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Glob, Text, Values};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn text_forms() {
+        for (pattern, value, expected) in [
+            ("*", "", true),
+            ("*", "x", true),
+            ("ab", "ab", true),
+            ("ab", "abc", false),
+            ("ab", "AB", false),
+            ("ab*", "ab", true),
+            ("ab*", "abc", true),
+            ("ab*", "xab", false),
+            ("*ab", "ab", true),
+            ("*ab", "xab", true),
+            ("*ab", "abx", false),
+            ("*a*", "xa*", true),
+            ("*a*", "xax", false),
+            ("a*b", "a*b", true),
+            ("a*b", "axb", false),
+        ] {
+            assert_eq!(Text::new(pattern).matches(value.as_bytes()), expected, "{pattern} on {value}");
+        }
+    }
+
+    #[test]
+    fn globs() {
+        for (pattern, value, expected) in [
+            ("prod", "prod", true),
+            ("prod", "prod-x", false),
+            ("*", "anything", true),
+            ("prod*", "prod-x", true),
+            ("*-x", "prod-x", true),
+            ("p*d*x", "prod-x", true),
+            ("p*d*x", "prod-y", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a**b", "ab", true),
+            ("*b*b", "b", false),
+        ] {
+            assert_eq!(Glob::new(pattern).matches(value), expected, "{pattern} on {value}");
+        }
+        assert_eq!(Glob::new("prod").exact(), Some("prod"));
+        assert_eq!(Glob::new("prod*").exact(), None);
+    }
+
+    #[test]
+    fn values_and_not_values_are_anded() {
+        let values = |any: &[&'static str], none: &[&'static str]| Values { any_of: any.into(), none_of: none.into() };
+        let on = |values: Values<&str>, subject: &str| values.admit(|value| *value == subject);
+        assert!(on(values(&["a", "b"], &[]), "b"));
+        assert!(!on(values(&["a"], &["a"]), "a"));
+        assert!(!on(values(&["a"], &["b"]), "c"));
+        assert!(on(values(&[], &["b"]), "c"));
+        assert!(!on(values(&[], &["b"]), "b"));
+    }
+}
