@@ -6,3 +6,5 @@
 
 pub mod diagnostic;
 pub mod policy;
+pub mod request;
+pub mod spiffe_id;
