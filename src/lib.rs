@@ -4,7 +4,10 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
 )]
 
+pub mod certificate;
 pub mod diagnostic;
+pub mod pattern;
+pub mod peer;
 pub mod policy;
 pub mod request;
 pub mod spiffe_id;
