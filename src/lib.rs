@@ -5,6 +5,7 @@
 )]
 
 pub mod certificate;
+pub mod decision;
 pub mod diagnostic;
 pub mod pattern;
 pub mod peer;

@@ -1,6 +1,185 @@
-//! Policies: the document as written, and what it compiles to.
+//! Policies, compiled: immutable, indexed, decided without allocation.
 
-pub mod document;
+mod affixes;
+mod compile;
+mod index;
 mod node;
+mod path_template;
 mod pointer;
 mod reader;
+mod rule;
+mod values;
+
+pub use node::Node;
+pub use rule::Mode;
+
+use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
+use crate::diagnostic::Diagnostic;
+use crate::peer::{Peer, Realm};
+use crate::request::{Attributes, HostFailure, Request};
+use index::{Index, RuleId};
+use rule::{PolicyName, Rule};
+
+/// A compiled configuration document.
+#[derive(Debug)]
+pub struct Policy {
+    realm: Realm,
+    peer: PeerRequirement,
+    require_validated: bool,
+    names: Box<[PolicyName]>,
+    rules: Box<[Rule]>,
+    stages: Stages,
+}
+
+/// What happens to a caller that shows no certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerRequirement {
+    /// It is denied.
+    Required,
+    /// It reaches the policies as a request without identity.
+    Optional,
+}
+
+/// The rules, by what their match means.
+#[derive(Debug)]
+struct Stages {
+    deny: Index,
+    allow: Index,
+    audit: Index,
+    shadow_deny: Index,
+    shadow_allow: Index,
+    has_allow: bool,
+    has_shadow_allow: bool,
+    has_shadow: bool,
+}
+
+/// Where the rules that can match a peer are filed. Found once per connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    deny: Box<[usize]>,
+    allow: Box<[usize]>,
+    audit: Box<[usize]>,
+    shadow_deny: Box<[usize]>,
+    shadow_allow: Box<[usize]>,
+}
+
+impl Policy {
+    /// Compiles a configuration document.
+    ///
+    /// # Errors
+    /// Every mistake in the document, or that it is no JSON.
+    pub fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+        compile::compile_json(text)
+    }
+
+    /// Compiles a configuration document that was parsed from another notation.
+    ///
+    /// # Errors
+    /// Every mistake in the document.
+    pub fn from_node(root: &Node) -> Result<Self, Vec<Diagnostic>> {
+        compile::compile(root)
+    }
+
+    /// Whose identities count.
+    #[must_use]
+    pub const fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// What happens to a caller that shows no certificate.
+    #[must_use]
+    pub const fn peer_requirement(&self) -> PeerRequirement {
+        self.peer
+    }
+
+    /// Whether Envoy must have validated the caller's certificate on this very handshake.
+    #[must_use]
+    pub const fn requires_validated(&self) -> bool {
+        self.require_validated
+    }
+
+    /// Where the rules that can match `peer` are filed; `None` is a caller without identity.
+    #[must_use]
+    pub fn candidates(&self, peer: Option<&Peer>) -> Candidates {
+        let Stages { deny, allow, audit, shadow_deny, shadow_allow, .. } = &self.stages;
+        Candidates {
+            deny: deny.candidates(peer),
+            allow: allow.candidates(peer),
+            audit: audit.candidates(peer),
+            shadow_deny: shadow_deny.candidates(peer),
+            shadow_allow: shadow_allow.candidates(peer),
+        }
+    }
+
+    /// Decides a request. `candidates` are those of `peer`.
+    #[must_use]
+    pub fn decide<A: Attributes>(
+        &self,
+        peer: Option<&Peer>,
+        candidates: &Candidates,
+        request: &Request<A>,
+    ) -> Outcome<'_> {
+        let unreadable = |_: HostFailure| Outcome {
+            decision: Decision { verdict: Verdict::Deny(DenyReason::RequestUnreadable), rule: None },
+            shadow: None,
+            audit: None,
+        };
+        self.try_decide(peer, candidates, request).unwrap_or_else(unreadable)
+    }
+
+    fn try_decide<A: Attributes>(
+        &self,
+        peer: Option<&Peer>,
+        candidates: &Candidates,
+        request: &Request<A>,
+    ) -> Result<Outcome<'_>, HostFailure> {
+        let mut matches = |id: RuleId| self.rule(id).map_or(Ok(false), |rule: &Rule| rule.matches(peer, request));
+        let stages = &self.stages;
+        let mut first = |index: &Index, candidates: &[usize]| index.first_match(candidates, &mut matches, request);
+        let deny = first(&stages.deny, &candidates.deny)?;
+        let allow = match deny {
+            Some(_) => None,
+            None => first(&stages.allow, &candidates.allow)?,
+        };
+        let audit = first(&stages.audit, &candidates.audit)?;
+        let shadow = if stages.has_shadow {
+            let deny = earlier(deny, first(&stages.shadow_deny, &candidates.shadow_deny)?);
+            let allow = match deny {
+                Some(_) => None,
+                None => earlier(allow, first(&stages.shadow_allow, &candidates.shadow_allow)?),
+            };
+            Some(self.conclude(deny, allow, stages.has_allow || stages.has_shadow_allow))
+        } else {
+            None
+        };
+        Ok(Outcome {
+            decision: self.conclude(deny, allow, stages.has_allow),
+            shadow,
+            audit: audit.and_then(|id| self.name(id)),
+        })
+    }
+
+    /// Istio's order: a DENY that matches, no ALLOW policy at all, an ALLOW that matches, and else a denial.
+    fn conclude(&self, deny: Option<RuleId>, allow: Option<RuleId>, has_allow: bool) -> Decision<'_> {
+        let verdict = match (deny, allow) {
+            (Some(_), _) => Verdict::Deny(DenyReason::DeniedByPolicy),
+            (None, None) if has_allow => Verdict::Deny(DenyReason::NoPolicyAllows),
+            (None, _) => Verdict::Allow,
+        };
+        Decision { verdict, rule: deny.or(allow).and_then(|id| self.name(id)) }
+    }
+
+    fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.get(usize::try_from(id).ok()?)
+    }
+
+    fn name(&self, id: RuleId) -> Option<RuleName<'_>> {
+        let rule = self.rule(id)?;
+        let policy = self.names.get(usize::try_from(rule.policy).ok()?)?;
+        Some(RuleName { policy: &policy.full_name, policy_id: rule.policy, position: rule.position })
+    }
+}
+
+fn earlier(one: Option<RuleId>, other: Option<RuleId>) -> Option<RuleId> {
+    one.into_iter().chain(other).min()
+}

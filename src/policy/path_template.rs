@@ -61,6 +61,15 @@ impl PathTemplate {
         })
     }
 
+    /// What every matching path starts with.
+    pub(crate) fn literal_prefix(&self) -> String {
+        let literals = self.head.iter().map_while(|segment| match segment {
+            Segment::Literal(literal) => Some(&**literal),
+            Segment::One => None,
+        });
+        literals.fold(String::new(), |prefix, literal| prefix + "/" + literal)
+    }
+
     /// Whether `path`, without query and fragment, has this form.
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
         let mut remainder = path;
@@ -111,7 +120,22 @@ const fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b';' | b':' | b'@' | b'='
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'+'
+                | b','
+                | b';'
+                | b':'
+                | b'@'
+                | b'='
         )
 }
 

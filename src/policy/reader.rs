@@ -42,10 +42,10 @@ impl Reader {
         for (position, (name, _)) in fields.iter().enumerate() {
             let at = at.key(name);
             if self.unsupported.contains(&&**name) {
-                let help = format!("remove it; supported here: {}", self.quoted(allowed));
+                let help = format!("remove it; supported here: {}", Self::quoted(allowed));
                 self.report(&at, Code::Unsupported, format!("`{name}` is not supported"), &help);
             } else if !allowed.contains(&&**name) {
-                let help = format!("allowed here: {}", self.quoted(allowed));
+                let help = format!("allowed here: {}", Self::quoted(allowed));
                 self.report(&at, Code::UnknownField, format!("there is no field `{name}` here"), &help);
             } else if fields.iter().take(position).any(|(earlier, _)| earlier == name) {
                 self.report(&at, Code::DuplicateField, format!("`{name}` stands here twice"), "each field once");
@@ -83,7 +83,7 @@ impl Reader {
     }
 
     /// A string that is not empty.
-    pub(crate) fn string(&mut self, node: &Node, at: &Pointer<'_>) -> Option<String> {
+    pub(crate) fn string(&mut self, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
         let Node::String(value) = node else {
             self.wrong_type(node, at, "a string");
             return None;
@@ -92,11 +92,7 @@ impl Reader {
             self.report(at, Code::Empty, "the string is empty".to_owned(), "at least one character");
             return None;
         }
-        Some(value.to_string())
-    }
-
-    pub(crate) fn strings(&mut self, node: &Node, at: &Pointer<'_>) -> Option<Vec<String>> {
-        self.list(node, at, Self::string)
+        Some(value.clone())
     }
 
     pub(crate) fn boolean(&mut self, node: &Node, at: &Pointer<'_>) -> Option<bool> {
@@ -110,18 +106,17 @@ impl Reader {
     /// One of a closed set of words.
     pub(crate) fn one_of<T: Copy>(&mut self, node: &Node, at: &Pointer<'_>, words: &[(&'static str, T)]) -> Option<T> {
         let value = self.string(node, at)?;
-        let found = words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
+        let found = words.iter().find(|(word, _)| *word == &*value).map(|(_, meaning)| *meaning);
         if found.is_none() {
             let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
-            let help = format!("one of {}", self.quoted(&names));
+            let help = format!("one of {}", Self::quoted(&names));
             self.report(at, Code::InvalidValue, format!("`{value}` is not one of the values"), &help);
         }
         found
     }
 
     /// Names as a diagnostic's help shows them.
-    #[expect(clippy::unused_self, reason = "reads as part of a report")]
-    pub(crate) fn quoted(&self, names: &[&'static str]) -> String {
+    pub(crate) fn quoted(names: &[&'static str]) -> String {
         names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     }
 
@@ -139,6 +134,10 @@ pub(crate) struct Object<'n, 'p> {
 impl Object<'_, '_> {
     pub(crate) const fn is_empty(&self) -> bool {
         self.fields.is_empty()
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.fields.iter().any(|(name, _)| &**name == key)
     }
 
     /// The field `key`, read by `read`; `None` when it is absent or wrong (which is reported).
@@ -159,7 +158,7 @@ impl Object<'_, '_> {
         key: &'static str,
         read: impl FnOnce(&mut Reader, &Node, &Pointer<'_>) -> Option<T>,
     ) -> Option<T> {
-        if !self.fields.iter().any(|(name, _)| &**name == key) {
+        if !self.has(key) {
             r.report(&self.at.key(key), Code::MissingField, format!("`{key}` is missing"), "it is required");
         }
         self.optional(r, key, read)

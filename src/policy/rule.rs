@@ -1,6 +1,5 @@
 //! A compiled rule, and how it is held against a request.
 
-use super::document::{Action, Mode};
 use super::values::{Namespace, Path, Scope, ServiceAccount, Text, Values};
 use crate::peer::Peer;
 use crate::request::{Attributes, HostFailure, Request};
@@ -17,7 +16,38 @@ pub(crate) struct Rule {
     pub(crate) position: u32,
 }
 
-/// Who wrote a rule and what its match means.
+/// What a policy does with the requests that it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    /// Lets them pass, unless a DENY policy matches.
+    Allow,
+    /// Refuses them.
+    Deny,
+    /// Counts and logs them.
+    Audit,
+}
+
+/// Whether a policy's verdict is acted on, or only counted and logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It is acted on.
+    Enforce,
+    /// It is only counted and logged.
+    Shadow,
+}
+
+impl Mode {
+    /// The word for it in metrics and logs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// The policy that a rule belongs to.
 #[derive(Debug)]
 pub(crate) struct PolicyName {
     /// `<namespace>/<name>`, or the bare name.
@@ -66,15 +96,11 @@ impl Rule {
     }
 
     fn matches_peer(&self, peer: Option<&Peer>) -> bool {
-        self.sources.is_empty()
-            || self.sources.iter().any(|source| source.iter().all(|field| field.matches(peer)))
+        self.sources.is_empty() || self.sources.iter().any(|source| source.iter().all(|field| field.matches(peer)))
     }
 }
 
-fn matches_operation<A: Attributes>(
-    operation: &[OperationField],
-    request: &Request<A>,
-) -> Result<bool, HostFailure> {
+fn matches_operation<A: Attributes>(operation: &[OperationField], request: &Request<A>) -> Result<bool, HostFailure> {
     for field in operation {
         if !field.matches(request)? {
             return Ok(false);

@@ -122,6 +122,14 @@ pub(crate) enum Path {
 }
 
 impl Path {
+    /// A text that every matching path matches too; exact unless this is a template.
+    pub(crate) fn key(&self) -> Text {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Template(template) => Text::Prefix(template.literal_prefix().into()),
+        }
+    }
+
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
         match self {
             // `*` is "not empty" for a path.

@@ -1,0 +1,98 @@
+//! What was decided, and why.
+
+use crate::peer::IdentityReason;
+
+/// Everything that comes of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome<'p> {
+    /// The decision that is acted on.
+    pub decision: Decision<'p>,
+    /// What the decision would be if the shadow policies were enforced; `None` where there are none.
+    pub shadow: Option<Decision<'p>>,
+    /// The first AUDIT rule that matches.
+    pub audit: Option<RuleName<'p>>,
+}
+
+/// A verdict and the rule that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision<'p> {
+    /// Whether the request passes.
+    pub verdict: Verdict,
+    /// The rule that decided, if one did.
+    pub rule: Option<RuleName<'p>>,
+}
+
+/// Whether a request passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It passes.
+    Allow,
+    /// It does not.
+    Deny(DenyReason),
+}
+
+impl Verdict {
+    /// The word for it in metrics, logs and filter state.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny(_) => "deny",
+        }
+    }
+
+    /// Why, if it is a denial.
+    #[must_use]
+    pub const fn reason(self) -> Option<DenyReason> {
+        match self {
+            Self::Allow => None,
+            Self::Deny(reason) => Some(reason),
+        }
+    }
+}
+
+/// A rule, by the name of its policy and its place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RuleName<'p> {
+    /// `<namespace>/<name>`, or the bare name of a policy without namespace.
+    pub policy: &'p str,
+    /// The policy's place in the document.
+    pub policy_id: u32,
+    /// The rule's place in its policy, from 0.
+    pub position: u32,
+}
+
+/// Why a request was denied. Closed, so that whoever shows reasons must handle a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DenyReason {
+    /// The caller has no identity that counts.
+    Identity(IdentityReason),
+    /// Envoy did not tell what the policies ask of the request.
+    RequestUnreadable,
+    /// A DENY policy matches.
+    DeniedByPolicy,
+    /// There are ALLOW policies and none of them matches.
+    NoPolicyAllows,
+}
+
+impl DenyReason {
+    /// Every reason.
+    pub fn all() -> impl Iterator<Item = Self> {
+        IdentityReason::all().map(Self::Identity).chain([
+            Self::RequestUnreadable,
+            Self::DeniedByPolicy,
+            Self::NoPolicyAllows,
+        ])
+    }
+
+    /// The stable name of this reason in metrics, logs, response-code details and the command's output.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Identity(reason) => reason.slug(),
+            Self::RequestUnreadable => "request-unreadable",
+            Self::DeniedByPolicy => "denied-by-policy",
+            Self::NoPolicyAllows => "no-policy-allows",
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! From the configuration document to a `Policy`, with every mistake reported at once.
+//!
+//! One pass reads a field's form and its meaning, so that a wrong type in one rule does not hide a wrong value in the
+//! next, and each diagnostic points at the place in the text.
+
+mod selector;
+
+use super::index::Index;
+use super::node::Node;
+use super::pointer::Pointer;
+use super::reader::Reader;
+use super::rule::{Action, Mode, PolicyName, Rule};
+use super::{PeerRequirement, Policy, Stages};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::pattern::Pattern;
+use crate::peer::Realm;
+use crate::spiffe_id::TrustDomain;
+use selector::{read_operation, read_source};
+
+/// Fields of Istio's AuthorizationPolicy that are refused by name rather than as unknown.
+const UNSUPPORTED: [&str; 9] = [
+    "requestPrincipals",
+    "notRequestPrincipals",
+    "ipBlocks",
+    "notIpBlocks",
+    "remoteIpBlocks",
+    "notRemoteIpBlocks",
+    "when",
+    "selector",
+    "targetRefs",
+];
+
+/// Compiles a document given as JSON text.
+pub(super) fn compile_json(text: &[u8]) -> Result<Policy, Vec<Diagnostic>> {
+    let syntax = |message: String| {
+        let help = "a JSON object with `trustDomain` and `policies`".to_owned();
+        vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
+    };
+    if text.trim_ascii().is_empty() {
+        return Err(syntax("the configuration is empty".to_owned()));
+    }
+    let root: Node = serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))?;
+    compile(&root)
+}
+
+/// Compiles a document that was parsed into nodes.
+pub(super) fn compile(root: &Node) -> Result<Policy, Vec<Diagnostic>> {
+    let mut reader = Reader::new(&UNSUPPORTED);
+    let policy = read_document(&mut reader, root);
+    reader.finish(policy)
+}
+
+fn read_document(r: &mut Reader, root: &Node) -> Option<Policy> {
+    let at = Pointer::ROOT;
+    let fields =
+        r.object(root, &at, &["trustDomain", "federatedTrustDomains", "trustDomainAliases", "identity", "policies"])?;
+    let trust_domain = fields.required(r, "trustDomain", read_trust_domain);
+    let mut named: Vec<Box<str>> = trust_domain.iter().cloned().collect();
+    let federated = fields.optional(r, "federatedTrustDomains", |r, n, at| read_others(r, n, at, &mut named));
+    let aliases = fields.optional(r, "trustDomainAliases", |r, n, at| read_others(r, n, at, &mut named));
+    let identity = fields.optional(r, "identity", read_identity).unwrap_or_default();
+    let context = Context { pattern: &identity.pattern };
+    let policies = fields.required(r, "policies", |r, n, at| r.list(n, at, |r, n, at| read_policy(r, n, at, &context)));
+    let policies = policies?;
+    report_duplicates(r, &at, &policies);
+    let (names, rules, stages) = index(policies);
+    Some(Policy {
+        realm: Realm {
+            trust_domain: trust_domain?,
+            aliases: aliases.unwrap_or_else(Vec::new).into(),
+            federated: federated.unwrap_or_else(Vec::new).into(),
+            pattern: identity.pattern,
+        },
+        peer: identity.peer,
+        require_validated: identity.require_validated,
+        names,
+        rules,
+        stages,
+    })
+}
+
+/// What reading a policy needs to know of the rest of the document.
+struct Context<'a> {
+    pattern: &'a Pattern,
+}
+
+fn read_trust_domain(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
+    let name = r.string(node, at)?;
+    if let Err(error) = TrustDomain::parse(name.as_bytes()) {
+        let help = "a trust domain's name, such as `example.org`, of `a-z`, `0-9`, `.`, `-`, `_`";
+        r.report(at, Code::InvalidValue, format!("`{name}`: {error}"), help);
+        return None;
+    }
+    Some(name)
+}
+
+/// Trust domains besides the own one, each named once in the whole document.
+fn read_others(r: &mut Reader, node: &Node, at: &Pointer<'_>, named: &mut Vec<Box<str>>) -> Option<Vec<Box<str>>> {
+    r.list(node, at, |r, node, at| {
+        let name = read_trust_domain(r, node, at)?;
+        if named.contains(&name) {
+            r.report(at, Code::ConflictingFields, format!("`{name}` is named already"), "each trust domain once");
+            return None;
+        }
+        named.push(name.clone());
+        Some(name)
+    })
+}
+
+struct Identity {
+    pattern: Pattern,
+    peer: PeerRequirement,
+    require_validated: bool,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { pattern: Pattern::istio(), peer: PeerRequirement::Required, require_validated: false }
+    }
+}
+
+fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Identity> {
+    let fields = r.object(node, at, &["pattern", "from", "peer", "requireValidated"])?;
+    let pattern = fields.optional(r, "pattern", |r, node, at| {
+        let text = r.string(node, at)?;
+        Pattern::parse(&text)
+            .map_err(|error| {
+                let help = "`istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`";
+                r.report(at, Code::InvalidValue, format!("`{text}`: {error}"), help);
+            })
+            .ok()
+    });
+    fields.optional(r, "from", |r, node, at| {
+        if matches!(node, Node::String(source) if matches!(&**source, "peerPrincipal" | "xfcc")) {
+            r.report(at, Code::Unsupported, "identities are taken from TLS only".to_owned(), "`tls`");
+            return None;
+        }
+        r.one_of(node, at, &[("tls", ())])
+    });
+    let peer = fields.optional(r, "peer", |r, node, at| {
+        r.one_of(node, at, &[("required", PeerRequirement::Required), ("optional", PeerRequirement::Optional)])
+    });
+    let require_validated = fields.optional(r, "requireValidated", Reader::boolean);
+    let default = Identity::default();
+    Some(Identity {
+        pattern: pattern.unwrap_or(default.pattern),
+        peer: peer.unwrap_or(default.peer),
+        require_validated: require_validated.unwrap_or(default.require_validated),
+    })
+}
+
+/// A policy as read, before its rules are numbered.
+struct Entry {
+    name: PolicyName,
+    rules: Vec<Rule>,
+}
+
+fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<'_>) -> Option<Entry> {
+    let fields = r.object(node, at, &["name", "namespace", "action", "mode", "rules"])?;
+    let name = fields.required(r, "name", read_kubernetes_name);
+    let namespace = fields.optional(r, "namespace", read_kubernetes_name);
+    let action = fields.optional(r, "action", read_action).unwrap_or(Action::Allow);
+    let mode = fields
+        .optional(r, "mode", |r, n, at| r.one_of(n, at, &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)]))
+        .unwrap_or(Mode::Enforce);
+    if action == Action::Audit && mode == Mode::Shadow {
+        let message = "AUDIT decides nothing that could be tried out".to_owned();
+        r.report(&at.key("mode"), Code::ConflictingFields, message, "`shadow` beside `ALLOW` or `DENY`");
+    }
+    let home = Home { context, action, namespace: namespace.as_deref() };
+    let rules = fields.optional(r, "rules", |r, n, at| r.list(n, at, |r, n, at| read_rule(r, n, at, &home)));
+    let rules = rules.unwrap_or_else(Vec::new);
+    if rules.is_empty() && action != Action::Allow && !fields.has("rules") {
+        let help = "at least one rule; `rules: [{}]` matches every request";
+        r.report(&at.key("rules"), Code::MissingField, "without rules nothing is ever matched".to_owned(), help);
+    }
+    let name = name?;
+    let full_name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}").into());
+    Some(Entry { name: PolicyName { full_name, action, mode }, rules })
+}
+
+/// Names stand in metrics and logs, so they are kept to what Kubernetes allows (RFC 1123 subdomains).
+fn read_kubernetes_name(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
+    let name = r.string(node, at)?;
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if name.len() > 253 || !name.bytes().all(legal) {
+        let help = "at most 253 of `a-z`, `0-9`, `-`, `.`";
+        r.report(at, Code::InvalidValue, format!("`{name}` is no Kubernetes name"), help);
+        return None;
+    }
+    Some(name)
+}
+
+fn read_action(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Action> {
+    if matches!(node, Node::String(action) if &**action == "CUSTOM") {
+        let message = "`CUSTOM` asks an external service".to_owned();
+        r.report(at, Code::Unsupported, message, "one of `ALLOW`, `DENY`, `AUDIT`");
+        return None;
+    }
+    r.one_of(node, at, &[("ALLOW", Action::Allow), ("DENY", Action::Deny), ("AUDIT", Action::Audit)])
+}
+
+/// The policy that a rule stands in.
+struct Home<'a> {
+    context: &'a Context<'a>,
+    action: Action,
+    namespace: Option<&'a str>,
+}
+
+fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> Option<Rule> {
+    let fields = r.object(node, at, &["from", "to"])?;
+    let sources = fields.optional(r, "from", |r, n, at| {
+        r.some(n, at, |r, n, at| {
+            let wrapper = r.object(n, at, &["source"])?;
+            wrapper.required(r, "source", |r, n, at| read_source(r, n, at, home))
+        })
+    });
+    let operations = fields.optional(r, "to", |r, n, at| {
+        r.some(n, at, |r, n, at| {
+            let wrapper = r.object(n, at, &["operation"])?;
+            wrapper.required(r, "operation", read_operation)
+        })
+    });
+    Some(Rule {
+        sources: sources.unwrap_or_else(Vec::new).into(),
+        operations: operations.unwrap_or_else(Vec::new).into(),
+        policy: 0,
+        position: 0,
+    })
+}
+
+fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Entry]) {
+    let mut seen = rustc_hash::FxHashSet::default();
+    for policy in policies {
+        let name = &policy.name.full_name;
+        if !seen.insert(name) {
+            let help = "each namespace and name once";
+            r.report(&at.key("policies"), Code::DuplicatePolicy, format!("`{name}` stands here twice"), help);
+        }
+    }
+}
+
+type Indexed = (Box<[PolicyName]>, Box<[Rule]>, Stages);
+
+/// Numbers the rules in the order of the document, and files each under the stage that asks for it.
+fn index(policies: Vec<Entry>) -> Indexed {
+    let mut names = Vec::with_capacity(policies.len());
+    let mut rules: Vec<Rule> = Vec::new();
+    for (policy, entry) in (0..).zip(policies) {
+        for (position, rule) in (0..).zip(entry.rules) {
+            rules.push(Rule { policy, position, ..rule });
+        }
+        names.push(entry.name);
+    }
+    let stage = |action, mode| {
+        let mut of_stage = (0..).zip(&rules).filter(|(_, rule)| {
+            let index = usize::try_from(rule.policy).unwrap_or(usize::MAX);
+            names.get(index).is_some_and(|name: &PolicyName| name.action == action && name.mode == mode)
+        });
+        Index::new(&mut of_stage)
+    };
+    let has = |mode| names.iter().any(|name| name.action == Action::Allow && name.mode == mode);
+    let stages = Stages {
+        deny: stage(Action::Deny, Mode::Enforce),
+        allow: stage(Action::Allow, Mode::Enforce),
+        audit: stage(Action::Audit, Mode::Enforce),
+        shadow_deny: stage(Action::Deny, Mode::Shadow),
+        shadow_allow: stage(Action::Allow, Mode::Shadow),
+        has_allow: has(Mode::Enforce),
+        has_shadow_allow: has(Mode::Shadow),
+        has_shadow: names.iter().any(|name| name.mode == Mode::Shadow),
+    };
+    (names.into(), rules.into(), stages)
+}

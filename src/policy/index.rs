@@ -1,0 +1,292 @@
+//! Finds the few rules that can match, without looking at the others.
+//!
+//! Rules are filed by what they say of the peer, which is looked up once per connection. Where many rules still share
+//! one answer, they are filed again by path, host and method. An index only ever leaves out rules that cannot match;
+//! the rules that it yields are held against the request as a whole.
+
+use rustc_hash::FxHashMap;
+
+use super::affixes::Affixes;
+use super::rule::{OperationField, Rule, SourceField};
+use super::values::{Path, Text};
+use crate::peer::Peer;
+use crate::request::{Attributes, HostFailure, Request};
+
+/// A rule's number: its place in the document.
+pub(crate) type RuleId = u32;
+
+/// From so many rules on, another attribute is asked before each is tried.
+const MANY: usize = 8;
+
+/// The rules of one stage, filed by the peer.
+#[derive(Debug)]
+pub(crate) struct Index {
+    principals: Affixes<usize>,
+    /// By `<namespace>/<service account>`.
+    service_accounts: FxHashMap<Box<str>, usize>,
+    namespaces: FxHashMap<Box<str>, usize>,
+    trust_domains: Affixes<usize>,
+    sets: Box<[RuleSet]>,
+}
+
+/// The set of rules that say nothing of the peer, or nothing that can be looked up.
+const ANYONE: usize = 0;
+
+impl Index {
+    pub(crate) fn new<'r>(rules: &mut dyn Iterator<Item = (RuleId, &'r Rule)>) -> Self {
+        let mut filing = Filing { sets: vec![Vec::new()], ..Filing::default() };
+        for (id, rule) in rules {
+            if rule.sources.is_empty() {
+                filing.put(ANYONE, id, rule);
+            }
+            for source in &rule.sources {
+                filing.file(source, id, rule);
+            }
+        }
+        Self {
+            principals: filing.principals,
+            service_accounts: filing.service_accounts,
+            namespaces: filing.namespaces,
+            trust_domains: filing.trust_domains,
+            sets: filing.sets.into_iter().map(|rules| RuleSet::new(rules, &Split::ORDER)).collect(),
+        }
+    }
+
+    /// The sets of rules that can match `peer`.
+    pub(crate) fn candidates(&self, peer: Option<&Peer>) -> Box<[usize]> {
+        let mut sets = vec![ANYONE];
+        if let Some(peer) = peer {
+            self.principals.visit(peer.principal().as_bytes(), |set| sets.push(*set));
+            self.trust_domains.visit(peer.trust_domain().as_bytes(), |set| sets.push(*set));
+            if let Some(namespace) = peer.namespace() {
+                sets.extend(self.namespaces.get(namespace));
+                if let Some(name) = peer.service_account() {
+                    sets.extend(self.service_accounts.get(&*format!("{namespace}/{name}")));
+                }
+            }
+        }
+        sets.retain(|set| self.sets.get(*set).is_some_and(|rules| !rules.is_empty()));
+        sets.into()
+    }
+
+    /// The first rule of the document, among the candidates, that matches.
+    pub(crate) fn first_match<A: Attributes>(
+        &self,
+        candidates: &[usize],
+        matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
+        request: &Request<A>,
+    ) -> Result<Option<RuleId>, HostFailure> {
+        let mut first = None;
+        for set in candidates.iter().filter_map(|set| self.sets.get(*set)) {
+            set.improve(&mut first, matches, request)?;
+        }
+        Ok(first)
+    }
+}
+
+/// What an index is made from.
+#[derive(Default)]
+struct Filing<'r> {
+    principals: Affixes<usize>,
+    service_accounts: FxHashMap<Box<str>, usize>,
+    namespaces: FxHashMap<Box<str>, usize>,
+    trust_domains: Affixes<usize>,
+    sets: Vec<Vec<(RuleId, &'r Rule)>>,
+}
+
+impl<'r> Filing<'r> {
+    fn put(&mut self, set: usize, id: RuleId, rule: &'r Rule) {
+        if let Some(set) = self.sets.get_mut(set)
+            && set.last().is_none_or(|(last, _)| *last != id)
+        {
+            set.push((id, rule));
+        }
+    }
+
+    /// Files a rule under the field of `source` that tells most of the peer.
+    fn file(&mut self, source: &[SourceField], id: RuleId, rule: &'r Rule) {
+        let best = source.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
+        let next = &mut self.sets;
+        let mut fresh = || {
+            next.push(Vec::new());
+            next.len() - 1
+        };
+        let mut under =
+            |affixes: &mut Affixes<usize>, text: &Text| affixes.entry(text, &mut fresh).map_or(ANYONE, |set| *set);
+        let sets: Vec<usize> = match best {
+            Some(SourceField::Principals(values)) => {
+                values.any_of.iter().map(|text| under(&mut self.principals, text)).collect()
+            }
+            Some(SourceField::TrustDomains(values)) => {
+                values.any_of.iter().map(|text| under(&mut self.trust_domains, text)).collect()
+            }
+            Some(SourceField::ServiceAccounts(values)) => values
+                .any_of
+                .iter()
+                .map(|account| {
+                    let key = format!("{}/{}", account.namespace, account.name).into();
+                    *self.service_accounts.entry(key).or_insert_with(&mut fresh)
+                })
+                .collect(),
+            Some(SourceField::Namespaces(values)) => values
+                .any_of
+                .iter()
+                .map(|namespace| match namespace.name.exact() {
+                    Some(name) => *self.namespaces.entry(name.into()).or_insert_with(&mut fresh),
+                    None => ANYONE,
+                })
+                .collect(),
+            None => vec![ANYONE],
+        };
+        for key in sets {
+            self.put(key, id, rule);
+        }
+    }
+}
+
+impl SourceField {
+    /// How much a field narrows the peers down; 0 when it has no positive value.
+    fn selectivity(&self) -> u8 {
+        match self {
+            Self::Principals(values) if !values.any_of.is_empty() => 4,
+            Self::ServiceAccounts(values) if !values.any_of.is_empty() => 3,
+            Self::Namespaces(values) if !values.any_of.is_empty() => 2,
+            Self::TrustDomains(values) if !values.any_of.is_empty() => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// Rules in the order of the document, split by an attribute of the request where they are many.
+#[derive(Debug)]
+enum RuleSet {
+    Few(Box<[RuleId]>),
+    Many(Box<SplitRules>),
+}
+
+#[derive(Debug)]
+struct SplitRules {
+    by: Split,
+    groups: Affixes<RuleSet>,
+    /// Rules that say nothing of the attribute, or nothing that can be looked up.
+    rest: RuleSet,
+}
+
+/// What a set of many rules is split by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Split {
+    Path,
+    Host,
+    Method,
+}
+
+impl Split {
+    const ORDER: [Self; 3] = [Self::Path, Self::Host, Self::Method];
+
+    fn of<'q, A: Attributes>(self, request: &'q Request<A>) -> Result<Option<&'q [u8]>, HostFailure> {
+        match self {
+            Self::Path => request.path(),
+            Self::Host => request.host(),
+            Self::Method => request.method(),
+        }
+    }
+
+    /// The texts under which a rule is found; `None` when it must be tried for every request.
+    fn keys(self, rule: &Rule) -> Option<Vec<Text>> {
+        if rule.operations.is_empty() {
+            return None;
+        }
+        let mut keys = Vec::new();
+        for operation in &rule.operations {
+            keys.extend(operation.iter().find_map(|field| self.field_keys(field))?);
+        }
+        (!keys.contains(&Text::Present)).then_some(keys)
+    }
+
+    fn field_keys(self, field: &OperationField) -> Option<Vec<Text>> {
+        match (self, field) {
+            (Self::Path, OperationField::Paths(values)) if !values.any_of.is_empty() => {
+                Some(values.any_of.iter().map(Path::key).collect())
+            }
+            (Self::Host, OperationField::Hosts(values)) | (Self::Method, OperationField::Methods(values))
+                if !values.any_of.is_empty() =>
+            {
+                Some(values.any_of.to_vec())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl RuleSet {
+    fn new(rules: Vec<(RuleId, &Rule)>, splits: &[Split]) -> Self {
+        let Some((by, later)) = splits.split_first() else { return Self::few(&rules) };
+        if rules.len() < MANY {
+            return Self::few(&rules);
+        }
+        let mut groups = Affixes::<Vec<(RuleId, &Rule)>>::default();
+        let mut rest = Vec::new();
+        for (id, rule) in rules {
+            match by.keys(rule) {
+                None => rest.push((id, rule)),
+                Some(keys) => {
+                    for key in &keys {
+                        if let Some(group) = groups.entry(key, Vec::new)
+                            && group.last().is_none_or(|(last, _)| *last != id)
+                        {
+                            group.push((id, rule));
+                        }
+                    }
+                }
+            }
+        }
+        if groups.is_empty() {
+            return Self::new(rest, later);
+        }
+        let groups = groups.map(|group| Self::new(group, later));
+        Self::Many(Box::new(SplitRules { by: *by, groups, rest: Self::new(rest, later) }))
+    }
+
+    fn few(rules: &[(RuleId, &Rule)]) -> Self {
+        Self::Few(rules.iter().map(|(id, _)| *id).collect())
+    }
+
+    const fn is_empty(&self) -> bool {
+        matches!(self, Self::Few(rules) if rules.is_empty())
+    }
+
+    /// Puts the first matching rule of this set in `first`, if it stands before the one there.
+    fn improve<A: Attributes>(
+        &self,
+        first: &mut Option<RuleId>,
+        matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
+        request: &Request<A>,
+    ) -> Result<(), HostFailure> {
+        match self {
+            Self::Few(rules) => {
+                for &id in rules {
+                    if first.is_some_and(|first| first <= id) {
+                        break;
+                    }
+                    if matches(id)? {
+                        *first = Some(id);
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Self::Many(split) => {
+                let mut result = Ok(());
+                if let Some(value) = split.by.of(request)? {
+                    split.groups.visit(value, |group| {
+                        if result.is_ok() {
+                            result = group.improve(first, matches, request);
+                        }
+                    });
+                }
+                result?;
+                split.rest.improve(first, matches, request)
+            }
+        }
+    }
+}
