@@ -7,6 +7,8 @@
 pub mod certificate;
 pub mod decision;
 pub mod diagnostic;
+pub mod filter;
+pub mod log_line;
 pub mod pattern;
 pub mod peer;
 pub mod policy;

@@ -1,0 +1,151 @@
+//! The only host calls of the filter: bytes in, bytes out, and every status that is not known is a failure.
+//!
+//! The SDK's own wrappers panic on a status that they do not list and on text that is not UTF-8, and a panic takes the
+//! worker's VM down with every later request. Source: proxy-wasm ABI v0.2.1.
+#![expect(unsafe_code, reason = "host calls are foreign functions")]
+
+use std::ptr::{null, null_mut};
+
+use spiffe_authz::request::HostFailure;
+
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const REQUEST_HEADERS: u32 = 0;
+const COUNTER: u32 = 0;
+const NOT_GRPC: i32 = -1;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_get_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status_code: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, by: i64) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        argument: *const u8,
+        argument_size: usize,
+        result: *mut *mut u8,
+        result_size: *mut usize,
+    ) -> u32;
+}
+
+/// What a host call that returns bytes has returned.
+fn returned(status: u32, value: *mut u8, size: usize) -> Result<Option<Vec<u8>>, HostFailure> {
+    match status {
+        OK if value.is_null() => Ok(None),
+        // SAFETY: on success the host hands over `size` bytes that it has allocated with this module's allocator.
+        OK => Ok(Some(unsafe { Vec::from_raw_parts(value, size, size) })),
+        NOT_FOUND => Ok(None),
+        _ => Err(HostFailure),
+    }
+}
+
+/// An attribute of the connection or request. `path`: its parts with NUL between them.
+pub(crate) fn property(path: &[u8]) -> Result<Option<Vec<u8>>, HostFailure> {
+    let (mut value, mut size) = (null_mut(), 0);
+    // SAFETY: every pointer is valid for the length beside it, and for the length of the call.
+    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut value, &raw mut size) };
+    returned(status, value, size)
+}
+
+/// Sets filter state `wasm.<key>`. Failing at that changes no verdict, so the status is not looked at.
+pub(crate) fn set_filter_state(key: &str, value: &[u8]) {
+    // SAFETY: as in `property`.
+    unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
+}
+
+/// Makes filter state `wasm.<key>`, once set, last for the connection.
+pub(crate) fn keep_filter_state_for_connection(key: &str) {
+    // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (String = 1), span = 5
+    // (DownstreamConnection = 2).
+    let Ok(length) = u8::try_from(key.len()) else { return };
+    let argument = [&[0x0a, length], key.as_bytes(), &[0x18, 1, 0x28, 2]].concat();
+    let name = b"declare_property";
+    let (mut result, mut size) = (null_mut(), 0);
+    // SAFETY: as in `property`.
+    let status = unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            argument.as_ptr(),
+            argument.len(),
+            &raw mut result,
+            &raw mut size,
+        )
+    };
+    // Nothing is in the answer, but it is ours to free.
+    drop(returned(status, result, size));
+}
+
+/// A request header. Pseudo-headers occur once; of any other only the first line is returned.
+pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailure> {
+    let (mut value, mut size) = (null_mut(), 0);
+    // SAFETY: as in `property`.
+    let status = unsafe {
+        proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), &raw mut value, &raw mut size)
+    };
+    match status {
+        // A header that is there and empty has no bytes to hand over.
+        OK if value.is_null() => Ok(Some(Vec::new())),
+        _ => returned(status, value, size),
+    }
+}
+
+/// Answers the request here. A gRPC client gets the gRPC status that Envoy derives from `status`.
+pub(crate) fn respond(status: u32, details: &str, body: &str) -> Result<(), HostFailure> {
+    // SAFETY: as in `property`; no headers are given.
+    let result = unsafe {
+        proxy_send_local_response(
+            status,
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            null(),
+            0,
+            NOT_GRPC,
+        )
+    };
+    if result == OK { Ok(()) } else { Err(HostFailure) }
+}
+
+/// The number of the counter `name`.
+pub(crate) fn counter(name: &str) -> Result<u32, HostFailure> {
+    let mut id = 0;
+    // SAFETY: as in `property`.
+    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) };
+    if status == OK { Ok(id) } else { Err(HostFailure) }
+}
+
+/// Counts one. Failing at that changes no verdict, so the status is not looked at.
+pub(crate) fn increment(counter: u32) {
+    // SAFETY: takes values only.
+    unsafe { proxy_increment_metric(counter, 1) };
+}
+
+/// Seconds since the epoch; 0 when the host has no clock.
+pub(crate) fn seconds() -> u64 {
+    let mut nanoseconds = 0;
+    // SAFETY: as in `property`.
+    unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    nanoseconds / 1_000_000_000
+}

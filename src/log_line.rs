@@ -1,0 +1,132 @@
+//! The log line of a denial, an AUDIT match, or a denial by shadow policies: one JSON object.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::decision::{Decision, Outcome};
+use crate::peer::Peer;
+use crate::policy::Mode;
+use crate::request::{Attributes, Request};
+
+/// What a client sends is cut to so many bytes in a log line.
+const MAX_TEXT_BYTES: usize = 1024;
+
+/// One line of the log.
+#[derive(Debug, Serialize)]
+pub struct LogLine<'a> {
+    event: &'static str,
+    mode: &'static str,
+    reason: Option<&'static str>,
+    peer: Option<&'a str>,
+    method: Option<Cow<'a, str>>,
+    path: Option<Cow<'a, str>>,
+    host: Option<Cow<'a, str>>,
+    policy: Option<&'a str>,
+    rule: Option<u32>,
+    /// How many lines the rate limit has dropped since the one before.
+    #[serde(skip_serializing_if = "is_zero")]
+    suppressed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl<'a> LogLine<'a> {
+    /// The line of an outcome that is worth one. What cannot be read of the request is `null`.
+    pub fn of<A: Attributes>(outcome: &Outcome<'a>, peer: Option<&'a Peer>, request: &'a Request<A>) -> Option<Self> {
+        let denied = |decision: &Decision<'_>| decision.verdict.reason();
+        let (event, mode, reason, rule) = if let Some(reason) = denied(&outcome.decision) {
+            ("deny", Mode::Enforce, Some(reason), outcome.decision.rule)
+        } else if let Some((reason, shadow)) = outcome.shadow.and_then(|shadow| Some((denied(&shadow)?, shadow))) {
+            ("deny", Mode::Shadow, Some(reason), shadow.rule)
+        } else {
+            ("audit", Mode::Enforce, None, Some(outcome.audit?))
+        };
+        let text = |value: Option<&'a [u8]>| {
+            value.map(|value| String::from_utf8_lossy(value.get(..MAX_TEXT_BYTES).unwrap_or(value)))
+        };
+        Some(Self {
+            event,
+            mode: mode.slug(),
+            reason: reason.map(|reason| reason.slug()),
+            peer: peer.map(Peer::spiffe_id),
+            method: text(request.method().unwrap_or_default()),
+            path: text(request.path_and_query().unwrap_or_default()),
+            host: text(request.authority().unwrap_or_default()),
+            policy: rule.map(|rule| rule.policy),
+            rule: rule.map(|rule| rule.position),
+            suppressed: 0,
+        })
+    }
+
+    /// The JSON text, which tells how many lines were dropped before it.
+    #[must_use]
+    pub fn to_json(mut self, suppressed: u64) -> String {
+        self.suppressed = suppressed;
+        // A struct of texts and numbers always serializes; were it not so, an empty line would say so.
+        serde_json::to_string(&self).unwrap_or_default()
+    }
+}
+
+/// Lets so many lines a second pass, and counts the others: a flood of denials must not become a flood of log lines.
+#[derive(Debug)]
+pub struct RateLimit {
+    second: u64,
+    passed: u32,
+    suppressed: u64,
+}
+
+/// Lines that one worker writes in one second at most.
+pub const LINES_PER_SECOND: u32 = 100;
+
+impl RateLimit {
+    /// A limit under which nothing has passed yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { second: 0, passed: 0, suppressed: 0 }
+    }
+
+    /// Whether a line may pass at `now`, in seconds of any clock; if so, how many were dropped since the last that did.
+    pub const fn pass(&mut self, now: u64) -> Option<u64> {
+        if now != self.second {
+            self.second = now;
+            self.passed = 0;
+        }
+        if self.passed >= LINES_PER_SECOND {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        }
+        self.passed = self.passed.saturating_add(1);
+        let suppressed = self.suppressed;
+        self.suppressed = 0;
+        Some(suppressed)
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LINES_PER_SECOND, RateLimit};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn limits_by_the_second_and_tells_what_was_dropped() {
+        let mut limit = RateLimit::new();
+        for _ in 0..LINES_PER_SECOND {
+            assert_eq!(limit.pass(7), Some(0));
+        }
+        assert_eq!(limit.pass(7), None);
+        assert_eq!(limit.pass(7), None);
+        assert_eq!(limit.pass(8), Some(2));
+        assert_eq!(limit.pass(8), Some(0));
+    }
+}
