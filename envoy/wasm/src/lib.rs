@@ -1,4 +1,5 @@
 //! spiffe-authz as a proxy-wasm filter: translates between Envoy and the core, and decides nothing itself.
+#![expect(missing_docs, reason = "the SDK's macro writes the public entry point")]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)]
 
 mod attributes;
@@ -19,8 +20,6 @@ use spiffe_authz::request::Request;
 use attributes::{CurrentConnection, CurrentRequest};
 use counters::Counters;
 
-#[expect(missing_docs, reason = "the macro writes the entry point")]
-mod entry {}
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
     proxy_wasm::set_root_context(|_| Box::new(Root { worker: None }));

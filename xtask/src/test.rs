@@ -1,0 +1,140 @@
+//! Every check and every test, in an order that fails early.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::shown;
+use crate::tools::wasm::{BARE, WASI};
+use crate::tools::{Tools, wasm_bindgen};
+use crate::{artifacts, workspace};
+
+/// Runs everything; ends with the runners' closing lines and their sum.
+pub(crate) fn run() -> Result<()> {
+    let tools = Tools::find_or_get()?;
+    let runner = wasm_bindgen::find_or_get()?;
+    let mut report = Report::default();
+    let result = steps(&tools, &runner, &mut report);
+    report.print();
+    result
+}
+
+fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, report: &mut Report) -> Result<()> {
+    report.check("format", native(&["fmt", "--all", "--check"]))?;
+    report.check("clippy", native(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    report.tests("the core", native(&["test", "--locked", "--package", "spiffe-authz"]))?;
+    report.tests("the command and xtask", native(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
+
+    let mut wasi = tools.wasm.cargo("test", WASI);
+    wasi.args(["--package", "spiffe-authz", "--lib", "--test", "*"]);
+    wasi.env(
+        "CARGO_TARGET_WASM32_WASIP1_RUNNER",
+        format!("node --no-warnings {}", workspace::root().join("xtask/wasi-runner.mjs").display()),
+    );
+    report.tests("the core on wasm32-wasip1, by node", wasi)?;
+    let mut bare = tools.wasm.cargo("test", BARE);
+    bare.args(["--package", "spiffe-authz", "--lib"]);
+    bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", wasm_bindgen_runner);
+    report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
+
+    artifacts::build(&tools.wasm)?;
+    let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);
+    tools.describe_to(&mut integration);
+    report.tests("real Envoy and real SPIRE", integration)?;
+    let mut doc = native(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    report.check("documentation", doc)
+}
+
+fn native(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(arguments);
+    cargo
+}
+
+/// What ran, how long it took, and what the runners said at their end.
+#[derive(Default)]
+struct Report {
+    steps: Vec<(String, u64)>,
+    closing_lines: Vec<String>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+impl Report {
+    /// A step that has no tests to count.
+    fn check(&mut self, name: &str, command: Command) -> Result<()> {
+        self.step(name, command).map(|_| ())
+    }
+
+    /// A step that must run tests.
+    fn tests(&mut self, name: &str, command: Command) -> Result<()> {
+        if self.step(name, command)? == Counts::default() {
+            bail!("{name}: no test ran");
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, name: &str, mut command: Command) -> Result<Counts> {
+        println!("\n── {name}: {}", shown(&command));
+        let start = Instant::now();
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
+        let mut counts = Counts::default();
+        for line in BufReader::new(child.stdout.take().context("no output to read")?).lines() {
+            let line = line?;
+            println!("{line}");
+            if let Some(closing) = closing_line(&line) {
+                counts.passed += closing.passed;
+                counts.failed += closing.failed;
+                self.closing_lines.push(format!("{name}: {line}"));
+            }
+        }
+        let status = child.wait()?;
+        self.counts.passed += counts.passed;
+        self.counts.failed += counts.failed;
+        self.steps.push((name.to_owned(), start.elapsed().as_secs()));
+        if !status.success() {
+            bail!("{name} failed: {}", shown(&command));
+        }
+        Ok(counts)
+    }
+
+    fn print(&self) {
+        println!("\n── summary");
+        for (name, seconds) in &self.steps {
+            println!("{seconds:>5} s  {name}");
+        }
+        for line in &self.closing_lines {
+            println!("{line}");
+        }
+        println!("{} passed, {} failed", self.counts.passed, self.counts.failed);
+    }
+}
+
+/// The counts in `test result: ok. 8 passed; 0 failed; …`.
+fn closing_line(line: &str) -> Option<Counts> {
+    let mut words = line.strip_prefix("test result: ")?.split_whitespace().skip(1);
+    let passed = words.next()?.parse().ok()?;
+    let failed = words.nth(1)?.parse().ok()?;
+    Some(Counts { passed, failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, closing_line};
+
+    #[test]
+    fn reads_closing_lines() {
+        let line = "test result: FAILED. 8 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(closing_line(line), Some(Counts { passed: 8, failed: 2 }));
+        assert_eq!(closing_line("running 8 tests"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! The tools that are not ours: found, or got, and then kept in a per-user cache.
+
+pub(crate) mod envoy;
+mod spire;
+pub(crate) mod wasm;
+pub(crate) mod wasm_bindgen;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{versions, workspace};
+
+/// Everything that the demo and the tests run.
+pub(crate) struct Tools {
+    pub(crate) wasm: wasm::Toolchain,
+    envoy: PathBuf,
+    oldest_envoy: PathBuf,
+    spire: PathBuf,
+}
+
+impl Tools {
+    /// Finds each tool, and gets those that are not there.
+    pub(crate) fn find_or_get() -> Result<Self> {
+        let tools = Self {
+            wasm: wasm::Toolchain::find_or_get()?,
+            envoy: envoy::find_or_get(&versions::ENVOY)?,
+            oldest_envoy: envoy::find_or_get(&versions::OLDEST_ENVOY)?,
+            spire: spire::find_or_get()?,
+        };
+        eprintln!("tools: {}; in {}", tools.wasm.name(), workspace::cache()?.display());
+        Ok(tools)
+    }
+
+    /// Tells a program of `tests/integration` where everything is.
+    pub(crate) fn describe_to(&self, command: &mut Command) {
+        command
+            .env("SPIFFE_AUTHZ_ENVOY", &self.envoy)
+            .env("SPIFFE_AUTHZ_ENVOY_OLDEST", &self.oldest_envoy)
+            .env("SPIFFE_AUTHZ_SPIRE_SERVER", self.spire.join("spire-server"))
+            .env("SPIFFE_AUTHZ_SPIRE_AGENT", self.spire.join("spire-agent"))
+            .env("SPIFFE_AUTHZ_WASM", workspace::dist().join("spiffe-authz.wasm"))
+            .env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));
+    }
+}

@@ -1,0 +1,126 @@
+//! A Rust that compiles for WebAssembly: rustup's targets, or Debian's compiler with its standard library's sources.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{output, run_logged};
+use crate::versions::{DEBIAN_WASM_LINKER, DEBIAN_WASM_PACKAGES};
+use crate::workspace;
+
+/// What runs inside Envoy.
+pub(crate) const WASI: &str = "wasm32-wasip1";
+/// What wasm-bindgen-test runs.
+pub(crate) const BARE: &str = "wasm32-unknown-unknown";
+
+const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
+const APT_LIMIT: Duration = Duration::from_secs(900);
+
+/// Where the compiler comes from.
+pub(crate) enum Toolchain {
+    /// rustup has both targets installed.
+    Rustup,
+    /// Debian's packages; the standard library is built along.
+    Debian,
+}
+
+impl Toolchain {
+    /// The ordinary way first; where rustup cannot download, Debian's packages.
+    pub(crate) fn find_or_get() -> Result<Self> {
+        if rustup_has_targets() {
+            return Ok(Self::Rustup);
+        }
+        if debian_is_complete() {
+            return Ok(Self::Debian);
+        }
+        eprintln!("WebAssembly targets: asking rustup for {WASI} and {BARE}");
+        let mut rustup = Command::new("rustup");
+        match run_logged("rustup target add", rustup.args(["target", "add", WASI, BARE]), RUSTUP_LIMIT) {
+            Ok(()) => return Ok(Self::Rustup),
+            Err(error) => eprintln!("  rustup could not: {error:#}"),
+        }
+        eprintln!("WebAssembly targets: taking Debian's compiler instead: {}", DEBIAN_WASM_PACKAGES.join(" "));
+        install_from_debian()?;
+        if debian_is_complete() {
+            return Ok(Self::Debian);
+        }
+        bail!("Debian's packages are installed, and yet there is no compiler for WebAssembly among them")
+    }
+
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Rustup => "WebAssembly by rustup",
+            Self::Debian => "WebAssembly by Debian's rustc, which builds the standard library along",
+        }
+    }
+
+    /// `cargo SUBCOMMAND` for `target`.
+    pub(crate) fn cargo(&self, subcommand: &str, target: &str) -> Command {
+        let mut command;
+        match self {
+            Self::Rustup => {
+                command = Command::new("cargo");
+                command.arg(subcommand);
+            }
+            Self::Debian => {
+                let variable = target.to_uppercase().replace('-', "_");
+                command = Command::new("/usr/bin/cargo");
+                command
+                    .arg(subcommand)
+                    .args(["-Z", "build-std=std,panic_abort"])
+                    .env("PATH", "/usr/bin:/bin")
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env(format!("CARGO_TARGET_{variable}_LINKER"), DEBIAN_WASM_LINKER);
+                if target == WASI {
+                    let flags = "-L native=/usr/lib/wasm32-wasi -C link-self-contained=no";
+                    command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags);
+                }
+                // The environment of a rustup cargo that started us would lead Debian's astray.
+                for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "RUSTFLAGS", "RUSTC_WRAPPER"] {
+                    command.env_remove(variable);
+                }
+            }
+        }
+        command.current_dir(workspace::root()).args(["--locked", "--target", target]);
+        command.arg("--target-dir").arg(self.target_directory());
+        command
+    }
+
+    /// Apart from the native one for Debian's compiler, since two compilers in one directory rebuild everything in turn.
+    pub(crate) fn target_directory(&self) -> PathBuf {
+        match self {
+            Self::Rustup => workspace::target(),
+            Self::Debian => workspace::target().join("debian"),
+        }
+    }
+}
+
+fn rustup_has_targets() -> bool {
+    let installed = output(Command::new("rustup").args(["target", "list", "--installed"])).unwrap_or_default();
+    [WASI, BARE].iter().all(|target| installed.lines().any(|line| line == *target))
+}
+
+fn debian_is_complete() -> bool {
+    let sysroot = output(Command::new("/usr/bin/rustc").args(["--print", "sysroot"])).unwrap_or_default();
+    let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/Cargo.lock");
+    let linker = Path::new("/usr/bin").join(DEBIAN_WASM_LINKER);
+    let libc = Path::new("/usr/lib/wasm32-wasi/libc.a");
+    let cargo = Path::new("/usr/bin/cargo");
+    [&*sources, &*linker, libc, cargo].iter().all(|path| path.exists())
+}
+
+fn install_from_debian() -> Result<()> {
+    let remedy = format!("as root: apt-get update && apt-get install {}", DEBIAN_WASM_PACKAGES.join(" "));
+    let is_root = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    if !is_root {
+        bail!("Debian's compiler for WebAssembly must be installed {remedy}");
+    }
+    run_logged("apt-get update", Command::new("apt-get").args(["update", "-qq"]), APT_LIMIT)
+        .with_context(|| remedy.clone())?;
+    let mut install = Command::new("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
+    run_logged("apt-get install", install.args(DEBIAN_WASM_PACKAGES), APT_LIMIT).context(remedy)
+}

