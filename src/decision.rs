@@ -73,6 +73,8 @@ pub enum DenyReason {
     DeniedByPolicy,
     /// There are ALLOW policies and none of them matches.
     NoPolicyAllows,
+    /// The filter has no configuration to decide by.
+    NotConfigured,
 }
 
 impl DenyReason {
@@ -82,6 +84,7 @@ impl DenyReason {
             Self::RequestUnreadable,
             Self::DeniedByPolicy,
             Self::NoPolicyAllows,
+            Self::NotConfigured,
         ])
     }
 
@@ -93,6 +96,7 @@ impl DenyReason {
             Self::RequestUnreadable => "request-unreadable",
             Self::DeniedByPolicy => "denied-by-policy",
             Self::NoPolicyAllows => "no-policy-allows",
+            Self::NotConfigured => "not-configured",
         }
     }
 }

@@ -45,6 +45,12 @@ impl Pattern {
         ))
     }
 
+    /// Any path.
+    #[must_use]
+    pub const fn any() -> Self {
+        Self(Form::Any)
+    }
+
     /// Reads `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`, in which `{name}`
     /// stands for one whole segment.
     ///
@@ -53,7 +59,7 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         match text {
             "istio" => return Ok(Self::istio()),
-            "any" => return Ok(Self(Form::Any)),
+            "any" => return Ok(Self::any()),
             _ => {}
         }
         let Some(path) = text.strip_prefix('/') else {

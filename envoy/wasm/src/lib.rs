@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel};
-use spiffe_authz::decision::{Decision, Outcome};
+use spiffe_authz::decision::{Decision, DenyReason, Outcome};
 use spiffe_authz::filter::{Authorizer, Caller};
 use spiffe_authz::log_line::{LogLine, RateLimit};
 use spiffe_authz::policy::{Mode, Policy};
@@ -103,7 +103,7 @@ impl Worker {
         }
         match outcome.decision.verdict.reason() {
             None => Action::Continue,
-            Some(reason) => deny(reason.slug()),
+            Some(reason) => deny(reason),
         }
     }
 
@@ -120,8 +120,8 @@ impl Worker {
 }
 
 /// Refuses the request. Whether or not Envoy could be told, it goes no further.
-fn deny(reason: &str) -> Action {
-    if host::respond(FORBIDDEN, &format!("spiffe_authz_denied[{reason}]"), BODY).is_err() {
+fn deny(reason: DenyReason) -> Action {
+    if host::respond(FORBIDDEN, &format!("spiffe_authz_denied[{}]", reason.slug()), BODY).is_err() {
         log::error!("spiffe-authz: Envoy took no response for a denied request; it is left hanging");
     }
     Action::Pause
@@ -159,6 +159,6 @@ impl Context for Stream {}
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         // Envoy sends no request to a configuration that it refused; were one to come, nothing could allow it.
-        self.worker.as_ref().map_or_else(|| deny("not-configured"), |worker| worker.on_request())
+        self.worker.as_ref().map_or_else(|| deny(DenyReason::NotConfigured), |worker| worker.on_request())
     }
 }

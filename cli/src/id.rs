@@ -1,0 +1,120 @@
+//! `spiffe-authz id`: is this a workload's SPIFFE ID?
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+
+use serde::Serialize;
+use spiffe_authz::pattern::Pattern;
+use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
+
+use crate::{Ended, Format};
+
+/// Tells the parts of SPIFFE IDs, or where they break.
+///
+/// An ID is valid by the SPIFFE-ID specification; with --pattern it must also have that form. The bytes of an argument
+/// are taken as they are.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// SPIFFE IDs.
+    #[arg(required = true)]
+    ids: Vec<OsString>,
+    /// The form wanted: `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`.
+    #[arg(long, value_parser = |text: &str| Pattern::parse(text))]
+    pattern: Option<Pattern>,
+    /// How results are written.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// What is said of one ID.
+#[derive(Debug, Default, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    id: String,
+    valid: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust_domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_account: Option<&'a str>,
+    #[serde(skip)]
+    error: Option<String>,
+}
+
+impl<'a> Answer<'a> {
+    fn of(bytes: &'a [u8], pattern: Option<&Pattern>) -> Self {
+        let id = String::from_utf8_lossy(bytes).into_owned();
+        let parsed = match SpiffeId::parse(bytes) {
+            Ok(parsed) => parsed,
+            Err(error) => return Self { id, ..Self::refused(error) },
+        };
+        let trust_domain = Some(parsed.trust_domain().as_str());
+        let any_form = Pattern::any();
+        match pattern.unwrap_or(&any_form).read(parsed.path()) {
+            Some(workload) => Self {
+                id,
+                valid: true,
+                trust_domain,
+                namespace: workload.namespace,
+                service_account: workload.service_account,
+                ..Self::default()
+            },
+            None => Self {
+                id,
+                reason: Some("wrong-pattern"),
+                trust_domain,
+                error: Some("the path does not have the form wanted".to_owned()),
+                ..Self::default()
+            },
+        }
+    }
+
+    fn refused(error: SpiffeIdError) -> Self {
+        Self {
+            reason: Some(error.reason().slug()),
+            offset: Some(error.offset()),
+            error: Some(error.to_string()),
+            ..Self::default()
+        }
+    }
+
+    fn write_human(&self, out: &mut impl Write) -> io::Result<()> {
+        let id = self.id.escape_debug();
+        if let (Some(reason), Some(error)) = (self.reason, &self.error) {
+            return writeln!(out, "{id}: {reason}: {error}");
+        }
+        write!(out, "{id}: valid")?;
+        for (name, part) in [
+            ("trust domain", self.trust_domain),
+            ("namespace", self.namespace),
+            ("service account", self.service_account),
+        ] {
+            if let Some(part) = part {
+                write!(out, ", {name} {part}")?;
+            }
+        }
+        writeln!(out)
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
+    let mut out = io::stdout().lock();
+    let mut ended = Ended::Well;
+    for id in &arguments.ids {
+        let answer = Answer::of(id.as_bytes(), arguments.pattern.as_ref());
+        if !answer.valid {
+            ended = Ended::WithFindings;
+        }
+        match arguments.format {
+            Format::Human => answer.write_human(&mut out)?,
+            Format::Json => writeln!(out, "{}", serde_json::to_string(&answer)?)?,
+        }
+    }
+    Ok(ended)
+}
