@@ -1,1 +1,12 @@
-//! Runs real Envoys and real SPIRE for the integration tests and the demo.
+//! Runs real Envoys and real SPIRE for the integration tests, the demo and the benchmark.
+
+pub mod authority;
+pub mod bootstrap;
+pub mod envoy;
+pub mod http;
+pub mod process;
+pub mod scratch;
+pub mod spire;
+pub mod tools;
+pub mod upstream;
+pub mod wait;

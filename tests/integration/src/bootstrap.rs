@@ -1,0 +1,211 @@
+//! The files of examples/bootstrap, with what depends on the place substituted.
+//!
+//! Every substitution must find its value in the file: an example that changes without this harness fails a test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+/// The socket of the SPIRE agent in the examples.
+pub const AGENT_SOCKET: &str = "/run/secrets/workload-spiffe-uds/socket";
+/// The place of the filter in the examples.
+pub const WASM: &str = "/etc/spiffe-authz/spiffe-authz.wasm";
+/// The server's mTLS port.
+pub const SERVER_PORT: u16 = 8443;
+/// The port of the workload behind the server.
+pub const UPSTREAM_PORT: u16 = 8080;
+/// The client's plain port.
+pub const CLIENT_PORT: u16 = 9001;
+/// The admin port of either.
+pub const ADMIN_PORT: u16 = 9901;
+/// Where the client finds the server.
+pub const SERVER_HOST: &str = "httpbin.example.org";
+/// Where the filter's configuration stands in the server's file.
+pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+/// Where the listener's TLS settings stand in the server's file.
+pub const TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
+
+/// The directory of the examples.
+#[must_use]
+pub fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bootstrap")
+}
+
+/// An Envoy bootstrap that is being fitted to its place.
+#[derive(Debug, Clone)]
+pub struct Bootstrap(Value);
+
+impl Bootstrap {
+    /// Reads a file of examples/bootstrap, such as `server/envoy.yaml`.
+    ///
+    /// # Errors
+    /// When it is not there, or no YAML.
+    pub fn example(name: &str) -> Result<Self> {
+        let path = examples().join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self(serde_saphyr::from_str(&text).with_context(|| format!("{name} is no YAML"))?))
+    }
+
+    /// Replaces every text that is `from`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn text(mut self, from: &str, to: &str) -> Result<Self> {
+        let count = replace(&mut self.0, &json!(from), &json!(to));
+        ensure!(count > 0, "the example holds no `{from}`");
+        Ok(self)
+    }
+
+    /// Replaces every port that is `from`; 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn port(mut self, from: u16, to: u16) -> Result<Self> {
+        let count = replace_ports(&mut self.0, from, to);
+        ensure!(count > 0, "the example holds no port {from}");
+        Ok(self)
+    }
+
+    /// Sets what stands at a JSON pointer.
+    ///
+    /// # Errors
+    /// When nothing stands there.
+    pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
+        *self.0.pointer_mut(pointer).with_context(|| format!("the example has no {pointer}"))? = value;
+        Ok(self)
+    }
+
+    /// What stands at a JSON pointer.
+    ///
+    /// # Errors
+    /// When nothing stands there.
+    pub fn at(&self, pointer: &str) -> Result<&Value> {
+        self.0.pointer(pointer).with_context(|| format!("the example has no {pointer}"))
+    }
+
+    /// The server's example, for a place where only loopback and free ports are used.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn server(upstream_port: u16) -> Result<Self> {
+        let wasm = crate::tools::path(crate::tools::WASM)?;
+        Self::example("server/envoy.yaml")?
+            .text(WASM, &wasm.to_string_lossy())?
+            .text("0.0.0.0", "127.0.0.1")?
+            .port(SERVER_PORT, 0)?
+            .port(ADMIN_PORT, 0)?
+            .port(UPSTREAM_PORT, upstream_port)
+    }
+
+    /// The client's example, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn client(server_port: u16) -> Result<Self> {
+        Self::example("client/envoy.yaml")?
+            .text(SERVER_HOST, "127.0.0.1")?
+            .port(SERVER_PORT, server_port)?
+            .port(CLIENT_PORT, 0)?
+            .port(ADMIN_PORT, 0)
+    }
+
+    /// Takes identity and trust from a SPIRE agent.
+    ///
+    /// # Errors
+    /// When the example does not name the agent's socket.
+    pub fn agent(self, socket: &Path) -> Result<Self> {
+        self.text(AGENT_SOCKET, &socket.to_string_lossy())
+    }
+
+    /// Takes the server's identity and trust from files instead of an agent: secrets as Envoy reads them.
+    ///
+    /// # Errors
+    /// When the example has no TLS settings where they are expected.
+    pub fn secrets(self, certificate: &Path, validation: &Path) -> Result<Self> {
+        let file = |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}}});
+        self.set(
+            &format!("{TLS}/common_tls_context/tls_certificate_sds_secret_configs/0"),
+            file("default", certificate),
+        )?
+        .set(
+            &format!("{TLS}/common_tls_context/combined_validation_context/validation_context_sds_secret_config"),
+            file("ROOTCA", validation),
+        )
+    }
+
+    /// Gives the filter another configuration.
+    ///
+    /// # Errors
+    /// When the example has none where it is expected.
+    pub fn configuration(self, value: Value) -> Result<Self> {
+        self.set(CONFIGURATION, value)
+    }
+
+    /// Moves the listeners into a file that Envoy watches; returns the bootstrap, and that file's content.
+    ///
+    /// # Errors
+    /// When the example has no listener.
+    pub fn watched_listeners(mut self, file: &Path) -> Result<(Self, String)> {
+        let listeners = self.listeners_file()?;
+        let resources = self.0.as_object_mut().context("the bootstrap is no object")?;
+        resources["static_resources"]["listeners"] = json!([]);
+        let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
+        resources.insert("dynamic_resources".to_owned(), json!({"lds_config": source}));
+        Ok((self, listeners))
+    }
+
+    /// The content of a file of listeners, as Envoy watches it.
+    ///
+    /// # Errors
+    /// When the example has no listener.
+    pub fn listeners_file(&self) -> Result<String> {
+        let mut listener = self.at("/static_resources/listeners/0")?.clone();
+        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+        Ok(json!({"resources": [listener]}).to_string())
+    }
+
+    /// The text for Envoy.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+fn replace(value: &mut Value, from: &Value, to: &Value) -> usize {
+    if value == from {
+        *value = to.clone();
+        return 1;
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().map(|item| replace(item, from, to)).sum(),
+        Value::Object(fields) => fields.values_mut().map(|field| replace(field, from, to)).sum(),
+        _ => 0,
+    }
+}
+
+fn replace_ports(value: &mut Value, from: u16, to: u16) -> usize {
+    match value {
+        Value::Array(items) => items.iter_mut().map(|item| replace_ports(item, from, to)).sum(),
+        Value::Object(fields) => {
+            let here = fields.get_mut("port_value").map_or(0, |port| replace(port, &json!(from), &json!(to)));
+            here + fields.values_mut().map(|field| replace_ports(field, from, to)).sum::<usize>()
+        }
+        _ => 0,
+    }
+}
+
+/// A text file of examples/bootstrap with literal substitutions.
+///
+/// # Errors
+/// When the file is not there, or a literal is not in it.
+pub fn text_example(name: &str, substitutions: &[(&str, &str)]) -> Result<String> {
+    let path = examples().join(name);
+    let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for (from, to) in substitutions {
+        ensure!(text.contains(from), "{name} holds no `{from}`");
+        text = text.replace(from, to);
+    }
+    Ok(text)
+}

@@ -1,0 +1,189 @@
+//! A running Envoy.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::bootstrap::Bootstrap;
+use crate::http::{Client, Response};
+use crate::process::Process;
+use crate::{tools, wait};
+
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// An Envoy that serves; ended when dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    admin: SocketAddr,
+}
+
+/// How an Envoy is started.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The program; another path is another workload for SPIRE.
+    pub program: PathBuf,
+    /// Its name in the directory of logs.
+    pub name: &'a str,
+    /// More command-line arguments.
+    pub arguments: &'a [&'a str],
+}
+
+impl<'a> Start<'a> {
+    /// Envoy of the release that is tested.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn tested(name: &'a str) -> Result<Self> {
+        Ok(Self { program: tools::path(tools::ENVOY)?, name, arguments: &[] })
+    }
+}
+
+impl Envoy {
+    /// Starts Envoy and waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends or does not serve in time; with the end of its log.
+    pub fn start(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
+        let (mut process, admin_file) = launch(start, bootstrap, directory)?;
+        let ready = wait::until("Envoy serves", READY_LIMIT, || {
+            process.check_running()?;
+            let Ok(address) = fs::read_to_string(&admin_file) else { return Ok(None) };
+            let Ok(admin) = address.trim().parse() else { return Ok(None) };
+            let ready = Client::plain(admin).and_then(|mut client| client.get("/ready"));
+            Ok(ready.is_ok_and(|response| response.status == 200).then_some(admin))
+        });
+        let admin = ready.with_context(|| process.tail())?;
+        Ok(Self { process, admin })
+    }
+
+    /// Starts Envoy with a configuration that it must refuse, and waits for its end.
+    ///
+    /// # Errors
+    /// When it serves all the same.
+    pub fn refused(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<String> {
+        let (mut process, _) = launch(start, bootstrap, directory)?;
+        let status = wait::until("Envoy refuses its configuration", READY_LIMIT, || process.ended())?;
+        anyhow::ensure!(!status.success(), "Envoy ended well");
+        process.log()
+    }
+
+    /// Runs `envoy --mode validate`; returns whether it accepts, and its log.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn validate(bootstrap: &Bootstrap, directory: &Path) -> Result<(bool, String)> {
+        let file = directory.join("validate.json");
+        fs::write(&file, bootstrap.to_json())?;
+        let output = Command::new(tools::path(tools::ENVOY)?)
+            .args(["--mode", "validate", "--config-path"])
+            .arg(file)
+            .output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// The address of the one listener that is no admin's.
+    ///
+    /// # Errors
+    /// When the admin does not name it.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let listeners: Value = serde_json::from_slice(&self.admin("/listeners?format=json")?.body)?;
+        let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+        let port = socket["port_value"].as_u64().context("Envoy names no listener")?;
+        Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
+    }
+
+    /// The address of the admin interface.
+    #[must_use]
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Asks the admin interface.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn admin(&self, path: &str) -> Result<Response> {
+        Client::plain(self.admin)?.get(path)
+    }
+
+    /// The value of a counter or gauge; `None` when Envoy does not have it.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer.
+    pub fn stat(&self, name: &str) -> Result<Option<u64>> {
+        let text = self.admin("/stats")?.text();
+        Ok(text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()))
+    }
+
+    /// The lines of its JSON access log so far.
+    ///
+    /// # Errors
+    /// When a line is no JSON.
+    pub fn access_log(&self) -> Result<Vec<Value>> {
+        let output = self.process.output()?;
+        // A line that is being written has no end yet.
+        let complete = output.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        complete.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// Waits until the access log has `count` lines, and returns them. Envoy writes it every ten seconds unless told to
+    /// flush, which the harness does by argument.
+    ///
+    /// # Errors
+    /// When they do not come in time.
+    pub fn access_log_of(&self, count: usize) -> Result<Vec<Value>> {
+        wait::until("the access log has its lines", Duration::from_secs(15), || {
+            let lines = self.access_log()?;
+            Ok((lines.len() >= count).then_some(lines))
+        })
+    }
+
+    /// Its log so far.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.process.log()
+    }
+
+    /// The process.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// The CPU time that it has used, in clock ticks.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn cpu_ticks(&self) -> Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let after_name = stat.rsplit_once(") ").context("unexpected /proc/PID/stat")?.1;
+        let fields: Vec<&str> = after_name.split(' ').collect();
+        // proc(5): utime and stime are the fields 14 and 15, the state after the name is field 3.
+        let field = |number: usize| -> Result<u64> { Ok(fields.get(number - 3).context("too few fields")?.parse()?) };
+        Ok(field(14)? + field(15)?)
+    }
+}
+
+fn launch(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<(Process, PathBuf)> {
+    let config = directory.join(format!("{}.json", start.name));
+    fs::write(&config, bootstrap.to_json())?;
+    let admin_file = directory.join(format!("{}.admin", start.name));
+    let _ = fs::remove_file(&admin_file);
+    let mut command = Command::new(&start.program);
+    command
+        .arg("--config-path")
+        .arg(config)
+        .arg("--admin-address-path")
+        .arg(&admin_file)
+        .args(["--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "50"])
+        .args(["--drain-time-s", "1", "--log-level", "warning", "--component-log-level", "wasm:info"])
+        .args(start.arguments);
+    Ok((Process::start(&mut command, directory, start.name)?, admin_file))
+}

@@ -1,0 +1,150 @@
+//! A small HTTP/1.1 client that sends the very bytes it is given, over plain TCP or mutual TLS, on a kept connection.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The header lines, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
+/// A kept connection.
+pub struct Client {
+    stream: BufReader<Box<dyn Stream>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Client {
+    /// Connects by plain TCP.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn plain(address: SocketAddr) -> Result<Self> {
+        Ok(Self { stream: BufReader::new(Box::new(connect(address)?)) })
+    }
+
+    /// Connects by TLS.
+    ///
+    /// # Errors
+    /// When nobody listens, or the handshake fails.
+    pub fn tls(address: SocketAddr, config: rustls::ClientConfig) -> Result<Self> {
+        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+        let connection = rustls::ClientConnection::new(std::sync::Arc::new(config), name)?;
+        let mut stream = rustls::StreamOwned::new(connection, connect(address)?);
+        stream.flush().context("the TLS handshake failed")?;
+        Ok(Self { stream: BufReader::new(Box::new(stream)) })
+    }
+
+    /// Sends a GET.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn get(&mut self, path: &str) -> Result<Response> {
+        self.request("GET", path, &[])
+    }
+
+    /// Sends a request without body; `headers` are whole lines, in bytes.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn request(&mut self, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: httpbin.example.org\r\n").into_bytes();
+        for header in headers {
+            text.extend([header, b"\r\n".as_slice()].concat());
+        }
+        text.extend(b"\r\n");
+        self.raw(&text)
+    }
+
+    /// Sends these bytes, and reads one answer.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn raw(&mut self, bytes: &[u8]) -> Result<Response> {
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()?;
+        self.read_response()
+    }
+
+    fn read_response(&mut self) -> Result<Response> {
+        let status_line = self.line()?;
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.with_context(|| format!("no status line: {status_line:?}"))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').context("a header without colon")?;
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut response = Response { status, headers, body: Vec::new() };
+        if response.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let size = usize::from_str_radix(self.line()?.trim(), 16)?;
+                let mut chunk = vec![0; size];
+                self.stream.read_exact(&mut chunk)?;
+                self.line()?;
+                if size == 0 {
+                    break;
+                }
+                response.body.extend(chunk);
+            }
+        } else {
+            let length = response.header("content-length").map_or(Ok(0), str::parse)?;
+            response.body.resize(length, 0);
+            self.stream.read_exact(&mut response.body)?;
+        }
+        Ok(response)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line)?;
+        anyhow::ensure!(line.ends_with(b"\n"), "the connection was closed");
+        Ok(String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
+    }
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,29 @@
+//! The programs and artifacts under test, as `cargo xtask` names them in the environment.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Envoy of the release that is tested.
+pub const ENVOY: &str = "SPIFFE_AUTHZ_ENVOY";
+/// The oldest Envoy that is supported.
+pub const OLDEST_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_OLDEST";
+/// SPIRE's server.
+pub const SPIRE_SERVER: &str = "SPIFFE_AUTHZ_SPIRE_SERVER";
+/// SPIRE's agent.
+pub const SPIRE_AGENT: &str = "SPIFFE_AUTHZ_SPIRE_AGENT";
+/// The filter.
+pub const WASM: &str = "SPIFFE_AUTHZ_WASM";
+
+/// The file that the variable names.
+///
+/// # Errors
+/// When the variable is not set or there is no such file: a missing program fails, it never skips.
+pub fn path(variable: &str) -> Result<PathBuf> {
+    let value = env::var_os(variable)
+        .with_context(|| format!("{variable} is not set; `cargo xtask test` sets it and gets what it names"))?;
+    let path = PathBuf::from(value);
+    ensure!(path.is_file(), "{variable}: there is no file {}", path.display());
+    Ok(path)
+}
