@@ -33,7 +33,7 @@ pub(crate) struct Index {
 const ANYONE: usize = 0;
 
 impl Index {
-    pub(crate) fn new<'r>(rules: &mut dyn Iterator<Item = (RuleId, &'r Rule)>) -> Self {
+    pub(crate) fn new(rules: &mut dyn Iterator<Item = (RuleId, &Rule)>) -> Self {
         let mut filing = Filing { sets: vec![Vec::new()], ..Filing::default() };
         for (id, rule) in rules {
             if rule.sources.is_empty() {
@@ -183,7 +183,7 @@ enum Split {
 impl Split {
     const ORDER: [Self; 3] = [Self::Path, Self::Host, Self::Method];
 
-    fn of<'q, A: Attributes>(self, request: &'q Request<A>) -> Result<Option<&'q [u8]>, HostFailure> {
+    fn of<A: Attributes>(self, request: &Request<A>) -> Result<Option<&[u8]>, HostFailure> {
         match self {
             Self::Path => request.path(),
             Self::Host => request.host(),

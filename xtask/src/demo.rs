@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::tools::Tools;
 use crate::{artifacts, process, workspace};
 
-/// Runs the demo; with `keep`, until it is interrupted.
+/// Becomes the demo; with `keep`, it runs until it is interrupted.
 pub(crate) fn run(keep: bool) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
@@ -18,5 +18,5 @@ pub(crate) fn run(keep: bool) -> Result<()> {
         demo.arg("--keep");
     }
     tools.describe_to(&mut demo);
-    process::run(&mut demo)
+    Err(process::replace(&mut demo))
 }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -20,6 +21,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{} failed ({status})", shown(command));
     }
     Ok(())
+}
+
+/// Becomes `command`, so that whoever ends us ends it; returns only the error when that fails.
+pub(crate) fn replace(command: &mut Command) -> Error {
+    let error = command.exec();
+    Error::new(error).context(format!("cannot start {}", shown(command)))
 }
 
 /// What `command` prints on its standard output, or `None` when it cannot be started or fails.

@@ -124,7 +124,8 @@ impl Bootstrap {
     /// # Errors
     /// When the example has no TLS settings where they are expected.
     pub fn secrets(self, certificate: &Path, validation: &Path) -> Result<Self> {
-        let file = |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}}});
+        let file =
+            |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}}});
         self.set(
             &format!("{TLS}/common_tls_context/tls_certificate_sds_secret_configs/0"),
             file("default", certificate),
@@ -135,12 +136,12 @@ impl Bootstrap {
         )
     }
 
-    /// Gives the filter another configuration.
+    /// Gives the filter another configuration: a document, or any text.
     ///
     /// # Errors
     /// When the example has none where it is expected.
-    pub fn configuration(self, value: Value) -> Result<Self> {
-        self.set(CONFIGURATION, value)
+    pub fn configuration(self, text: &str) -> Result<Self> {
+        self.set(CONFIGURATION, json!(text))
     }
 
     /// Moves the listeners into a file that Envoy watches; returns the bootstrap, and that file's content.

@@ -4,6 +4,7 @@ pub mod authority;
 pub mod bootstrap;
 pub mod envoy;
 pub mod http;
+pub mod mesh;
 pub mod process;
 pub mod scratch;
 pub mod spire;

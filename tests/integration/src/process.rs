@@ -39,7 +39,11 @@ impl Process {
                 // The kernel ends the child when the thread that started it ends, even by SIGKILL.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 // It may have ended before that.
-                if u32::try_from(libc::getppid()) == Ok(parent) { Ok(()) } else { Err(std::io::ErrorKind::Other.into()) }
+                if u32::try_from(libc::getppid()) == Ok(parent) {
+                    Ok(())
+                } else {
+                    Err(std::io::ErrorKind::Other.into())
+                }
             });
         }
         let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;

@@ -3,24 +3,21 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls `condition` until it gives a value.
+/// Polls `condition` until it gives a value. What may fail for a while gives `Ok(None)`.
 ///
 /// # Errors
-/// When the deadline passes; the error names `what`, and the last failure of `condition`.
+/// When the deadline passes, or at once when `condition` fails.
 pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
-        match condition() {
-            Ok(Some(value)) => return Ok(value),
-            Ok(None) if Instant::now() >= deadline => anyhow::bail!("{what}: not so after {} s", limit.as_secs()),
-            Err(error) if Instant::now() >= deadline => {
-                return Err(error).with_context(|| format!("{what}: not so after {} s", limit.as_secs()));
-            }
-            _ => thread::sleep(POLL_INTERVAL),
+        if let Some(value) = condition()? {
+            return Ok(value);
         }
+        anyhow::ensure!(Instant::now() < deadline, "{what}: not so after {} s", limit.as_secs());
+        thread::sleep(POLL_INTERVAL);
     }
 }

@@ -1,0 +1,264 @@
+//! A certificate authority of the tests, for what SPIRE refuses to sign, and TLS clients that show such certificates.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use serde_json::{Value, json};
+
+use crate::http::Client;
+
+const SUBJECT_ALT_NAME: &[u64] = &[2, 5, 29, 17];
+const TRUST_DOMAIN_CONFIG: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
+const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// A name in a certificate's subject alternative name.
+#[derive(Debug, Clone)]
+pub enum Name {
+    /// `dNSName`
+    Dns(Vec<u8>),
+    /// `uniformResourceIdentifier`
+    Uri(Vec<u8>),
+}
+
+impl Name {
+    /// A URI of these bytes, whatever they are.
+    pub fn uri(uri: impl AsRef<[u8]>) -> Self {
+        Self::Uri(uri.as_ref().to_vec())
+    }
+
+    /// A DNS name of these bytes, whatever they are.
+    pub fn dns(name: impl AsRef<[u8]>) -> Self {
+        Self::Dns(name.as_ref().to_vec())
+    }
+}
+
+/// What stands in a leaf certificate.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// The common name; `None` leaves the subject empty.
+    pub common_name: Option<String>,
+    /// The subject alternative names; none leaves the extension out.
+    pub names: Vec<Name>,
+    /// Basic constraints.
+    pub is_ca: IsCa,
+    /// Key usage; none leaves the extension out.
+    pub key_usages: Vec<KeyUsagePurpose>,
+    /// Extended key usage; none leaves the extension out.
+    pub extended_key_usages: Vec<ExtendedKeyUsagePurpose>,
+    /// From when to when it is good, in days from now.
+    pub validity: (i64, i64),
+}
+
+impl Shape {
+    /// As SPIRE makes it, for this SPIFFE ID.
+    pub fn svid(id: impl AsRef<[u8]>) -> Self {
+        Self {
+            common_name: Some("test workload".to_owned()),
+            names: vec![Name::uri(id)],
+            is_ca: IsCa::ExplicitNoCa,
+            key_usages: vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyAgreement],
+            extended_key_usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            validity: (-1, 1),
+        }
+    }
+}
+
+/// A signing authority of one trust domain.
+#[derive(Debug)]
+pub struct Authority {
+    trust_domain: String,
+    certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key.
+#[derive(Debug)]
+pub struct Leaf {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    /// A new one, with a new key.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn new(trust_domain: &str) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, trust_domain);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.custom_extensions.push(subject_alt_name(&[Name::uri(format!("spiffe://{trust_domain}"))]));
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?.pem();
+        Ok(Self { trust_domain: trust_domain.to_owned(), certificate, issuer: Issuer::new(params, key) })
+    }
+
+    /// Signs whatever it is asked to.
+    ///
+    /// # Errors
+    /// When no certificate can be made of this.
+    pub fn sign(&self, shape: &Shape) -> Result<Leaf> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = &shape.common_name {
+            params.distinguished_name.push(DnType::CommonName, name.as_str());
+        }
+        if !shape.names.is_empty() {
+            params.custom_extensions.push(subject_alt_name(&shape.names));
+        }
+        params.is_ca = shape.is_ca;
+        params.key_usages.clone_from(&shape.key_usages);
+        params.extended_key_usages.clone_from(&shape.extended_key_usages);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+        let now = time::OffsetDateTime::from_unix_timestamp(now.try_into()?)?;
+        params.not_before = now + time::Duration::days(shape.validity.0);
+        params.not_after = now + time::Duration::days(shape.validity.1);
+        let key = KeyPair::generate()?;
+        Ok(Leaf { certificate: params.signed_by(&key, &self.issuer)?, key })
+    }
+
+    /// What Envoy's SPIFFE validator must know of this trust domain.
+    fn trust_domain_config(&self) -> Value {
+        json!({"name": self.trust_domain, "trust_bundle": {"inline_string": self.certificate}})
+    }
+}
+
+/// A file of secrets for Envoy: how peers are validated, by the SPIFFE validator, each trust domain kept apart.
+#[must_use]
+pub fn spiffe_validation(authorities: &[&Authority]) -> String {
+    let trust_domains: Vec<Value> = authorities.iter().map(|authority| authority.trust_domain_config()).collect();
+    let config = json!({"@type": TRUST_DOMAIN_CONFIG, "trust_domains": trust_domains});
+    let validator = json!({"name": "envoy.tls.cert_validator.spiffe", "typed_config": config});
+    secret("ROOTCA", "validation_context", &json!({"custom_validator_config": validator}))
+}
+
+/// The same with every authority pooled, by Envoy's default validator: what nobody should do, so that what the SPIFFE
+/// validator stops reaches the filter.
+#[must_use]
+pub fn pooled_validation(authorities: &[&Authority]) -> String {
+    let pool: String = authorities.iter().map(|authority| &*authority.certificate).collect();
+    secret("ROOTCA", "validation_context", &json!({"trusted_ca": {"inline_string": pool}}))
+}
+
+fn secret(name: &str, kind: &str, content: &Value) -> String {
+    json!({"resources": [{"@type": SECRET, "name": name, kind: content}]}).to_string()
+}
+
+impl Leaf {
+    /// A file of secrets for Envoy: the certificate that it shows.
+    #[must_use]
+    pub fn secret(&self) -> String {
+        let inline = |text: String| json!({"inline_string": text});
+        let content = json!({
+            "certificate_chain": inline(self.certificate.pem()),
+            "private_key": inline(self.key.serialize_pem()),
+        });
+        secret("default", "tls_certificate", &content)
+    }
+
+    /// Connects to `address` with this certificate.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn connect(&self, address: SocketAddr) -> Result<Client> {
+        Client::tls(address, client_config(Some(self))?)
+    }
+}
+
+/// A TLS client with this certificate, or with none. It takes any server: what is tested is the server.
+///
+/// # Errors
+/// When the key cannot be used.
+pub fn client_config(leaf: Option<&Leaf>) -> Result<rustls::ClientConfig> {
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer));
+    let Some(leaf) = leaf else { return Ok(config.with_no_client_auth()) };
+    let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let key = default_provider().key_provider.load_private_key(key)?;
+    let certified = CertifiedKey::new(vec![leaf.certificate.der().clone()], key);
+    // A resolver, since the ordinary way refuses certificates that it cannot read.
+    Ok(config.with_client_cert_resolver(Arc::new(Always(Arc::new(certified)))))
+}
+
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Always {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn subject_alt_name(names: &[Name]) -> CustomExtension {
+    let content = yasna::construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            for name in names {
+                let (tag, content) = match name {
+                    Name::Dns(content) => (2, content),
+                    Name::Uri(content) => (6, content),
+                };
+                let tag = yasna::Tag::context(tag);
+                writer.next().write_tagged_implicit(tag, |writer| writer.write_bytes(content));
+            }
+        });
+    });
+    CustomExtension::from_oid_content(SUBJECT_ALT_NAME, content)
+}

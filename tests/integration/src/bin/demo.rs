@@ -1,0 +1,126 @@
+//! The demo: real SPIRE identities, real Envoys, and a table of who was let in, who was not, and why.
+//!
+//! Run it by `cargo xtask demo`, which gets everything that it needs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use spiffe_authz_integration::envoy::Envoy;
+use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::mesh::{LONG, Mesh};
+use spiffe_authz_integration::scratch::Scratch;
+
+const CALLERS: [&str; 3] = ["sleep", "curl", "stranger"];
+
+/// Caller, method, path, and the status that the policies of the example give it.
+const REQUESTS: [(&str, &str, &str, u16); 9] = [
+    ("sleep", "GET", "/status/200", 200),
+    ("sleep", "GET", "/public/news", 200),
+    ("sleep", "POST", "/public/news", 403),
+    ("sleep", "GET", "/public/admin", 403),
+    ("sleep", "GET", "/status/418", 200),
+    ("curl", "GET", "/public/news", 200),
+    ("curl", "GET", "/status/200", 403),
+    ("curl", "GET", "/public/../public//admin", 403),
+    ("stranger", "GET", "/public/news", 403),
+];
+
+enum Event {
+    Interrupted,
+    Ended(Result<()>),
+}
+
+fn main() -> ExitCode {
+    match run(std::env::args().any(|argument| argument == "--keep")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(keep: bool) -> Result<()> {
+    let scratch = Arc::new(Scratch::new()?);
+    let (sender, receiver) = channel();
+    let interrupted = sender.clone();
+    ctrlc::set_handler(move || send(&interrupted, Event::Interrupted))?;
+    let directory = Arc::clone(&scratch);
+    thread::spawn(move || send(&sender, Event::Ended(demonstrate(&directory, keep))));
+    match receiver.recv()? {
+        Event::Ended(result) => result,
+        Event::Interrupted => end_at_once(&scratch, keep, &receiver),
+    }
+}
+
+/// Nobody receives any more once the demo ends.
+fn send(sender: &Sender<Event>, event: Event) {
+    let _ = sender.send(event);
+}
+
+/// The kernel ends every child with us; the directory is left to remove.
+fn end_at_once(scratch: &Scratch, keep: bool, _still_open: &Receiver<Event>) -> Result<()> {
+    std::fs::remove_dir_all(scratch.path())?;
+    std::process::exit(if keep { 0 } else { 130 })
+}
+
+fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {
+    eprintln!("starting the SPIRE server and agent of example.org, and Envoy beside the workload httpbin");
+    let mesh = Mesh::start(scratch.path(), LONG, Ok)?;
+    eprintln!("starting an Envoy beside each caller: {}", CALLERS.join(", "));
+    let callers = CALLERS.iter().map(|name| Ok((*name, mesh.caller(name)?))).collect::<Result<Vec<_>>>()?;
+    let statuses = REQUESTS.iter().map(|request| send_request(&callers, request)).collect::<Result<Vec<_>>>()?;
+    let log = mesh.server.access_log_of(REQUESTS.len())?;
+    print!("{}", table(&log));
+    let shadow =
+        "wasmcustom.spiffe_authz.decisions.mode.shadow.verdict.deny.reason.denied-by-policy.policy.default/no-teapots";
+    let would = mesh.server.stat(shadow)?.unwrap_or(0);
+    println!("\nThe policy default/no-teapots is in shadow mode: it let pass {would} request that it would deny.");
+    for ((caller, method, path, expected), status) in REQUESTS.iter().zip(statuses) {
+        ensure!(status == *expected, "{caller} {method} {path}: expected {expected}, but the status is {status}");
+    }
+    if keep {
+        print_hints(&mesh, &callers)?;
+        loop {
+            thread::park();
+        }
+    }
+    Ok(())
+}
+
+fn send_request(callers: &[(&str, Envoy)], (caller, method, path, _): &(&str, &str, &str, u16)) -> Result<u16> {
+    let (_, envoy) = callers.iter().find(|(name, _)| name == caller).context("no such caller")?;
+    Ok(Client::plain(envoy.address()?)?.request(method, path, &[])?.status)
+}
+
+/// What the server's Envoy has logged, in columns.
+fn table(log: &[Value]) -> String {
+    let mut rows = vec![["CALLER", "REQUEST", "STATUS", "REASON", "POLICY"].map(str::to_owned)];
+    for line in log {
+        let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+        let request = format!("{} {}", text("method"), text("path"));
+        rows.push([text("peer"), request, line["status"].to_string(), text("reason"), text("policy")]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn print_hints(mesh: &Mesh<'_>, callers: &[(&str, Envoy)]) -> Result<()> {
+    println!("\nEverything stays up until Ctrl-C. To try:");
+    for (name, envoy) in callers {
+        println!("  curl -i http://{}/public/news   # as {name}", envoy.address()?);
+    }
+    println!("  curl -s http://{}/stats?filter=spiffe_authz   # the filter's counters", mesh.server.admin_address());
+    Ok(())
+}

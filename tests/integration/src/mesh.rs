@@ -1,0 +1,55 @@
+//! The place of the examples, whole: SPIRE, the server's Envoy with its workload, and an Envoy for each caller.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::bootstrap::Bootstrap;
+use crate::envoy::{Envoy, Start};
+use crate::spire::Spire;
+use crate::tools;
+use crate::upstream::Upstream;
+
+/// The longest life of an identity in the examples.
+pub const LONG: Duration = Duration::from_secs(3600);
+
+/// SPIRE, the protected workload and its Envoy.
+#[derive(Debug)]
+pub struct Mesh<'d> {
+    /// The Envoy with the filter.
+    pub server: Envoy,
+    /// The workload behind it.
+    pub upstream: Upstream,
+    /// Where the identities come from.
+    pub spire: Spire,
+    directory: &'d Path,
+}
+
+impl<'d> Mesh<'d> {
+    /// Starts everything but the callers. Identities are good for `ttl`; `fit` may change the server's bootstrap.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn start(directory: &'d Path, ttl: Duration, fit: impl FnOnce(Bootstrap) -> Result<Bootstrap>) -> Result<Self> {
+        let spire = Spire::start(directory, ttl)?;
+        let upstream = Upstream::start()?;
+        let bootstrap = fit(Bootstrap::server(upstream.port())?.agent(&spire.socket())?)?;
+        let server = envoy(&spire, "httpbin", &bootstrap, directory)?;
+        Ok(Self { server, upstream, spire, directory })
+    }
+
+    /// Starts the Envoy of a caller that SPIRE knows by this name.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn caller(&self, name: &str) -> Result<Envoy> {
+        let bootstrap = Bootstrap::client(self.server.address()?.port())?.agent(&self.spire.socket())?;
+        envoy(&self.spire, name, &bootstrap, self.directory)
+    }
+}
+
+fn envoy(spire: &Spire, name: &str, bootstrap: &Bootstrap, directory: &Path) -> Result<Envoy> {
+    let program = spire.workload(name, &tools::path(tools::ENVOY)?)?;
+    Envoy::start(&Start { program, name, arguments: &[] }, bootstrap, directory)
+}
