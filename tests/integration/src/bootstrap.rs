@@ -22,6 +22,8 @@ pub const CLIENT_PORT: u16 = 9001;
 pub const ADMIN_PORT: u16 = 9901;
 /// Where the client finds the server.
 pub const SERVER_HOST: &str = "httpbin.example.org";
+/// Where the filter stands in the server's file.
+const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0";
 /// Where the filter's configuration stands in the server's file.
 pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
 /// Where the listener's TLS settings stand in the server's file.
@@ -124,8 +126,7 @@ impl Bootstrap {
     /// # Errors
     /// When the example has no TLS settings where they are expected.
     pub fn secrets(self, certificate: &Path, validation: &Path) -> Result<Self> {
-        let file =
-            |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}}});
+        let file = |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"}});
         self.set(
             &format!("{TLS}/common_tls_context/tls_certificate_sds_secret_configs/0"),
             file("default", certificate),
@@ -165,6 +166,31 @@ impl Bootstrap {
         let mut listener = self.at("/static_resources/listeners/0")?.clone();
         listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
         Ok(json!({"resources": [listener]}).to_string())
+    }
+
+    /// Moves the filter's settings into a file that Envoy watches (extension config discovery); returns the bootstrap,
+    /// and that file's content. Such an update leaves the listener and its connections alone.
+    ///
+    /// # Errors
+    /// When the example has no filter where it is expected.
+    pub fn watched_filter(mut self, file: &Path) -> Result<(Self, String)> {
+        let content = self.filter_file()?;
+        let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
+        let filter = self.0.pointer_mut(FILTER).context("the example has no filter")?;
+        let kind = filter["typed_config"]["@type"].clone();
+        let discovery = json!({"config_source": source, "type_urls": [kind]});
+        *filter = json!({"name": filter["name"], "config_discovery": discovery});
+        Ok((self, content))
+    }
+
+    /// The content of a file of the filter's settings, as Envoy watches it.
+    ///
+    /// # Errors
+    /// When the example has no filter where it is expected.
+    pub fn filter_file(&self) -> Result<String> {
+        let mut filter = self.at(FILTER)?.clone();
+        filter["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
+        Ok(json!({"resources": [filter]}).to_string())
     }
 
     /// The text for Envoy.

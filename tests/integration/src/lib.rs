@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod bootstrap;
 pub mod envoy;
+pub mod guarded;
 pub mod http;
 pub mod mesh;
 pub mod process;

@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use crate::bootstrap::Bootstrap;
 use crate::envoy::{Envoy, Start};
 use crate::spire::Spire;
-use crate::tools;
 use crate::upstream::Upstream;
+use crate::{tools, wait};
 
 /// The longest life of an identity in the examples.
 pub const LONG: Duration = Duration::from_secs(3600);
+
+const SECRETS_LIMIT: Duration = Duration::from_secs(20);
 
 /// SPIRE, the protected workload and its Envoy.
 #[derive(Debug)]
@@ -45,7 +47,13 @@ impl<'d> Mesh<'d> {
     /// When it does not start.
     pub fn caller(&self, name: &str) -> Result<Envoy> {
         let bootstrap = Bootstrap::client(self.server.address()?.port())?.agent(&self.spire.socket())?;
-        envoy(&self.spire, name, &bootstrap, self.directory)
+        let caller = envoy(&self.spire, name, &bootstrap, self.directory)?;
+        // Envoy serves before an upstream's secrets are there, and answers 503 until then.
+        wait::until("the caller has its identity", SECRETS_LIMIT, || {
+            let has = |secret: &str| Ok::<_, Error>(caller.stat(&format!("sds.{secret}.update_success"))? > Some(0));
+            Ok((has("default")? && has("ROOTCA")?).then_some(()))
+        })?;
+        Ok(caller)
     }
 }
 

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 pub const ENVOY: &str = "SPIFFE_AUTHZ_ENVOY";
 /// The oldest Envoy that is supported.
 pub const OLDEST_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_OLDEST";
+/// The command `spiffe-authz`.
+pub const COMMAND: &str = "SPIFFE_AUTHZ_CLI";
 /// SPIRE's server.
 pub const SPIRE_SERVER: &str = "SPIFFE_AUTHZ_SPIRE_SERVER";
 /// SPIRE's agent.

@@ -1,0 +1,112 @@
+//! The server of the examples with certificates of the tests' own authorities instead of SPIRE's: for callers that no
+//! SPIRE server would sign, and for tests that need no SPIRE.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::authority::{Authority, Leaf, Shape, pooled_validation, spiffe_validation};
+use crate::bootstrap::Bootstrap;
+use crate::envoy::{Envoy, Start};
+use crate::http::Client;
+use crate::scratch::Scratch;
+use crate::upstream::Upstream;
+
+/// The server's own identity.
+const SERVER_ID: &str = "spiffe://example.org/ns/default/sa/httpbin";
+
+/// How Envoy validates the callers' certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validation {
+    /// By the SPIFFE validator, as SPIRE configures it.
+    Spiffe,
+    /// By the default validator with both authorities pooled, so that the filter meets what the SPIFFE validator stops.
+    Pooled,
+}
+
+/// What an Envoy needs to stand in for the examples' server.
+#[derive(Debug)]
+pub struct Ground {
+    /// The authority of example.org.
+    pub local: Authority,
+    /// The authority of example.io.
+    pub federated: Authority,
+    /// The workload behind the server.
+    pub upstream: Upstream,
+    /// Its directory.
+    pub scratch: Scratch,
+}
+
+impl Ground {
+    /// Authorities, certificates and a workload; no Envoy yet.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn new(validation: Validation) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let (local, federated) = (Authority::new("example.org")?, Authority::new("example.io")?);
+        scratch.write("certificate.json", &local.sign(&Shape::svid(SERVER_ID))?.secret())?;
+        let validate = match validation {
+            Validation::Spiffe => spiffe_validation,
+            Validation::Pooled => pooled_validation,
+        };
+        scratch.write("validation.json", &validate(&[&local, &federated]))?;
+        Ok(Self { local, federated, upstream: Upstream::start()?, scratch })
+    }
+
+    /// The examples' server, fitted to this ground, with the policies of the examples.
+    ///
+    /// # Errors
+    /// When the example does not have what is to be fitted.
+    pub fn bootstrap(&self) -> Result<Bootstrap> {
+        Bootstrap::server(self.upstream.port())?
+            .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
+    }
+
+    /// A leaf of example.org like SPIRE's.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn leaf(&self, namespace: &str, service_account: &str) -> Result<Leaf> {
+        self.local.sign(&Shape::svid(format!("spiffe://example.org/ns/{namespace}/sa/{service_account}")))
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Guarded {
+    /// Its Envoy.
+    pub envoy: Envoy,
+    /// What it stands on.
+    pub ground: Ground,
+}
+
+impl Guarded {
+    /// Starts the examples' server with this configuration document.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(validation: Validation, document: &Value) -> Result<Self> {
+        let ground = Ground::new(validation)?;
+        let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?;
+        let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+        Ok(Self { envoy, ground })
+    }
+
+    /// The address that callers connect to.
+    ///
+    /// # Errors
+    /// When Envoy does not tell.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.envoy.address()
+    }
+
+    /// A connection of a caller of example.org.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn caller(&self, namespace: &str, service_account: &str) -> Result<Client> {
+        self.ground.leaf(namespace, service_account)?.connect(self.address()?)
+    }
+}

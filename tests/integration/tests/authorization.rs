@@ -1,0 +1,168 @@
+//! Who may do what: each field of a policy, on a real Envoy, and what an operator sees of it.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use spiffe_authz_integration::authority::{Shape, client_config};
+use spiffe_authz_integration::bootstrap::TLS;
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
+use spiffe_authz_integration::http::Client;
+
+fn allow(name: &str, source: &Value, operation: &Value) -> Value {
+    json!({"name": name, "namespace": "default", "rules": [{
+        "from": [{"source": source}], "to": [{"operation": operation}]
+    }]})
+}
+
+fn document() -> Value {
+    json!({
+        "trustDomain": "example.org",
+        "federatedTrustDomains": ["example.io"],
+        "policies": [
+            allow("by-namespace", &json!({"namespaces": ["prod"]}), &json!({"paths": ["/namespace"]})),
+            allow("by-account", &json!({"serviceAccounts": ["sleep"]}), &json!({"paths": ["/account"]})),
+            allow("by-trust-domain", &json!({"trustDomains": ["example.io"]}), &json!({"paths": ["/trust-domain"]})),
+            allow("by-principal", &json!({"principals": ["example.io/ns/prod/sa/web"]}), &json!({"paths": ["/principal"]})),
+            allow("by-path", &json!({"principals": ["*"]}), &json!({"paths": ["/files/{*}/raw", "/open/*"]})),
+            allow("by-method", &json!({"principals": ["*"]}), &json!({"methods": ["GET"], "paths": ["/method"]})),
+            {"name": "no-secrets", "namespace": "default", "action": "DENY",
+             "rules": [{"to": [{"operation": {"paths": ["/open/secret"]}}]}]},
+            {"name": "watch", "action": "AUDIT", "rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]},
+            {"name": "strict", "namespace": "default", "action": "DENY", "mode": "shadow",
+             "rules": [{"from": [{"source": {"notNamespaces": ["prod"]}}]}]}
+        ]
+    })
+}
+
+const LOCAL_PROD: &str = "spiffe://example.org/ns/prod/sa/web";
+const FOREIGN_PROD: &str = "spiffe://example.io/ns/prod/sa/web";
+const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
+const OTHER_SLEEP: &str = "spiffe://example.org/ns/other/sa/sleep";
+
+#[test]
+fn each_field_lets_in_and_keeps_out() -> Result<()> {
+    const NONE: &str = "no-policy-allows";
+    let guarded = Guarded::start(Validation::Spiffe, &document())?;
+    let cases = [
+        // Caller, method, path, the policy that allows or the reason of the denial.
+        (LOCAL_PROD, "GET", "/namespace", Ok("default/by-namespace")),
+        (SLEEP, "GET", "/namespace", Err(NONE)),
+        // The same namespace of another trust domain is another namespace.
+        (FOREIGN_PROD, "GET", "/namespace", Err(NONE)),
+        (SLEEP, "GET", "/account", Ok("default/by-account")),
+        (OTHER_SLEEP, "GET", "/account", Err(NONE)),
+        (LOCAL_PROD, "GET", "/account", Err(NONE)),
+        (FOREIGN_PROD, "GET", "/trust-domain", Ok("default/by-trust-domain")),
+        (LOCAL_PROD, "GET", "/trust-domain", Err(NONE)),
+        (FOREIGN_PROD, "GET", "/principal", Ok("default/by-principal")),
+        (LOCAL_PROD, "GET", "/principal", Err(NONE)),
+        (SLEEP, "GET", "/files/x/raw", Ok("default/by-path")),
+        (SLEEP, "GET", "/files/x/raw?cooked", Ok("default/by-path")),
+        (SLEEP, "GET", "/files/x/y/raw", Err(NONE)),
+        (SLEEP, "GET", "/files/raw", Err(NONE)),
+        (SLEEP, "POST", "/open/door", Ok("default/by-path")),
+        (SLEEP, "POST", "/open/secret", Err("denied-by-policy")),
+        (SLEEP, "POST", "/open/./x/..//secret", Err("denied-by-policy")),
+        (SLEEP, "GET", "/method", Ok("default/by-method")),
+        (SLEEP, "POST", "/method", Err(NONE)),
+    ];
+    for (count, (id, method, path, expected)) in cases.into_iter().enumerate() {
+        let reached = guarded.ground.upstream.requests();
+        let authority = if id == FOREIGN_PROD { &guarded.ground.federated } else { &guarded.ground.local };
+        let leaf = authority.sign(&Shape::svid(id))?;
+        let response = leaf.connect(guarded.address()?)?.request(method, path, &[])?;
+        let log = guarded.envoy.access_log_of(count + 1)?;
+        let line = &log[count];
+        assert_eq!(line["peer"], id);
+        let seen = if response.status == 200 { Ok(&line["policy"]) } else { Err(&line["reason"]) };
+        assert_eq!(seen, expected.as_ref().map(|p| json!(p)).map_err(|r| json!(r)).as_ref(), "{id} {method} {path}");
+        let forwarded = u64::from(expected.is_ok());
+        assert_eq!(guarded.ground.upstream.requests(), reached + forwarded, "{id} {method} {path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_denial_is_told_to_client_and_operator() -> Result<()> {
+    let guarded = Guarded::start(Validation::Spiffe, &document())?;
+    let mut sleep = guarded.caller("default", "sleep")?;
+    assert_eq!(sleep.get("/account")?.status, 200);
+    let denied = sleep.get("/open/secret?x=1")?;
+    assert_eq!((denied.status, denied.text().as_str()), (403, "spiffe-authz: access denied"));
+
+    // To a gRPC client: the HTTP status 200 and PERMISSION_DENIED.
+    let grpc = sleep.request("POST", "/pkg.Service/Method", &[b"content-type: application/grpc"])?;
+    assert_eq!((grpc.status, grpc.header("grpc-status")), (200, Some("7")));
+    assert_eq!(grpc.header("grpc-message"), Some("spiffe-authz: access denied"));
+
+    let log = guarded.envoy.access_log_of(3)?;
+    let expected = json!({
+        "method": "GET", "path": "/open/secret?x=1", "status": 403,
+        "details": "spiffe_authz_denied[denied-by-policy]", "peer": SLEEP, "trust_domain": "example.org",
+        "namespace": "default", "service_account": "sleep", "verdict": "deny", "reason": "denied-by-policy",
+        "policy": "default/no-secrets", "rule": "0",
+    });
+    let mut line = log[1].clone();
+    line.as_object_mut().expect("a line is an object").remove("time");
+    assert_eq!(line, expected);
+    assert_eq!((&log[0]["verdict"], &log[0]["reason"]), (&json!("allow"), &Value::Null));
+    assert_eq!(log[2]["details"], "spiffe_authz_denied[no-policy-allows]");
+
+    let lines = log_lines(&guarded.envoy.log()?)?;
+    let expected = json!({
+        "event": "deny", "mode": "enforce", "reason": "denied-by-policy", "peer": SLEEP, "method": "GET",
+        "path": "/open/secret?x=1", "host": "httpbin.example.org", "policy": "default/no-secrets", "rule": 0,
+    });
+    assert_eq!(lines[1], expected);
+    // The allowed request would be denied by the shadow policy, which is worth a line too.
+    assert_eq!((&lines[0]["mode"], &lines[0]["policy"]), (&json!("shadow"), &json!("default/strict")));
+    Ok(())
+}
+
+/// What the filter has logged of decisions.
+fn log_lines(log: &str) -> Result<Vec<Value>> {
+    let texts = log.lines().filter_map(|line| Some(line.split_once("wasm log spiffe-authz: ")?.1));
+    texts.map(|text| Ok(serde_json::from_str(text)?)).collect()
+}
+
+#[test]
+fn decisions_are_counted() -> Result<()> {
+    let guarded = Guarded::start(Validation::Spiffe, &document())?;
+    let mut sleep = guarded.caller("default", "sleep")?;
+    for _ in 0..3 {
+        sleep.get("/account")?;
+    }
+    sleep.request("POST", "/account", &[])?;
+    sleep.request("POST", "/nowhere", &[])?;
+    let count = |name: &str| guarded.envoy.stat(&format!("wasmcustom.spiffe_authz.decisions.{name}"));
+    assert_eq!(count("mode.enforce.verdict.allow.reason.none.policy.default/by-account")?, Some(4));
+    assert_eq!(count("mode.enforce.verdict.deny.reason.no-policy-allows.policy.none")?, Some(1));
+    assert_eq!(count("mode.enforce.verdict.audit.reason.none.policy.watch")?, Some(3));
+    assert_eq!(count("mode.shadow.verdict.deny.reason.denied-by-policy.policy.default/strict")?, Some(5));
+    let prometheus = guarded.envoy.admin("/stats/prometheus")?.text();
+    let line = r#"spiffe_authz_decisions{spiffe_authz_mode="enforce",spiffe_authz_verdict="allow",spiffe_authz_reason="none",spiffe_authz_policy="default/by-account"} 4"#;
+    let ours: Vec<&str> = prometheus.lines().filter(|line| line.contains("spiffe_authz_decisions{")).collect();
+    assert!(ours.contains(&line), "not among {ours:#?}");
+    Ok(())
+}
+
+#[test]
+fn an_optional_peer_passes_as_nobody() -> Result<()> {
+    let mut document = document();
+    document["identity"] = json!({"peer": "optional"});
+    let health = json!({"name": "health", "rules": [{"to": [{"operation": {"paths": ["/health"]}}]}]});
+    document["policies"].as_array_mut().expect("a list").push(health);
+    let ground = Ground::new(Validation::Pooled)?;
+    let bootstrap = ground
+        .bootstrap()?
+        .configuration(&document.to_string())?
+        .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let mut nobody = Client::tls(envoy.address()?, client_config(None)?)?;
+    assert_eq!(nobody.get("/health")?.status, 200);
+    assert_eq!(nobody.get("/open/door")?.status, 403);
+    let log = envoy.access_log_of(2)?;
+    assert_eq!((&log[0]["peer"], &log[0]["policy"]), (&Value::Null, &json!("health")));
+    assert_eq!(log[1]["reason"], "no-policy-allows");
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Configurations at start and on update: a bad one is refused with every mistake, and the one before goes on serving.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::{bootstrap, tools, wait};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Lets in GET for these paths.
+fn document(paths: &[&str]) -> Value {
+    json!({
+        "trustDomain": "example.org",
+        "policies": [{"name": "some", "rules": [{"to": [{"operation": {"methods": ["GET"], "paths": paths}}]}]}]
+    })
+}
+
+/// Three mistakes in three places.
+fn bad_document() -> Value {
+    let mut document = document(&["/a"]);
+    document["trustDomain"] = json!("EXAMPLE.org");
+    document["policies"][0]["rules"][0]["to"][0]["operation"]["method"] = json!(["GET"]);
+    document["policies"][0]["rules"][0]["when"] = json!([]);
+    document
+}
+
+const MISTAKES: [&str; 3] = [
+    "spiffe-authz: /trustDomain: invalid-value: ",
+    "spiffe-authz: /policies/0/rules/0/to/0/operation/method: unknown-field: ",
+    "spiffe-authz: /policies/0/rules/0/when: unsupported: ",
+];
+
+#[test]
+fn a_bad_configuration_is_refused_at_start_with_every_mistake() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let refused = |text: &str| {
+        let bootstrap = ground.bootstrap()?.configuration(text)?;
+        Envoy::refused(&Start::tested("server")?, &bootstrap, ground.scratch.path())
+    };
+    let log = refused(&bad_document().to_string())?;
+    for mistake in MISTAKES {
+        assert!(log.contains(mistake), "`{mistake}` is not in:\n{log}");
+    }
+    for (text, mistake) in [
+        ("", "spiffe-authz: /: syntax: the configuration is empty"),
+        ("{", "spiffe-authz: /: syntax: "),
+        ("[]", "spiffe-authz: /: wrong-type: "),
+        ("{}", "spiffe-authz: /trustDomain: missing-field: "),
+    ] {
+        let log = refused(text)?;
+        assert!(log.contains(mistake), "`{mistake}` is not in:\n{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_listener_update_is_refused_and_the_one_before_serves_on() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let file = ground.scratch.join("listeners.json");
+    let good = ground.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
+    let (bootstrap, content) = good.clone().watched_listeners(&file)?;
+    ground.scratch.write("listeners.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let address = envoy.address()?;
+    let mut client = ground.leaf("default", "sleep")?.connect(address)?;
+    assert_eq!(client.get("/a")?.status, 200);
+
+    let bad = good.clone().configuration(&bad_document().to_string())?;
+    ground.scratch.write("listeners.json", &bad.listeners_file()?)?;
+    wait_for(&envoy, "listener_manager.lds.update_rejected", 1)?;
+    let log = envoy.log()?;
+    assert!(MISTAKES.iter().all(|mistake| log.contains(mistake)), "{log}");
+    assert_eq!(client.get("/a")?.status, 200, "on the old connection");
+    let mut fresh = ground.leaf("default", "sleep")?.connect(address)?;
+    assert_eq!((fresh.get("/a")?.status, fresh.get("/b")?.status), (200, 403), "on a new connection");
+
+    // And a good one is taken afterwards. The port must be the same, since the listener is.
+    let better = good.configuration(&document(&["/b"]).to_string())?;
+    ground.scratch.write("listeners.json", &better.listeners_file()?)?;
+    wait_for(&envoy, "listener_manager.lds.update_success", 2)?;
+    wait::until("the new policy decides", LIMIT, || {
+        let mut fresh = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        Ok((fresh.get("/b")?.status == 200 && fresh.get("/a")?.status == 403).then_some(()))
+    })
+}
+
+#[test]
+fn a_policy_update_drops_no_connection() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let file = ground.scratch.join("filter.json");
+    let before = ground.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
+    let (bootstrap, content) = before.clone().watched_filter(&file)?;
+    ground.scratch.write("filter.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    assert_eq!((client.get("/a")?.status, client.get("/b")?.status), (200, 403));
+
+    let update = |document: &Value| -> Result<()> {
+        let bootstrap = before.clone().configuration(&document.to_string())?;
+        ground.scratch.write("filter.json", &bootstrap.filter_file()?).map(|_| ())
+    };
+    update(&document(&["/b"]))?;
+    wait::until("the new policy decides on the old connection", LIMIT, || {
+        let (a, b) = (client.get("/a")?.status, client.get("/b")?.status);
+        assert!(matches!((a, b), (200 | 403, 200 | 403)), "{a} {b}");
+        Ok(((a, b) == (403, 200)).then_some(()))
+    })?;
+
+    update(&bad_document())?;
+    wait::until("the bad policy is refused", LIMIT, || {
+        assert_eq!(client.get("/b")?.status, 200);
+        let log = envoy.log()?;
+        Ok(MISTAKES.iter().all(|mistake| log.contains(mistake)).then_some(()))
+    })?;
+    for _ in 0..50 {
+        assert_eq!((client.get("/a")?.status, client.get("/b")?.status), (403, 200));
+    }
+    let log = envoy.access_log_of(4)?;
+    assert!(log.iter().all(|line| line["peer"] == "spiffe://example.org/ns/default/sa/sleep"), "{log:?}");
+    assert_eq!(envoy.stat("http.inbound.downstream_cx_total")?, Some(1));
+    Ok(())
+}
+
+#[test]
+fn envoy_accepts_every_example() -> Result<()> {
+    let scratch = spiffe_authz_integration::scratch::Scratch::new()?;
+    let wasm = tools::path(tools::WASM)?;
+    for (name, has_filter) in [("server/envoy.yaml", true), ("client/envoy.yaml", false)] {
+        let example = Bootstrap::example(name)?;
+        let example = if has_filter { example.text(bootstrap::WASM, &wasm.to_string_lossy())? } else { example };
+        let (accepted, log) = Envoy::validate(&example, scratch.path())?;
+        assert!(accepted, "{name}:\n{log}");
+    }
+    // The check can fail.
+    let broken = Bootstrap::example("client/envoy.yaml")?.set("/static_resources/clusters/0/type", json!("NONE"))?;
+    assert!(!Envoy::validate(&broken, scratch.path())?.0);
+    Ok(())
+}
+
+#[test]
+fn the_oldest_supported_envoy_enforces_the_example() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let start = Start { program: tools::path(tools::OLDEST_ENVOY)?, ..Start::tested("oldest")? };
+    let envoy = Envoy::start(&start, &ground.bootstrap()?, ground.scratch.path())?;
+    let mut sleep = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let mut stranger = ground.leaf("other", "stranger")?.connect(envoy.address()?)?;
+    assert_eq!((sleep.get("/public/news")?.status, stranger.get("/public/news")?.status), (200, 403));
+    let log = envoy.access_log_of(2)?;
+    assert_eq!((&log[0]["policy"], &log[1]["reason"]), (&json!("default/sleep-reads"), &json!("no-policy-allows")));
+    assert_eq!(log[1]["details"], "spiffe_authz_denied[no-policy-allows]");
+    Ok(())
+}
+
+#[test]
+fn the_command_takes_the_configuration_of_the_example() -> Result<()> {
+    let example = Bootstrap::example("server/envoy.yaml")?;
+    let scratch = spiffe_authz_integration::scratch::Scratch::new()?;
+    let text = example.at(CONFIGURATION)?.as_str().unwrap_or_default();
+    let file = scratch.write("policy.json", text)?;
+    let output = std::process::Command::new(tools::path(tools::COMMAND)?).arg("check").arg(file).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+fn wait_for(envoy: &Envoy, stat: &str, at_least: u64) -> Result<()> {
+    wait::until(stat, LIMIT, || Ok((envoy.stat(stat)? >= Some(at_least)).then_some(())))
+}

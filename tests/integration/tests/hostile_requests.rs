@@ -1,0 +1,85 @@
+//! Nothing that a client sends takes the filter down: the next good request on the same worker passes.
+
+use anyhow::Result;
+use serde_json::json;
+use spiffe_authz_integration::guarded::{Guarded, Validation};
+use spiffe_authz_integration::http::Client;
+
+/// Reads every attribute that a policy can ask for.
+fn guarded() -> Result<Guarded> {
+    Guarded::start(
+        Validation::Spiffe,
+        &json!({
+            "trustDomain": "example.org",
+            "policies": [{"name": "all", "rules": [{"to": [{"operation": {
+                "paths": ["*"], "methods": ["*"], "notHosts": ["x"], "notPorts": ["1"]
+            }}]}]}]
+        }),
+    )
+}
+
+fn raw(client: &mut Client, request: &[u8]) -> Result<u16> {
+    Ok(client.raw(request)?.status)
+}
+
+#[test]
+fn bytes_that_are_no_text() -> Result<()> {
+    let guarded = guarded()?;
+    let mut client = guarded.caller("default", "sleep")?;
+    for header in [b"x-bytes: \xff\xfe\x80".as_slice(), b"user-agent: \xc3\x28", b"cookie: \xf0\x9f", b"accept: \x80"] {
+        assert_eq!(client.request("GET", "/", &[header])?.status, 200, "{header:?}");
+    }
+    let mut paths = 0;
+    for path in [b"/\xff\xfe".as_slice(), b"/%ff%fe", b"/%", b"/%zz", b"/\\..\\", b"/;x=\x80?\xff#\xfe"] {
+        // Envoy may refuse the path, and then close; the filter may deny it; what must not be is that it breaks.
+        let request = [b"GET ", path, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
+        let status = raw(&mut guarded.caller("default", "sleep")?, &request)?;
+        assert!([200, 400].contains(&status), "{path:?}: {status}");
+        paths += u32::from(status == 200);
+    }
+    assert!(paths > 0, "no path reached the filter");
+    for host in [b"\xff".as_slice(), b"[::1", b"a:b:c", b""] {
+        let request = [b"GET / HTTP/1.1\r\nhost: ", host, b"\r\n\r\n"].concat();
+        let status = raw(&mut guarded.caller("default", "sleep")?, &request)?;
+        assert!([200, 400].contains(&status), "{host:?}: {status}");
+    }
+    still_well(&guarded, &mut client)
+}
+
+#[test]
+fn headers_of_sixty_kilobytes() -> Result<()> {
+    let guarded = guarded()?;
+    let mut client = guarded.caller("default", "sleep")?;
+    let long = "x".repeat(56_000);
+    assert_eq!(client.request("GET", "/", &[format!("x-long: {long}").as_bytes()])?.status, 200);
+    assert_eq!(client.get(&format!("/{long}"))?.status, 200);
+    // More than Envoy takes.
+    let longer = "x".repeat(62_000);
+    let response =
+        guarded.caller("default", "sleep")?.request("GET", "/", &[format!("x-long: {longer}").as_bytes()])?;
+    assert_eq!(response.status, 431);
+    still_well(&guarded, &mut client)
+}
+
+#[test]
+fn a_thousand_denials_at_once_do_not_flood_the_log() -> Result<()> {
+    let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
+    let guarded = Guarded::start(Validation::Spiffe, &document)?;
+    let mut client = guarded.caller("default", "sleep")?;
+    let started = std::time::Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(client.get("/x")?.status, 403);
+    }
+    let seconds = started.elapsed().as_secs() + 2;
+    let lines = guarded.envoy.log()?.matches(r#""event":"deny""#).count();
+    assert!(lines >= 100 && u64::try_from(lines)? <= 100 * seconds, "{lines} lines in {seconds} s");
+    Ok(())
+}
+
+fn still_well(guarded: &Guarded, client: &mut Client) -> Result<()> {
+    assert_eq!(client.get("/")?.status, 200);
+    let log = guarded.envoy.log()?;
+    assert!(!log.contains("panicked") && !log.contains("Wasm VM failed"), "{log}");
+    assert_eq!(guarded.envoy.stat("wasm.spiffe-authz.vm_reload")?.unwrap_or(0), 0);
+    Ok(())
+}
