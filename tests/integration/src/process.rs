@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "prctl and kill are foreign functions")]
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,7 +13,6 @@ use anyhow::{Context as _, Result};
 use crate::wait;
 
 const TAIL_LINES: usize = 30;
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const TERMINATION_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running program whose output goes to files.
@@ -41,14 +39,14 @@ impl Process {
                 // The kernel ends the child when the thread that started it ends, even by SIGKILL.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 // It may have ended before that.
-                if u32::try_from(libc::getppid()) == Ok(parent) { Ok(()) } else { Err(ErrorKind::Other.into()) }
+                if u32::try_from(libc::getppid()) == Ok(parent) {
+                    Ok(())
+                } else {
+                    Err(std::io::ErrorKind::Other.into())
+                }
             });
         }
-        // A program that was just copied is busy while a child that another thread forks still holds the copy's handle.
-        let child = wait::until("the program is free", BUSY_LIMIT, || match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Ok(None),
-            result => result.map(Some).with_context(|| format!("cannot start {}", command.get_program().display())),
-        })?;
+        let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, stdout, stderr })
     }
 

@@ -121,8 +121,10 @@ impl Spire {
         let directory = self.directory.join("workloads").join(name);
         fs::create_dir_all(&directory)?;
         let place = directory.join("envoy");
-        // Another file system takes no link.
-        fs::hard_link(program, &place).or_else(|_| fs::copy(program, &place).map(|_| ()))?;
+        if !place.exists() {
+            // Another file system takes no link.
+            fs::hard_link(program, &place).or_else(|_| fs::copy(program, &place).map(|_| ()))?;
+        }
         Ok(place)
     }
 
