@@ -312,6 +312,6 @@ impl CertificateReason {
 }
 
 #[cfg(test)]
-mod der_writer;
+pub(crate) mod der_writer;
 #[cfg(test)]
 mod tests;

@@ -183,3 +183,6 @@ impl Policy {
 fn earlier(one: Option<RuleId>, other: Option<RuleId>) -> Option<RuleId> {
     one.into_iter().chain(other).min()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,14 @@
 //! in the core verifies one.
 
 /// One extension: object identifier bytes, critical, DER value.
-pub(super) type Extension = (&'static [u8], bool, Vec<u8>);
+pub(crate) type Extension = (&'static [u8], bool, Vec<u8>);
 
-pub(super) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
-pub(super) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
-pub(super) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
-pub(super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
-pub(super) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match u8::try_from(value.len()) {
         Ok(short @ 0..=0x7f) => out.push(short),
@@ -24,7 +24,7 @@ fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A whole certificate with these extensions; `common_name` empty gives an empty subject.
-pub(super) fn certificate(common_name: &str, extensions: &[Extension]) -> Vec<u8> {
+pub(crate) fn certificate(common_name: &str, extensions: &[Extension]) -> Vec<u8> {
     let ed25519 = sequence(&[tlv(0x06, &[0x2b, 0x65, 0x70])]);
     let validity = sequence(&[tlv(0x17, b"260101000000Z"), tlv(0x17, b"360101000000Z")]);
     let key = sequence(&[ed25519.clone(), tlv(0x03, &[0; 33])]);
@@ -60,25 +60,25 @@ fn name(common_name: &str) -> Vec<u8> {
     sequence(&[tlv(0x31, &attribute)])
 }
 
-pub(super) fn basic_constraints(ca: bool) -> Extension {
+pub(crate) fn basic_constraints(ca: bool) -> Extension {
     let content = if ca { tlv(0x01, &[0xff]) } else { Vec::new() };
     (BASIC_CONSTRAINTS, true, tlv(0x30, &content))
 }
 
 /// `bits` by RFC 5280 section 4.2.1.3: bit 0, `digitalSignature`, is the highest of the byte.
-pub(super) fn key_usage(critical: bool, bits: u8) -> Extension {
+pub(crate) fn key_usage(critical: bool, bits: u8) -> Extension {
     (KEY_USAGE, critical, tlv(0x03, &[0, bits]))
 }
 
 /// `purposes`: the last number of each id-kp object identifier: 1 `serverAuth`, 2 `clientAuth`, 4 `emailProtection`.
-pub(super) fn extended_key_usage(purposes: &[u8]) -> Extension {
+pub(crate) fn extended_key_usage(purposes: &[u8]) -> Extension {
     let purposes: Vec<Vec<u8>> =
         purposes.iter().map(|purpose| tlv(0x06, &[0x2b, 6, 1, 5, 5, 7, 3, *purpose])).collect();
     (EXTENDED_KEY_USAGE, false, sequence(&purposes))
 }
 
 /// `names`: context tag (6 URI, 2 DNS) and content of each.
-pub(super) fn subject_alt_name(critical: bool, names: &[(u8, &[u8])]) -> Extension {
+pub(crate) fn subject_alt_name(critical: bool, names: &[(u8, &[u8])]) -> Extension {
     let names: Vec<Vec<u8>> = names.iter().map(|(tag, content)| tlv(0x80 | tag, content)).collect();
     (SUBJECT_ALT_NAME, critical, sequence(&names))
 }

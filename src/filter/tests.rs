@@ -1,1 +1,240 @@
+use std::cell::Cell;
+use std::rc::Rc;
 
+use sha2::{Digest as _, Sha256};
+
+use super::{Authorizer, Connection, MAX_REMEMBERED_CALLERS};
+use crate::certificate::der_writer::{
+    Extension, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
+};
+use crate::decision::{DenyReason, Outcome, Verdict};
+use crate::peer::IdentityReason;
+use crate::policy::Policy;
+use crate::request::{Attributes, HostFailure, Request};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const ID: &str = "spiffe://example.org/ns/default/sa/sleep";
+
+fn leaf(id: &str) -> Vec<u8> {
+    let extensions: [Extension; 4] = [
+        basic_constraints(false),
+        key_usage(true, 0x80),
+        extended_key_usage(&[1, 2]),
+        subject_alt_name(false, &[(6, id.as_bytes())]),
+    ];
+    certificate("sleep", &extensions)
+}
+
+/// A connection that tells what it was given, and counts how often its certificate was asked for.
+struct FakeConnection {
+    id: Result<Option<u64>, HostFailure>,
+    certificate: Result<Option<Vec<u8>>, HostFailure>,
+    uri: Result<Option<Vec<u8>>, HostFailure>,
+    digest: Result<Option<Vec<u8>>, HostFailure>,
+    valid: Result<Option<bool>, HostFailure>,
+    asked: Cell<u32>,
+}
+
+impl FakeConnection {
+    fn of(number: u64, id: &str) -> Self {
+        let certificate = leaf(id);
+        let digest: String = Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            id: Ok(Some(number)),
+            certificate: Ok(Some(certificate)),
+            uri: Ok(Some(id.into())),
+            digest: Ok(Some(digest.into())),
+            valid: Ok(Some(true)),
+            asked: Cell::new(0),
+        }
+    }
+
+    fn without_certificate() -> Self {
+        Self { certificate: Ok(None), uri: Ok(None), digest: Ok(None), valid: Ok(None), ..Self::of(1, ID) }
+    }
+}
+
+impl Connection for FakeConnection {
+    fn id(&self) -> Result<Option<u64>, HostFailure> {
+        self.id
+    }
+
+    fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.asked.set(self.asked.get() + 1);
+        self.certificate.clone()
+    }
+
+    fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.uri.clone()
+    }
+
+    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.digest.clone()
+    }
+
+    fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
+        self.valid
+    }
+}
+
+/// A GET of `/x`; `path` may fail.
+struct FakeRequest {
+    path: Result<Option<&'static [u8]>, HostFailure>,
+}
+
+impl Attributes for FakeRequest {
+    type Text = &'static [u8];
+
+    fn method(&self) -> Result<Option<&'static [u8]>, HostFailure> {
+        Ok(Some(b"GET"))
+    }
+
+    fn path(&self) -> Result<Option<&'static [u8]>, HostFailure> {
+        self.path
+    }
+
+    fn authority(&self) -> Result<Option<&'static [u8]>, HostFailure> {
+        Ok(None)
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(Some(8443))
+    }
+}
+
+fn authorizer(identity: &str) -> Authorizer {
+    let document = format!(
+        r#"{{"trustDomain": "example.org", "identity": {identity}, "policies": [
+            {{"name": "x", "rules": [{{"to": [{{"operation": {{"paths": ["/x"]}}}}]}}]}},
+            {{"name": "y", "action": "DENY", "rules": [{{"from": [{{"source": {{"principals": ["*/sa/bad"]}}}}]}}]}}
+        ]}}"#
+    );
+    Authorizer::new(Policy::from_json(document.as_bytes()).unwrap())
+}
+
+fn verdict(authorizer: &Authorizer, connection: &FakeConnection) -> Verdict {
+    let (caller, _) = authorizer.caller(connection);
+    authorizer.authorize(&caller, &Request::new(FakeRequest { path: Ok(Some(b"/x")) })).decision.verdict
+}
+
+fn denied(reason: IdentityReason) -> Verdict {
+    Verdict::Deny(DenyReason::Identity(reason))
+}
+
+#[test]
+fn a_good_peer_is_decided_by_policy() {
+    let authorizer = authorizer("{}");
+    let (caller, is_new) = authorizer.caller(&FakeConnection::of(1, ID));
+    assert!(is_new);
+    assert_eq!(caller.peer().map(|peer| peer.spiffe_id()), Some(ID));
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(2, ID)), Verdict::Allow);
+    let bad = FakeConnection::of(3, "spiffe://example.org/ns/default/sa/bad");
+    assert_eq!(verdict(&authorizer, &bad), Verdict::Deny(DenyReason::DeniedByPolicy));
+}
+
+#[test]
+fn whatever_is_wrong_with_the_identity_is_denied_by_its_name() {
+    let good = || FakeConnection::of(1, ID);
+    let other = |id: &str| FakeConnection::of(1, id);
+    for (connection, reason) in [
+        (FakeConnection::without_certificate(), IdentityReason::NoPeerCertificate),
+        (FakeConnection { certificate: Err(HostFailure), ..good() }, IdentityReason::PeerCertificateUnreadable),
+        (FakeConnection { uri: Err(HostFailure), ..good() }, IdentityReason::PeerCertificateUnreadable),
+        (FakeConnection { digest: Err(HostFailure), ..good() }, IdentityReason::PeerCertificateUnreadable),
+        (FakeConnection { uri: Ok(None), ..good() }, IdentityReason::PeerCertificateMismatch),
+        (FakeConnection { uri: Ok(Some(b"spiffe://x/y".into())), ..good() }, IdentityReason::PeerCertificateMismatch),
+        (FakeConnection { digest: Ok(None), ..good() }, IdentityReason::PeerCertificateMismatch),
+        (FakeConnection { digest: Ok(Some(b"00".into())), ..good() }, IdentityReason::PeerCertificateMismatch),
+        (
+            FakeConnection { digest: other("spiffe://example.org/z").digest, ..good() },
+            IdentityReason::PeerCertificateMismatch,
+        ),
+        (other("spiffe://example.com/ns/a/sa/b"), IdentityReason::ForeignTrustDomain),
+        (other("spiffe://example.org/a"), IdentityReason::WrongPattern),
+        (other("spiffe://example.org/spire/server"), IdentityReason::ReservedPath),
+    ] {
+        assert_eq!(verdict(&authorizer("{}"), &connection), denied(reason));
+        // An optional peer that shows a certificate must show a good one.
+        let optional = verdict(&authorizer(r#"{"peer": "optional"}"#), &connection);
+        let expected = if reason == IdentityReason::NoPeerCertificate { Verdict::Allow } else { denied(reason) };
+        assert_eq!(optional, expected);
+    }
+    let garbage = FakeConnection { certificate: Ok(Some(b"garbage".into())), ..good() };
+    assert!(matches!(
+        verdict(&authorizer("{}"), &garbage),
+        Verdict::Deny(DenyReason::Identity(IdentityReason::Certificate(_)))
+    ));
+}
+
+#[test]
+fn validation_on_this_handshake_can_be_required() {
+    let not_validated = IdentityReason::PeerCertificateNotValidated;
+    for (valid, expected) in [
+        (Ok(Some(true)), Verdict::Allow),
+        (Ok(Some(false)), denied(not_validated)),
+        (Ok(None), denied(not_validated)),
+        (Err(HostFailure), denied(IdentityReason::PeerCertificateUnreadable)),
+    ] {
+        let connection = FakeConnection { valid, ..FakeConnection::of(1, ID) };
+        assert_eq!(verdict(&authorizer(r#"{"requireValidated": true}"#), &connection), expected);
+        assert_eq!(verdict(&authorizer("{}"), &connection), Verdict::Allow);
+    }
+}
+
+#[test]
+fn a_connection_is_asked_once() {
+    let authorizer = authorizer("{}");
+    let connection = FakeConnection::of(7, ID);
+    let (first, _) = authorizer.caller(&connection);
+    let (second, is_new) = authorizer.caller(&connection);
+    assert!(Rc::ptr_eq(&first, &second) && !is_new);
+    assert_eq!(connection.asked.get(), 1);
+    // A denied one too.
+    let nobody = FakeConnection { id: Ok(Some(8)), ..FakeConnection::without_certificate() };
+    authorizer.caller(&nobody);
+    authorizer.caller(&nobody);
+    assert_eq!(nobody.asked.get(), 1);
+}
+
+#[test]
+fn what_could_not_be_read_is_not_remembered() {
+    let authorizer = authorizer("{}");
+    let broken = FakeConnection { certificate: Err(HostFailure), ..FakeConnection::of(9, ID) };
+    assert_eq!(verdict(&authorizer, &broken), denied(IdentityReason::PeerCertificateUnreadable));
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(9, ID)), Verdict::Allow);
+    // Without a number nothing can be remembered.
+    for id in [Ok(None), Err(HostFailure)] {
+        let nameless = FakeConnection { id, ..FakeConnection::of(0, ID) };
+        assert_eq!(verdict(&authorizer, &nameless), Verdict::Allow);
+        assert_eq!(verdict(&authorizer, &nameless), Verdict::Allow);
+        assert_eq!(nameless.asked.get(), 2);
+    }
+}
+
+#[test]
+fn the_oldest_connection_is_forgotten_first() {
+    let authorizer = authorizer("{}");
+    let newest = u64::try_from(MAX_REMEMBERED_CALLERS).unwrap();
+    for number in 0..=newest {
+        authorizer.caller(&FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() });
+    }
+    let asked = |number| {
+        let connection = FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() };
+        authorizer.caller(&connection);
+        connection.asked.get()
+    };
+    assert_eq!((asked(1), asked(newest), asked(0)), (0, 0, 1));
+    assert_eq!(authorizer.callers.borrow().order.len(), MAX_REMEMBERED_CALLERS);
+}
+
+#[test]
+fn an_unreadable_request_is_denied() {
+    let authorizer = authorizer("{}");
+    let (caller, _) = authorizer.caller(&FakeConnection::of(1, ID));
+    let outcome: Outcome<'_> = authorizer.authorize(&caller, &Request::new(FakeRequest { path: Err(HostFailure) }));
+    assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::RequestUnreadable));
+    // An absent path matches nothing.
+    let outcome = authorizer.authorize(&caller, &Request::new(FakeRequest { path: Ok(None) }));
+    assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::NoPolicyAllows));
+}

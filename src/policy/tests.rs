@@ -1,0 +1,185 @@
+//! The index against the plain reading: every rule, in the order of the document.
+#![cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
+use proptest::sample::{select, subsequence};
+use serde_json::{Value, json};
+
+use super::rule::{Action, Mode};
+use super::{Decision, Outcome, Policy, RuleId};
+use crate::peer::Peer;
+use crate::request::{Attributes, HostFailure, Request};
+use crate::spiffe_id::SpiffeId;
+
+impl Policy {
+    /// What `decide` must give, without looking at the index.
+    fn decide_plainly<A: Attributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Outcome<'_> {
+        let first = |action, modes: &[Mode]| {
+            let matching = (0..).zip(&self.rules).find(|(_, rule)| {
+                let policy = &self.names[usize::try_from(rule.policy).unwrap()];
+                policy.action == action && modes.contains(&policy.mode) && rule.matches(peer, request).unwrap()
+            });
+            matching.map(|(id, _): (RuleId, _)| id)
+        };
+        let conclude = |modes: &[Mode]| -> Decision<'_> {
+            let deny = first(Action::Deny, modes);
+            let allow = if deny.is_some() { None } else { first(Action::Allow, modes) };
+            let has_allow = self.names.iter().any(|name| name.action == Action::Allow && modes.contains(&name.mode));
+            self.conclude(deny, allow, has_allow)
+        };
+        let has_shadow = self.names.iter().any(|name| name.mode == Mode::Shadow);
+        Outcome {
+            decision: conclude(&[Mode::Enforce]),
+            shadow: has_shadow.then(|| conclude(&[Mode::Enforce, Mode::Shadow])),
+            audit: first(Action::Audit, &[Mode::Enforce]).and_then(|id| self.name(id)),
+        }
+    }
+}
+
+const PRINCIPALS: [&str; 7] =
+    ["*", "a.org/*", "*/sa/x", "a.org/ns/n/sa/x", "a.org/ns/n/sa/y", "b.org/ns/n/sa/x", "b.org/ns/*"];
+const NAMESPACES: [&str; 5] = ["n", "m", "*", "n*", "*m"];
+const ACCOUNTS: [&str; 3] = ["n/x", "m/y", "x"];
+const TRUST_DOMAINS: [&str; 5] = ["a.org", "b.org", "*.org", "a*", "*"];
+const PATHS: [&str; 9] = ["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}", "/a/{**}/b", "/", "/c*"];
+const HOSTS: [&str; 4] = ["h.example", "*.example", "h*", "*"];
+const METHODS: [&str; 3] = ["GET", "PUT", "*"];
+
+fn some(values: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    subsequence(values.to_vec(), 1..=2).prop_map(|values| json!(values))
+}
+
+fn fields(choices: Vec<(&'static str, &'static [&'static str])>) -> impl Strategy<Value = Value> {
+    let field = select(choices).prop_flat_map(|(name, values)| some(values).prop_map(move |value| (name, value)));
+    proptest::collection::vec(field, 1..3).prop_map(|fields| {
+        let mut object = serde_json::Map::new();
+        for (name, value) in fields {
+            object.insert(name.to_owned(), value);
+        }
+        Value::Object(object)
+    })
+}
+
+fn source() -> impl Strategy<Value = Value> {
+    let accounts = fields(vec![
+        ("serviceAccounts", &ACCOUNTS),
+        ("notServiceAccounts", &ACCOUNTS),
+        ("trustDomains", &TRUST_DOMAINS),
+        ("notTrustDomains", &TRUST_DOMAINS),
+    ]);
+    let others = fields(vec![
+        ("principals", &PRINCIPALS),
+        ("notPrincipals", &PRINCIPALS),
+        ("namespaces", &NAMESPACES),
+        ("notNamespaces", &NAMESPACES),
+        ("trustDomains", &TRUST_DOMAINS),
+    ]);
+    prop_oneof![accounts, others].prop_map(|fields| json!({"source": fields}))
+}
+
+fn operation() -> impl Strategy<Value = Value> {
+    let fields = fields(vec![
+        ("paths", &PATHS),
+        ("paths", &PATHS),
+        ("notPaths", &PATHS),
+        ("hosts", &HOSTS),
+        ("notHosts", &HOSTS),
+        ("methods", &METHODS),
+        ("notMethods", &METHODS),
+        ("ports", &["80", "81"]),
+    ]);
+    fields.prop_map(|fields| json!({"operation": fields}))
+}
+
+fn rule() -> impl Strategy<Value = Value> {
+    let sources = proptest::collection::vec(source(), 0..3);
+    let operations = proptest::collection::vec(operation(), 0..3);
+    (sources, operations).prop_map(|(sources, operations)| {
+        let mut rule = json!({});
+        if !sources.is_empty() {
+            rule["from"] = json!(sources);
+        }
+        if !operations.is_empty() {
+            rule["to"] = json!(operations);
+        }
+        rule
+    })
+}
+
+fn policy() -> impl Strategy<Value = Value> {
+    let kind = prop_oneof![
+        6 => Just(("ALLOW", "enforce")), 2 => Just(("DENY", "enforce")), 1 => Just(("AUDIT", "enforce")),
+        1 => Just(("ALLOW", "shadow")), 1 => Just(("DENY", "shadow")),
+    ];
+    (kind, proptest::collection::vec(rule(), 1..4))
+        .prop_map(|((action, mode), rules)| json!({"action": action, "mode": mode, "namespace": "n", "rules": rules}))
+}
+
+#[derive(Debug, Clone)]
+struct Sample {
+    id: &'static str,
+    path: &'static str,
+    host: &'static str,
+    method: &'static str,
+    port: u64,
+}
+
+impl Attributes for Sample {
+    type Text = &'static str;
+
+    fn method(&self) -> Result<Option<&'static str>, HostFailure> {
+        Ok(Some(self.method))
+    }
+
+    fn path(&self) -> Result<Option<&'static str>, HostFailure> {
+        Ok(Some(self.path))
+    }
+
+    fn authority(&self) -> Result<Option<&'static str>, HostFailure> {
+        Ok(Some(self.host).filter(|host| !host.is_empty()))
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(Some(self.port))
+    }
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let ids = ["", "a.org/ns/n/sa/x", "a.org/ns/n/sa/y", "b.org/ns/n/sa/x", "a.org/ns/m/sa/y", "old.org/ns/n/sa/x"];
+    let paths = ["/", "/a", "/a/b", "/a/x/b", "/b", "/c?d", "/cc", "/a/"];
+    (
+        select(ids.to_vec()),
+        select(paths.to_vec()),
+        select(vec!["h.example", "H.example", "h", ""]),
+        select(vec!["GET", "PUT"]),
+        80..83u64,
+    )
+        .prop_map(|(id, path, host, method, port)| Sample { id, path, host, method, port })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_leaves_out_nothing_that_matches(
+        policies in proptest::collection::vec(policy(), 0..24),
+        samples in proptest::collection::vec(sample(), 16),
+    ) {
+        let policies: Vec<Value> = policies.into_iter().enumerate().map(|(number, mut policy)| {
+            policy["name"] = json!(format!("p{number}"));
+            policy
+        }).collect();
+        let document = json!({
+            "trustDomain": "a.org", "federatedTrustDomains": ["b.org"], "trustDomainAliases": ["old.org"],
+            "policies": policies,
+        });
+        let policy = Policy::from_json(document.to_string().as_bytes()).unwrap();
+        for sample in samples {
+            let id = format!("spiffe://{}", sample.id);
+            let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
+            let request = Request::new(sample);
+            let indexed = policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &request);
+            prop_assert_eq!(indexed, policy.decide_plainly(peer.as_ref(), &request));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Every mistake in a configuration document, with its place and its code.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use spiffe_authz::diagnostic::{Code, Diagnostic};
+use spiffe_authz::policy::Policy;
+
+fn diagnostics(text: &str) -> Vec<Diagnostic> {
+    Policy::from_json(text.as_bytes()).err().unwrap_or_default()
+}
+
+fn found(text: &str) -> Vec<(String, &'static str)> {
+    diagnostics(text).into_iter().map(|diagnostic| (diagnostic.pointer, diagnostic.code.slug())).collect()
+}
+
+fn document(policies: &Value) -> Value {
+    json!({"trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "policies": policies})
+}
+
+fn with_rule(rule: &Value) -> Value {
+    document(&json!([{"name": "p", "namespace": "default", "rules": [rule]}]))
+}
+
+fn with_source(source: &Value) -> Value {
+    with_rule(&json!({"from": [{"source": source}]}))
+}
+
+fn with_operation(operation: &Value) -> Value {
+    with_rule(&json!({"to": [{"operation": operation}]}))
+}
+
+const SOURCE: &str = "/policies/0/rules/0/from/0/source";
+const OPERATION: &str = "/policies/0/rules/0/to/0/operation";
+
+/// Documents, and what is wrong with each: at most one mistake in a document here, so that each stands for itself.
+fn cases() -> Vec<(String, String, Code)> {
+    let mut cases = Vec::new();
+    let mut case = |document: Value, pointer: &str, code| cases.push((document.to_string(), pointer.to_owned(), code));
+    let base = document(&json!([]));
+    let changed = |pointer: &str, value: Value| {
+        let mut document = base.clone();
+        document[pointer] = value;
+        document
+    };
+    let policy = |fields: Value| {
+        let mut policy = json!({"name": "p", "rules": [{}]});
+        for (key, value) in fields.as_object().expect("an object") {
+            policy[key] = value.clone();
+        }
+        document(&json!([policy]))
+    };
+
+    case(json!([]), "", Code::WrongType);
+    case(json!({"policies": []}), "/trustDomain", Code::MissingField);
+    case(json!({"trustDomain": "example.org"}), "/policies", Code::MissingField);
+    case(changed("trustDomain", json!("Example.org")), "/trustDomain", Code::InvalidValue);
+    case(changed("trustDomain", json!("")), "/trustDomain", Code::Empty);
+    case(changed("trustDomain", json!(1)), "/trustDomain", Code::WrongType);
+    case(changed("federatedTrustDomains", json!(["a/b"])), "/federatedTrustDomains/0", Code::InvalidValue);
+    case(changed("federatedTrustDomains", json!(["example.org"])), "/federatedTrustDomains/0", Code::ConflictingFields);
+    case(changed("trustDomainAliases", json!(["a", "example.io"])), "/trustDomainAliases/1", Code::ConflictingFields);
+    case(changed("trustdomain", json!("a")), "/trustdomain", Code::UnknownField);
+    case(changed("a/b~c", json!("a")), "/a~1b~0c", Code::UnknownField);
+    case(changed("identity", json!({"pattern": "kubernetes"})), "/identity/pattern", Code::InvalidValue);
+    case(changed("identity", json!({"from": "xfcc"})), "/identity/from", Code::Unsupported);
+    case(changed("identity", json!({"from": "peerPrincipal"})), "/identity/from", Code::Unsupported);
+    case(changed("identity", json!({"from": "header"})), "/identity/from", Code::InvalidValue);
+    case(changed("identity", json!({"peer": "maybe"})), "/identity/peer", Code::InvalidValue);
+    case(changed("identity", json!({"requireValidated": "yes"})), "/identity/requireValidated", Code::WrongType);
+
+    case(document(&json!([{"rules": [{}]}])), "/policies/0/name", Code::MissingField);
+    case(policy(json!({"name": "A b"})), "/policies/0/name", Code::InvalidValue);
+    case(policy(json!({"namespace": "a/b"})), "/policies/0/namespace", Code::InvalidValue);
+    case(policy(json!({"action": "deny"})), "/policies/0/action", Code::InvalidValue);
+    case(policy(json!({"action": "CUSTOM"})), "/policies/0/action", Code::Unsupported);
+    case(policy(json!({"action": "AUDIT", "mode": "shadow"})), "/policies/0/mode", Code::ConflictingFields);
+    case(policy(json!({"mode": "dry-run"})), "/policies/0/mode", Code::InvalidValue);
+    case(policy(json!({"selector": {}})), "/policies/0/selector", Code::Unsupported);
+    case(policy(json!({"targetRefs": []})), "/policies/0/targetRefs", Code::Unsupported);
+    case(policy(json!({"rule": []})), "/policies/0/rule", Code::UnknownField);
+    case(document(&json!([{"name": "p", "action": "DENY"}])), "/policies/0/rules", Code::MissingField);
+    case(document(&json!([{"name": "p", "action": "AUDIT"}])), "/policies/0/rules", Code::MissingField);
+    case(document(&json!([{"name": "p"}, {"name": "p"}])), "/policies", Code::DuplicatePolicy);
+
+    case(with_rule(&json!({"from": []})), "/policies/0/rules/0/from", Code::Empty);
+    case(with_rule(&json!({"to": []})), "/policies/0/rules/0/to", Code::Empty);
+    case(with_rule(&json!({"when": []})), "/policies/0/rules/0/when", Code::Unsupported);
+    case(with_rule(&json!({"from": [{}]})), "/policies/0/rules/0/from/0/source", Code::MissingField);
+    case(
+        with_rule(&json!({"from": [{"source": {"principals": ["*"]}, "principals": ["a"]}]})),
+        "/policies/0/rules/0/from/0/principals",
+        Code::UnknownField,
+    );
+    case(with_source(&json!({})), SOURCE, Code::Empty);
+    case(with_operation(&json!({})), OPERATION, Code::Empty);
+    for field in
+        ["requestPrincipals", "notRequestPrincipals", "ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"]
+    {
+        let pointer = format!("{SOURCE}/{field}");
+        case(with_source(&json!({field: ["x"], "principals": ["*"]})), &pointer, Code::Unsupported);
+    }
+    for field in ["principals", "notPrincipals", "namespaces", "serviceAccounts", "trustDomains"] {
+        case(with_source(&json!({field: []})), &format!("{SOURCE}/{field}"), Code::Empty);
+        case(with_source(&json!({field: [""]})), &format!("{SOURCE}/{field}/0"), Code::Empty);
+        case(with_source(&json!({field: "x"})), &format!("{SOURCE}/{field}"), Code::WrongType);
+    }
+    for (field, value, code) in [
+        ("principals", "spiffe://example.org/ns/a/sa/b", Code::NeverMatches),
+        ("principals", "example.org/ns/a b/sa/c", Code::NeverMatches),
+        ("principals", "example.org/ns//sa/c", Code::NeverMatches),
+        ("principals", "EXAMPLE.org/ns/a/sa/c", Code::NeverMatches),
+        ("principals", "a*b", Code::NeverMatches),
+        ("serviceAccounts", "a/b/c", Code::InvalidValue),
+        ("serviceAccounts", "a/", Code::InvalidValue),
+        ("serviceAccounts", "*", Code::InvalidValue),
+        ("trustDomains", "EXAMPLE.org", Code::InvalidValue),
+        ("trustDomains", "a*b", Code::InvalidValue),
+    ] {
+        case(with_source(&json!({field: [value]})), &format!("{SOURCE}/{field}/0"), code);
+    }
+    let both = json!({"serviceAccounts": ["a"], "namespaces": ["b"]});
+    case(with_source(&both), SOURCE, Code::ConflictingFields);
+    let seventeen: Vec<String> = (0..17).map(|number| format!("a{number}")).collect();
+    case(with_source(&json!({"serviceAccounts": seventeen})), SOURCE, Code::InvalidValue);
+    let homeless = json!([{"name": "p", "rules": [{"from": [{"source": {"serviceAccounts": ["a"]}}]}]}]);
+    case(document(&homeless), &format!("{SOURCE}/serviceAccounts/0"), Code::InvalidValue);
+    for (field, value, code) in [
+        ("ports", "0", Code::InvalidValue),
+        ("ports", "65536", Code::InvalidValue),
+        ("ports", "+80", Code::InvalidValue),
+        ("ports", "http", Code::InvalidValue),
+        ("paths", "/a/{**}/{*}", Code::InvalidValue),
+        ("paths", "/a{*}", Code::InvalidValue),
+    ] {
+        case(with_operation(&json!({field: [value]})), &format!("{OPERATION}/{field}/0"), code);
+    }
+    case(with_operation(&json!({"ports": [80]})), &format!("{OPERATION}/ports/0"), Code::WrongType);
+    let mut telling_nothing = with_source(&json!({"namespaces": ["a"]}));
+    telling_nothing["identity"] = json!({"pattern": "any"});
+    case(telling_nothing, &format!("{SOURCE}/namespaces/0"), Code::NeverMatches);
+    cases
+}
+
+#[test]
+fn each_mistake_by_its_place_and_code() {
+    for (text, pointer, code) in cases() {
+        assert_eq!(found(&text), [(pointer, code.slug())], "{text}");
+    }
+}
+
+#[test]
+fn no_code_is_without_a_case() {
+    let mut seen: BTreeSet<Code> = cases().into_iter().map(|(_, _, code)| code).collect();
+    // These two are mistakes of the text, which no value can make.
+    seen.extend([Code::Syntax, Code::DuplicateField]);
+    assert_eq!(seen, Code::ALL.into_iter().collect());
+}
+
+#[test]
+fn mistakes_of_the_text() {
+    for text in ["", " \n", "{", "{\"trustDomain\": \"a\",}", "\u{feff}{}", "nonsense"] {
+        assert_eq!(found(text), [(String::new(), "syntax")], "{text:?}");
+    }
+    let twice = r#"{"trustDomain": "a", "policies": [], "trustDomain": "b"}"#;
+    assert_eq!(found(twice), [("/trustDomain".to_owned(), "duplicate-field")]);
+}
+
+#[test]
+fn every_mistake_at_once() {
+    let document = json!({
+        "trustDomain": "A", "extra": 1,
+        "policies": [
+            {"name": 5, "action": "MAYBE", "rules": [{"to": [{"operation": {"paths": [], "ports": ["x", "y"]}}]}]},
+            {"namespace": "b", "rules": [{"from": [{"source": {"principals": ["spiffe://a"]}}]}, 7]}
+        ]
+    });
+    let pointers: Vec<String> = found(&document.to_string()).into_iter().map(|(pointer, _)| pointer).collect();
+    assert_eq!(
+        pointers,
+        [
+            "/extra",
+            "/trustDomain",
+            "/policies/0/name",
+            "/policies/0/action",
+            "/policies/0/rules/0/to/0/operation/paths",
+            "/policies/0/rules/0/to/0/operation/ports/0",
+            "/policies/0/rules/0/to/0/operation/ports/1",
+            "/policies/1/name",
+            "/policies/1/rules/0/from/0/source/principals/0",
+            "/policies/1/rules/1",
+        ]
+    );
+}
+
+#[test]
+fn a_diagnostic_is_one_line_with_help() {
+    let lines: Vec<String> =
+        diagnostics(r#"{"trustDomain": "example.org", "polices": []}"#).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "/polices: unknown-field: there is no field `polices` here (allowed here: `trustDomain`, \
+         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `policies`)",
+            "/policies: missing-field: `policies` is missing (it is required)",
+        ]
+    );
+    for (text, _, _) in cases() {
+        for diagnostic in diagnostics(&text) {
+            assert!(!diagnostic.help.is_empty() && !diagnostic.to_string().contains('\n'), "{diagnostic}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Requests and peers for the tests of the core.
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use spiffe_authz::decision::Outcome;
+use spiffe_authz::peer::Peer;
+use spiffe_authz::policy::Policy;
+use spiffe_authz::request::{Attributes, HostFailure, Request};
+use spiffe_authz::spiffe_id::SpiffeId;
+
+/// A request as text; an empty text is an absent attribute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) authority: &'a str,
+    pub(crate) port: u64,
+}
+
+pub(crate) const GET: Plain<'_> = Plain { method: "GET", path: "/", authority: "example.org", port: 8443 };
+
+fn present(text: &str) -> Option<&[u8]> {
+    Some(text.as_bytes()).filter(|text| !text.is_empty())
+}
+
+impl<'a> Attributes for Plain<'a> {
+    type Text = &'a [u8];
+
+    fn method(&self) -> Result<Option<&'a [u8]>, HostFailure> {
+        Ok(present(self.method))
+    }
+
+    fn path(&self) -> Result<Option<&'a [u8]>, HostFailure> {
+        Ok(present(self.path))
+    }
+
+    fn authority(&self) -> Result<Option<&'a [u8]>, HostFailure> {
+        Ok(present(self.authority))
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(Some(self.port))
+    }
+}
+
+/// The peer of this SPIFFE ID; an empty one is a caller without identity.
+pub(crate) fn peer(policy: &Policy, id: &str) -> Option<Peer> {
+    if id.is_empty() {
+        return None;
+    }
+    let id = SpiffeId::parse(id.as_bytes()).expect("a SPIFFE ID");
+    Some(Peer::from_id(id, policy.realm()).expect("an identity that counts"))
+}
+
+/// Decides one request.
+pub(crate) fn decide<'p>(policy: &'p Policy, id: &str, request: Plain<'_>) -> Outcome<'p> {
+    let peer = peer(policy, id);
+    policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &Request::new(request))
+}
