@@ -137,7 +137,7 @@ fn cases() -> Vec<(String, String, Code)> {
     }
     case(with_operation(&json!({"ports": [80]})), &format!("{OPERATION}/ports/0"), Code::WrongType);
     let mut telling_nothing = with_source(&json!({"namespaces": ["a"]}));
-    telling_nothing["identity"] = json!({"pattern": "any"});
+    telling_nothing["identity"] = json!({"pattern": "/workload/{serviceAccount}"});
     case(telling_nothing, &format!("{SOURCE}/namespaces/0"), Code::NeverMatches);
     cases
 }
