@@ -14,6 +14,11 @@ fn ours(text: &str) -> Option<(String, String)> {
 }
 
 fn theirs(text: &str) -> Option<(String, String)> {
+    // The crate folds upper case in scheme and trust domain (section 2.4); here it is refused (section 2.1).
+    let head = text.splitn(4, '/').take(3);
+    if head.flat_map(str::chars).any(|character| character.is_ascii_uppercase()) {
+        return None;
+    }
     let id = spiffe::SpiffeId::new(text).ok()?;
     Some((id.trust_domain().to_string(), id.path().to_owned()))
 }
