@@ -75,7 +75,13 @@ impl Toolchain {
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env(format!("CARGO_TARGET_{variable}_LINKER"), DEBIAN_WASM_LINKER);
                 if target == WASI {
-                    let flags = "-L native=/usr/lib/wasm32-wasi -C link-self-contained=no";
+                    let mut flags = "-L native=/usr/lib/wasm32-wasi -C link-self-contained=no".to_owned();
+                    if subcommand == "test" {
+                        // What calls a program's `main`; a module without one must not have it.
+                        flags.push_str(" -C link-arg=/usr/lib/wasm32-wasi/crt1-command.o");
+                        // std's test harness names thread functions that a libc without threads does not have.
+                        flags.push_str(" -C link-arg=--unresolved-symbols=ignore-all");
+                    }
                     command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags);
                 }
                 // The environment of a rustup cargo that started us would lead Debian's astray.
