@@ -1,7 +1,7 @@
 //! Builds what a user installs, into target/dist.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,8 +17,7 @@ const MAX_WASM_BYTES: u64 = 400_000;
 pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     fs::create_dir_all(workspace::dist())?;
     eprintln!("building the filter and the command");
-    run(toolchain.cargo("build", WASI).args(["--quiet", "--profile", "wasm", "--package", "spiffe-authz-wasm"]))?;
-    let wasm = toolchain.target_directory().join(WASI).join("wasm/spiffe_authz_wasm.wasm");
+    let wasm = build_filter(toolchain, "spiffe-authz-wasm")?;
     let size = fs::metadata(&wasm).with_context(|| format!("{} was not built", wasm.display()))?.len();
     if size > MAX_WASM_BYTES {
         bail!("the filter has {size} bytes, more than {MAX_WASM_BYTES}");
@@ -30,6 +29,13 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     install(&workspace::target().join("release/spiffe-authz"), "spiffe-authz")?;
     eprintln!("built target/dist/spiffe-authz.wasm ({size} bytes) and target/dist/spiffe-authz");
     Ok(())
+}
+
+/// Builds a package that is a proxy-wasm filter.
+pub(crate) fn build_filter(toolchain: &Toolchain, package: &str) -> Result<PathBuf> {
+    run(toolchain.cargo("build", WASI).args(["--quiet", "--profile", "wasm", "--package", package]))?;
+    let file = format!("wasm/{}.wasm", package.replace('-', "_"));
+    Ok(toolchain.target_directory().join(WASI).join(file))
 }
 
 /// Copies beside the place and renames, so that nobody loads half a file.

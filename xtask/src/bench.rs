@@ -11,6 +11,7 @@ use crate::{artifacts, process, workspace};
 pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
+    let empty = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
     let mut bench = Command::new("cargo");
     bench.current_dir(workspace::root());
     bench.args([
@@ -26,5 +27,6 @@ pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
     ]);
     bench.args([requests.to_string(), rounds.to_string()]);
     tools.describe_to(&mut bench);
+    bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty);
     Err(process::replace(&mut bench))
 }

@@ -22,6 +22,8 @@ pub const CLIENT_PORT: u16 = 9001;
 pub const ADMIN_PORT: u16 = 9901;
 /// Where the client finds the server.
 pub const SERVER_HOST: &str = "httpbin.example.org";
+/// Where the server's HTTP connection manager stands in its file.
+pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 /// Where the filter stands in the server's file.
 const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0";
 /// Where the filter's configuration stands in the server's file.

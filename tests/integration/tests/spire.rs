@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use spiffe_authz_integration::bootstrap::Bootstrap;
+use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::mesh::{LONG, Mesh};
@@ -42,10 +42,9 @@ fn under_load<T>(caller: &Envoy, during: impl FnOnce() -> Result<T>) -> Result<(
 
 /// Connections between the Envoys end after a second, so that new identities come into use.
 fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
-    let connection_manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-    let mut manager = bootstrap.at(connection_manager)?.clone();
+    let mut manager = bootstrap.at(CONNECTION_MANAGER)?.clone();
     manager["common_http_protocol_options"] = json!({"max_connection_duration": "1s"});
-    bootstrap.set(connection_manager, manager)
+    bootstrap.set(CONNECTION_MANAGER, manager)
 }
 
 fn serial_number(envoy: &Envoy) -> Result<Option<String>> {
