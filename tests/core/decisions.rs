@@ -1,11 +1,9 @@
 //! What policies decide, field by field.
 
-mod support;
-
+use crate::support::{GET, Plain, decide};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::policy::Policy;
-use support::{GET, Plain, decide};
 
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const ALIAS: &str = "spiffe://old.example.org/ns/default/sa/sleep";

@@ -1,16 +1,14 @@
 //! A decision allocates nothing, however many policies there are.
 #![expect(unsafe_code, reason = "an allocator is unsafe to write")]
 
-mod support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use crate::support::{self, GET, Plain};
 use serde_json::{Value, json};
 use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::Policy;
 use spiffe_authz::request::Request;
-use support::{GET, Plain};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

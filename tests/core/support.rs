@@ -1,5 +1,4 @@
 //! Requests and peers for the tests of the core.
-#![allow(dead_code, reason = "each test takes what it needs")]
 
 use spiffe_authz::decision::Outcome;
 use spiffe_authz::peer::Peer;

@@ -1,5 +1,4 @@
 //! SPIFFE IDs by this parser and by the crate `spiffe`: the same answer for every text, but for known differences.
-#![cfg(not(target_arch = "wasm32"))]
 
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 use spiffe_authz::spiffe_id::SpiffeId;

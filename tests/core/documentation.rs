@@ -1,0 +1,63 @@
+//! The tables of README.md hold what the code holds: no more, no less.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use spiffe_authz::decision::DenyReason;
+use spiffe_authz::diagnostic::Code;
+use spiffe_authz::policy::Policy;
+
+const README: &str = include_str!("../../README.md");
+
+/// The first column of the table under a heading, without its code marks.
+fn first_column(heading: &str) -> BTreeSet<&'static str> {
+    let heading = format!("\n{heading}\n");
+    let (_, section) = README.split_once(&heading).unwrap_or_else(|| panic!("README.md has no heading{heading}"));
+    let table = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    table.skip(2).filter_map(|row| row.split('|').nth(1)).map(|cell| cell.trim().trim_matches('`')).collect()
+}
+
+#[test]
+fn deny_reasons() {
+    assert_eq!(first_column("### Deny reasons"), DenyReason::all().map(DenyReason::slug).collect());
+}
+
+#[test]
+fn diagnostic_codes() {
+    assert_eq!(first_column("### Mistakes in a configuration"), Code::ALL.map(Code::slug).into());
+}
+
+#[test]
+fn the_configuration_compiles() {
+    let (_, section) = README.split_once("\n## Configuration\n").expect("a heading");
+    let document = section.split("```").nth(1).and_then(|block| block.strip_prefix("json\n")).expect("a JSON block");
+    Policy::from_json(document.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+}
+
+/// What may stand at a place, as the diagnostic of an unknown field says, without the `not…` twins.
+fn allowed_at(document: &serde_json::Value) -> BTreeSet<String> {
+    let diagnostics = Policy::from_json(document.to_string().as_bytes()).expect_err("an unknown field");
+    let diagnostic =
+        diagnostics.iter().find(|diagnostic| diagnostic.code == Code::UnknownField).expect("its diagnostic");
+    let names = diagnostic.help.split('`').skip(1).step_by(2).map(str::to_owned);
+    names.filter(|name| !(name.starts_with("not") && name[3..].starts_with(|c: char| c.is_ascii_uppercase()))).collect()
+}
+
+#[test]
+fn fields() {
+    let documented = |header: &str| -> BTreeSet<String> {
+        let (_, table) = README.split_once(&format!("\n| {header} |")).expect("a table");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        rows.filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect()
+    };
+    let rule = |rule: serde_json::Value| json!({"trustDomain": "a", "policies": [{"name": "p", "rules": [rule]}]});
+    for (header, document) in [
+        ("Field | Meaning | Left out", json!({"x": 1})),
+        ("Field of `identity` | Meaning | Left out", json!({"trustDomain": "a", "identity": {"x": 1}, "policies": []})),
+        ("Field of a policy | Meaning", json!({"trustDomain": "a", "policies": [{"x": 1}]})),
+        ("Field of a source | Values", rule(json!({"from": [{"source": {"x": 1}}]}))),
+        ("Field of an operation | Values", rule(json!({"to": [{"operation": {"x": 1}}]}))),
+    ] {
+        assert_eq!(documented(header), allowed_at(&document), "{header}");
+    }
+}
