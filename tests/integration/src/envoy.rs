@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::bootstrap::Bootstrap;
@@ -52,7 +52,7 @@ impl Envoy {
     pub fn start(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
         let (mut process, admin_file) = launch(start, bootstrap, directory)?;
         let ready = wait::until("Envoy serves", READY_LIMIT, || {
-            process.check_running()?;
+            ensure!(process.ended()?.is_none(), "Envoy ended early");
             let Ok(address) = fs::read_to_string(&admin_file) else { return Ok(None) };
             let Ok(admin) = address.trim().parse() else { return Ok(None) };
             let ready = Client::plain(admin).and_then(|mut client| client.get("/ready"));
@@ -69,7 +69,7 @@ impl Envoy {
     pub fn refused(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<String> {
         let (mut process, _) = launch(start, bootstrap, directory)?;
         let status = wait::until("Envoy refuses its configuration", READY_LIMIT, || process.ended())?;
-        anyhow::ensure!(!status.success(), "Envoy ended well");
+        ensure!(!status.success(), "Envoy ended well");
         process.log()
     }
 
