@@ -9,6 +9,7 @@ pub mod decision;
 pub mod diagnostic;
 pub mod filter;
 pub mod log_line;
+pub mod metadata;
 pub mod pattern;
 pub mod peer;
 pub mod policy;

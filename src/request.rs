@@ -1,6 +1,9 @@
 //! A request: everything that a decision may look at, fetched from the host only when asked for, and at most once.
 
 use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use crate::metadata::Object;
 
 /// The host would not or could not answer; what was asked for is unknown, which is not the same as absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +13,8 @@ pub struct HostFailure;
 pub trait Attributes {
     /// Text as the host hands it over: owned, or borrowed from the host.
     type Text: AsRef<[u8]>;
+    /// Header lines as the host hands them over.
+    type Headers: Headers;
 
     /// The `:method`.
     ///
@@ -34,12 +39,58 @@ pub trait Attributes {
     /// # Errors
     /// When the host fails.
     fn destination_port(&self) -> Result<Option<u64>, HostFailure>;
+
+    /// Every header line.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn headers(&self) -> Result<Self::Headers, HostFailure>;
+
+    /// An address of the connection or the request.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure>;
+
+    /// The server name that the client asked for in TLS (SNI).
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn server_name(&self) -> Result<Option<Self::Text>, HostFailure>;
+
+    /// The dynamic metadata of every filter.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn metadata(&self) -> Result<Object, HostFailure>;
+}
+
+/// Header lines as a host hands them over.
+pub trait Headers {
+    /// The values of the lines of this name, which is in lower case; each line by itself.
+    fn lines<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> + Clone;
+}
+
+impl Headers for Vec<(String, Vec<u8>)> {
+    fn lines<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> + Clone {
+        self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+}
+
+/// Whose address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressOf {
+    /// The other end of the connection.
+    Source,
+    /// The client, as trusted proxies tell (`x-forwarded-for`, PROXY protocol).
+    Remote,
+    /// This end of the connection.
+    Destination,
 }
 
 type Fetched<T> = OnceCell<Result<Option<T>, HostFailure>>;
 
 /// A request with what was fetched of it so far.
-#[derive(Debug)]
 pub struct Request<A: Attributes> {
     attributes: A,
     method: Fetched<A::Text>,
@@ -47,6 +98,12 @@ pub struct Request<A: Attributes> {
     authority: Fetched<A::Text>,
     host: OnceCell<Box<[u8]>>,
     port: Fetched<u64>,
+    headers: OnceCell<Result<A::Headers, HostFailure>>,
+    source: Fetched<IpAddr>,
+    remote: Fetched<IpAddr>,
+    destination: Fetched<IpAddr>,
+    server_name: Fetched<A::Text>,
+    metadata: OnceCell<Result<Object, HostFailure>>,
 }
 
 impl<A: Attributes> Request<A> {
@@ -59,6 +116,12 @@ impl<A: Attributes> Request<A> {
             authority: OnceCell::new(),
             host: OnceCell::new(),
             port: OnceCell::new(),
+            headers: OnceCell::new(),
+            source: OnceCell::new(),
+            remote: OnceCell::new(),
+            destination: OnceCell::new(),
+            server_name: OnceCell::new(),
+            metadata: OnceCell::new(),
         }
     }
 
@@ -114,6 +177,47 @@ impl<A: Attributes> Request<A> {
     /// When the host fails.
     pub fn port(&self) -> Result<Option<u64>, HostFailure> {
         *self.port.get_or_init(|| self.attributes.destination_port())
+    }
+
+    /// Every header line.
+    ///
+    /// # Errors
+    /// When the host fails.
+    pub fn headers(&self) -> Result<&A::Headers, HostFailure> {
+        self.headers.get_or_init(|| self.attributes.headers()).as_ref().map_err(|failure| *failure)
+    }
+
+    /// An address of the connection or the request; IPv4 in IPv6 as IPv4.
+    ///
+    /// # Errors
+    /// When the host fails.
+    pub fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        let cell = match of {
+            AddressOf::Source => &self.source,
+            AddressOf::Remote => &self.remote,
+            AddressOf::Destination => &self.destination,
+        };
+        Ok(cell
+            .get_or_init(|| self.attributes.address(of))
+            .as_ref()
+            .map_err(|failure| *failure)?
+            .map(|ip| ip.to_canonical()))
+    }
+
+    /// The server name that the client asked for in TLS (SNI).
+    ///
+    /// # Errors
+    /// When the host fails.
+    pub fn server_name(&self) -> Result<Option<&[u8]>, HostFailure> {
+        text(&self.server_name, || self.attributes.server_name())
+    }
+
+    /// The dynamic metadata of every filter.
+    ///
+    /// # Errors
+    /// When the host fails.
+    pub fn metadata(&self) -> Result<&Object, HostFailure> {
+        self.metadata.get_or_init(|| self.attributes.metadata()).as_ref().map_err(|failure| *failure)
     }
 }
 

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
@@ -8,9 +9,10 @@ use crate::certificate::der_writer::{
     Extension, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
 };
 use crate::decision::{DenyReason, Outcome, Verdict};
+use crate::metadata::Object;
 use crate::peer::IdentityReason;
 use crate::policy::Policy;
-use crate::request::{Attributes, HostFailure, Request};
+use crate::request::{AddressOf, Attributes, HostFailure, Request};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -85,6 +87,7 @@ struct FakeRequest {
 
 impl Attributes for FakeRequest {
     type Text = &'static [u8];
+    type Headers = Vec<(String, Vec<u8>)>;
 
     fn method(&self) -> Result<Option<&'static [u8]>, HostFailure> {
         Ok(Some(b"GET"))
@@ -100,6 +103,22 @@ impl Attributes for FakeRequest {
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
         Ok(Some(8443))
+    }
+
+    fn headers(&self) -> Result<Vec<(String, Vec<u8>)>, HostFailure> {
+        Ok(Vec::new())
+    }
+
+    fn address(&self, _: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        Ok(None)
+    }
+
+    fn server_name(&self) -> Result<Option<&'static [u8]>, HostFailure> {
+        Ok(None)
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        Ok(Object::default())
     }
 }
 

@@ -3,6 +3,7 @@
 //! One pass reads a field's form and its meaning, so that a wrong type in one rule does not hide a wrong value in the
 //! next, and each diagnostic points at the place in the text.
 
+mod condition;
 mod selector;
 
 use super::index::Index;
@@ -15,20 +16,11 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::pattern::Pattern;
 use crate::peer::Realm;
 use crate::spiffe_id::TrustDomain;
+use condition::{read_condition, say_trust_domain};
 use selector::{read_operation, read_source};
 
 /// Fields of Istio's AuthorizationPolicy that are refused by name rather than as unknown.
-const UNSUPPORTED: [&str; 9] = [
-    "requestPrincipals",
-    "notRequestPrincipals",
-    "ipBlocks",
-    "notIpBlocks",
-    "remoteIpBlocks",
-    "notRemoteIpBlocks",
-    "when",
-    "selector",
-    "targetRefs",
-];
+const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 
 /// Compiles a document given as JSON text.
 pub(super) fn compile_json(text: &[u8]) -> Result<Policy, Vec<Diagnostic>> {
@@ -208,11 +200,12 @@ struct Home<'a> {
 }
 
 fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> Option<Rule> {
-    let fields = r.object(node, at, &["from", "to"])?;
+    let fields = r.object(node, at, &["from", "to", "when"])?;
+    let trust_domain_said = fields.node("when").is_some_and(say_trust_domain);
     let sources = fields.optional(r, "from", |r, n, at| {
         r.some(n, at, |r, n, at| {
             let wrapper = r.object(n, at, &["source"])?;
-            wrapper.required(r, "source", |r, n, at| read_source(r, n, at, home))
+            wrapper.required(r, "source", |r, n, at| read_source(r, n, at, home, trust_domain_said))
         })
     });
     let operations = fields.optional(r, "to", |r, n, at| {
@@ -221,7 +214,10 @@ fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> 
             wrapper.required(r, "operation", read_operation)
         })
     });
+    let conditions = fields
+        .optional(r, "when", |r, n, at| r.some(n, at, |r, n, at| read_condition(r, n, at, home, trust_domain_said)));
     Some(Rule {
+        conditions: conditions.unwrap_or_else(Vec::new).into(),
         sources: sources.unwrap_or_else(Vec::new).into(),
         operations: operations.unwrap_or_else(Vec::new).into(),
         policy: 0,

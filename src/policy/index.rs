@@ -7,7 +7,7 @@
 use rustc_hash::FxHashMap;
 
 use super::affixes::Affixes;
-use super::rule::{OperationField, Rule, SourceField};
+use super::rule::{Field, Rule};
 use super::values::{Path, Text};
 use crate::peer::Peer;
 use crate::request::{Attributes, HostFailure, Request};
@@ -104,7 +104,7 @@ impl<'r> Filing<'r> {
     }
 
     /// Files a rule under the field of `source` that tells most of the peer.
-    fn file(&mut self, source: &[SourceField], id: RuleId, rule: &'r Rule) {
+    fn file(&mut self, source: &[Field], id: RuleId, rule: &'r Rule) {
         let best = source.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
         let next = &mut self.sets;
         let mut fresh = || {
@@ -114,13 +114,13 @@ impl<'r> Filing<'r> {
         let mut under =
             |affixes: &mut Affixes<usize>, text: &Text| affixes.entry(text, &mut fresh).map_or(ANYONE, |set| *set);
         let sets: Vec<usize> = match best {
-            Some(SourceField::Principals(values)) => {
+            Some(Field::Principals(values)) => {
                 values.any_of.iter().map(|text| under(&mut self.principals, text)).collect()
             }
-            Some(SourceField::TrustDomains(values)) => {
+            Some(Field::TrustDomains(values)) => {
                 values.any_of.iter().map(|text| under(&mut self.trust_domains, text)).collect()
             }
-            Some(SourceField::ServiceAccounts(values)) => values
+            Some(Field::ServiceAccounts(values)) => values
                 .any_of
                 .iter()
                 .map(|account| {
@@ -128,7 +128,7 @@ impl<'r> Filing<'r> {
                     *self.service_accounts.entry(key).or_insert_with(&mut fresh)
                 })
                 .collect(),
-            Some(SourceField::Namespaces(values)) => values
+            Some(Field::Namespaces(values)) => values
                 .any_of
                 .iter()
                 .map(|namespace| match namespace.name.exact() {
@@ -136,7 +136,8 @@ impl<'r> Filing<'r> {
                     None => ANYONE,
                 })
                 .collect(),
-            None => vec![ANYONE],
+            // Nothing of the peer that can be looked up.
+            _ => vec![ANYONE],
         };
         for key in sets {
             self.put(key, id, rule);
@@ -144,7 +145,7 @@ impl<'r> Filing<'r> {
     }
 }
 
-impl SourceField {
+impl Field {
     /// How much a field narrows the peers down; 0 when it has no positive value.
     fn selectivity(&self) -> u8 {
         match self {
@@ -203,12 +204,12 @@ impl Split {
         (!keys.contains(&Text::Present)).then_some(keys)
     }
 
-    fn field_keys(self, field: &OperationField) -> Option<Vec<Text>> {
+    fn field_keys(self, field: &Field) -> Option<Vec<Text>> {
         match (self, field) {
-            (Self::Path, OperationField::Paths(values)) if !values.any_of.is_empty() => {
+            (Self::Path, Field::Paths(values)) if !values.any_of.is_empty() => {
                 Some(values.any_of.iter().map(Path::key).collect())
             }
-            (Self::Host, OperationField::Hosts(values)) | (Self::Method, OperationField::Methods(values))
+            (Self::Host, Field::Hosts(values)) | (Self::Method, Field::Methods(values))
                 if !values.any_of.is_empty() =>
             {
                 Some(values.any_of.to_vec())

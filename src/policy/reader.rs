@@ -131,13 +131,21 @@ pub(crate) struct Object<'n, 'p> {
     at: &'p Pointer<'p>,
 }
 
-impl Object<'_, '_> {
+impl<'p> Object<'_, 'p> {
+    pub(crate) const fn place(&self) -> &'p Pointer<'p> {
+        self.at
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.fields.iter().any(|(name, _)| &**name == key)
+        self.node(key).is_some()
+    }
+
+    pub(crate) fn node(&self, key: &str) -> Option<&Node> {
+        self.fields.iter().find(|(name, _)| &**name == key).map(|(_, node)| node)
     }
 
     /// The field `key`, read by `read`; `None` when it is absent or wrong (which is reported).
@@ -147,8 +155,7 @@ impl Object<'_, '_> {
         key: &'static str,
         read: impl FnOnce(&mut Reader, &Node, &Pointer<'_>) -> Option<T>,
     ) -> Option<T> {
-        let (_, node) = self.fields.iter().find(|(name, _)| &**name == key)?;
-        read(r, node, &self.at.key(key))
+        read(r, self.node(key)?, &self.at.key(key))
     }
 
     /// As `optional`, and its absence is reported.

@@ -1,16 +1,21 @@
 //! A compiled rule, and how it is held against a request.
 
-use super::values::{Namespace, Path, Scope, ServiceAccount, Text, Values};
+use ipnet::IpNet;
+
+use super::values::{Lines, Namespace, Path, RequestPrincipal, Scope, ServiceAccount, Text, Values};
+use crate::metadata::{Object, Value};
 use crate::peer::Peer;
-use crate::request::{Attributes, HostFailure, Request};
+use crate::request::{AddressOf, Attributes, Headers as _, HostFailure, Request};
 
 /// One rule of a policy.
 #[derive(Debug)]
 pub(crate) struct Rule {
     /// Any of these sources; none at all is no restriction.
-    pub(crate) sources: Box<[Box<[SourceField]>]>,
+    pub(crate) sources: Box<[Box<[Field]>]>,
     /// Any of these operations; none at all is no restriction.
-    pub(crate) operations: Box<[Box<[OperationField]>]>,
+    pub(crate) operations: Box<[Box<[Field]>]>,
+    /// All of these conditions.
+    pub(crate) conditions: Box<[Field]>,
     pub(crate) policy: u32,
     /// The rule's place in its policy.
     pub(crate) position: u32,
@@ -56,24 +61,40 @@ pub(crate) struct PolicyName {
     pub(crate) mode: Mode,
 }
 
-/// One field of a `source`.
+/// One field of a source, an operation, or a condition.
 #[derive(Debug)]
-pub(crate) enum SourceField {
+pub(crate) enum Field {
     Principals(Values<Text>),
     Namespaces(Values<Namespace>),
     ServiceAccounts(Values<ServiceAccount>),
     TrustDomains(Values<Text>),
-}
-
-/// One field of an `operation`.
-#[derive(Debug)]
-pub(crate) enum OperationField {
+    RequestPrincipals(Values<RequestPrincipal>),
+    Addresses(AddressOf, Values<IpNet>),
     /// In lower case.
     Hosts(Values<Text>),
     Ports(Values<u16>),
     Methods(Values<Text>),
     Paths(Values<Path>),
+    ServerNames(Values<Text>),
+    /// The name is in lower case.
+    Header(Box<str>, Values<Text>, Lines),
+    /// The path to the value in the dynamic metadata, its filter first.
+    Metadata(Box<[Box<str>]>, Values<MetadataValue>),
 }
+
+/// What is asked of a value in the dynamic metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MetadataValue {
+    /// This text.
+    Text(Text),
+    /// A list with this text.
+    InList(Text),
+    /// This text, or a list with it.
+    TextOrInList(Text),
+}
+
+/// Where the filter of Envoy that verifies tokens leaves their claims.
+pub(crate) const JWT_PAYLOAD: [&str; 2] = ["envoy.filters.http.jwt_authn", "payload"];
 
 impl Rule {
     pub(crate) fn matches<A: Attributes>(
@@ -81,48 +102,35 @@ impl Rule {
         peer: Option<&Peer>,
         request: &Request<A>,
     ) -> Result<bool, HostFailure> {
-        if !self.matches_peer(peer) {
-            return Ok(false);
-        }
-        if self.operations.is_empty() {
-            return Ok(true);
-        }
-        for operation in &self.operations {
-            if matches_operation(operation, request)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn matches_peer(&self, peer: Option<&Peer>) -> bool {
-        self.sources.is_empty() || self.sources.iter().any(|source| source.iter().all(|field| field.matches(peer)))
+        Ok(any(&self.sources, peer, request)?
+            && any(&self.operations, peer, request)?
+            && all(&self.conditions, peer, request)?)
     }
 }
 
-fn matches_operation<A: Attributes>(operation: &[OperationField], request: &Request<A>) -> Result<bool, HostFailure> {
-    for field in operation {
-        if !field.matches(request)? {
+fn any<A: Attributes>(
+    selectors: &[Box<[Field]>],
+    peer: Option<&Peer>,
+    request: &Request<A>,
+) -> Result<bool, HostFailure> {
+    if selectors.is_empty() {
+        return Ok(true);
+    }
+    for selector in selectors {
+        if all(selector, peer, request)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn all<A: Attributes>(fields: &[Field], peer: Option<&Peer>, request: &Request<A>) -> Result<bool, HostFailure> {
+    for field in fields {
+        if !field.matches(peer, request)? {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-impl SourceField {
-    /// A caller without identity matches no value, so it passes negated fields only.
-    fn matches(&self, peer: Option<&Peer>) -> bool {
-        match self {
-            Self::Principals(values) => {
-                values.admit(|value| peer.is_some_and(|peer| value.matches(peer.principal().as_bytes())))
-            }
-            Self::Namespaces(values) => values.admit(|value| peer.is_some_and(|peer| value.matches(peer))),
-            Self::ServiceAccounts(values) => values.admit(|value| peer.is_some_and(|peer| value.matches(peer))),
-            Self::TrustDomains(values) => {
-                values.admit(|value| peer.is_some_and(|peer| value.matches(peer.trust_domain().as_bytes())))
-            }
-        }
-    }
 }
 
 impl Scope {
@@ -145,9 +153,48 @@ impl ServiceAccount {
     }
 }
 
-impl OperationField {
-    fn matches<A: Attributes>(&self, request: &Request<A>) -> Result<bool, HostFailure> {
+impl RequestPrincipal {
+    fn matches(&self, metadata: &Object) -> bool {
+        let text = |claim| match metadata.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], claim]) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        text("iss").is_some_and(|issuer| self.issuer.matches_some(issuer))
+            && text("sub").is_some_and(|subject| self.subject.matches_some(subject))
+    }
+}
+
+impl MetadataValue {
+    fn matches(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Text(wanted), Value::String(text)) => wanted.matches_some(text),
+            (Self::InList(wanted), Value::List(_)) => value.any_text(|text| wanted.matches_some(text)),
+            (Self::TextOrInList(wanted), _) => value.any_text(|text| wanted.matches_some(text)),
+            _ => false,
+        }
+    }
+}
+
+impl Field {
+    /// A caller without identity, and an attribute that is absent, match no value: they pass `not…` values only.
+    fn matches<A: Attributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Result<bool, HostFailure> {
         Ok(match self {
+            Self::Principals(values) => {
+                values.admit(|value| peer.is_some_and(|peer| value.matches(peer.principal().as_bytes())))
+            }
+            Self::Namespaces(values) => values.admit(|value| peer.is_some_and(|peer| value.matches(peer))),
+            Self::ServiceAccounts(values) => values.admit(|value| peer.is_some_and(|peer| value.matches(peer))),
+            Self::TrustDomains(values) => {
+                values.admit(|value| peer.is_some_and(|peer| value.matches(peer.trust_domain().as_bytes())))
+            }
+            Self::RequestPrincipals(values) => {
+                let metadata = request.metadata()?;
+                values.admit(|value| value.matches(metadata))
+            }
+            Self::Addresses(of, values) => {
+                let address = request.address(*of)?;
+                values.admit(|network| address.is_some_and(|address| network.contains(&address)))
+            }
             Self::Hosts(values) => {
                 let host = request.host()?;
                 values.admit(|value| host.is_some_and(|host| value.matches(host)))
@@ -163,6 +210,15 @@ impl OperationField {
             Self::Paths(values) => {
                 let path = request.path()?;
                 values.admit(|value| path.is_some_and(|path| value.matches(path)))
+            }
+            Self::ServerNames(values) => {
+                let name = request.server_name()?;
+                values.admit(|value| name.is_some_and(|name| value.matches_some(name)))
+            }
+            Self::Header(name, values, reading) => values.admit_lines(request.headers()?.lines(name), *reading),
+            Self::Metadata(path, values) => {
+                let value = request.metadata()?.get(path);
+                values.admit(|wanted| value.is_some_and(|value| wanted.matches(value)))
             }
         })
     }

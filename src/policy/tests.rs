@@ -1,14 +1,17 @@
 //! The index against the plain reading: every rule, in the order of the document.
 #![cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 
+use std::net::IpAddr;
+
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
 use super::rule::{Action, Mode};
 use super::{Decision, Outcome, Policy, RuleId};
+use crate::metadata::Object;
 use crate::peer::Peer;
-use crate::request::{Attributes, HostFailure, Request};
+use crate::request::{AddressOf, Attributes, HostFailure, Request};
 use crate::spiffe_id::SpiffeId;
 
 impl Policy {
@@ -91,16 +94,30 @@ fn operation() -> impl Strategy<Value = Value> {
     fields.prop_map(|fields| json!({"operation": fields}))
 }
 
+fn condition() -> impl Strategy<Value = Value> {
+    let keys: Vec<(&str, &'static [&'static str])> = vec![
+        ("request.headers[X]", &["a", "a*", "*b", "*"]),
+        ("source.ip", &["10.0.0.0/8", "11.0.0.0/8"]),
+        ("source.namespace", &NAMESPACES),
+        ("source.trustDomain", &TRUST_DOMAINS),
+        ("source.principal", &PRINCIPALS),
+        ("destination.port", &["80", "81"]),
+        ("connection.sni", &["s.example", "*"]),
+    ];
+    let value = |(key, values)| (Just(key), some(values), select(vec!["values", "notValues"]));
+    select(keys).prop_flat_map(value).prop_map(|(key, values, name)| json!({"key": key, name: values}))
+}
+
 fn rule() -> impl Strategy<Value = Value> {
     let sources = proptest::collection::vec(source(), 0..3);
     let operations = proptest::collection::vec(operation(), 0..3);
-    (sources, operations).prop_map(|(sources, operations)| {
+    let conditions = proptest::collection::vec(condition(), 0..2);
+    (sources, operations, conditions).prop_map(|(sources, operations, conditions)| {
         let mut rule = json!({});
-        if !sources.is_empty() {
-            rule["from"] = json!(sources);
-        }
-        if !operations.is_empty() {
-            rule["to"] = json!(operations);
+        for (name, list) in [("from", sources), ("to", operations), ("when", conditions)] {
+            if !list.is_empty() {
+                rule[name] = json!(list);
+            }
         }
         rule
     })
@@ -122,10 +139,12 @@ struct Sample {
     host: &'static str,
     method: &'static str,
     port: u64,
+    lines: Vec<&'static str>,
 }
 
 impl Attributes for Sample {
     type Text = &'static str;
+    type Headers = Vec<(String, Vec<u8>)>;
 
     fn method(&self) -> Result<Option<&'static str>, HostFailure> {
         Ok(Some(self.method))
@@ -142,6 +161,22 @@ impl Attributes for Sample {
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
         Ok(Some(self.port))
     }
+
+    fn headers(&self) -> Result<Vec<(String, Vec<u8>)>, HostFailure> {
+        Ok(self.lines.iter().map(|line| ("x".to_owned(), line.as_bytes().to_vec())).collect())
+    }
+
+    fn address(&self, _: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        Ok(Some([10, 0, 0, 1].into()))
+    }
+
+    fn server_name(&self) -> Result<Option<&'static str>, HostFailure> {
+        Ok(Some("s.example"))
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        Ok(Object::default())
+    }
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
@@ -153,8 +188,9 @@ fn sample() -> impl Strategy<Value = Sample> {
         select(vec!["h.example", "H.example", "h", ""]),
         select(vec!["GET", "PUT"]),
         80..83u64,
+        subsequence(vec!["a", "b", "ab"], 0..3),
     )
-        .prop_map(|(id, path, host, method, port)| Sample { id, path, host, method, port })
+        .prop_map(|(id, path, host, method, port, lines)| Sample { id, path, host, method, port, lines })
 }
 
 proptest! {

@@ -50,6 +50,11 @@ impl Text {
         }
     }
 
+    /// As `matches`, where `*` asks for at least one byte.
+    pub(crate) fn matches_some(&self, value: &[u8]) -> bool {
+        !value.is_empty() && self.matches(value)
+    }
+
     pub(crate) fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,
@@ -132,11 +137,63 @@ impl Path {
 
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
         match self {
-            // `*` is "not empty" for a path.
-            Self::Text(Text::Present) => !path.is_empty(),
-            Self::Text(text) => text.matches(path),
+            Self::Text(text) => text.matches_some(path),
             Self::Template(template) => template.matches(path),
         }
+    }
+}
+
+/// Which of a header's lines decide: of two readings the one that grants less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// Every line must match a value, and one that matches a `not…` value is enough to fail: in ALLOW policies.
+    Strict,
+    /// One line that matches is enough, and every line must match a `not…` value to fail: in DENY and AUDIT policies.
+    Lenient,
+}
+
+impl Values<Text> {
+    /// As `admit`, for a header that may have several lines.
+    pub(crate) fn admit_lines<'l>(&self, lines: impl Iterator<Item = &'l [u8]> + Clone, reading: Lines) -> bool {
+        let one_of = |values: &[Text], line: &[u8]| values.iter().any(|value| value.matches(line));
+        let some = |values: &[Text]| lines.clone().any(|line| one_of(values, line));
+        let every = |values: &[Text]| lines.clone().next().is_some() && lines.clone().all(|line| one_of(values, line));
+        match reading {
+            Lines::Strict => (self.any_of.is_empty() || every(&self.any_of)) && !some(&self.none_of),
+            Lines::Lenient => (self.any_of.is_empty() || some(&self.any_of)) && !every(&self.none_of),
+        }
+    }
+}
+
+/// The issuer and subject of a token: `requestPrincipals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestPrincipal {
+    pub(crate) issuer: Text,
+    pub(crate) subject: Text,
+}
+
+impl RequestPrincipal {
+    /// Divided at the last `/`, as Istio does it.
+    pub(crate) fn new(value: &str) -> Self {
+        let part = |text: &str| Text::new(text);
+        let (issuer, subject) = match value.rsplit_once('/') {
+            None if value == "*" => (Text::Present, Text::Present),
+            // Without a slash: a suffix of the subject, a prefix of the issuer, or an issuer with an empty subject.
+            None if value.starts_with('*') => (Text::Present, part(value)),
+            None if value.ends_with('*') => (part(value), Text::Present),
+            None => (part(value), Text::Exact("".into())),
+            // A leading `*` is looked at first, and leaves the subject as it is written.
+            Some((issuer, subject)) if value.starts_with('*') => (part(issuer), Text::Exact(subject.into())),
+            Some((issuer, subject)) => (
+                Text::Exact(issuer.into()),
+                match subject.strip_suffix('*') {
+                    Some("") => Text::Present,
+                    Some(prefix) => Text::Prefix(prefix.into()),
+                    None => Text::Exact(subject.into()),
+                },
+            ),
+        };
+        Self { issuer, subject }
     }
 }
 

@@ -81,7 +81,7 @@ fn what_is_left_unsaid_grants_less() {
 
 #[test]
 fn operations() {
-    let request = |method, path, authority, port| Plain { method, path, authority, port };
+    let request = |method, path, authority, port| Plain { method, path, authority, port, ..GET };
     let get = |path| request("GET", path, "a.example.org", 80);
     for (operation, request, expected) in [
         (json!({"paths": ["/a"]}), get("/a"), true),
@@ -118,6 +118,168 @@ fn operations() {
         assert_eq!(allows(&rule, SLEEP, request), expected, "{operation} on {request:?}");
         assert_eq!(denies(&rule, SLEEP, request), expected, "{operation} on {request:?}");
     }
+}
+
+fn when(key: &str, values: &[&str]) -> Value {
+    json!({"when": [{"key": key, "values": values}]})
+}
+
+fn when_not(key: &str, values: &[&str]) -> Value {
+    json!({"when": [{"key": key, "notValues": values}]})
+}
+
+#[test]
+fn addresses() {
+    let request = Plain { source: "10.1.2.3", remote: "203.0.113.9", destination: "::ffff:192.0.2.1", ..GET };
+    for (rule, expected) in [
+        (json!({"from": [{"source": {"ipBlocks": ["10.1.2.3"]}}]}), true),
+        (json!({"from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}]}), true),
+        (json!({"from": [{"source": {"ipBlocks": ["10.9.9.9/8"]}}]}), true),
+        (json!({"from": [{"source": {"ipBlocks": ["203.0.113.0/24", "::/0"]}}]}), false),
+        (json!({"from": [{"source": {"notIpBlocks": ["10.0.0.0/8"]}}]}), false),
+        (json!({"from": [{"source": {"remoteIpBlocks": ["203.0.113.0/24"]}}]}), true),
+        (json!({"from": [{"source": {"notRemoteIpBlocks": ["10.0.0.0/8"]}}]}), true),
+        (when("source.ip", &["10.1.0.0/16"]), true),
+        (when("remote.ip", &["10.1.0.0/16"]), false),
+        (when_not("remote.ip", &["203.0.113.9"]), false),
+        (when("destination.ip", &["192.0.2.0/24"]), true),
+        (when("destination.port", &["8443"]), true),
+        (when_not("destination.port", &["8443"]), false),
+    ] {
+        assert_eq!(allows(&rule, SLEEP, request), expected, "{rule}");
+        assert_eq!(denies(&rule, SLEEP, request), expected, "{rule}");
+    }
+    let unknown = when_not("source.ip", &["0.0.0.0/0"]);
+    assert!(allows(&unknown, SLEEP, GET) && !allows(&when("source.ip", &["0.0.0.0/0"]), SLEEP, GET));
+}
+
+#[test]
+fn identity_and_server_name_conditions() {
+    for (rule, id, expected) in [
+        (when("source.principal", &["example.org/ns/default/sa/sleep"]), SLEEP, true),
+        (when_not("source.principal", &["*"]), NOBODY, true),
+        (when("source.namespace", &["default"]), SLEEP, true),
+        (when("source.namespace", &["default"]), FOREIGN, false),
+        (when("source.serviceAccount", &["sleep"]), SLEEP, true),
+        (when("source.serviceAccount", &["prod/sleep"]), SLEEP, false),
+        (when("source.trustDomain", &["example.io"]), FOREIGN, true),
+        (when("connection.sni", &["*.example.org"]), SLEEP, true),
+        (when("connection.sni", &["*"]), SLEEP, true),
+        (when_not("connection.sni", &["a.example.org"]), SLEEP, false),
+    ] {
+        assert_eq!(allows(&rule, id, Plain { server_name: "a.example.org", ..GET }), expected, "{rule} {id}");
+    }
+    assert!(!allows(&when("connection.sni", &["*"]), SLEEP, GET));
+    // A condition that says the trust domain says it for the whole rule.
+    let both = json!({"from": [{"source": {"namespaces": ["default"]}}],
+                      "when": [{"key": "source.trustDomain", "values": ["example.io"]}]});
+    assert!(allows(&both, FOREIGN, GET) && !allows(&both, SLEEP, GET));
+    // All conditions.
+    let all = json!({"when": [{"key": "source.namespace", "values": ["default"]},
+                              {"key": "connection.sni", "values": ["a"]}]});
+    assert!(!allows(&all, SLEEP, GET) && allows(&all, SLEEP, Plain { server_name: "a", ..GET }));
+}
+
+#[test]
+fn headers() {
+    type Case<'a> = (&'a [(&'a str, &'a str)], [bool; 4], [bool; 4]);
+    let cases: [Case<'_>; 7] = [
+        // Lines; what `a`, `a*`, `*`, not `a` give in an ALLOW policy, and in a DENY policy.
+        (&[], [false, false, false, true], [false, false, false, true]),
+        (&[("x", "a")], [true, true, true, false], [true, true, true, false]),
+        (&[("x", "")], [false, false, true, true], [false, false, true, true]),
+        (&[("x", "A")], [false, false, true, true], [false, false, true, true]),
+        (&[("x", "ab"), ("y", "a")], [false, true, true, true], [false, true, true, true]),
+        // Several lines: the reading that grants less.
+        (&[("x", "a"), ("x", "b")], [false, false, true, false], [true, true, true, true]),
+        (&[("x", "a"), ("X", "a")], [true, true, true, false], [true, true, true, false]),
+    ];
+    let rules = [
+        when("request.headers[X]", &["a"]),
+        when("request.headers[x]", &["a*"]),
+        when("request.headers[x]", &["*"]),
+        when_not("request.headers[x]", &["a"]),
+    ];
+    for (headers, allowed, denied) in cases {
+        let request = Plain { headers, ..GET };
+        assert_eq!(rules.each_ref().map(|rule| allows(rule, SLEEP, request)), allowed, "ALLOW {headers:?}");
+        assert_eq!(rules.each_ref().map(|rule| denies(rule, SLEEP, request)), denied, "DENY {headers:?}");
+    }
+}
+
+/// A protobuf field with this content.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let size = u8::try_from(content.len() & 0x7f).expect("seven bits");
+    let more = u8::try_from(content.len() >> 7).expect("short content");
+    [&[number << 3 | 2, size | 0x80, more], content].concat()
+}
+
+/// A serialized Metadata or Struct of text, lists of text, and objects.
+fn message(value: &Value) -> Vec<u8> {
+    let encode = |value: &Value| match value {
+        Value::String(text) => field(3, text.as_bytes()),
+        Value::Array(items) => {
+            let items: Vec<u8> =
+                items.iter().flat_map(|item| field(1, &field(3, item.as_str().expect("text").as_bytes()))).collect();
+            field(6, &items)
+        }
+        Value::Object(_) => field(5, &message(value)),
+        _ => vec![4 << 3, 1],
+    };
+    let entries = value.as_object().expect("an object").iter();
+    entries
+        .flat_map(|(name, value)| field(1, &[field(1, name.as_bytes()), field(2, &encode(value))].concat()))
+        .collect()
+}
+
+#[test]
+fn tokens_and_metadata() {
+    let payload = json!({"iss": "https://issuer", "sub": "alice", "aud": ["api", "web"], "azp": "app",
+                         "groups": ["dev"], "n": true, "nested": {"role": "admin"}, "a][": "odd"});
+    // Structs of filters are entries of the message; those in them are values.
+    let jwt = field(
+        1,
+        &[field(1, b"envoy.filters.http.jwt_authn"), field(2, &message(&json!({"payload": payload})))].concat(),
+    );
+    let other =
+        field(1, &[field(1, b"envoy.filters.x"), field(2, &message(&json!({"k": "v", "l": ["v", "w"]})))].concat());
+    let metadata = [jwt, other].concat();
+    let request = Plain { metadata: &metadata, ..GET };
+    let source = |field: &str, value: &str| json!({"from": [{"source": {field: [value]}}]});
+    for (rule, expected) in [
+        (source("requestPrincipals", "https://issuer/alice"), true),
+        (source("requestPrincipals", "*"), true),
+        (source("requestPrincipals", "https://issuer/*"), true),
+        (source("requestPrincipals", "https://issuer/al*"), true),
+        (source("requestPrincipals", "*/alice"), true),
+        (source("requestPrincipals", "*issuer/alice"), true),
+        (source("requestPrincipals", "*lice"), true),
+        (source("requestPrincipals", "https://*"), false),
+        (source("requestPrincipals", "https://issuer/bob"), false),
+        (source("requestPrincipals", "*/al*"), false),
+        (source("notRequestPrincipals", "*"), false),
+        (when("request.auth.principal", &["https://issuer/alice"]), true),
+        (when("request.auth.audiences", &["web"]), true),
+        (when("request.auth.audiences", &["other"]), false),
+        (when("request.auth.presenter", &["app"]), true),
+        (when("request.auth.claims[groups]", &["dev"]), true),
+        (when("request.auth.claims[groups]", &["d*"]), true),
+        (when_not("request.auth.claims[groups]", &["dev"]), false),
+        (when("request.auth.claims[nested][role]", &["admin"]), true),
+        (when("request.auth.claims[nested]", &["*"]), false),
+        (when("request.auth.claims[n]", &["*"]), false),
+        (when("request.auth.claims[a][]", &["odd"]), true),
+        (when("experimental.envoy.filters.x[k]", &["v"]), true),
+        (when("experimental.envoy.filters.x[k]", &["[v]"]), false),
+        (when("experimental.envoy.filters.x[l]", &["[w]"]), true),
+        (when("experimental.envoy.filters.x[l]", &["w"]), false),
+        (when_not("experimental.envoy.filters.y[k]", &["v"]), true),
+    ] {
+        assert_eq!(allows(&rule, SLEEP, request), expected, "{rule}");
+    }
+    // Without a token nothing of one matches.
+    assert!(!allows(&source("requestPrincipals", "*"), SLEEP, GET));
+    assert!(allows(&source("notRequestPrincipals", "*"), SLEEP, GET));
 }
 
 #[test]

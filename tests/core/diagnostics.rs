@@ -85,7 +85,35 @@ fn cases() -> Vec<(String, String, Code)> {
 
     case(with_rule(&json!({"from": []})), "/policies/0/rules/0/from", Code::Empty);
     case(with_rule(&json!({"to": []})), "/policies/0/rules/0/to", Code::Empty);
-    case(with_rule(&json!({"when": []})), "/policies/0/rules/0/when", Code::Unsupported);
+    case(with_rule(&json!({"when": []})), "/policies/0/rules/0/when", Code::Empty);
+    let when = |condition: Value| with_rule(&json!({"when": [condition]}));
+    let condition = "/policies/0/rules/0/when/0";
+    case(when(json!({"key": "source.ip"})), &format!("{condition}/values"), Code::MissingField);
+    case(when(json!({"values": ["a"]})), &format!("{condition}/key"), Code::MissingField);
+    case(when(json!({"key": "source.ip", "values": []})), &format!("{condition}/values"), Code::Empty);
+    for key in [
+        "source.user",
+        "destination.labels",
+        "request.headers",
+        "request.headers[]",
+        "request.headers[a b]",
+        "request.headers[a",
+        "request.auth.claims",
+        "experimental.envoy.filters.a",
+        "envoy.filters.a[b]",
+    ] {
+        case(when(json!({"key": key, "values": ["a"]})), &format!("{condition}/key"), Code::InvalidValue);
+    }
+    for (key, value, code) in [
+        ("source.ip", "x", Code::InvalidValue),
+        ("destination.port", "x", Code::InvalidValue),
+        ("source.principal", "spiffe://example.org/a", Code::NeverMatches),
+        ("source.serviceAccount", "*", Code::InvalidValue),
+        ("source.trustDomain", "a/b", Code::InvalidValue),
+        ("request.auth.principal", "issuer", Code::NeverMatches),
+    ] {
+        case(when(json!({"key": key, "notValues": [value]})), &format!("{condition}/notValues/0"), code);
+    }
     case(with_rule(&json!({"from": [{}]})), "/policies/0/rules/0/from/0/source", Code::MissingField);
     case(
         with_rule(&json!({"from": [{"source": {"principals": ["*"]}, "principals": ["a"]}]})),
@@ -94,11 +122,15 @@ fn cases() -> Vec<(String, String, Code)> {
     );
     case(with_source(&json!({})), SOURCE, Code::Empty);
     case(with_operation(&json!({})), OPERATION, Code::Empty);
-    for field in
-        ["requestPrincipals", "notRequestPrincipals", "ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"]
-    {
-        let pointer = format!("{SOURCE}/{field}");
-        case(with_source(&json!({field: ["x"], "principals": ["*"]})), &pointer, Code::Unsupported);
+    for (field, value, code) in [
+        ("ipBlocks", "10.0.0.0/33", Code::InvalidValue),
+        ("notIpBlocks", "10.0.0", Code::InvalidValue),
+        ("remoteIpBlocks", "localhost", Code::InvalidValue),
+        ("notRemoteIpBlocks", "::1/129", Code::InvalidValue),
+        ("requestPrincipals", "issuer", Code::NeverMatches),
+        ("notRequestPrincipals", "issuer", Code::NeverMatches),
+    ] {
+        case(with_source(&json!({field: [value]})), &format!("{SOURCE}/{field}/0"), code);
     }
     for field in ["principals", "notPrincipals", "namespaces", "serviceAccounts", "trustDomains"] {
         case(with_source(&json!({field: []})), &format!("{SOURCE}/{field}"), Code::Empty);

@@ -61,3 +61,15 @@ fn fields() {
         assert_eq!(documented(header), allowed_at(&document), "{header}");
     }
 }
+
+#[test]
+fn keys_of_conditions() {
+    let document =
+        json!({"trustDomain": "a", "policies": [{"name": "p", "rules": [{"when": [{"key": "x", "values": ["y"]}]}]}]});
+    let diagnostics = Policy::from_json(document.to_string().as_bytes()).expect_err("an unknown key");
+    let known: BTreeSet<&str> = diagnostics[0].help.split('`').skip(1).step_by(2).collect();
+    let (_, table) = README.split_once("\n| Key of a condition | Values |").expect("a table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    assert_eq!(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect::<BTreeSet<_>>(), known);
+}

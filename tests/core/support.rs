@@ -1,9 +1,12 @@
 //! Requests and peers for the tests of the core.
 
+use std::net::IpAddr;
+
 use spiffe_authz::decision::Outcome;
+use spiffe_authz::metadata::Object;
 use spiffe_authz::peer::Peer;
 use spiffe_authz::policy::Policy;
-use spiffe_authz::request::{Attributes, HostFailure, Request};
+use spiffe_authz::request::{AddressOf, Attributes, HostFailure, Request};
 use spiffe_authz::spiffe_id::SpiffeId;
 
 /// A request as text; an empty text is an absent attribute.
@@ -13,9 +16,26 @@ pub(crate) struct Plain<'a> {
     pub(crate) path: &'a str,
     pub(crate) authority: &'a str,
     pub(crate) port: u64,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) source: &'a str,
+    pub(crate) remote: &'a str,
+    pub(crate) destination: &'a str,
+    pub(crate) server_name: &'a str,
+    pub(crate) metadata: &'a [u8],
 }
 
-pub(crate) const GET: Plain<'_> = Plain { method: "GET", path: "/", authority: "example.org", port: 8443 };
+pub(crate) const GET: Plain<'_> = Plain {
+    method: "GET",
+    path: "/",
+    authority: "example.org",
+    port: 8443,
+    headers: &[],
+    source: "",
+    remote: "",
+    destination: "",
+    server_name: "",
+    metadata: &[],
+};
 
 fn present(text: &str) -> Option<&[u8]> {
     Some(text.as_bytes()).filter(|text| !text.is_empty())
@@ -23,6 +43,7 @@ fn present(text: &str) -> Option<&[u8]> {
 
 impl<'a> Attributes for Plain<'a> {
     type Text = &'a [u8];
+    type Headers = Vec<(String, Vec<u8>)>;
 
     fn method(&self) -> Result<Option<&'a [u8]>, HostFailure> {
         Ok(present(self.method))
@@ -38,6 +59,27 @@ impl<'a> Attributes for Plain<'a> {
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
         Ok(Some(self.port))
+    }
+
+    fn headers(&self) -> Result<Vec<(String, Vec<u8>)>, HostFailure> {
+        Ok(self.headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect())
+    }
+
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        let text = match of {
+            AddressOf::Source => self.source,
+            AddressOf::Remote => self.remote,
+            AddressOf::Destination => self.destination,
+        };
+        Ok(text.parse().ok())
+    }
+
+    fn server_name(&self) -> Result<Option<&'a [u8]>, HostFailure> {
+        Ok(present(self.server_name))
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        Ok(Object::from_metadata(self.metadata).expect("metadata"))
     }
 }
 

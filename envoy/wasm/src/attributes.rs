@@ -1,8 +1,13 @@
 //! Envoy's attributes of the connection and the request that are being served.
 
-use spiffe_authz::filter::Connection;
-use spiffe_authz::request::{Attributes, HostFailure};
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
+use spiffe_authz::filter::Connection;
+use spiffe_authz::metadata::Object;
+use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
+
+use crate::header_map::HeaderMap;
 use crate::host;
 
 /// The connection that the current request came in on.
@@ -41,6 +46,7 @@ pub(crate) struct CurrentRequest;
 
 impl Attributes for CurrentRequest {
     type Text = Vec<u8>;
+    type Headers = HeaderMap;
 
     fn method(&self) -> Result<Option<Vec<u8>>, HostFailure> {
         host::request_header(":method")
@@ -57,6 +63,41 @@ impl Attributes for CurrentRequest {
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
         number(host::property(b"destination\0port")?)
     }
+
+    fn headers(&self) -> Result<HeaderMap, HostFailure> {
+        HeaderMap::new(host::request_headers()?)
+    }
+
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        let with_port = |path: &[u8]| -> Result<Option<IpAddr>, HostFailure> {
+            let Some(text) = text(path)? else { return Ok(None) };
+            let address: SocketAddr = parse(&text)?;
+            Ok(Some(address.ip()))
+        };
+        match of {
+            // Envoy has no attribute for the other end of the connection, so the bootstrap keeps it in filter state.
+            AddressOf::Source => parse(&text(DIRECT_ADDRESS)?.ok_or(HostFailure)?).map(Some),
+            AddressOf::Remote => with_port(b"source\0address"),
+            AddressOf::Destination => with_port(b"destination\0address"),
+        }
+    }
+
+    fn server_name(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        text(b"connection\0requested_server_name")
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        // The whole message: of a part of it Envoy would not tell the types.
+        let message = host::property(b"metadata")?.unwrap_or_default();
+        Object::from_metadata(&message).map_err(|_| HostFailure)
+    }
+}
+
+/// Set by the network filter `set_filter_state` of a bootstrap.
+const DIRECT_ADDRESS: &[u8] = b"filter_state\0spiffe_authz.source_ip";
+
+fn parse<T: FromStr>(text: &[u8]) -> Result<T, HostFailure> {
+    str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(HostFailure)
 }
 
 /// An attribute of text; Envoy gives an empty one where there is none.

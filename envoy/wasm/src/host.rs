@@ -25,6 +25,7 @@ unsafe extern "C" {
         value: *mut *mut u8,
         value_size: *mut usize,
     ) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, value: *mut *mut u8, value_size: *mut usize) -> u32;
     fn proxy_send_local_response(
         status_code: u32,
         details: *const u8,
@@ -108,6 +109,15 @@ pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailure>
         OK if value.is_null() => Ok(Some(Vec::new())),
         _ => returned(status, value, size),
     }
+}
+
+/// Every request header line, as the ABI lays a map out: how many pairs, the lengths of each name and value, then each
+/// name and value with a NUL behind it; numbers in four bytes, little endian.
+pub(crate) fn request_headers() -> Result<Vec<u8>, HostFailure> {
+    let (mut value, mut size) = (null_mut(), 0);
+    // SAFETY: as in `property`.
+    let status = unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, &raw mut value, &raw mut size) };
+    returned(status, value, size)?.ok_or(HostFailure)
 }
 
 /// Answers the request here. A gRPC client gets the gRPC status that Envoy derives from `status`.

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod counters;
+mod header_map;
 mod host;
 
 use std::cell::RefCell;

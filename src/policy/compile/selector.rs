@@ -1,19 +1,27 @@
 //! The fields of a `source` and of an `operation`.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::Home;
 use crate::diagnostic::Code;
 use crate::policy::node::Node;
 use crate::policy::path_template::PathTemplate;
 use crate::policy::pointer::Pointer;
 use crate::policy::reader::{Object, Reader};
-use crate::policy::rule::{Action, OperationField, SourceField};
-use crate::policy::values::{Glob, Namespace, Path, Scope, ServiceAccount, Text, Values};
+use crate::policy::rule::{Action, Field};
+use crate::policy::values::{Glob, Namespace, Path, RequestPrincipal, Scope, ServiceAccount, Text, Values};
+use crate::request::AddressOf;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
 const PRINCIPALS: [&str; 2] = ["principals", "notPrincipals"];
 const NAMESPACES: [&str; 2] = ["namespaces", "notNamespaces"];
 const SERVICE_ACCOUNTS: [&str; 2] = ["serviceAccounts", "notServiceAccounts"];
 const TRUST_DOMAINS: [&str; 2] = ["trustDomains", "notTrustDomains"];
+const REQUEST_PRINCIPALS: [&str; 2] = ["requestPrincipals", "notRequestPrincipals"];
+const IP_BLOCKS: [&str; 2] = ["ipBlocks", "notIpBlocks"];
+const REMOTE_IP_BLOCKS: [&str; 2] = ["remoteIpBlocks", "notRemoteIpBlocks"];
 const HOSTS: [&str; 2] = ["hosts", "notHosts"];
 const PORTS: [&str; 2] = ["ports", "notPorts"];
 const METHODS: [&str; 2] = ["methods", "notMethods"];
@@ -22,70 +30,144 @@ const PATHS: [&str; 2] = ["paths", "notPaths"];
 /// Istio's limit on `serviceAccounts`.
 const MAX_SERVICE_ACCOUNTS: usize = 16;
 
+/// The readings of `namespaces` and `serviceAccounts`, and of their `not…` twins.
+#[derive(Clone, Copy)]
+pub(super) struct Scopes {
+    positive: Scope,
+    negative: Scope,
+}
+
+impl Scopes {
+    /// Where the trust domain is left unsaid, the reading that grants less wins.
+    pub(super) const fn of(action: Action, trust_domain_said: bool) -> Self {
+        match action {
+            _ if trust_domain_said => Self { positive: Scope::Any, negative: Scope::Any },
+            Action::Allow => Self { positive: Scope::Local, negative: Scope::Any },
+            Action::Deny | Action::Audit => Self { positive: Scope::Any, negative: Scope::Local },
+        }
+    }
+
+    const fn pick(self, negated: bool) -> Scope {
+        if negated { self.negative } else { self.positive }
+    }
+}
+
 pub(super) fn read_source(
     r: &mut Reader,
     node: &Node,
     at: &Pointer<'_>,
     home: &Home<'_>,
-) -> Option<Box<[SourceField]>> {
-    let fields = selector(r, node, at, &[PRINCIPALS, NAMESPACES, SERVICE_ACCOUNTS, TRUST_DOMAINS])?;
+    trust_domain_said: bool,
+) -> Option<Box<[Field]>> {
+    let fields = selector(
+        r,
+        node,
+        at,
+        &[PRINCIPALS, REQUEST_PRINCIPALS, NAMESPACES, SERVICE_ACCOUNTS, TRUST_DOMAINS, IP_BLOCKS, REMOTE_IP_BLOCKS],
+    )?;
     let uses = |[positive, negative]: [&'static str; 2]| fields.has(positive) || fields.has(negative);
     if uses(SERVICE_ACCOUNTS) && (uses(PRINCIPALS) || uses(NAMESPACES)) {
         let message = "`serviceAccounts` already say the namespace".to_owned();
         let help = "`serviceAccounts` without `principals` and `namespaces` beside it";
         r.report(at, Code::ConflictingFields, message, help);
     }
-    // Where the trust domain is left unsaid, the reading that grants less wins.
-    let trust_domain_said = fields.has(TRUST_DOMAINS[0]);
-    let scopes = match home.action {
-        _ if trust_domain_said => [Scope::Any, Scope::Any],
-        Action::Allow => [Scope::Local, Scope::Any],
-        Action::Deny | Action::Audit => [Scope::Any, Scope::Local],
-    };
-    let mut source = Vec::new();
-    source.extend(values(r, &fields, PRINCIPALS, |r, n, at, _| read_principal(r, n, at)).map(SourceField::Principals));
-    source.extend(
-        values(r, &fields, NAMESPACES, |r, n, at, negated| {
-            tells(r, at, home.context.pattern.tells_namespace(), "namespace")?;
-            let name = Glob::new(&r.string(n, at)?);
-            Some(Namespace { name, scope: if negated { scopes[1] } else { scopes[0] } })
-        })
-        .map(SourceField::Namespaces),
-    );
-    source.extend(
-        values(r, &fields, SERVICE_ACCOUNTS, |r, n, at, negated| {
-            let pattern = home.context.pattern;
-            tells(r, at, pattern.tells_namespace() && pattern.tells_service_account(), "service account")?;
-            read_service_account(r, n, at, home.namespace, if negated { scopes[1] } else { scopes[0] })
-        })
-        .map(SourceField::ServiceAccounts),
-    );
-    source.extend(
-        values(r, &fields, TRUST_DOMAINS, |r, n, at, _| read_trust_domains(r, n, at)).map(SourceField::TrustDomains),
-    );
-    if let Some(SourceField::ServiceAccounts(Values { any_of, none_of })) =
-        source.iter().find(|field| matches!(field, SourceField::ServiceAccounts(_)))
-        && any_of.len().max(none_of.len()) > MAX_SERVICE_ACCOUNTS
-    {
-        let message = "too many service accounts".to_owned();
-        r.report(at, Code::InvalidValue, message, &format!("at most {MAX_SERVICE_ACCOUNTS} in one list"));
-    }
-    Some(source.into())
+    let scopes = Scopes::of(home.action, trust_domain_said || fields.has(TRUST_DOMAINS[0]));
+    Some(
+        [
+            read_principals(r, &fields, PRINCIPALS),
+            read_namespaces(r, &fields, NAMESPACES, home, scopes),
+            read_service_accounts(r, &fields, SERVICE_ACCOUNTS, home, scopes),
+            read_trust_domains(r, &fields, TRUST_DOMAINS),
+            read_addresses(r, &fields, IP_BLOCKS, AddressOf::Source),
+            read_addresses(r, &fields, REMOTE_IP_BLOCKS, AddressOf::Remote),
+            read_request_principals(r, &fields, REQUEST_PRINCIPALS),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    )
 }
 
-pub(super) fn read_operation(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<[OperationField]>> {
+/// The names of a field and of its `not…` twin.
+pub(super) type Twin = [&'static str; 2];
+
+pub(super) fn read_principals(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) -> Option<Field> {
+    values(r, fields, twin, |r, n, at, _| read_principal(r, n, at)).map(Field::Principals)
+}
+
+pub(super) fn read_request_principals(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) -> Option<Field> {
+    values(r, fields, twin, |r, n, at, _| {
+        let value = r.string(n, at)?;
+        if !value.contains(['/', '*']) {
+            let message = format!("`{value}` asks for an empty subject");
+            r.report(at, Code::NeverMatches, message, "`<issuer>/<subject>`, a `*` at one end, or `*`");
+            return None;
+        }
+        Some(RequestPrincipal::new(&value))
+    })
+    .map(Field::RequestPrincipals)
+}
+
+pub(super) fn read_namespaces(
+    r: &mut Reader,
+    fields: &Object<'_, '_>,
+    twin: Twin,
+    home: &Home<'_>,
+    scopes: Scopes,
+) -> Option<Field> {
+    values(r, fields, twin, |r, n, at, negated| {
+        tells(r, at, home.context.pattern.tells_namespace(), "namespace")?;
+        Some(Namespace { name: Glob::new(&r.string(n, at)?), scope: scopes.pick(negated) })
+    })
+    .map(Field::Namespaces)
+}
+
+pub(super) fn read_service_accounts(
+    r: &mut Reader,
+    fields: &Object<'_, '_>,
+    twin: Twin,
+    home: &Home<'_>,
+    scopes: Scopes,
+) -> Option<Field> {
+    let pattern = home.context.pattern;
+    let accounts = values(r, fields, twin, |r, n, at, negated| {
+        tells(r, at, pattern.tells_namespace() && pattern.tells_service_account(), "service account")?;
+        read_service_account(r, n, at, home.namespace, scopes.pick(negated))
+    })?;
+    if accounts.any_of.len().max(accounts.none_of.len()) > MAX_SERVICE_ACCOUNTS {
+        let message = "too many service accounts".to_owned();
+        r.report(fields.place(), Code::InvalidValue, message, &format!("at most {MAX_SERVICE_ACCOUNTS} in one list"));
+    }
+    Some(Field::ServiceAccounts(accounts))
+}
+
+pub(super) fn read_trust_domains(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) -> Option<Field> {
+    values(r, fields, twin, |r, n, at, _| read_trust_domain(r, n, at)).map(Field::TrustDomains)
+}
+
+pub(super) fn read_addresses(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin, of: AddressOf) -> Option<Field> {
+    values(r, fields, twin, |r, n, at, _| read_network(r, n, at)).map(|networks| Field::Addresses(of, networks))
+}
+
+pub(super) fn read_ports(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) -> Option<Field> {
+    values(r, fields, twin, |r, n, at, _| read_port(r, n, at)).map(Field::Ports)
+}
+
+pub(super) fn read_texts(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) -> Option<Values<Text>> {
+    values(r, fields, twin, |r, n, at, _| Some(Text::new(&r.string(n, at)?)))
+}
+
+pub(super) fn read_operation(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<[Field]>> {
     let fields = selector(r, node, at, &[HOSTS, PORTS, METHODS, PATHS])?;
     let mut operation = Vec::new();
     // The cheapest to fetch and the most telling first: a later field is not asked for when an earlier one fails.
-    operation.extend(values(r, &fields, PATHS, |r, n, at, _| read_path(r, n, at)).map(OperationField::Paths));
-    operation.extend(
-        values(r, &fields, METHODS, |r, n, at, _| Some(Text::new(&r.string(n, at)?))).map(OperationField::Methods),
-    );
+    operation.extend(values(r, &fields, PATHS, |r, n, at, _| read_path(r, n, at)).map(Field::Paths));
+    operation.extend(read_texts(r, &fields, METHODS).map(Field::Methods));
     operation.extend(
         values(r, &fields, HOSTS, |r, n, at, _| Some(Text::new(&r.string(n, at)?.to_ascii_lowercase())))
-            .map(OperationField::Hosts),
+            .map(Field::Hosts),
     );
-    operation.extend(values(r, &fields, PORTS, |r, n, at, _| read_port(r, n, at)).map(OperationField::Ports));
+    operation.extend(read_ports(r, &fields, PORTS));
     Some(operation.into())
 }
 
@@ -106,10 +188,10 @@ fn selector<'n, 'p>(
 }
 
 /// A field and its `not…` twin; `None` when both are absent. `read` is told which of the two it reads.
-fn values<M>(
+pub(super) fn values<M>(
     r: &mut Reader,
     fields: &Object<'_, '_>,
-    [positive, negative]: [&'static str; 2],
+    [positive, negative]: Twin,
     read: impl Fn(&mut Reader, &Node, &Pointer<'_>, bool) -> Option<M>,
 ) -> Option<Values<M>> {
     let mut list = |key, negated| {
@@ -179,7 +261,7 @@ fn read_service_account(
     Some(ServiceAccount { namespace: namespace.into(), name: name.into(), scope })
 }
 
-fn read_trust_domains(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Text> {
+fn read_trust_domain(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Text> {
     let value = r.string(node, at)?;
     let text = Text::new(&value);
     if text != Text::Present
@@ -214,4 +296,13 @@ fn read_port(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<u16> {
         r.report(at, Code::InvalidValue, format!("`{value}` is no port"), "a number from 1 to 65535, as a string");
     }
     port
+}
+
+fn read_network(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<IpNet> {
+    let value = r.string(node, at)?;
+    let network = value.parse::<IpNet>().ok().or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from));
+    if network.is_none() {
+        r.report(at, Code::InvalidValue, format!("`{value}` is no address and no network"), "`10.0.0.1`, `10.0.0.0/8`");
+    }
+    network
 }

@@ -23,11 +23,11 @@ pub const ADMIN_PORT: u16 = 9901;
 /// Where the client finds the server.
 pub const SERVER_HOST: &str = "httpbin.example.org";
 /// Where the server's HTTP connection manager stands in its file.
-pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
 /// Where the filter stands in the server's file.
-const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0";
+const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0";
 /// Where the filter's configuration stands in the server's file.
-pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
 /// Where the listener's TLS settings stand in the server's file.
 pub const TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
 

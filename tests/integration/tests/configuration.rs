@@ -31,7 +31,7 @@ fn bad_document() -> Value {
 const MISTAKES: [&str; 3] = [
     "spiffe-authz: /trustDomain: invalid-value: ",
     "spiffe-authz: /policies/0/rules/0/to/0/operation/method: unknown-field: ",
-    "spiffe-authz: /policies/0/rules/0/when: unsupported: ",
+    "spiffe-authz: /policies/0/rules/0/when: empty: ",
 ];
 
 #[test]

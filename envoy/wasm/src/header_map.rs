@@ -1,0 +1,43 @@
+//! Header lines as the ABI lays them out.
+
+use spiffe_authz::request::{Headers, HostFailure};
+
+/// A map of header lines that was checked once.
+pub(crate) struct HeaderMap(Vec<u8>);
+
+impl HeaderMap {
+    /// Fails when the bytes are no such map.
+    pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, HostFailure> {
+        let map = Self(bytes);
+        let count = map.number(0).ok_or(HostFailure)?;
+        if map.pairs().count() == count { Ok(map) } else { Err(HostFailure) }
+    }
+
+    fn number(&self, offset: usize) -> Option<usize> {
+        let (bytes, _) = self.0.get(offset..)?.split_first_chunk()?;
+        u32::from_le_bytes(*bytes).try_into().ok()
+    }
+
+    /// Name and value of each line; ends early where the bytes do.
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        let count = self.number(0).unwrap_or(0);
+        let lengths = 4;
+        let texts = count.checked_mul(8).and_then(|size| size.checked_add(lengths));
+        (0..count).scan(texts, move |at, position| {
+            let offset = position.checked_mul(8)?.checked_add(lengths)?;
+            let start = (*at)?;
+            let end = start.checked_add(self.number(offset)?)?;
+            let value_start = end.checked_add(1)?;
+            let value_end = value_start.checked_add(self.number(offset.checked_add(4)?)?)?;
+            *at = value_end.checked_add(1);
+            Some((self.0.get(start..end)?, self.0.get(value_start..value_end)?))
+        })
+    }
+}
+
+impl Headers for HeaderMap {
+    fn lines<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> + Clone {
+        let named = move |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
+        self.pairs().filter(move |(found, _)| named(found)).map(|(_, value)| value)
+    }
+}

@@ -1,0 +1,152 @@
+//! What a rule may ask of a request besides method, path and host, read from a real Envoy.
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::CONNECTION_MANAGER;
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
+use spiffe_authz_integration::http::Client;
+
+/// One policy for each rule, and each rule with a path of its own: `/<its number>`.
+fn document(rules: &[Value]) -> Value {
+    let policies: Vec<Value> = rules
+        .iter()
+        .enumerate()
+        .map(|(number, rule)| {
+            let mut rule = rule.clone();
+            rule["to"] = json!([{"operation": {"paths": [format!("/{number}")]}}]);
+            json!({"name": format!("p{number}"), "namespace": "default", "rules": [rule]})
+        })
+        .collect();
+    json!({"trustDomain": "example.org", "policies": policies})
+}
+
+fn when(key: &str, values: &[&str]) -> Value {
+    json!({"when": [{"key": key, "values": values}]})
+}
+
+fn source(field: &str, value: &str) -> Value {
+    json!({"from": [{"source": {field: [value]}}]})
+}
+
+/// Which of the rules let a request with these headers in.
+fn admitted(client: &mut Client, count: usize, headers: &[&[u8]]) -> Result<Vec<usize>> {
+    let mut admitted = Vec::new();
+    for number in 0..count {
+        if client.request("GET", &format!("/{number}"), headers)?.status == 200 {
+            admitted.push(number);
+        }
+    }
+    Ok(admitted)
+}
+
+#[test]
+fn headers_line_by_line() -> Result<()> {
+    let rules = [
+        when("request.headers[x-role]", &["admin"]),
+        when("request.headers[X-Role]", &["a*"]),
+        when("request.headers[x-role]", &["*"]),
+        json!({"when": [{"key": "request.headers[x-role]", "notValues": ["admin"]}]}),
+        when("request.headers[:method]", &["GET"]),
+    ];
+    let guarded = Guarded::start(Validation::Spiffe, &document(&rules))?;
+    let mut client = guarded.caller("default", "sleep")?;
+    let mut with = |headers: &[&[u8]]| admitted(&mut client, rules.len(), headers);
+    assert_eq!(with(&[])?, [3, 4]);
+    assert_eq!(with(&[b"x-role: admin"])?, [0, 1, 2, 4]);
+    assert_eq!(with(&[b"x-role: admin", b"x-role: nobody"])?, [2, 4]);
+    assert_eq!(with(&[b"x-role: admin,nobody"])?, [1, 2, 3, 4]);
+    assert_eq!(with(&[b"x-role:"])?, [2, 3, 4]);
+    assert_eq!(with(&[b"x-role: \xff\xfe", b"x-other: \x80"])?, [2, 3, 4]);
+    Ok(())
+}
+
+#[test]
+fn addresses_and_server_name() -> Result<()> {
+    let rules = [
+        source("ipBlocks", "127.0.0.0/8"),
+        source("ipBlocks", "203.0.113.0/24"),
+        source("remoteIpBlocks", "203.0.113.0/24"),
+        when("destination.ip", &["127.0.0.1"]),
+        when("source.ip", &["127.0.0.1"]),
+        when("remote.ip", &["127.0.0.1"]),
+        json!({"when": [{"key": "connection.sni", "notValues": ["*"]}]}),
+    ];
+    let guarded = Guarded::start(Validation::Spiffe, &document(&rules))?;
+    let mut client = guarded.caller("default", "sleep")?;
+    assert_eq!(admitted(&mut client, rules.len(), &[])?, [0, 3, 4, 5, 6]);
+    assert_eq!(admitted(&mut client, rules.len(), &[b"x-forwarded-for: 203.0.113.7"])?, [0, 2, 3, 4, 6]);
+    Ok(())
+}
+
+#[test]
+fn without_filter_state_addresses_are_denied() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let rules = [json!({"from": [{"source": {"notIpBlocks": ["10.0.0.0/8"]}}]})];
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters";
+    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
+    let manager = bootstrap.at(CONNECTION_MANAGER)?;
+    let only = json!([{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]);
+    let bootstrap = bootstrap.clone().set(filters, only)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    assert_eq!(client.get("/0")?.status, 403);
+    assert_eq!(envoy.access_log_of(1)?[0]["reason"], "request-unreadable");
+    Ok(())
+}
+
+#[test]
+fn verified_tokens() -> Result<()> {
+    let rules = [
+        source("requestPrincipals", "https://issuer.example/alice"),
+        source("requestPrincipals", "*"),
+        json!({"from": [{"source": {"notRequestPrincipals": ["*"]}}]}),
+        when("request.auth.audiences", &["api"]),
+        when("request.auth.claims[groups]", &["dev"]),
+        when("request.auth.claims[realm][roles]", &["admin"]),
+        when("request.auth.claims[level]", &["*"]),
+        when("experimental.envoy.filters.http.set_metadata[zone]", &["a*"]),
+    ];
+    let key = KeyPair::generate_for(&PKCS_ED25519)?;
+    let jwks = json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k", "x": URL_SAFE_NO_PAD.encode(key.der_bytes())
+    }]});
+    let ground = Ground::new(Validation::Spiffe)?;
+    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
+    let filters = format!("{CONNECTION_MANAGER}/http_filters");
+    let mut with_tokens = bootstrap.at(&filters)?.as_array().context("no filters")?.clone();
+    let filter = |name: &str, mut config: Value, kind: &str| {
+        config["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.http.{kind}"));
+        json!({"name": name, "typed_config": config})
+    };
+    let provider = json!({"issuer": "https://issuer.example", "payload_in_metadata": "payload",
+                          "local_jwks": {"inline_string": jwks.to_string()}});
+    let jwt = json!({
+        "providers": {"p": provider},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"requires_any": {
+            "requirements": [{"provider_name": "p"}, {"allow_missing": {}}]
+        }}}]
+    });
+    let metadata =
+        json!({"metadata": [{"metadata_namespace": "envoy.filters.http.set_metadata", "value": {"zone": "abc"}}]});
+    with_tokens.insert(0, filter("envoy.filters.http.jwt_authn", jwt, "jwt_authn.v3.JwtAuthentication"));
+    with_tokens.insert(1, filter("envoy.filters.http.set_metadata", metadata, "set_metadata.v3.Config"));
+    let bootstrap = bootstrap.clone().set(&filters, json!(with_tokens))?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+
+    assert_eq!(admitted(&mut client, rules.len(), &[])?, [2, 7]);
+    let claims = json!({
+        "iss": "https://issuer.example", "sub": "alice", "aud": ["web", "api"], "exp": 4_000_000_000_u64,
+        "groups": ["dev", 5], "realm": {"roles": ["admin"]}, "level": 7
+    });
+    let parts = [json!({"alg": "EdDSA", "kid": "k"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let signed = parts.join(".");
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes())?));
+    let authorization = format!("authorization: Bearer {token}");
+    assert_eq!(admitted(&mut client, rules.len(), &[authorization.as_bytes()])?, [0, 1, 3, 4, 5, 7]);
+    Ok(())
+}
