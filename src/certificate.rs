@@ -41,17 +41,13 @@ impl Svid {
         if !rest.is_empty() {
             return Err(CertificateError(CertificateReason::TrailingBytes));
         }
-        let extensions = Extensions::of(&parsed)?;
+        let extensions = Extensions(parsed.extensions());
+        extensions.check_distinct()?;
         extensions.check_basic_constraints()?;
         extensions.check_key_usage()?;
         extensions.check_extended_key_usage()?;
         let uri = extensions.only_uri_san(parsed.subject().as_raw())?;
-        let id = SpiffeId::parse(uri.as_bytes())
-            .map_err(|error| CertificateError(CertificateReason::SpiffeId(error.reason())))?;
-        if id.path().is_empty() {
-            // X509-SVID section 5.2: the ID of a leaf has a path that is not the root's.
-            return Err(CertificateError(CertificateReason::SpiffeId(SpiffeIdReason::NoPath)));
-        }
+        check_spiffe_id(uri)?;
         Ok(Self { spiffe_id: uri.into(), sha256: Sha256::digest(&der).into() })
     }
 
@@ -68,6 +64,68 @@ impl Svid {
         hex.len() == 64
             && hex.iter().zip(digits).all(|(&found, wanted)| char::from(found).to_digit(16) == Some(u32::from(wanted)))
     }
+}
+
+/// A rule, and what a certificate makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// The rule.
+    pub rule: &'static str,
+    /// Where it stands.
+    pub section: &'static str,
+    /// How the certificate breaks it, if it does.
+    pub result: Result<(), CertificateError>,
+}
+
+/// Holds a leaf certificate against every rule: the first that is broken is the error of `Svid::parse`. Rules that look at what
+/// cannot be read are left out.
+#[must_use]
+pub fn examine(certificate: &[u8]) -> Vec<Check> {
+    let check = |rule, section, result| Check { rule, section, result };
+    let encoding = |result| check("a certificate, and nothing behind it", "RFC 5280 section 4.1", result);
+    let malformed = CertificateError(CertificateReason::Malformed);
+    let der = match der(certificate) {
+        Ok(der) => der,
+        Err(error) => return vec![encoding(Err(error))],
+    };
+    let parsed = match X509Certificate::from_der(&der) {
+        Ok(([], parsed)) => parsed,
+        Ok(_) => return vec![encoding(Err(CertificateError(CertificateReason::TrailingBytes)))],
+        Err(_) => return vec![encoding(Err(malformed))],
+    };
+    let extensions = Extensions(parsed.extensions());
+    let uri = extensions.only_uri_san(parsed.subject().as_raw());
+    let mut checks = vec![
+        encoding(Ok(())),
+        check("each extension once", "RFC 5280 section 4.2", extensions.check_distinct()),
+        check("not a CA's", "X509-SVID section 4.1", extensions.check_basic_constraints()),
+        check(
+            "key usage: critical, `digitalSignature`, neither `keyCertSign` nor `cRLSign`",
+            "X509-SVID section 4.3",
+            extensions.check_key_usage(),
+        ),
+        check(
+            "extended key usage: absent, or `serverAuth` and `clientAuth`",
+            "X509-SVID section 4.4",
+            extensions.check_extended_key_usage(),
+        ),
+        check("exactly one URI SAN", "X509-SVID sections 2 and 5.2", uri.map(|_| ())),
+    ];
+    if let Ok(uri) = uri {
+        checks.push(check(
+            "a SPIFFE ID with a path",
+            "SPIFFE-ID section 2, X509-SVID section 5.2",
+            check_spiffe_id(uri),
+        ));
+    }
+    checks
+}
+
+/// X509-SVID section 5.2: the ID of a leaf has a path that is not the root's.
+fn check_spiffe_id(uri: &str) -> Result<(), CertificateError> {
+    let broken = |reason| CertificateError(CertificateReason::SpiffeId(reason));
+    let id = SpiffeId::parse(uri.as_bytes()).map_err(|error| broken(error.reason()))?;
+    if id.path().is_empty() { Err(broken(SpiffeIdReason::NoPath)) } else { Ok(()) }
 }
 
 /// The DER in `certificate`.
@@ -94,15 +152,14 @@ fn der(certificate: &[u8]) -> Result<Cow<'_, [u8]>, CertificateError> {
 struct Extensions<'c>(&'c [X509Extension<'c>]);
 
 impl<'c> Extensions<'c> {
-    fn of(certificate: &'c X509Certificate<'c>) -> Result<Self, CertificateError> {
-        let extensions = certificate.extensions();
-        for (position, extension) in extensions.iter().enumerate() {
-            // RFC 5280 section 4.2: no more than one instance of an extension.
-            if extensions.iter().take(position).any(|earlier| earlier.oid == extension.oid) {
+    /// RFC 5280 section 4.2: no more than one instance of an extension.
+    fn check_distinct(&self) -> Result<(), CertificateError> {
+        for (position, extension) in self.0.iter().enumerate() {
+            if self.0.iter().take(position).any(|earlier| earlier.oid == extension.oid) {
                 return Err(CertificateError(CertificateReason::DuplicateExtension));
             }
         }
-        Ok(Self(extensions))
+        Ok(())
     }
 
     /// The extension `oid`, with nothing behind its value: the parser drops such bytes silently.

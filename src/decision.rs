@@ -13,6 +13,13 @@ pub struct Outcome<'p> {
     pub audit: Option<RuleName<'p>>,
 }
 
+impl Outcome<'_> {
+    /// A denial that no policy was asked for.
+    pub(crate) const fn denied(reason: DenyReason) -> Self {
+        Self { decision: Decision { verdict: Verdict::Deny(reason), rule: None }, shadow: None, audit: None }
+    }
+}
+
 /// A verdict and the rule that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision<'p> {

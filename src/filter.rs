@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use crate::certificate::Svid;
-use crate::decision::{Decision, DenyReason, Outcome, Verdict};
+use crate::decision::Outcome;
 use crate::peer::{IdentityReason, Peer};
 use crate::policy::{Candidates, PeerRequirement, Policy};
 use crate::request::{Attributes, HostFailure, Request};
@@ -122,14 +122,7 @@ impl Authorizer {
     /// Decides one request of `caller`.
     #[must_use]
     pub fn authorize<A: Attributes>(&self, caller: &Caller, request: &Request<A>) -> Outcome<'_> {
-        match &caller.identity {
-            Ok(peer) => self.policy.decide(peer.as_ref(), &caller.candidates, request),
-            Err(reason) => Outcome {
-                decision: Decision { verdict: Verdict::Deny(DenyReason::Identity(*reason)), rule: None },
-                shadow: None,
-                audit: None,
-            },
-        }
+        self.policy.authorize(&caller.identity, &caller.candidates, request)
     }
 }
 

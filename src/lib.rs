@@ -4,10 +4,12 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
 )]
 
+pub mod case;
 pub mod certificate;
 pub mod decision;
 pub mod diagnostic;
 pub mod filter;
+pub mod lint;
 pub mod log_line;
 pub mod metadata;
 pub mod pattern;

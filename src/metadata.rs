@@ -50,7 +50,33 @@ impl Object {
     }
 }
 
+impl From<&serde_json::Value> for Value {
+    fn from(value: &serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::String(text) => Self::String(text.as_bytes().into()),
+            serde_json::Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
+            serde_json::Value::Object(fields) => Self::Object(fields.into()),
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Self::Other,
+        }
+    }
+}
+
+impl From<&serde_json::Map<String, serde_json::Value>> for Object {
+    fn from(fields: &serde_json::Map<String, serde_json::Value>) -> Self {
+        Self(fields.iter().map(|(name, value)| (name.as_bytes().into(), value.into())).collect())
+    }
+}
+
 impl Value {
+    /// The text, or the texts of the list.
+    pub(crate) fn texts(&self) -> Vec<&[u8]> {
+        match self {
+            Self::String(text) => vec![text],
+            Self::List(items) => items.iter().flat_map(Self::texts).collect(),
+            Self::Object(_) | Self::Other => Vec::new(),
+        }
+    }
+
     /// Whether this is text that `matches`, or a list with such text in it.
     pub fn any_text(&self, matches: impl Fn(&[u8]) -> bool) -> bool {
         match self {

@@ -2,7 +2,9 @@
 
 mod affixes;
 mod compile;
+mod explanation;
 mod index;
+mod names;
 mod node;
 mod path_template;
 mod pointer;
@@ -10,15 +12,18 @@ mod reader;
 mod rule;
 mod values;
 
+pub(crate) use compile::IGNORE_LINTS;
+pub use explanation::{Explanation, FieldTrace, PolicyTrace, RuleTrace};
 pub use node::Node;
-pub use rule::Mode;
+pub(crate) use rule::JWT_PAYLOAD;
+pub use rule::{Action, Mode};
 
 use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
 use crate::diagnostic::Diagnostic;
-use crate::peer::{Peer, Realm};
+use crate::peer::{IdentityReason, Peer, Realm};
 use crate::request::{Attributes, HostFailure, Request};
 use index::{Index, RuleId};
-use rule::{PolicyName, Rule};
+use rule::{PolicyName, Rule, Untraced};
 
 /// A compiled configuration document.
 #[derive(Debug)]
@@ -111,6 +116,21 @@ impl Policy {
         }
     }
 
+    /// Decides a request of a caller with this identity, or with the reason why it has none that counts. `candidates`
+    /// are those of its peer.
+    #[must_use]
+    pub fn authorize<A: Attributes>(
+        &self,
+        identity: &Result<Option<Peer>, IdentityReason>,
+        candidates: &Candidates,
+        request: &Request<A>,
+    ) -> Outcome<'_> {
+        match identity {
+            Ok(peer) => self.decide(peer.as_ref(), candidates, request),
+            Err(reason) => Outcome::denied(DenyReason::Identity(*reason)),
+        }
+    }
+
     /// Decides a request. `candidates` are those of `peer`.
     #[must_use]
     pub fn decide<A: Attributes>(
@@ -119,54 +139,42 @@ impl Policy {
         candidates: &Candidates,
         request: &Request<A>,
     ) -> Outcome<'_> {
-        let unreadable = |_: HostFailure| Outcome {
-            decision: Decision { verdict: Verdict::Deny(DenyReason::RequestUnreadable), rule: None },
-            shadow: None,
-            audit: None,
-        };
-        self.try_decide(peer, candidates, request).unwrap_or_else(unreadable)
-    }
-
-    fn try_decide<A: Attributes>(
-        &self,
-        peer: Option<&Peer>,
-        candidates: &Candidates,
-        request: &Request<A>,
-    ) -> Result<Outcome<'_>, HostFailure> {
-        let mut matches = |id: RuleId| self.rule(id).map_or(Ok(false), |rule: &Rule| rule.matches(peer, request));
+        let mut matches =
+            |id: RuleId| self.rule(id).map_or(Ok(false), |rule: &Rule| rule.matches(peer, request, &mut Untraced));
         let stages = &self.stages;
         let mut first = |index: &Index, candidates: &[usize]| index.first_match(candidates, &mut matches, request);
-        let deny = first(&stages.deny, &candidates.deny)?;
+        let deny = first(&stages.deny, &candidates.deny);
         let allow = match deny {
-            Some(_) => None,
-            None => first(&stages.allow, &candidates.allow)?,
+            Ok(None) => first(&stages.allow, &candidates.allow),
+            _ => Ok(None),
         };
-        let audit = first(&stages.audit, &candidates.audit)?;
-        let shadow = if stages.has_shadow {
-            let deny = earlier(deny, first(&stages.shadow_deny, &candidates.shadow_deny)?);
+        let shadow = stages.has_shadow.then(|| {
+            let deny = earlier(deny, first(&stages.shadow_deny, &candidates.shadow_deny));
             let allow = match deny {
-                Some(_) => None,
-                None => earlier(allow, first(&stages.shadow_allow, &candidates.shadow_allow)?),
+                Ok(None) => earlier(allow, first(&stages.shadow_allow, &candidates.shadow_allow)),
+                _ => Ok(None),
             };
-            Some(self.conclude(deny, allow, stages.has_allow || stages.has_shadow_allow))
-        } else {
-            None
-        };
-        Ok(Outcome {
+            self.conclude(deny, allow, stages.has_allow || stages.has_shadow_allow)
+        });
+        // What cannot be read is audited by nobody; it decides nothing.
+        let audit = first(&stages.audit, &candidates.audit).unwrap_or(None);
+        Outcome {
             decision: self.conclude(deny, allow, stages.has_allow),
             shadow,
             audit: audit.and_then(|id| self.name(id)),
-        })
+        }
     }
 
     /// Istio's order: a DENY that matches, no ALLOW policy at all, an ALLOW that matches, and else a denial.
-    fn conclude(&self, deny: Option<RuleId>, allow: Option<RuleId>, has_allow: bool) -> Decision<'_> {
+    fn conclude(&self, deny: Match, allow: Match, has_allow: bool) -> Decision<'_> {
         let verdict = match (deny, allow) {
-            (Some(_), _) => Verdict::Deny(DenyReason::DeniedByPolicy),
-            (None, None) if has_allow => Verdict::Deny(DenyReason::NoPolicyAllows),
-            (None, _) => Verdict::Allow,
+            (Err(HostFailure), _) | (_, Err(HostFailure)) => Verdict::Deny(DenyReason::RequestUnreadable),
+            (Ok(Some(_)), _) => Verdict::Deny(DenyReason::DeniedByPolicy),
+            (Ok(None), Ok(None)) if has_allow => Verdict::Deny(DenyReason::NoPolicyAllows),
+            (Ok(None), Ok(_)) => Verdict::Allow,
         };
-        Decision { verdict, rule: deny.or(allow).and_then(|id| self.name(id)) }
+        let rule = deny.ok().flatten().or(allow.ok().flatten());
+        Decision { verdict, rule: rule.and_then(|id| self.name(id)) }
     }
 
     fn rule(&self, id: RuleId) -> Option<&Rule> {
@@ -180,8 +188,15 @@ impl Policy {
     }
 }
 
-fn earlier(one: Option<RuleId>, other: Option<RuleId>) -> Option<RuleId> {
-    one.into_iter().chain(other).min()
+/// The first rule that matches, or that the host failed before one was found.
+type Match = Result<Option<RuleId>, HostFailure>;
+
+fn earlier(one: Match, other: Match) -> Match {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok(one.into_iter().chain(other).min()),
+        (Ok(Some(found)), Err(_)) | (Err(_), Ok(Some(found))) => Ok(Some(found)),
+        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ use selector::{read_operation, read_source};
 /// Fields of Istio's AuthorizationPolicy that are refused by name rather than as unknown.
 const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 
+/// Lints that are not to be reported: of use to the linter alone.
+pub(crate) const IGNORE_LINTS: &str = "ignoreLints";
+
 /// Compiles a document given as JSON text.
 pub(super) fn compile_json(text: &[u8]) -> Result<Policy, Vec<Diagnostic>> {
     let syntax = |message: String| {
@@ -44,8 +47,11 @@ pub(super) fn compile(root: &Node) -> Result<Policy, Vec<Diagnostic>> {
 
 fn read_document(r: &mut Reader, root: &Node) -> Option<Policy> {
     let at = Pointer::ROOT;
-    let fields =
-        r.object(root, &at, &["trustDomain", "federatedTrustDomains", "trustDomainAliases", "identity", "policies"])?;
+    let fields = r.object(
+        root,
+        &at,
+        &["trustDomain", "federatedTrustDomains", "trustDomainAliases", "identity", "policies", IGNORE_LINTS],
+    )?;
     let trust_domain = fields.required(r, "trustDomain", read_trust_domain);
     let mut named: Vec<Box<str>> = trust_domain.iter().cloned().collect();
     let federated = fields.optional(r, "federatedTrustDomains", |r, n, at| read_others(r, n, at, &mut named));
@@ -53,6 +59,7 @@ fn read_document(r: &mut Reader, root: &Node) -> Option<Policy> {
     let identity = fields.optional(r, "identity", read_identity).unwrap_or_default();
     let context = Context { pattern: &identity.pattern };
     let policies = fields.required(r, "policies", |r, n, at| r.list(n, at, |r, n, at| read_policy(r, n, at, &context)));
+    fields.optional(r, IGNORE_LINTS, read_lint_names);
     let policies = policies?;
     report_duplicates(r, &at, &policies);
     let (names, rules, stages) = index(policies);
@@ -148,7 +155,7 @@ struct Entry {
 }
 
 fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<'_>) -> Option<Entry> {
-    let fields = r.object(node, at, &["name", "namespace", "action", "mode", "rules"])?;
+    let fields = r.object(node, at, &["name", "namespace", "action", "mode", "rules", IGNORE_LINTS])?;
     let name = fields.required(r, "name", read_kubernetes_name);
     let namespace = fields.optional(r, "namespace", read_kubernetes_name);
     let action = fields.optional(r, "action", read_action).unwrap_or(Action::Allow);
@@ -159,10 +166,12 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<
         let message = "AUDIT decides nothing that could be tried out".to_owned();
         r.report(&at.key("mode"), Code::ConflictingFields, message, "`shadow` beside `ALLOW` or `DENY`");
     }
+    fields.optional(r, IGNORE_LINTS, read_lint_names);
     let home = Home { context, action, namespace: namespace.as_deref() };
     let rules = fields.optional(r, "rules", |r, n, at| r.list(n, at, |r, n, at| read_rule(r, n, at, &home)));
     let rules = rules.unwrap_or_else(Vec::new);
-    if rules.is_empty() && action != Action::Allow && !fields.has("rules") {
+    let no_rules = fields.node("rules").is_none_or(|rules| matches!(rules, Node::List(rules) if rules.is_empty()));
+    if no_rules && action != Action::Allow {
         let help = "at least one rule; `rules: [{}]` matches every request";
         r.report(&at.key("rules"), Code::MissingField, "without rules nothing is ever matched".to_owned(), help);
     }
@@ -190,6 +199,10 @@ fn read_action(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Action> 
         return None;
     }
     r.one_of(node, at, &[("ALLOW", Action::Allow), ("DENY", Action::Deny), ("AUDIT", Action::Audit)])
+}
+
+fn read_lint_names(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Vec<Box<str>>> {
+    r.list(node, at, |r, node, at| r.string(node, at))
 }
 
 /// The policy that a rule stands in.

@@ -70,18 +70,30 @@ impl Index {
     }
 
     /// The first rule of the document, among the candidates, that matches.
+    ///
+    /// # Errors
+    /// When none matches, and the host failed to tell what one of them asks for.
     pub(crate) fn first_match<A: Attributes>(
         &self,
         candidates: &[usize],
         matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
         request: &Request<A>,
     ) -> Result<Option<RuleId>, HostFailure> {
-        let mut first = None;
+        let mut search = Search { first: None, failure: None };
         for set in candidates.iter().filter_map(|set| self.sets.get(*set)) {
-            set.improve(&mut first, matches, request)?;
+            set.search(&mut search, matches, request);
         }
-        Ok(first)
+        match search {
+            Search { first: None, failure: Some(failure) } => Err(failure),
+            Search { first, .. } => Ok(first),
+        }
     }
+}
+
+/// How far the search for the first match has come.
+struct Search {
+    first: Option<RuleId>,
+    failure: Option<HostFailure>,
 }
 
 /// What an index is made from.
@@ -256,37 +268,36 @@ impl RuleSet {
         matches!(self, Self::Few(rules) if rules.is_empty())
     }
 
-    /// Puts the first matching rule of this set in `first`, if it stands before the one there.
-    fn improve<A: Attributes>(
+    /// Puts the first matching rule of this set in `search`, if it stands before the one there.
+    fn search<A: Attributes>(
         &self,
-        first: &mut Option<RuleId>,
+        search: &mut Search,
         matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
         request: &Request<A>,
-    ) -> Result<(), HostFailure> {
+    ) {
         match self {
             Self::Few(rules) => {
                 for &id in rules {
-                    if first.is_some_and(|first| first <= id) {
+                    if search.first.is_some_and(|first| first <= id) {
                         break;
                     }
-                    if matches(id)? {
-                        *first = Some(id);
-                        break;
+                    match matches(id) {
+                        Ok(true) => {
+                            search.first = Some(id);
+                            break;
+                        }
+                        Ok(false) => {}
+                        Err(failure) => search.failure = Some(failure),
                     }
                 }
-                Ok(())
             }
             Self::Many(split) => {
-                let mut result = Ok(());
-                if let Some(value) = split.by.of(request)? {
-                    split.groups.visit(value, |group| {
-                        if result.is_ok() {
-                            result = group.improve(first, matches, request);
-                        }
-                    });
+                match split.by.of(request) {
+                    Ok(Some(value)) => split.groups.visit(value, |group| group.search(search, matches, request)),
+                    Ok(None) => {}
+                    Err(failure) => search.failure = Some(failure),
                 }
-                result?;
-                split.rest.improve(first, matches, request)
+                split.rest.search(search, matches, request);
             }
         }
     }

@@ -22,6 +22,42 @@ pub enum Node {
 }
 
 impl Node {
+    /// The value of a field of this object.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(fields) => fields.iter().find(|(found, _)| &**found == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// The items of this list; none when it is no list.
+    #[must_use]
+    pub fn items(&self) -> &[Self] {
+        match self {
+            Self::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The text, when this is a string.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value at a JSON pointer (RFC 6901) whose names hold neither `~` nor `/`.
+    #[must_use]
+    pub fn at(&self, pointer: &str) -> Option<&Self> {
+        pointer.split('/').skip(1).try_fold(self, |node, name| match node {
+            Self::List(items) => items.get(name.parse::<usize>().ok()?),
+            node => node.field(name),
+        })
+    }
+
     /// What kind of value this is, in the words of a diagnostic.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
@@ -103,6 +139,9 @@ mod tests {
         let Node::Object(fields) = node else { panic!("not an object") };
         let names: Vec<&str> = fields.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["b", "a", "b"]);
+        let root = Node::Object(fields.clone());
+        assert_eq!(root.at("/a/2").and_then(Node::text), Some("x"));
+        assert_eq!((root.at("/a/4"), root.at("/c"), root.at("")), (None, None, Some(&root)));
         assert_eq!(fields[1].1, Node::List(vec![Node::Null, Node::Bool(true), Node::String("x".into()), Node::Number]));
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Rule {
 
 /// What a policy does with the requests that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
+pub enum Action {
     /// Lets them pass, unless a DENY policy matches.
     Allow,
     /// Refuses them.
@@ -39,6 +39,18 @@ pub enum Mode {
     Enforce,
     /// It is only counted and logged.
     Shadow,
+}
+
+impl Action {
+    /// The word for it in the document.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+            Self::Audit => "AUDIT",
+        }
+    }
 }
 
 impl Mode {
@@ -96,41 +108,87 @@ pub(crate) enum MetadataValue {
 /// Where the filter of Envoy that verifies tokens leaves their claims.
 pub(crate) const JWT_PAYLOAD: [&str; 2] = ["envoy.filters.http.jwt_authn", "payload"];
 
+/// A place in a rule where fields stand together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The source at this place of `from`.
+    From(usize),
+    /// The operation at this place of `to`.
+    To(usize),
+    /// The conditions of `when`.
+    When,
+}
+
+/// Watches a rule being held against a request.
+pub(crate) trait Trace<'r> {
+    /// Whether every field is looked at, also where the outcome is known before.
+    const COMPLETE: bool;
+
+    /// `field`, the one at `position` of `part`, was held against the request.
+    fn field(&mut self, part: Part, position: usize, field: &'r Field, matched: bool);
+}
+
+/// Watches nothing: deciding costs no more than the fields that decide.
+pub(crate) struct Untraced;
+
+impl Trace<'_> for Untraced {
+    const COMPLETE: bool = false;
+
+    fn field(&mut self, _: Part, _: usize, _: &Field, _: bool) {}
+}
+
 impl Rule {
-    pub(crate) fn matches<A: Attributes>(
-        &self,
+    pub(crate) fn matches<'r, A: Attributes, T: Trace<'r>>(
+        &'r self,
         peer: Option<&Peer>,
         request: &Request<A>,
+        trace: &mut T,
     ) -> Result<bool, HostFailure> {
-        Ok(any(&self.sources, peer, request)?
-            && any(&self.operations, peer, request)?
-            && all(&self.conditions, peer, request)?)
-    }
-}
-
-fn any<A: Attributes>(
-    selectors: &[Box<[Field]>],
-    peer: Option<&Peer>,
-    request: &Request<A>,
-) -> Result<bool, HostFailure> {
-    if selectors.is_empty() {
-        return Ok(true);
-    }
-    for selector in selectors {
-        if all(selector, peer, request)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn all<A: Attributes>(fields: &[Field], peer: Option<&Peer>, request: &Request<A>) -> Result<bool, HostFailure> {
-    for field in fields {
-        if !field.matches(peer, request)? {
+        let mut walk = Walk { peer, request, trace };
+        let from = walk.any(&self.sources, Part::From)?;
+        if !from && !T::COMPLETE {
             return Ok(false);
         }
+        let to = walk.any(&self.operations, Part::To)?;
+        if !to && !T::COMPLETE {
+            return Ok(false);
+        }
+        let when = walk.all(&self.conditions, Part::When)?;
+        Ok(from && to && when)
     }
-    Ok(true)
+}
+
+/// The one walk over a rule, whether to decide or to explain.
+struct Walk<'w, A: Attributes, T> {
+    peer: Option<&'w Peer>,
+    request: &'w Request<A>,
+    trace: &'w mut T,
+}
+
+impl<'r, A: Attributes, T: Trace<'r>> Walk<'_, A, T> {
+    fn any(&mut self, selectors: &'r [Box<[Field]>], part: impl Fn(usize) -> Part) -> Result<bool, HostFailure> {
+        let mut any = selectors.is_empty();
+        for (position, selector) in selectors.iter().enumerate() {
+            any |= self.all(selector, part(position))?;
+            if any && !T::COMPLETE {
+                break;
+            }
+        }
+        Ok(any)
+    }
+
+    fn all(&mut self, fields: &'r [Field], part: Part) -> Result<bool, HostFailure> {
+        let mut all = true;
+        for (position, field) in fields.iter().enumerate() {
+            let matched = field.matches(self.peer, self.request)?;
+            self.trace.field(part, position, field, matched);
+            all &= matched;
+            if !all && !T::COMPLETE {
+                break;
+            }
+        }
+        Ok(all)
+    }
 }
 
 impl Scope {

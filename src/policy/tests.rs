@@ -7,7 +7,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_one
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::rule::{Action, Mode};
+use super::rule::{Action, Mode, Untraced};
 use super::{Decision, Outcome, Policy, RuleId};
 use crate::metadata::Object;
 use crate::peer::Peer;
@@ -20,7 +20,9 @@ impl Policy {
         let first = |action, modes: &[Mode]| {
             let matching = (0..).zip(&self.rules).find(|(_, rule)| {
                 let policy = &self.names[usize::try_from(rule.policy).unwrap()];
-                policy.action == action && modes.contains(&policy.mode) && rule.matches(peer, request).unwrap()
+                policy.action == action
+                    && modes.contains(&policy.mode)
+                    && rule.matches(peer, request, &mut Untraced).unwrap()
             });
             matching.map(|(id, _): (RuleId, _)| id)
         };
@@ -28,7 +30,7 @@ impl Policy {
             let deny = first(Action::Deny, modes);
             let allow = if deny.is_some() { None } else { first(Action::Allow, modes) };
             let has_allow = self.names.iter().any(|name| name.action == Action::Allow && modes.contains(&name.mode));
-            self.conclude(deny, allow, has_allow)
+            self.conclude(Ok(deny), Ok(allow), has_allow)
         };
         let has_shadow = self.names.iter().any(|name| name.mode == Mode::Shadow);
         Outcome {
@@ -214,8 +216,17 @@ proptest! {
             let id = format!("spiffe://{}", sample.id);
             let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
             let request = Request::new(sample);
-            let indexed = policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &request);
+            let candidates = policy.candidates(peer.as_ref());
+            let indexed = policy.decide(peer.as_ref(), &candidates, &request);
             prop_assert_eq!(indexed, policy.decide_plainly(peer.as_ref(), &request));
+
+            let untraced: Vec<bool> =
+                policy.rules.iter().map(|rule| rule.matches(peer.as_ref(), &request, &mut Untraced).unwrap()).collect();
+            let explanation = policy.explain(&Ok(peer), &candidates, &request).unwrap();
+            prop_assert_eq!(explanation.outcome, indexed);
+            let rules = explanation.policies.iter().flat_map(|policy| &policy.rules);
+            let traced: Vec<_> = rules.map(|rule| (rule.matched, rule.misses == 0)).collect();
+            prop_assert_eq!(traced, untraced.into_iter().map(|matched| (matched, matched)).collect::<Vec<_>>());
         }
     }
 }

@@ -233,7 +233,7 @@ fn a_diagnostic_is_one_line_with_help() {
         lines,
         [
             "/polices: unknown-field: there is no field `polices` here (allowed here: `trustDomain`, \
-         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `policies`)",
+         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `policies`, `ignoreLints`)",
             "/policies: missing-field: `policies` is missing (it is required)",
         ]
     );

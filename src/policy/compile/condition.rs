@@ -2,18 +2,17 @@
 
 use super::Home;
 use super::selector::{
-    Scopes, Twin, read_addresses, read_namespaces, read_ports, read_principals, read_request_principals,
+    Scopes, read_addresses, read_namespaces, read_ports, read_principals, read_request_principals,
     read_service_accounts, read_texts, read_trust_domains, values,
 };
 use crate::diagnostic::Code;
+use crate::policy::names::VALUES;
 use crate::policy::node::Node;
 use crate::policy::pointer::Pointer;
 use crate::policy::reader::Reader;
 use crate::policy::rule::{Action, Field, JWT_PAYLOAD, MetadataValue};
 use crate::policy::values::{Lines, Text};
 use crate::request::AddressOf;
-
-const VALUES: Twin = ["values", "notValues"];
 
 /// What may stand as `key`, for a diagnostic.
 const KEYS: &str = "`request.headers[<name>]`, `source.ip`, `remote.ip`, `source.principal`, `source.namespace`, \
@@ -24,15 +23,11 @@ const KEYS: &str = "`request.headers[<name>]`, `source.ip`, `remote.ip`, `source
 
 /// Whether a condition of these says which trust domains are meant.
 pub(super) fn say_trust_domain(node: &Node) -> bool {
-    let field = |node: &Node, name: &str| match node {
-        Node::Object(fields) => fields.iter().find(|(found, _)| &**found == name).map(|(_, value)| value.clone()),
-        _ => None,
-    };
     let says = |condition: &Node| {
-        field(condition, "key") == Some(Node::String("source.trustDomain".into()))
-            && field(condition, VALUES[0]).is_some()
+        condition.field("key").and_then(Node::text) == Some("source.trustDomain")
+            && condition.field(VALUES[0]).is_some()
     };
-    matches!(node, Node::List(conditions) if conditions.iter().any(says))
+    node.items().iter().any(says)
 }
 
 pub(super) fn read_condition(

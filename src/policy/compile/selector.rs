@@ -6,6 +6,10 @@ use ipnet::IpNet;
 
 use super::Home;
 use crate::diagnostic::Code;
+use crate::policy::names::{
+    HOSTS, IP_BLOCKS, METHODS, NAMESPACES, PATHS, PORTS, PRINCIPALS, REMOTE_IP_BLOCKS, REQUEST_PRINCIPALS,
+    SERVICE_ACCOUNTS, TRUST_DOMAINS, Twin,
+};
 use crate::policy::node::Node;
 use crate::policy::path_template::PathTemplate;
 use crate::policy::pointer::Pointer;
@@ -14,18 +18,6 @@ use crate::policy::rule::{Action, Field};
 use crate::policy::values::{Glob, Namespace, Path, RequestPrincipal, Scope, ServiceAccount, Text, Values};
 use crate::request::AddressOf;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
-
-const PRINCIPALS: [&str; 2] = ["principals", "notPrincipals"];
-const NAMESPACES: [&str; 2] = ["namespaces", "notNamespaces"];
-const SERVICE_ACCOUNTS: [&str; 2] = ["serviceAccounts", "notServiceAccounts"];
-const TRUST_DOMAINS: [&str; 2] = ["trustDomains", "notTrustDomains"];
-const REQUEST_PRINCIPALS: [&str; 2] = ["requestPrincipals", "notRequestPrincipals"];
-const IP_BLOCKS: [&str; 2] = ["ipBlocks", "notIpBlocks"];
-const REMOTE_IP_BLOCKS: [&str; 2] = ["remoteIpBlocks", "notRemoteIpBlocks"];
-const HOSTS: [&str; 2] = ["hosts", "notHosts"];
-const PORTS: [&str; 2] = ["ports", "notPorts"];
-const METHODS: [&str; 2] = ["methods", "notMethods"];
-const PATHS: [&str; 2] = ["paths", "notPaths"];
 
 /// Istio's limit on `serviceAccounts`.
 const MAX_SERVICE_ACCOUNTS: usize = 16;
@@ -65,7 +57,7 @@ pub(super) fn read_source(
         at,
         &[PRINCIPALS, REQUEST_PRINCIPALS, NAMESPACES, SERVICE_ACCOUNTS, TRUST_DOMAINS, IP_BLOCKS, REMOTE_IP_BLOCKS],
     )?;
-    let uses = |[positive, negative]: [&'static str; 2]| fields.has(positive) || fields.has(negative);
+    let uses = |[positive, negative]: Twin| fields.has(positive) || fields.has(negative);
     if uses(SERVICE_ACCOUNTS) && (uses(PRINCIPALS) || uses(NAMESPACES)) {
         let message = "`serviceAccounts` already say the namespace".to_owned();
         let help = "`serviceAccounts` without `principals` and `namespaces` beside it";
@@ -87,9 +79,6 @@ pub(super) fn read_source(
         .collect(),
     )
 }
-
-/// The names of a field and of its `not…` twin.
-pub(super) type Twin = [&'static str; 2];
 
 pub(super) fn read_principals(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) -> Option<Field> {
     values(r, fields, twin, |r, n, at, _| read_principal(r, n, at)).map(Field::Principals)
@@ -172,12 +161,7 @@ pub(super) fn read_operation(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> O
 }
 
 /// An object of these fields, at least one of them: an empty one would read as "anything".
-fn selector<'n, 'p>(
-    r: &mut Reader,
-    node: &'n Node,
-    at: &'p Pointer<'p>,
-    keys: &[[&'static str; 2]],
-) -> Option<Object<'n, 'p>> {
+fn selector<'n, 'p>(r: &mut Reader, node: &'n Node, at: &'p Pointer<'p>, keys: &[Twin]) -> Option<Object<'n, 'p>> {
     let keys = keys.concat();
     let fields = r.object(node, at, &keys)?;
     if fields.is_empty() {
