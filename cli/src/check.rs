@@ -1,67 +1,215 @@
-//! `spiffe-authz check`: does the filter take this configuration?
+//! `spiffe-authz check`: does the filter take this configuration, and does it say what its author means?
 
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-use spiffe_authz::diagnostic::Diagnostic;
-use spiffe_authz::policy::Policy;
+use anstream::stdout;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use spiffe_authz::diagnostic::{Code, Diagnostic};
+use spiffe_authz::lint::{self, Finding, Lint, Severity};
 
-use crate::{Ended, Format};
+use crate::style::{BAD, GOOD, NOTABLE, styled};
+use crate::{Ended, document};
 
-/// Compiles configuration documents as the filter does, and prints every mistake.
+/// Compiles configuration documents as the filter does, and lints those that compile.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Configuration documents in JSON; `-` is standard input.
+    /// Configuration documents in JSON or YAML; `-` is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// How results are written.
     #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    format: CheckFormat,
+    /// The lightest finding that makes the exit status 3; a configuration that is refused always does.
+    #[arg(long, value_enum, default_value = "warning")]
+    fail_level: Level,
+    /// Where the policies are to be enforced.
+    #[arg(long, value_enum, default_value = "http")]
+    target: Target,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CheckFormat {
+    /// For people.
+    Human,
+    /// One JSON object per document.
+    Json,
+    /// One SARIF 2.1.0 log.
+    Sarif,
+    /// Workflow commands of GitHub Actions.
+    Github,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// Worth knowing.
+    Note,
+    /// Probably not what is meant.
+    Warning,
+    /// Lets in, or keeps out, others than it seems to.
+    Error,
+    /// Only configurations that are refused.
+    Never,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// A filter for HTTP.
+    Http,
+    /// A filter for TCP.
+    Tcp,
+    /// Istio's ztunnel, besides.
+    Ztunnel,
+}
+
+/// What a diagnostic or a finding says, in one form.
+struct Report {
+    pointer: String,
+    severity: Severity,
+    code: &'static str,
+    message: String,
+    help: Option<String>,
+    refused: bool,
+}
+
+impl From<Diagnostic> for Report {
+    fn from(Diagnostic { pointer, code, message, help }: Diagnostic) -> Self {
+        Self { pointer, severity: Severity::Error, code: code.slug(), message, help: Some(help), refused: true }
+    }
+}
+
+impl From<Finding> for Report {
+    fn from(Finding { lint, pointer, message }: Finding) -> Self {
+        Self { pointer, severity: lint.severity(), code: lint.slug(), message, help: None, refused: false }
+    }
+}
+
+impl Report {
+    fn fails(&self, level: Level) -> bool {
+        self.refused
+            || match level {
+                Level::Note => true,
+                Level::Warning => self.severity >= Severity::Warning,
+                Level::Error => self.severity >= Severity::Error,
+                Level::Never => false,
+            }
+    }
+
+    fn text(&self) -> String {
+        self.help.as_ref().map_or_else(|| self.message.clone(), |help| format!("{} ({help})", self.message))
+    }
+
+    fn place(&self) -> &str {
+        if self.pointer.is_empty() { "/" } else { &self.pointer }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mut out = io::stdout().lock();
-    let mut ended = Ended::Well;
+    let target = match arguments.target {
+        Target::Http => lint::Target::Http,
+        Target::Tcp => lint::Target::Tcp,
+        Target::Ztunnel => lint::Target::Ztunnel,
+    };
+    let mut checked = Vec::new();
     for file in &arguments.files {
-        let diagnostics = Policy::from_json(&read(file)?).err().unwrap_or_default();
-        if !diagnostics.is_empty() {
-            ended = Ended::WithFindings;
+        let reports: Vec<Report> = match document::compile(&document::read(file)?) {
+            Ok(document) => lint::lint(&document.root, target).into_iter().map(Report::from).collect(),
+            Err(diagnostics) => diagnostics.into_iter().map(Report::from).collect(),
+        };
+        checked.push((file.as_path(), reports));
+    }
+    let mut out = stdout().lock();
+    match arguments.format {
+        CheckFormat::Human => checked.iter().try_for_each(|(file, reports)| write_human(&mut out, file, reports))?,
+        CheckFormat::Json => {
+            checked.iter().try_for_each(|(file, reports)| writeln!(out, "{}", as_json(file, reports)))?;
         }
-        match arguments.format {
-            Format::Human => write_human(&mut out, file, &diagnostics)?,
-            Format::Json => write_json(&mut out, file, &diagnostics)?,
-        }
+        CheckFormat::Sarif => writeln!(out, "{:#}", as_sarif(&checked))?,
+        CheckFormat::Github => checked.iter().try_for_each(|(file, reports)| write_github(&mut out, file, reports))?,
     }
-    Ok(ended)
+    let failed = checked.iter().flat_map(|(_, reports)| reports).any(|report| report.fails(arguments.fail_level));
+    Ok(if failed { Ended::WithFindings } else { Ended::Well })
 }
 
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if file == Path::new("-") {
-        let mut text = Vec::new();
-        io::stdin().read_to_end(&mut text)?;
-        return Ok(text);
+fn write_human(out: &mut impl Write, file: &Path, reports: &[Report]) -> io::Result<()> {
+    for report in reports {
+        let style = if report.severity == Severity::Error { BAD } else { NOTABLE };
+        let severity = styled(style, report.severity.slug());
+        writeln!(out, "{}: {}: {severity}: {}: {}", file.display(), report.place(), report.code, report.text())?;
     }
-    std::fs::read(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    if reports.iter().any(|report| report.refused) {
+        return writeln!(out, "{}: {}", file.display(), styled(BAD, "refused"));
+    }
+    writeln!(out, "{}: {}", file.display(), styled(GOOD, "ok"))
 }
 
-fn write_human(out: &mut impl Write, file: &Path, diagnostics: &[Diagnostic]) -> io::Result<()> {
-    if diagnostics.is_empty() {
-        return writeln!(out, "{}: ok", file.display());
-    }
-    diagnostics.iter().try_for_each(|diagnostic| writeln!(out, "{}: {diagnostic}", file.display()))
-}
-
-fn write_json(out: &mut impl Write, file: &Path, diagnostics: &[Diagnostic]) -> io::Result<()> {
-    let diagnostics: Vec<_> = diagnostics
+fn as_json(file: &Path, reports: &[Report]) -> Value {
+    let findings: Vec<Value> = reports
         .iter()
-        .map(|Diagnostic { pointer, code, message, help }| {
-            json!({"pointer": pointer, "code": code.slug(), "message": message, "help": help})
+        .map(|report| {
+            json!({
+                "pointer": report.pointer, "severity": report.severity.slug(), "code": report.code,
+                "message": report.message, "help": report.help,
+            })
         })
         .collect();
-    writeln!(
-        out,
-        "{}",
-        json!({"file": file.to_string_lossy(), "ok": diagnostics.is_empty(), "diagnostics": diagnostics})
-    )
+    let accepted = !reports.iter().any(|report| report.refused);
+    json!({"file": file.to_string_lossy(), "accepted": accepted, "findings": findings})
+}
+
+/// SARIF 2.1.0. Findings are placed by file and, as a logical location, by JSON pointer.
+fn as_sarif(checked: &[(&Path, Vec<Report>)]) -> Value {
+    let rules = Lint::ALL.iter().map(|lint| (lint.slug(), lint.summary(), format!("docs/lints.md#{}", lint.slug())));
+    let codes = Code::ALL.into_iter().map(|code| {
+        (
+            code.slug(),
+            "A mistake for which the filter refuses the configuration.",
+            "README.md#mistakes-in-a-configuration".to_owned(),
+        )
+    });
+    let rules: Vec<Value> = codes
+        .chain(rules)
+        .map(|(id, summary, page)| {
+            json!({"id": id, "shortDescription": {"text": summary}, "help": {"text": format!("See {page}.")}})
+        })
+        .collect();
+    let results: Vec<Value> = checked
+        .iter()
+        .flat_map(|(file, reports)| reports.iter().map(move |report| (file, report)))
+        .map(|(file, report)| {
+            json!({
+                "ruleId": report.code, "level": report.severity.slug(), "message": {"text": report.text()},
+                "locations": [{
+                    "physicalLocation": {"artifactLocation": {"uri": file.to_string_lossy()}},
+                    "logicalLocations": [{"fullyQualifiedName": report.pointer, "kind": "member"}],
+                }],
+            })
+        })
+        .collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {"name": "spiffe-authz", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
+            "results": results,
+        }],
+    })
+}
+
+fn write_github(out: &mut impl Write, file: &Path, reports: &[Report]) -> io::Result<()> {
+    // GitHub's own escapes for workflow commands.
+    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    for report in reports {
+        let command = match report.severity {
+            Severity::Note => "notice",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        let file = property(&file.to_string_lossy());
+        let text = data(&format!("{}: {}", report.place(), report.text()));
+        writeln!(out, "::{command} file={file},title={}::{text}", report.code)?;
+    }
+    Ok(())
 }

@@ -1,18 +1,30 @@
-//! The `spiffe-authz` command: checks configurations and SPIFFE IDs with the code that decides inside Envoy.
+//! The `spiffe-authz` command: lints, explains, tests and imports policies with the code that decides inside Envoy.
 
+mod cert;
 mod check;
+mod completions;
+mod document;
+mod explain;
 mod id;
+mod import;
+mod log;
+mod replay;
+mod report;
+mod schema;
+mod style;
+mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Checks configurations and SPIFFE IDs with the code that decides inside Envoy.
+/// Lints, explains, tests and imports policies with the code that decides inside Envoy.
 ///
-/// Exit status: 0 all is well, 1 could not run, 3 something was found wrong. Results go to standard output.
+/// Exit status: 0 all is well or the request is allowed, 1 could not run, 2 the request is denied, 3 something was found
+/// wrong. Results go to standard output, diagnostics to standard error.
 #[derive(Parser)]
 #[command(version)]
-struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -20,7 +32,14 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Explain(explain::Arguments),
+    Test(test::Arguments),
+    Import(import::Arguments),
+    Replay(replay::Arguments),
     Id(id::Arguments),
+    Cert(cert::Arguments),
+    Schema(schema::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// How results are written.
@@ -33,8 +52,10 @@ enum Format {
 }
 
 /// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Well,
+    WithDenial,
     WithFindings,
 }
 
@@ -52,11 +73,21 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
+        Command::Cert(arguments) => cert::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {
         Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::WithDenial) => ExitCode::from(2),
         Ok(Ended::WithFindings) => ExitCode::from(3),
+        // Whoever reads the results has enough of them, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

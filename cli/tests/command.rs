@@ -60,18 +60,231 @@ fn id_holds_against_a_pattern() {
 fn check_reports_every_mistake_and_its_place() {
     let (status, out) = outcome(&["check", "-"], r#"{"trustDomain":"Example.org","policys":[]}"#);
     assert_eq!(status, Some(3));
-    for line in ["-: /policys: unknown-field: ", "-: /trustDomain: invalid-value: ", "-: /policies: missing-field: "] {
-        assert!(out.lines().any(|found| found.starts_with(line)), "{line} in {out}");
+    for line in [
+        "/policys: error: unknown-field: ",
+        "/trustDomain: error: invalid-value: ",
+        "/policies: error: missing-field: ",
+    ] {
+        assert!(out.lines().any(|found| found.starts_with(&format!("-: {line}"))), "{line} in {out}");
     }
-    assert_eq!(out.lines().count(), 3);
+    assert_eq!(out.lines().last(), Some("-: refused"));
+    assert_eq!(out.lines().count(), 4);
 }
 
 #[test]
-fn check_accepts_and_says_so() {
-    let good = r#"{"trustDomain":"example.org","policies":[]}"#;
+fn check_lints_and_says_so() {
+    let good = r#"{"trustDomain":"example.org","policies":[],"ignoreLints":["nothing-allowed"]}"#;
     assert_eq!(outcome(&["check", "-"], good), (Some(0), "-: ok\n".to_owned()));
     let (status, out) = outcome(&["check", "--format", "json", "-"], good);
-    assert_eq!((status, out.as_str()), (Some(0), "{\"diagnostics\":[],\"file\":\"-\",\"ok\":true}\n"));
+    assert_eq!((status, out.as_str()), (Some(0), "{\"accepted\":true,\"file\":\"-\",\"findings\":[]}\n"));
+
+    let noted = "trustDomain: example.org\npolicies: []\n";
+    assert_eq!(outcome(&["check", "-"], noted).0, Some(0));
+    assert_eq!(outcome(&["check", "--fail-level", "note", "-"], noted).0, Some(3));
+    let (_, out) = outcome(&["check", "--format", "github", "-"], noted);
+    assert_eq!(out, "::notice file=-,title=nothing-allowed::/policies: no ALLOW policy is enforced\n");
+    let (_, out) = outcome(&["check", "--format", "sarif", "-"], noted);
+    let sarif: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!((&result["ruleId"], &result["level"]), (&"nothing-allowed".into(), &"note".into()));
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["id"] == "nothing-allowed"));
+}
+
+const POLICY: &str = r#"
+trustDomain: example.org
+federatedTrustDomains: [example.io]
+policies:
+- name: reads
+  namespace: default
+  rules:
+  - from: [{source: {serviceAccounts: [sleep]}}]
+    to: [{operation: {methods: [GET], paths: ["/public/*"]}}]
+  - when: [{key: "request.headers[x-token]", values: [secret]}]
+- name: no-admin
+  action: DENY
+  rules: [{to: [{operation: {paths: [/public/admin]}}]}]
+"#;
+
+fn policy_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), POLICY).unwrap();
+    file
+}
+
+#[test]
+fn explain_tells_the_nearest_miss_first() {
+    let file = policy_file();
+    let policy = file.path().to_str().unwrap();
+    let peer = "spiffe://example.org/ns/default/sa/other";
+    let (status, out) = outcome(&["explain", "--policy", policy, "--peer", peer, "--path", "/public/a"], "");
+    assert_eq!(status, Some(2));
+    let expected = "\
+deny: no-policy-allows
+caller   spiffe://example.org/ns/default/sa/other
+request  GET /public/a
+
+ALLOW default/reads, rule 0: misses by 1 field
+  misses   from/0 serviceAccounts: wants sleep; found default/other
+  matches  to/0 paths: wants /public/*; found /public/a
+  matches  to/0 methods: wants GET; found GET
+
+ALLOW default/reads, rule 1: misses by 1 field
+  misses   when/0 request.headers[x-token]: wants secret; found nothing
+
+DENY no-admin, rule 0: misses by 1 field
+  misses   to/0 paths: wants /public/admin; found /public/a
+";
+    assert_eq!(out, expected);
+    let header = ["explain", "--policy", policy, "--peer", peer, "--header", "X-Token: secret", "--format", "json"];
+    let (status, out) = outcome(&header, "");
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, &answer["verdict"], &answer["rule"]), (Some(0), &"allow".into(), &1.into()));
+    assert_eq!(answer["rules"][0]["fields"][0]["found"], serde_json::json!(["secret"]));
+}
+
+const LOG: &str = concat!(
+    r#"[2026-01-01 00:00:00.000][1][warning][wasm] [source/x.cc:1] wasm log spiffe-authz: {"event":"deny","mode":"enforce","#,
+    r#""reason":"denied-by-policy","peer":"spiffe://example.org/ns/default/sa/sleep","method":"GET","path":"/public/a","#,
+    r#""host":"h","policy":"p","rule":0}"#,
+    "\nnothing of ours\n",
+    r#"{"verdict":"allow","peer":"spiffe://example.org/ns/default/sa/sleep","method":"GET","path":"/public/admin"}"#,
+    "\n",
+    r#"{"verdict":"allow","peer":"spiffe://example.org/ns/default/sa/sleep","method":"GET","path":"/public/b"}"#,
+    "\n",
+    r#"{"verdict":"deny","reason":"foreign-trust-domain","peer":null,"method":"GET","path":"/"}"#,
+    "\n",
+    r#"{"verdict":"deny","peer":"spiffe://example.org/ns/default/sa/other","method":"GET","path":"/x"}"#,
+    "\n",
+);
+
+#[test]
+fn explain_takes_a_log_line() {
+    let file = policy_file();
+    let arguments = ["explain", "--policy", file.path().to_str().unwrap(), "--log"];
+    let (status, out) = outcome(&arguments, LOG.lines().next().unwrap());
+    assert_eq!((status, out.lines().next()), (Some(0), Some("allow by default/reads, rule 0")));
+    assert_eq!(outcome(&arguments, "nothing").0, Some(1));
+}
+
+#[test]
+fn replay_tells_what_would_change_and_what_it_cannot_tell() {
+    let file = policy_file();
+    let arguments = ["replay", "--policy", file.path().to_str().unwrap(), "-"].map(OsStr::new);
+    let output = run(&arguments, LOG);
+    assert_eq!(output.status.code(), Some(3));
+    let expected = "\
+-:1: deny -> allow by default/reads, rule 0: spiffe://example.org/ns/default/sa/sleep: GET /public/a
+-:3: allow -> deny (denied-by-policy) by no-admin, rule 0: spiffe://example.org/ns/default/sa/sleep: GET /public/admin
+";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    let summary = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(summary, "5 requests, 2 would change, 2 cannot be told by the log\n");
+}
+
+#[test]
+fn test_compares_and_covers() {
+    let file = policy_file();
+    let table = |verdict: &str| {
+        format!(
+            "policy: {}\ncases:\n- name: a <read>\n  request: {{peer: 'spiffe://example.org/ns/default/sa/sleep', path: /public/x}}\n  \
+             expect: {{verdict: {verdict}, policy: default/reads, rule: 0}}\n",
+            file.path().display()
+        )
+    };
+    let (status, out) = outcome(&["test", "--coverage", "-"], &table("allow"));
+    assert_eq!(status, Some(0));
+    let expected = "\
+-: a <read>: ok
+-: 33 % of the rules are matched by a case
+  not matched: default/reads, rule 1
+  not matched: no-admin, rule 0
+1 passed, 0 failed
+";
+    assert_eq!(out, expected);
+    assert_eq!(outcome(&["test", "--coverage", "--coverage-threshold", "34", "-"], &table("allow")).0, Some(3));
+    assert_eq!(outcome(&["test", "--coverage", "--coverage-threshold", "33", "-"], &table("allow")).0, Some(0));
+
+    let (status, out) = outcome(&["test", "-"], &table("deny"));
+    assert_eq!(status, Some(3));
+    assert!(out.contains("  verdict: expected deny, found allow\n"), "{out}");
+    let (_, out) = outcome(&["test", "--format", "junit", "-"], &table("deny"));
+    assert!(out.contains(r#"name="a &lt;read&gt;"><failure message="verdict: expected deny, found allow"/>"#), "{out}");
+    let (_, out) = outcome(&["test", "--format", "tap", "-"], &table("deny"));
+    assert_eq!(out, "TAP version 14\n1..1\nnot ok 1 - -: a <read>\n# verdict: expected deny, found allow\n");
+    assert_eq!(outcome(&["test", "-"], "cases: []").0, Some(1));
+    assert_eq!(outcome(&["test", "-"], &table("maybe")).0, Some(1));
+}
+
+#[test]
+fn import_converts_and_reports() {
+    let istio = r#"
+apiVersion: v1
+kind: List
+items:
+- apiVersion: security.istio.io/v1
+  kind: AuthorizationPolicy
+  metadata: {name: reads, namespace: default, annotations: {istio.io/dry-run: "true"}}
+  spec:
+    selector: {matchLabels: {app: httpbin}}
+    rules:
+    - from: [{source: {principals: [cluster.local/ns/default/sa/sleep], namespaces: [prod]}}]
+---
+apiVersion: security.istio.io/v1beta1
+kind: AuthorizationPolicy
+metadata: {name: custom, namespace: default}
+spec: {action: CUSTOM, provider: {name: x}, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: elsewhere, namespace: other}
+spec: {rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: whole-mesh, namespace: istio-system}
+spec: {action: DENY, rules: [{to: [{operation: {ports: ["25"]}}]}]}
+"#;
+    let base = ["import", "--trust-domain", "example.org", "--trust-domain-alias", "old.example.org"];
+    let here = [&base[..], &["--namespace", "default", "--label", "app=httpbin", "-"]].concat();
+    let output = run(&here.iter().map(OsStr::new).collect::<Vec<_>>(), istio);
+    assert_eq!(output.status.code(), Some(3));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!({
+        "trustDomain": "example.org", "federatedTrustDomains": [], "trustDomainAliases": ["old.example.org"],
+        "policies": [
+            {"name": "reads", "namespace": "default", "mode": "shadow", "rules": [{"from": [{"source": {
+                "principals": ["example.org/ns/default/sa/sleep", "old.example.org/ns/default/sa/sleep"],
+                "namespaces": ["prod"]
+            }}]}]},
+            {"name": "whole-mesh", "namespace": "istio-system", "action": "DENY",
+             "rules": [{"to": [{"operation": {"ports": ["25"]}}]}]}
+        ]
+    });
+    assert_eq!(document, expected);
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    for remark in [
+        "default/reads: note: `principals` rewritten as Istio does",
+        "default/reads: note: namespaces and service accounts leave the trust domain unsaid",
+        "default/custom: not imported: the action CUSTOM",
+        "other/elsewhere: note: it does not hold for this workload",
+    ] {
+        assert!(remarks.lines().any(|line| line.starts_with(remark)), "{remark} in {remarks}");
+    }
+    let unlabelled = [&base[..], &["--namespace", "default", "-"]].concat();
+    let (_, out) = outcome(&unlabelled, istio);
+    assert!(!out.contains("\"reads\""), "{out}");
+    let unknown = istio.replace("ports:", "prots:");
+    let output = run(&here.iter().map(OsStr::new).collect::<Vec<_>>(), &unknown);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("unknown-field"));
+}
+
+#[test]
+fn completions_know_the_subcommands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (status, out) = outcome(&["completions", shell], "");
+        assert!(status == Some(0) && out.contains("explain") && out.contains("replay"), "{shell}");
+    }
 }
 
 #[test]

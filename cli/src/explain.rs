@@ -1,0 +1,129 @@
+//! `spiffe-authz explain`: what is decided of a request, and why.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anstream::stdout;
+use spiffe_authz::case::{CaseRequest, Lines};
+use spiffe_authz::decision::Verdict;
+use spiffe_authz::request::Request;
+
+use crate::log::Logged;
+use crate::{Ended, Format, document, report};
+
+/// Decides a request, and tells of each rule what it wants and what the request has, nearest miss first.
+///
+/// Exit status: 0 the request is allowed, 2 it is denied.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration document, in JSON or YAML.
+    #[arg(long)]
+    policy: PathBuf,
+    /// Take the request from a JSON line of the filter's log or of the access log, on standard input. What a line does not
+    /// tell is absent, or as the other options say.
+    #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
+    log: bool,
+    /// The caller's SPIFFE ID; without it, the caller shows no certificate.
+    #[arg(long)]
+    peer: Option<String>,
+    /// The method.
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// The path, with query.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// The `:authority`.
+    #[arg(long)]
+    host: Option<String>,
+    /// The port that the connection came in on.
+    #[arg(long)]
+    port: Option<u16>,
+    /// A header line, `name: value`; can be given several times.
+    #[arg(long = "header", value_name = "LINE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// The other end of the connection.
+    #[arg(long)]
+    source_ip: Option<IpAddr>,
+    /// The client, as trusted proxies tell.
+    #[arg(long)]
+    remote_ip: Option<IpAddr>,
+    /// This end of the connection.
+    #[arg(long)]
+    destination_ip: Option<IpAddr>,
+    /// The server name that the client asked for in TLS.
+    #[arg(long)]
+    sni: Option<String>,
+    /// The claims of a verified token, as a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = parse_object)]
+    claims: Option<serde_json::Map<String, serde_json::Value>>,
+    /// How results are written.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+fn parse_header(line: &str) -> Result<(String, String), String> {
+    let (name, value) = line.split_once(':').ok_or("a header line is `name: value`")?;
+    Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+impl Arguments {
+    fn request(&self) -> io::Result<CaseRequest> {
+        let logged = if self.log {
+            let line = io::read_to_string(io::stdin())?;
+            Some(
+                Logged::parse(&line)
+                    .ok_or_else(|| io::Error::other("standard input tells no request of ours"))?
+                    .request,
+            )
+        } else {
+            None
+        };
+        let mut headers = BTreeMap::<String, Vec<String>>::new();
+        for (name, value) in &self.headers {
+            headers.entry(name.clone()).or_default().push(value.clone());
+        }
+        let base = logged.unwrap_or_else(|| CaseRequest {
+            peer: self.peer.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            ..CaseRequest::default()
+        });
+        Ok(CaseRequest {
+            host: self.host.clone().or(base.host),
+            port: self.port.or(base.port),
+            headers: headers.into_iter().map(|(name, lines)| (name, Lines::Several(lines))).collect(),
+            source_ip: self.source_ip.or(base.source_ip),
+            remote_ip: self.remote_ip.or(base.remote_ip),
+            destination_ip: self.destination_ip,
+            sni: self.sni.clone().or(base.sni),
+            claims: self.claims.clone(),
+            ..base
+        })
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
+    let document = document::load(&arguments.policy)?;
+    let request = arguments.request()?;
+    let identity = request.identity(&document.policy);
+    let candidates = document.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
+    let explanation = document
+        .policy
+        .explain(&identity, &candidates, &Request::new(&request))
+        .map_err(|_| io::Error::other("the request cannot be read"))?;
+    let mut out = stdout().lock();
+    match arguments.format {
+        Format::Human => report::write_human(&mut out, &document.root, &request, &explanation)?,
+        Format::Json => writeln!(out, "{}", report::as_json(&document.root, &request, &explanation))?,
+    }
+    Ok(match explanation.outcome.decision.verdict {
+        Verdict::Allow => Ended::Well,
+        Verdict::Deny(_) => Ended::WithDenial,
+    })
+}

@@ -1,0 +1,116 @@
+//! `spiffe-authz replay`: which logged requests would another configuration decide otherwise?
+
+use std::io::{self, BufRead as _, BufReader};
+use std::path::PathBuf;
+
+use anstream::stdout;
+use serde_json::json;
+use spiffe_authz::case::ExpectedVerdict;
+use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
+use spiffe_authz::peer::IdentityReason;
+use spiffe_authz::policy::Policy;
+use spiffe_authz::request::Request;
+
+use crate::log::Logged;
+use crate::report::decision_json;
+use crate::style::{BAD, GOOD, styled};
+use crate::{Ended, Format, document};
+
+/// Decides logged requests anew, and prints each whose verdict would change.
+///
+/// Logs are the JSON access log of examples/bootstrap, or Envoy's log with the filter's lines. What a log does not tell
+/// (headers, tokens) is unknown: a request whose verdict depends on it is counted as such, never guessed.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The new configuration document, in JSON or YAML.
+    #[arg(long)]
+    policy: PathBuf,
+    /// Logs; `-` is standard input.
+    #[arg(required = true)]
+    logs: Vec<PathBuf>,
+    /// How results are written.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: u64,
+    changed: u64,
+    unknown: u64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
+    let policy = document::load(&arguments.policy)?.policy;
+    let mut out = stdout().lock();
+    let mut counts = Counts::default();
+    for log in &arguments.logs {
+        let reader = BufReader::new(io::Cursor::new(document::read(log)?));
+        for (number, line) in (1..).zip(reader.split(b'\n')) {
+            let Some(logged) = Logged::parse(&String::from_utf8_lossy(&line?)) else { continue };
+            counts.requests += 1;
+            let Some(outcome) = decide(&policy, &logged) else {
+                counts.unknown += 1;
+                continue;
+            };
+            let now = outcome.decision.verdict;
+            if now.slug() == logged.verdict.slug() {
+                continue;
+            }
+            counts.changed += 1;
+            write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), &logged, &outcome)?;
+        }
+    }
+    eprintln!(
+        "{} requests, {} would change, {} cannot be told by the log",
+        counts.requests, counts.changed, counts.unknown
+    );
+    Ok(if counts.changed > 0 { Ended::WithFindings } else { Ended::Well })
+}
+
+/// `None` when the log does not tell enough.
+fn decide<'p>(policy: &'p Policy, logged: &Logged) -> Option<Outcome<'p>> {
+    // Of a caller whose identity did not count, the logs do not tell the certificate.
+    let without_identity = logged.reason.as_deref().is_some_and(|reason| {
+        IdentityReason::all().any(|identity| identity.slug() == reason && identity != IdentityReason::NoPeerCertificate)
+    });
+    if logged.request.peer.is_none() && without_identity {
+        return None;
+    }
+    let identity = logged.request.identity(policy);
+    let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
+    let outcome = policy.authorize(&identity, &candidates, &Request::new(logged));
+    (outcome.decision.verdict != Verdict::Deny(DenyReason::RequestUnreadable)).then_some(outcome)
+}
+
+fn write_change(
+    out: &mut impl io::Write,
+    format: Format,
+    place: &str,
+    logged: &Logged,
+    outcome: &Outcome<'_>,
+) -> io::Result<()> {
+    let request = &logged.request;
+    match format {
+        Format::Human => {
+            let (before, now) = match logged.verdict {
+                ExpectedVerdict::Allow => (styled(GOOD, "allow"), styled(BAD, "deny")),
+                ExpectedVerdict::Deny => (styled(BAD, "deny"), styled(GOOD, "allow")),
+            };
+            let decision = &outcome.decision;
+            let reason = decision.verdict.reason().map(|reason| format!(" ({})", reason.slug())).unwrap_or_default();
+            let by =
+                decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+            let caller = request.peer.as_deref().unwrap_or("a caller without identity");
+            writeln!(out, "{place}: {before} -> {now}{reason}{by}: {caller}: {} {}", request.method, request.path)
+        }
+        Format::Json => {
+            let before = json!({"verdict": logged.verdict.slug(), "reason": logged.reason});
+            writeln!(
+                out,
+                "{}",
+                json!({"place": place, "request": request, "before": before, "now": decision_json(&outcome.decision)})
+            )
+        }
+    }
+}

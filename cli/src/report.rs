@@ -1,0 +1,138 @@
+//! An explanation, for people and as JSON.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+use spiffe_authz::case::CaseRequest;
+use spiffe_authz::decision::{Decision, DenyReason, RuleName};
+use spiffe_authz::policy::{Action, Explanation, FieldTrace, Mode, Node, PolicyTrace, RuleTrace};
+
+use crate::style::{BAD, GOOD, HEADING, styled};
+
+/// Rules to show, those that decide first, then those that match, then by how little they miss.
+fn nearest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'e>, usize, &'e RuleTrace)> {
+    let mut rules: Vec<_> = explanation
+        .policies
+        .iter()
+        .flat_map(|policy| policy.rules.iter().enumerate().map(move |(position, rule)| (policy, position, rule)))
+        .collect();
+    let decided = explanation.outcome.decision.rule;
+    rules.sort_by_key(|(policy, position, rule)| {
+        let decides =
+            decided.is_some_and(|name| name.policy == policy.name && usize::try_from(name.position) == Ok(*position));
+        (!decides, !rule.matched, rule.misses)
+    });
+    rules
+}
+
+/// The values of a field in the document: those of which one must match, and those of which none may.
+fn expected(root: &Node, field: &FieldTrace) -> [Option<Vec<String>>; 2] {
+    field.names.map(|name| {
+        let values = root.at(&field.pointer)?.field(name)?.items();
+        Some(values.iter().filter_map(Node::text).map(str::to_owned).collect())
+    })
+}
+
+/// What a field is called: a condition by its key.
+fn name(root: &Node, field: &FieldTrace) -> String {
+    let key = root.at(&field.pointer).and_then(|condition| condition.field("key")).and_then(Node::text);
+    key.unwrap_or(field.names[0]).to_owned()
+}
+
+pub(crate) fn write_human(
+    out: &mut impl Write,
+    root: &Node,
+    request: &CaseRequest,
+    explanation: &Explanation<'_>,
+) -> io::Result<()> {
+    let outcome = &explanation.outcome;
+    writeln!(out, "{}", verdict(&outcome.decision))?;
+    if let Some(shadow) = &outcome.shadow {
+        writeln!(out, "with the shadow policies enforced: {}", verdict(shadow))?;
+    }
+    if let Some(audit) = outcome.audit {
+        writeln!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
+    }
+    writeln!(out, "caller   {}", request.peer.as_deref().unwrap_or("without identity"))?;
+    writeln!(out, "request  {} {}", request.method, request.path)?;
+    for (policy, position, rule) in nearest_first(explanation) {
+        let mode = if policy.mode == Mode::Shadow { " (shadow)" } else { "" };
+        let state = match rule.misses {
+            0 => styled(GOOD, "matches"),
+            1 => styled(BAD, "misses by 1 field"),
+            misses => styled(BAD, &format!("misses by {misses} fields")),
+        };
+        let heading = format!("{} {}, rule {position}{mode}", policy.action.word(), policy.name);
+        writeln!(out, "\n{}: {state}", styled(HEADING, &heading))?;
+        if rule.fields.is_empty() {
+            writeln!(out, "  matches every request")?;
+        }
+        for field in &rule.fields {
+            let mark = if field.matched { styled(GOOD, "matches") } else { styled(BAD, "misses ") };
+            let place = field.pointer.strip_prefix(&rule.pointer).unwrap_or(&field.pointer);
+            let place = place.trim_start_matches('/').trim_end_matches("/source").trim_end_matches("/operation");
+            let [any_of, none_of] = expected(root, field);
+            let mut wanted = Vec::new();
+            wanted.extend(any_of.map(|values| format!("wants {}", values.join(" or "))));
+            wanted.extend(none_of.map(|values| format!("wants none of {}", values.join(", "))));
+            let found = if field.found.is_empty() { "nothing".to_owned() } else { field.found.join(", ") };
+            let found = found.escape_debug();
+            writeln!(out, "  {mark}  {place} {}: {}; found {found}", name(root, field), wanted.join(", "))?;
+        }
+    }
+    for policy in explanation.policies.iter().filter(|policy| policy.rules.is_empty()) {
+        writeln!(
+            out,
+            "\n{}: no rules, matches nothing",
+            styled(HEADING, &format!("{} {}", policy.action.word(), policy.name))
+        )?;
+    }
+    Ok(())
+}
+
+fn verdict(decision: &Decision<'_>) -> String {
+    let by = decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+    match decision.verdict.reason() {
+        None => format!("{}{by}", styled(GOOD, "allow")),
+        Some(reason) => format!("{}: {}{by}", styled(BAD, "deny"), reason.slug()),
+    }
+}
+
+pub(crate) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanation<'_>) -> Value {
+    let rules: Vec<Value> = nearest_first(explanation)
+        .into_iter()
+        .map(|(policy, position, rule)| {
+            let fields: Vec<Value> = rule
+                .fields
+                .iter()
+                .map(|field| {
+                    let [any_of, none_of] = expected(root, field);
+                    json!({
+                        "pointer": field.pointer, "field": name(root, field), "matched": field.matched,
+                        "anyOf": any_of, "noneOf": none_of, "found": field.found,
+                    })
+                })
+                .collect();
+            json!({
+                "policy": policy.name, "action": Action::word(policy.action), "mode": policy.mode.slug(), "rule": position,
+                "pointer": rule.pointer, "matched": rule.matched, "misses": rule.misses, "fields": fields,
+            })
+        })
+        .collect();
+    let mut answer = decision_json(&explanation.outcome.decision);
+    answer["shadow"] = explanation.outcome.shadow.as_ref().map(decision_json).unwrap_or_default();
+    answer["audit"] = json!(explanation.outcome.audit.map(|rule| rule.policy));
+    answer["request"] = json!(request);
+    answer["rules"] = json!(rules);
+    answer
+}
+
+/// A decision as JSON.
+pub(crate) fn decision_json(decision: &Decision<'_>) -> Value {
+    json!({
+        "verdict": decision.verdict.slug(),
+        "reason": decision.verdict.reason().map(DenyReason::slug),
+        "policy": decision.rule.map(|rule: RuleName<'_>| rule.policy),
+        "rule": decision.rule.map(|rule| rule.position),
+    })
+}

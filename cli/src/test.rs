@@ -1,0 +1,125 @@
+//! `spiffe-authz test`: tables of requests, and what should come of them.
+
+mod coverage;
+mod output;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anstream::stdout;
+use clap::ValueEnum;
+use serde::Deserialize;
+use spiffe_authz::case::Case;
+use spiffe_authz::request::Request;
+
+use crate::document::Document;
+use crate::{Ended, document};
+use coverage::Coverage;
+
+/// Decides the requests of tables, and compares with what the tables expect.
+///
+/// A table, in YAML or JSON, has `policy` (a file, from the table's directory) or `configuration` (the document itself), and
+/// `cases`: each a `name`, a `request`, and what to `expect`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Tables; `-` is standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// How results are written.
+    #[arg(long, value_enum, default_value = "human")]
+    format: TestFormat,
+    /// Tell which rules no case matches.
+    #[arg(long)]
+    coverage: bool,
+    /// Fail when fewer rules than these are matched by a case, in percent.
+    #[arg(long, value_name = "PERCENT", requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
+    coverage_threshold: Option<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TestFormat {
+    /// For people.
+    Human,
+    /// One JSON object per table.
+    Json,
+    /// One JUnit XML document.
+    Junit,
+    /// Test Anything Protocol, version 14.
+    Tap,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Table {
+    policy: Option<PathBuf>,
+    configuration: Option<serde_json::Value>,
+    cases: Vec<Case>,
+    /// For readers of the table.
+    #[serde(default, rename = "description")]
+    _description: Option<String>,
+}
+
+/// What came of a table.
+struct Results<'t> {
+    file: &'t Path,
+    cases: Vec<CaseResult>,
+    coverage: Coverage,
+}
+
+struct CaseResult {
+    name: String,
+    /// What is not as expected; none for a case that passes.
+    differences: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
+    let tables = arguments.files.iter().map(|file| run_table(file)).collect::<io::Result<Vec<_>>>()?;
+    let mut out = stdout().lock();
+    match arguments.format {
+        TestFormat::Human => output::write_human(&mut out, &tables, arguments.coverage)?,
+        TestFormat::Json => output::write_json(&mut out, &tables, arguments.coverage)?,
+        TestFormat::Junit => output::write_junit(&mut out, &tables)?,
+        TestFormat::Tap => output::write_tap(&mut out, &tables)?,
+    }
+    let failed = tables.iter().flat_map(|table| &table.cases).any(|case| !case.differences.is_empty());
+    let uncovered = arguments
+        .coverage_threshold
+        .is_some_and(|threshold| tables.iter().any(|table| table.coverage.percent() < u32::from(threshold)));
+    Ok(if failed || uncovered { Ended::WithFindings } else { Ended::Well })
+}
+
+fn run_table(file: &Path) -> io::Result<Results<'_>> {
+    let wrong = |message: String| io::Error::other(format!("{}: {message}", file.display()));
+    let text = String::from_utf8(document::read(file)?).map_err(|error| wrong(error.to_string()))?;
+    let table: Table = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let document = match (&table.policy, &table.configuration) {
+        (Some(policy), None) => document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
+        (None, Some(configuration)) => {
+            document::compile(configuration.to_string().as_bytes()).map_err(|diagnostics| {
+                let lines: Vec<String> = diagnostics.iter().map(|diagnostic| format!("\n  {diagnostic}")).collect();
+                wrong(format!("`configuration` is refused:{}", lines.concat()))
+            })?
+        }
+        _ => return Err(wrong("one of `policy` and `configuration` is wanted".to_owned())),
+    };
+    if table.cases.is_empty() {
+        return Err(wrong("there is no case".to_owned()));
+    }
+    let mut coverage = Coverage::of(&document);
+    let cases = table.cases.into_iter().map(|case| run_case(case, &document, &mut coverage)).collect();
+    Ok(Results { file, cases, coverage })
+}
+
+fn run_case(case: Case, Document { policy, .. }: &Document, coverage: &mut Coverage) -> CaseResult {
+    let identity = case.request.identity(policy);
+    let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
+    let mut differences = Vec::new();
+    match policy.explain(&identity, &candidates, &Request::new(&case.request)) {
+        Ok(explanation) => {
+            differences = case.expect.differences(&explanation.outcome);
+            coverage.add(&explanation);
+        }
+        Err(_) => differences.push("the request cannot be read".to_owned()),
+    }
+    CaseResult { name: case.name, differences }
+}
