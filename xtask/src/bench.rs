@@ -1,4 +1,4 @@
-//! The benchmark: `tests/integration/src/bin/bench.rs` with everything that it needs.
+//! The benchmark and the differential test of any size: programs of `tests/integration`, with everything that they need.
 
 use std::process::Command;
 
@@ -12,9 +12,25 @@ pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
     let empty = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
-    let mut bench = Command::new("cargo");
-    bench.current_dir(workspace::root());
-    bench.args([
+    let mut bench = program("bench", &[requests.to_string(), rounds.to_string()]);
+    tools.describe_to(&mut bench);
+    bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty);
+    Err(process::replace(&mut bench))
+}
+
+/// Becomes the comparison of the filter with Istio's RBAC, of so many verdicts made from `seed`.
+pub(crate) fn run_differential(pairs: usize, seed: u64) -> Result<()> {
+    let tools = Tools::find_or_get()?;
+    artifacts::build(&tools.wasm)?;
+    let mut differential = program("differential", &[pairs.to_string(), seed.to_string()]);
+    tools.describe_to(&mut differential);
+    Err(process::replace(&mut differential))
+}
+
+fn program(name: &str, arguments: &[String]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root());
+    cargo.args([
         "run",
         "--quiet",
         "--locked",
@@ -22,11 +38,9 @@ pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
         "--package",
         "spiffe-authz-integration",
         "--bin",
-        "bench",
+        name,
         "--",
     ]);
-    bench.args([requests.to_string(), rounds.to_string()]);
-    tools.describe_to(&mut bench);
-    bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty);
-    Err(process::replace(&mut bench))
+    cargo.args(arguments);
+    cargo
 }

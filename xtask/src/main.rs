@@ -44,6 +44,15 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// Compares the filter's verdicts with those of Istio's RBAC, on random policies and requests.
+    Differential {
+        /// Verdicts to compare.
+        #[arg(long, default_value_t = 100_000)]
+        pairs: usize,
+        /// What policies and requests are made from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,6 +62,7 @@ fn main() -> ExitCode {
         Task::Demo { keep } => demo::run(keep),
         Task::Test => test::run(),
         Task::Bench { requests, rounds } => bench::run(requests, rounds),
+        Task::Differential { pairs, seed } => bench::run_differential(pairs, seed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

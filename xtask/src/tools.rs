@@ -1,6 +1,7 @@
 //! The tools that are not ours: found, or got, and then kept in a per-user cache.
 
 pub(crate) mod envoy;
+mod istio_rbac;
 mod spire;
 pub(crate) mod wasm;
 pub(crate) mod wasm_bindgen;
@@ -18,6 +19,7 @@ pub(crate) struct Tools {
     envoy: PathBuf,
     oldest_envoy: PathBuf,
     spire: PathBuf,
+    istio_rbac: PathBuf,
 }
 
 impl Tools {
@@ -28,6 +30,7 @@ impl Tools {
             envoy: envoy::find_or_get(&versions::ENVOY)?,
             oldest_envoy: envoy::find_or_get(&versions::OLDEST_ENVOY)?,
             spire: spire::find_or_get()?,
+            istio_rbac: istio_rbac::find_or_get()?,
         };
         eprintln!("tools: {}; in {}", tools.wasm.name(), workspace::cache()?.display());
         Ok(tools)
@@ -40,6 +43,7 @@ impl Tools {
             .env("SPIFFE_AUTHZ_ENVOY_OLDEST", &self.oldest_envoy)
             .env("SPIFFE_AUTHZ_SPIRE_SERVER", self.spire.join("spire-server"))
             .env("SPIFFE_AUTHZ_SPIRE_AGENT", self.spire.join("spire-agent"))
+            .env("SPIFFE_AUTHZ_ISTIO_RBAC", &self.istio_rbac)
             .env("SPIFFE_AUTHZ_WASM", workspace::dist().join("spiffe-authz.wasm"))
             .env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));
     }

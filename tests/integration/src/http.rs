@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustls::pki_types::ServerName;
+use socket2::{Domain, Socket, Type};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -62,9 +64,33 @@ impl Client {
     /// # Errors
     /// When nobody listens, or the handshake fails.
     pub fn tls(address: SocketAddr, config: rustls::ClientConfig) -> Result<Self> {
-        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+        let name = ServerName::IpAddress(address.ip().into());
+        Self::handshake(connect(address)?, config, name)
+    }
+
+    /// Connects by TLS from an address of this machine, asking for a server by name (SNI) or for none.
+    ///
+    /// # Errors
+    /// When nobody listens, or the handshake fails.
+    pub fn tls_from(
+        source: IpAddr,
+        address: SocketAddr,
+        config: rustls::ClientConfig,
+        server: Option<&'static str>,
+    ) -> Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&address.into()).with_context(|| format!("cannot connect to {address}"))?;
+        let name = match server {
+            Some(name) => ServerName::try_from(name)?,
+            None => ServerName::IpAddress(address.ip().into()),
+        };
+        Self::handshake(fitted(socket.into())?, config, name)
+    }
+
+    fn handshake(stream: TcpStream, config: rustls::ClientConfig, name: ServerName<'static>) -> Result<Self> {
         let connection = rustls::ClientConnection::new(std::sync::Arc::new(config), name)?;
-        let mut stream = rustls::StreamOwned::new(connection, connect(address)?);
+        let mut stream = rustls::StreamOwned::new(connection, stream);
         stream.flush().context("the TLS handshake failed")?;
         Ok(Self { stream: BufReader::new(Box::new(stream)) })
     }
@@ -142,7 +168,10 @@ impl Client {
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+    fitted(TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?)
+}
+
+fn fitted(stream: TcpStream) -> Result<TcpStream> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod bootstrap;
+pub mod differential;
 pub mod envoy;
 pub mod guarded;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod mesh;
 pub mod process;
 pub mod scratch;
 pub mod spire;
+pub mod token;
 pub mod tools;
 pub mod upstream;
 pub mod wait;

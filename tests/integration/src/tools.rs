@@ -17,6 +17,8 @@ pub const SPIRE_SERVER: &str = "SPIFFE_AUTHZ_SPIRE_SERVER";
 pub const SPIRE_AGENT: &str = "SPIFFE_AUTHZ_SPIRE_AGENT";
 /// The filter.
 pub const WASM: &str = "SPIFFE_AUTHZ_WASM";
+/// Istio's own translation of AuthorizationPolicies to RBAC filters.
+pub const ISTIO_RBAC: &str = "SPIFFE_AUTHZ_ISTIO_RBAC";
 /// A Wasm filter that does nothing, for the benchmark.
 pub const EMPTY_WASM: &str = "SPIFFE_AUTHZ_EMPTY_WASM";
 

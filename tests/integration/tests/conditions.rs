@@ -1,14 +1,12 @@
 //! What a rule may ask of a request besides method, path and host, read from a real Envoy.
 
 use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::CONNECTION_MANAGER;
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::token::{TokenKey, metadata_filter};
 
 /// One policy for each rule, and each rule with a path of its own: `/<its number>`.
 fn document(rules: &[Value]) -> Value {
@@ -110,42 +108,22 @@ fn verified_tokens() -> Result<()> {
         when("request.auth.claims[level]", &["*"]),
         when("experimental.envoy.filters.http.set_metadata[zone]", &["a*"]),
     ];
-    let key = KeyPair::generate_for(&PKCS_ED25519)?;
-    let jwks = json!({"keys": [{
-        "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k", "x": URL_SAFE_NO_PAD.encode(key.der_bytes())
-    }]});
+    let key = TokenKey::new()?;
     let ground = Ground::new(Validation::Spiffe)?;
     let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
     let filters = format!("{CONNECTION_MANAGER}/http_filters");
     let mut with_tokens = bootstrap.at(&filters)?.as_array().context("no filters")?.clone();
-    let filter = |name: &str, mut config: Value, kind: &str| {
-        config["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.http.{kind}"));
-        json!({"name": name, "typed_config": config})
-    };
-    let provider = json!({"issuer": "https://issuer.example", "payload_in_metadata": "payload",
-                          "local_jwks": {"inline_string": jwks.to_string()}});
-    let jwt = json!({
-        "providers": {"p": provider},
-        "rules": [{"match": {"prefix": "/"}, "requires": {"requires_any": {
-            "requirements": [{"provider_name": "p"}, {"allow_missing": {}}]
-        }}}]
-    });
-    let metadata =
-        json!({"metadata": [{"metadata_namespace": "envoy.filters.http.set_metadata", "value": {"zone": "abc"}}]});
-    with_tokens.insert(0, filter("envoy.filters.http.jwt_authn", jwt, "jwt_authn.v3.JwtAuthentication"));
-    with_tokens.insert(1, filter("envoy.filters.http.set_metadata", metadata, "set_metadata.v3.Config"));
+    with_tokens.insert(0, key.filter(&["https://issuer.example"]));
+    with_tokens.insert(1, metadata_filter(&json!({"zone": "abc"})));
     let bootstrap = bootstrap.clone().set(&filters, json!(with_tokens))?;
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
     let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
 
     assert_eq!(admitted(&mut client, rules.len(), &[])?, [2, 7]);
-    let claims = json!({
-        "iss": "https://issuer.example", "sub": "alice", "aud": ["web", "api"], "exp": 4_000_000_000_u64,
+    let token = key.sign(json!({
+        "iss": "https://issuer.example", "sub": "alice", "aud": ["web", "api"],
         "groups": ["dev", 5], "realm": {"roles": ["admin"]}, "level": 7
-    });
-    let parts = [json!({"alg": "EdDSA", "kid": "k"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-    let signed = parts.join(".");
-    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes())?));
+    }))?;
     let authorization = format!("authorization: Bearer {token}");
     assert_eq!(admitted(&mut client, rules.len(), &[authorization.as_bytes()])?, [0, 1, 3, 4, 5, 7]);
     Ok(())

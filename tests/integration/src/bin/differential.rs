@@ -1,0 +1,16 @@
+//! The differential test, of any size. Run it by `cargo xtask differential`. Arguments: pairs, seed.
+
+use anyhow::{Context as _, Result};
+use spiffe_authz_integration::differential;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let pairs = arguments.next().context("how many pairs?")?.parse()?;
+    let seed = arguments.next().context("which seed?")?.parse()?;
+    let summary = differential::run(pairs, seed)?;
+    println!("seed {seed}: {} pairs in {} s, {} allowed by both", summary.pairs, summary.seconds, summary.allowed);
+    for (name, count) in &summary.differences {
+        println!("{count} denied by the filter alone: {name}");
+    }
+    Ok(())
+}

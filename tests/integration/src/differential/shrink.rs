@@ -1,0 +1,93 @@
+//! Makes a case that differs as small as it can be.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::bed::Bed;
+use super::{Mismatch, PolicySet, SETS_PER_BED};
+
+/// The smallest case found, as text.
+pub(super) fn shrink(mut mismatch: Mismatch) -> Result<String> {
+    while let Some(smaller) = step(&mismatch)? {
+        mismatch = smaller;
+    }
+    let verdict = |allowed: bool| if allowed { "allows" } else { "denies" };
+    Ok(format!(
+        "the filter {} what Istio {}, and no named difference explains it.\npolicies: {:#}\ncaller: {}\nrequest: {:#?}",
+        verdict(mismatch.ours),
+        verdict(mismatch.istio),
+        Value::from(mismatch.set),
+        mismatch.caller.describe(),
+        mismatch.sample,
+    ))
+}
+
+/// A case with one part less that still differs without explanation.
+fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
+    let mut candidates: Vec<Mismatch> =
+        mismatch.sample.smaller().into_iter().map(|sample| Mismatch { sample, ..mismatch.clone() }).collect();
+    candidates.extend(smaller_sets(&mismatch.set).into_iter().map(|set| Mismatch { set, ..mismatch.clone() }));
+    for candidates in candidates.chunks(SETS_PER_BED) {
+        let sets: Vec<PolicySet> = candidates.iter().map(|candidate| candidate.set.clone()).collect();
+        let bed = Bed::start(&sets)?;
+        for (number, candidate) in candidates.iter().enumerate() {
+            let mut pair = bed.connect(number, &candidate.caller)?;
+            let (ours, istio) = pair.decide(&candidate.sample.bytes(&bed.tokens))?;
+            let candidate = Mismatch { ours, istio, ..candidate.clone() };
+            if ours != istio && candidate.difference().is_none() {
+                return Ok(Some(candidate));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Sets with one policy, rule, field or value less, and no list empty that Istio would refuse.
+fn smaller_sets(set: &PolicySet) -> Vec<PolicySet> {
+    let mut pointers = Vec::new();
+    let whole = Value::from(set.clone());
+    collect(&whole, String::new(), &mut pointers);
+    let mut sets = Vec::new();
+    for pointer in pointers {
+        let mut smaller = whole.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap_or_default();
+        let removed = match smaller.pointer_mut(parent) {
+            Some(Value::Array(items)) if items.len() > 1 => name.parse().is_ok_and(|index: usize| {
+                items.remove(index);
+                true
+            }),
+            Some(Value::Object(fields)) if !parent.ends_with("spec") && removable(fields, name) => {
+                fields.remove(name).is_some()
+            }
+            _ => false,
+        };
+        if let (true, Value::Array(policies)) = (removed, smaller) {
+            sets.push(policies);
+        }
+    }
+    sets
+}
+
+/// Whether what is left of a rule, selector or condition still says something.
+fn removable(fields: &serde_json::Map<String, Value>, name: &str) -> bool {
+    match name {
+        "from" | "to" | "when" => true,
+        "name" | "namespace" | "spec" | "source" | "operation" | "key" => false,
+        _ => fields.keys().filter(|name| *name != "key").count() > 1,
+    }
+}
+
+fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
+    if !at.is_empty() {
+        pointers.push(at.clone());
+    }
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| collect(value, format!("{at}/{name}"), pointers));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| collect(value, format!("{at}/{index}"), pointers));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,83 @@
+// Command istio-rbac prints the RBAC filters that Istio itself would push for AuthorizationPolicies.
+//
+// Standard input: a JSON array of policy sets, each {"policies": [{"name", "namespace", "spec"}]}. Standard output: for
+// each set the array of its Envoy HTTP filters.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	authz "istio.io/api/security/v1beta1"
+	"istio.io/istio/pilot/pkg/model"
+	"istio.io/istio/pilot/pkg/security/authz/builder"
+	"istio.io/istio/pilot/pkg/security/trustdomain"
+	"istio.io/istio/pkg/log"
+	"istio.io/istio/pkg/util/protomarshal"
+)
+
+const trustDomain = "example.org"
+
+type policy struct {
+	Name      string          `json:"name"`
+	Namespace string          `json:"namespace"`
+	Spec      json.RawMessage `json:"spec"`
+}
+
+type set struct {
+	Policies []policy `json:"policies"`
+}
+
+func main() {
+	// Standard output is for the filters alone.
+	options := log.DefaultOptions()
+	options.OutputPaths = []string{"stderr"}
+	if err := log.Configure(options); err != nil {
+		log.Fatal(err)
+	}
+	var sets []set
+	if err := json.NewDecoder(os.Stdin).Decode(&sets); err != nil {
+		log.Fatal(err)
+	}
+	built := make([][]json.RawMessage, 0, len(sets))
+	for _, one := range sets {
+		filters, err := build(one)
+		if err != nil {
+			log.Fatal(err)
+		}
+		built = append(built, filters)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(built); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func build(one set) ([]json.RawMessage, error) {
+	var policies model.AuthorizationPoliciesResult
+	for _, p := range one.Policies {
+		spec := &authz.AuthorizationPolicy{}
+		if err := protomarshal.Unmarshal(p.Spec, spec); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
+		}
+		read := model.AuthorizationPolicy{Name: p.Name, Namespace: p.Namespace, Spec: spec}
+		switch spec.Action {
+		case authz.AuthorizationPolicy_ALLOW:
+			policies.Allow = append(policies.Allow, read)
+		case authz.AuthorizationPolicy_DENY:
+			policies.Deny = append(policies.Deny, read)
+		default:
+			return nil, fmt.Errorf("%s/%s: no filter of action %s decides", p.Namespace, p.Name, spec.Action)
+		}
+	}
+	b := builder.New(trustdomain.NewBundle(trustDomain, nil), &model.PushContext{}, policies, builder.Option{})
+	filters := []json.RawMessage{}
+	for _, filter := range b.BuildHTTP() {
+		text, err := protomarshal.ToJSON(filter)
+		if err != nil {
+			return nil, err
+		}
+		filters = append(filters, json.RawMessage(text))
+	}
+	return filters, nil
+}
