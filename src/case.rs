@@ -1,7 +1,7 @@
 //! Requests written down, with what should come of them: in tables of cases, on a command line, in a log.
 //!
 //! A table is an object with the `configuration` and its `cases`; each case has a `name`, a `request` and what to
-//! `expect`.
+//! `expect`. `tests/corpus` has tables that every way to decide must agree with.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::metadata::Object;
 use crate::peer::{IdentityReason, Peer};
 use crate::policy::{PeerRequirement, Policy};
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
-use crate::spiffe_id::SpiffeId;
+use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
 
 /// A request, and what should come of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -137,8 +137,11 @@ impl CaseRequest {
             None if policy.peer_requirement() == PeerRequirement::Optional => Ok(None),
             None => Err(IdentityReason::NoPeerCertificate),
             Some(id) => {
-                let id = SpiffeId::parse(id.as_bytes())
-                    .map_err(|error| IdentityReason::Certificate(CertificateReason::SpiffeId(error.reason())))?;
+                let broken = |reason| IdentityReason::Certificate(CertificateReason::SpiffeId(reason));
+                let id = SpiffeId::parse(id.as_bytes()).map_err(|error| broken(error.reason()))?;
+                if id.path().is_empty() {
+                    return Err(broken(SpiffeIdReason::NoPath));
+                }
                 Peer::from_id(id, policy.realm()).map(Some)
             }
         }

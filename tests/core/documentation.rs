@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::diagnostic::Code;
-use spiffe_authz::policy::Policy;
+use spiffe_authz::lint::{Lint, Target, lint};
+use spiffe_authz::policy::{Node, Policy};
 
+const LINTS: &str = include_str!("../../docs/lints.md");
 const README: &str = include_str!("../../README.md");
 
 /// The first column of the table under a heading, without its code marks.
@@ -72,4 +74,50 @@ fn keys_of_conditions() {
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
     assert_eq!(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn lints_have_a_page_with_their_severity_and_summary() {
+    for lint in Lint::ALL {
+        let slug = lint.slug();
+        let row = format!("| [`{slug}`](#{slug}) | {} |", lint.severity().slug());
+        assert!(LINTS.contains(&row), "{row}");
+        assert!(LINTS.contains(&format!("\n## {slug}\n\n{}\n", lint.summary())), "{slug}");
+    }
+    assert_eq!(LINTS.matches("\n## ").count(), Lint::ALL.len());
+}
+
+#[test]
+fn lints_find_their_examples_and_not_the_better_ones() {
+    let mut examples = 0;
+    for section in LINTS.split("\n## ").skip(1) {
+        let name = section.lines().next().expect("a heading");
+        let Some(row) = section.lines().find(|line| line.starts_with("| `{")) else { continue };
+        let cells: Vec<&str> = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`'])).collect();
+        assert!(found_in(cells[0]).contains(&name), "{name}: {}", cells[0]);
+        assert!(!found_in(cells[1]).contains(&name), "{name}: {}", cells[1]);
+        examples += 1;
+    }
+    assert!(examples > 10, "{examples}");
+}
+
+/// The lints of an example: fields of a source or of an operation.
+fn found_in(fields: &str) -> BTreeSet<&'static str> {
+    let fields: serde_json::Value = serde_json::from_str(fields).expect("JSON");
+    let is_operation = ["paths", "hosts", "methods", "ports"].iter().any(|name| fields.get(name).is_some());
+    let rule =
+        if is_operation { json!({"to": [{"operation": fields}]}) } else { json!({"from": [{"source": fields}]}) };
+    let mut found = BTreeSet::new();
+    for (action, target) in
+        [("ALLOW", Target::Http), ("DENY", Target::Http), ("ALLOW", Target::Tcp), ("ALLOW", Target::Ztunnel)]
+    {
+        let document = json!({
+            "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "trustDomainAliases": ["old.example.org"],
+            "policies": [{"name": "p", "namespace": "n", "action": action, "rules": [rule]}]
+        });
+        Policy::from_json(document.to_string().as_bytes()).expect("a document that compiles");
+        let root: Node = serde_json::from_str(&document.to_string()).expect("JSON");
+        found.extend(lint(&root, target).into_iter().map(|finding| finding.lint.slug()));
+    }
+    found
 }

@@ -1,9 +1,11 @@
 //! The core by its public interface.
 
 mod allocation;
+mod corpus;
 mod decisions;
 mod diagnostics;
 mod documentation;
+mod lints;
 #[cfg(not(target_arch = "wasm32"))]
 mod spiffe_crate;
 mod support;

@@ -1,0 +1,160 @@
+//! Each lint finds what it is for, and nothing where there is nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use spiffe_authz::lint::{Lint, Target, lint};
+use spiffe_authz::policy::{Node, Policy};
+
+/// What is found in a document, as `<pointer> <lint>`.
+fn found(document: &Value, target: Target) -> Vec<String> {
+    let text = document.to_string();
+    Policy::from_json(text.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+    let root: Node = serde_json::from_str(&text).expect("JSON");
+    lint(&root, target).iter().map(|finding| format!("{} {}", finding.pointer, finding.lint.slug())).collect()
+}
+
+fn document(policies: &Value) -> Value {
+    json!({
+        "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "trustDomainAliases": ["old.example.org"],
+        "policies": policies
+    })
+}
+
+fn rules(rules: &[Value]) -> Value {
+    document(&json!([{"name": "p", "namespace": "n", "rules": rules}]))
+}
+
+fn source(source: &Value) -> Value {
+    rules(&[json!({"from": [{"source": source}]})])
+}
+
+fn operation(operation: &Value) -> Value {
+    json!({"to": [{"operation": operation}]})
+}
+
+const RULE: &str = "/policies/0/rules/0";
+const SOURCE: &str = "/policies/0/rules/0/from/0/source";
+
+/// Documents that hold one thing to find, where it is, and which lint finds it.
+fn cases() -> Vec<(Value, String, Lint)> {
+    let mut cases = Vec::new();
+    for (field, value, lint) in [
+        ("principals", "example.*", Lint::PrefixSplitsTrustDomain),
+        ("trustDomains", "example*", Lint::PrefixSplitsTrustDomain),
+        ("principals", "example.org/ns/prod*", Lint::PrefixSplitsSegment),
+        ("requestPrincipals", "i*s/x", Lint::LiteralAsterisk),
+        ("principals", "cluster.local/ns/a/sa/b", Lint::UnknownTrustDomain),
+        ("trustDomains", "example.com", Lint::UnknownTrustDomain),
+        ("principals", "*", Lint::AnyPrincipal),
+    ] {
+        cases.push((source(&json!({field: [value]})), format!("{SOURCE}/{field}/0"), lint));
+    }
+    let accounts = json!({"from": [{"source": {"serviceAccounts": ["a"], "trustDomains": ["example.io"]}}]});
+    let mut narrower = accounts.clone();
+    narrower["to"] = json!([{"operation": {"methods": ["GET"]}}]);
+    let second = "/policies/0/rules/1".to_owned();
+    cases.extend([
+        (
+            source(&json!({"namespaces": ["a*b"], "trustDomains": ["example.io"]})),
+            format!("{SOURCE}/namespaces/0"),
+            Lint::NamespaceWildcard,
+        ),
+        (source(&json!({"notPrincipals": ["example.org/a"]})), RULE.to_owned(), Lint::OnlyNegative),
+        (source(&json!({"namespaces": ["a"]})), format!("{SOURCE}/namespaces"), Lint::TrustDomainUnsaid),
+        (
+            source(&json!({"trustDomains": ["example.org"], "notTrustDomains": ["old.example.org"]})),
+            format!("{SOURCE}/notTrustDomains/0"),
+            Lint::AliasExcluded,
+        ),
+        (
+            document(&json!([
+                {"name": "d", "action": "DENY", "rules": [operation(&json!({"paths": ["/a"]}))]},
+                {"name": "a", "namespace": "n", "rules": [accounts]}
+            ])),
+            RULE.to_owned(),
+            Lint::HttpOnlyDeny,
+        ),
+        (
+            rules(&[operation(&json!({"hosts": ["a.example"]}))]),
+            format!("{RULE}/to/0/operation/hosts/0"),
+            Lint::HostWithoutPort,
+        ),
+        (
+            rules(&[operation(&json!({"paths": ["/a", "/b"]})), operation(&json!({"paths": ["/b", "/a"]}))]),
+            second.clone(),
+            Lint::DuplicateRule,
+        ),
+        (
+            rules(&[operation(&json!({"paths": ["/a", "/b"]})), operation(&json!({"paths": ["/a"]}))]),
+            second.clone(),
+            Lint::ShadowedRule,
+        ),
+        (rules(&[json!({}), operation(&json!({"paths": ["/a"]}))]), second, Lint::ShadowedRule),
+        (
+            document(&json!([
+                {"name": "d", "namespace": "n", "action": "DENY", "rules": [accounts]},
+                {"name": "a", "namespace": "n", "rules": [narrower]}
+            ])),
+            "/policies/1/rules/0".to_owned(),
+            Lint::UnreachableAllow,
+        ),
+        (document(&json!([])), "/policies".to_owned(), Lint::NothingAllowed),
+        (
+            json!({"trustDomain": "a", "policies": [{"name": "p", "ignoreLints": ["nonsense"]}]}),
+            "/policies/0/ignoreLints/0".to_owned(),
+            Lint::UnknownLint,
+        ),
+    ]);
+    cases
+}
+
+#[test]
+fn each_lint_finds_its_case_alone() {
+    for (document, pointer, lint) in cases() {
+        assert_eq!(found(&document, Target::Http), [format!("{pointer} {}", lint.slug())], "{document}");
+    }
+}
+
+#[test]
+fn targets_have_their_own() {
+    let http = rules(&[operation(&json!({"methods": ["GET"]}))]);
+    assert_eq!(found(&http, Target::Tcp), [format!("{RULE} {}", Lint::HttpOnlyAllow.slug())]);
+    let domains = source(&json!({"trustDomains": ["example.io"]}));
+    let ignored = format!("{SOURCE}/trustDomains {}", Lint::TrustDomainsIgnored.slug());
+    assert_eq!(found(&domains, Target::Ztunnel), [ignored]);
+    assert_eq!(found(&http, Target::Http), [""; 0]);
+    assert_eq!(found(&domains, Target::Http), [""; 0]);
+}
+
+#[test]
+fn no_lint_is_without_a_case() {
+    let mut seen: BTreeSet<Lint> = cases().into_iter().map(|(_, _, lint)| lint).collect();
+    seen.extend([Lint::HttpOnlyAllow, Lint::TrustDomainsIgnored]);
+    assert_eq!(seen, Lint::ALL.iter().copied().collect());
+}
+
+#[test]
+fn lints_are_ignored_where_it_is_said() {
+    let mut here = source(&json!({"principals": ["*"]}));
+    let mut elsewhere = here.clone();
+    here["policies"][0]["ignoreLints"] = json!([Lint::AnyPrincipal.slug()]);
+    assert_eq!(found(&here, Target::Http), [""; 0]);
+    let other = json!({"name": "x", "ignoreLints": [Lint::AnyPrincipal.slug()]});
+    elsewhere["policies"].as_array_mut().expect("a list").push(other);
+    assert_eq!(found(&elsewhere, Target::Http).len(), 1);
+}
+
+#[test]
+fn what_only_looks_alike_is_not_compared() {
+    let same = json!({"from": [{"source": {"serviceAccounts": ["a"], "trustDomains": ["example.org"]}}]});
+    let elsewhere = document(&json!([
+        {"name": "p", "namespace": "n", "rules": [same]}, {"name": "p", "namespace": "m", "rules": [same]}
+    ]));
+    assert_eq!(found(&elsewhere, Target::Http), [""; 0]);
+    let own = json!({"from": [{"source": {"namespaces": ["a"]}}]});
+    let mut foreign = own.clone();
+    foreign["when"] = json!([{"key": "source.trustDomain", "values": ["example.io"]}]);
+    let lints = found(&rules(&[own, foreign]), Target::Http);
+    assert!(!lints.iter().any(|lint| lint.contains("shadowed")), "{lints:?}");
+}
