@@ -217,6 +217,20 @@ fn test_compares_and_covers() {
 }
 
 #[test]
+fn test_runs_the_corpus() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus");
+    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    let tables: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| path.to_str().unwrap().to_owned())
+        .collect();
+    let arguments: Vec<&str> = ["test"].into_iter().chain(tables.iter().map(String::as_str)).collect();
+    let (status, out) = outcome(&arguments, "");
+    assert_eq!(status, Some(0), "{out}");
+    assert!(tables.len() > 20 && out.lines().last().unwrap().ends_with(" passed, 0 failed"), "{out}");
+}
+
+#[test]
 fn import_converts_and_reports() {
     let istio = r#"
 apiVersion: v1

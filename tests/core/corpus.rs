@@ -1,0 +1,67 @@
+//! The tables of tests/corpus, decided by the core.
+
+use serde::Deserialize;
+use spiffe_authz::case::Case;
+use spiffe_authz::policy::Policy;
+
+#[derive(Deserialize)]
+struct Table {
+    configuration: serde_json::Value,
+    cases: Vec<Case>,
+}
+
+/// Each table by its name. In the program, since WebAssembly tests read no files.
+macro_rules! tables {
+    ($($name:literal)*) => { &[$(($name, include_str!(concat!("../corpus/", $name, ".json"))),)*] };
+}
+
+const TABLES: &[(&str, &str)] = tables! {
+    "actions"
+    "actions-allow-nothing"
+    "actions-no-policies"
+    "actions-without-allow"
+    "addresses"
+    "conditions"
+    "differences-allow"
+    "differences-deny"
+    "differences-headers-allow"
+    "differences-headers-deny"
+    "hosts"
+    "identity"
+    "identity-any"
+    "identity-optional"
+    "identity-template"
+    "metadata"
+    "methods-and-ports"
+    "paths"
+    "paths-not"
+    "sources"
+    "tokens"
+};
+
+#[test]
+fn every_case_is_decided_as_expected() {
+    for (name, text) in TABLES {
+        let table: Table = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let policy = Policy::from_json(table.configuration.to_string().as_bytes())
+            .unwrap_or_else(|diagnostics| panic!("{name}: {diagnostics:#?}"));
+        for case in table.cases {
+            let differences = case.expect.differences(&case.request.decide(&policy));
+            assert!(differences.is_empty(), "{name}: {}: {differences:?}", case.name);
+        }
+    }
+}
+
+#[test]
+#[cfg(not(target_arch = "wasm32"))]
+fn no_table_is_forgotten() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let files = std::fs::read_dir(directory).expect("tests/corpus");
+    let mut names: Vec<String> = files
+        .map(|file| file.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, TABLES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+}

@@ -1,0 +1,114 @@
+//! The tables of tests/corpus, decided by the filter in a real Envoy.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use spiffe_authz::case::{Case, CaseRequest};
+use spiffe_authz_integration::authority::{Shape, client_config};
+use spiffe_authz_integration::bootstrap::{CONNECTION_MANAGER, SERVER_PORT, TLS};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::token::{TokenKey, metadata_filter};
+
+#[derive(Deserialize)]
+struct Table {
+    configuration: Value,
+    cases: Vec<Case>,
+}
+
+#[test]
+fn every_case_is_decided_as_expected() -> Result<()> {
+    // The SPIFFE validator stops some of the identities before the filter meets them.
+    let ground = Ground::new(Validation::Pooled)?;
+    let mut cases = 0;
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus"))? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            cases += run_table(&ground, &path).with_context(|| path.display().to_string())?;
+        }
+    }
+    ensure!(cases > 300, "only {cases} cases");
+    Ok(())
+}
+
+fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
+    // The port that a table names is the listener's.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let text = fs::read_to_string(path)?.replace(&SERVER_PORT.to_string(), &port.to_string());
+    let table: Table = serde_json::from_str(&text)?;
+    let key = TokenKey::new()?;
+    let envoy = start(ground, &table, port, &key)?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    for case in &table.cases {
+        let status = send(ground, address, &case.request, &key).with_context(|| case.name.clone())?;
+        let expected = if case.expect.verdict.slug() == "allow" { 200 } else { 403 };
+        ensure!(status == expected, "{}: status {status}, {expected} expected", case.name);
+    }
+    let lines = envoy.access_log_of(table.cases.len())?;
+    for (case, line) in table.cases.iter().zip(&lines) {
+        for (name, expected) in [("reason", &case.expect.reason), ("policy", &case.expect.policy)] {
+            if let Some(expected) = expected {
+                ensure!(line[name] == **expected, "{}: {expected} expected: {line}", case.name);
+            }
+        }
+        if let Some(rule) = case.expect.rule {
+            ensure!(line["rule"] == *rule.to_string(), "{}: rule {rule} expected: {line}", case.name);
+        }
+    }
+    Ok(table.cases.len())
+}
+
+fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<Envoy> {
+    let bootstrap = ground
+        .bootstrap()?
+        .configuration(&table.configuration.to_string())?
+        .set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))?
+        .set(&format!("{CONNECTION_MANAGER}/normalize_path"), json!(false))?
+        .set(&format!("{CONNECTION_MANAGER}/merge_slashes"), json!(false))?
+        .set(&format!("{CONNECTION_MANAGER}/path_with_escaped_slashes_action"), json!("KEEP_UNCHANGED"))?
+        .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+    let filters = format!("{CONNECTION_MANAGER}/http_filters");
+    let mut list = bootstrap.at(&filters)?.as_array().context("no filters")?.clone();
+    if let Some(metadata) =
+        table.cases.iter().find_map(|case| case.request.metadata.get("envoy.filters.http.set_metadata"))
+    {
+        list.insert(0, metadata_filter(metadata));
+    }
+    let issuers: Vec<&str> =
+        table.cases.iter().filter_map(|case| case.request.claims.as_ref()?.get("iss")?.as_str()).collect();
+    if let Some(issuer) = issuers.first() {
+        list.insert(0, key.filter(&[issuer]));
+    }
+    let bootstrap = bootstrap.clone().set(&filters, json!(list))?;
+    Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
+}
+
+/// Sends a case's request; returns the status.
+fn send(ground: &Ground, address: SocketAddr, request: &CaseRequest, key: &TokenKey) -> Result<u16> {
+    let leaf = match &request.peer {
+        None => None,
+        Some(id) if id.starts_with("spiffe://example.io/") => Some(ground.federated.sign(&Shape::svid(id))?),
+        Some(id) => Some(ground.local.sign(&Shape::svid(id))?),
+    };
+    let source = request.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    // A server name lives as long as the program.
+    let server = request.sni.clone().map(|name| &*name.leak());
+    let mut client = Client::tls_from(source, address, client_config(leaf.as_ref())?, server)?;
+    let host = request.host.as_deref().unwrap_or("corpus.example");
+    let mut text = format!("{} {} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n", request.method, request.path);
+    for (name, lines) in &request.headers {
+        lines.as_slice().iter().for_each(|line| text.push_str(&format!("{name}: {line}\r\n")));
+    }
+    if let Some(client) = request.remote_ip {
+        text.push_str(&format!("x-forwarded-for: {client}\r\n"));
+    }
+    if let Some(claims) = &request.claims {
+        text.push_str(&format!("authorization: Bearer {}\r\n", key.sign(json!(claims))?));
+    }
+    Ok(client.raw(format!("{text}\r\n").as_bytes())?.status)
+}
