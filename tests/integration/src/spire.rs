@@ -14,6 +14,8 @@ use crate::{tools, wait};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// The trust domain of the example.
+const TRUST_DOMAIN: &str = "example.org";
 /// The SPIFFE ID of the agent in the examples.
 const AGENT_ID: &str = "spiffe://example.org/agent";
 /// Where the examples have the programs of the workloads.
@@ -23,6 +25,8 @@ const LOG_LEVEL: &str = "log_level    = \"INFO\"\n";
 const SERVER_INTERVAL: &str = "experimental { cache_reload_interval = \"500ms\" }\n";
 const AGENT_LOG_LEVEL: &str = "log_level      = \"INFO\"\n";
 const AGENT_INTERVAL: &str = "experimental { sync_interval = \"1s\" }\n";
+/// What would look for a Docker daemon where the tests themselves run in a container.
+const DOCKER_ATTESTOR: &str = "  WorkloadAttestor \"docker\" {\n    plugin_data {}\n  }\n";
 /// How long the identities of the examples live, in seconds.
 const TTL: &str = "\"x509_svid_ttl\": 3600";
 
@@ -62,10 +66,11 @@ impl Spire {
             "spire/agent.conf",
             &[
                 (AGENT_LOG_LEVEL, AGENT_INTERVAL),
-                ("spire-server.example.org", "127.0.0.1"),
+                ("spire-server.${TRUST_DOMAIN}", "127.0.0.1"),
                 ("8081", &port),
                 (AGENT_SOCKET, &at("agent.sock")),
                 ("/var/lib/spire/agent", &agent_data),
+                (DOCKER_ATTESTOR, ""),
             ],
         )?;
         fs::write(directory.join("agent.conf"), agent_conf)?;
@@ -86,18 +91,20 @@ impl Spire {
         let mut spire = Self { agent: None, _server: server, directory: directory.to_owned() };
         let token = server_command(directory, &["token", "generate", "-spiffeID", AGENT_ID])?;
         let token = token.lines().find_map(|line| line.strip_prefix("Token: ")).context("no join token")?;
-        spire.run_agent(&["-joinToken", token.trim()])?;
+        fs::write(directory.join("agent/join-token"), token.trim())?;
+        spire.run_agent()?;
         Ok(spire)
     }
 
-    fn run_agent(&mut self, arguments: &[&str]) -> Result<()> {
+    fn run_agent(&mut self) -> Result<()> {
         let socket = self.socket();
         // A killed agent leaves its socket behind.
         if socket.exists() {
             fs::remove_file(&socket)?;
         }
         let mut command = Command::new(tools::path(tools::SPIRE_AGENT)?);
-        command.args(["run", "-config"]).arg(self.directory.join("agent.conf")).args(arguments);
+        command.args(["run", "-expandEnv", "-config"]).arg(self.directory.join("agent.conf"));
+        command.env("TRUST_DOMAIN", TRUST_DOMAIN);
         let mut agent = Process::start(&mut command, &self.directory, "spire-agent")?;
         wait::until("the SPIRE agent serves", START_LIMIT, || {
             agent.check_running()?;
@@ -141,7 +148,7 @@ impl Spire {
     /// # Errors
     /// When it does not start in time.
     pub fn restart_agent(&mut self) -> Result<()> {
-        self.run_agent(&[])
+        self.run_agent()
     }
 }
 
