@@ -1,0 +1,10 @@
+#!/bin/sh
+# Installs SPIRE with its custom resources, the SPIFFE CSI driver and the SPIRE controller manager.
+set -eu
+cd "$(dirname "$0")"
+HELM=${HELM:-helm}
+REPOSITORY=https://spiffe.github.io/helm-charts-hardened/
+
+$HELM upgrade --install --namespace spire-server --create-namespace spire-crds spire-crds --repo "$REPOSITORY"
+# --wait: until server and agents are ready.
+$HELM upgrade --install --namespace spire-server spire spire --repo "$REPOSITORY" --values values.yaml --wait

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Registers Istio's ingress gateway, where no controller manager does it by ../ingress-gateway.yaml.
+set -eu
+. "$(dirname "$0")/../../spire-server.sh"
+
+spire_server entry create \
+    -entryID istio-ingressgateway \
+    -parentID spiffe://example.org/ns/spire/sa/spire-agent \
+    -spiffeID spiffe://example.org/ns/istio-system/sa/istio-ingressgateway-service-account \
+    -selector k8s:ns:istio-system \
+    -selector k8s:sa:istio-ingressgateway-service-account

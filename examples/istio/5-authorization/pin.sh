@@ -1,0 +1,17 @@
+#!/bin/sh
+# Writes into the manifests which image the proxies take, and its digest, which `cargo xtask oci` prints:
+#
+#   5-authorization/pin.sh oci://registry.example.org/spiffe-authz:0.1.0 sha256:0123…
+set -eu
+url=$1
+digest=${2#sha256:}
+if ! expr "$digest" : '[0-9a-f]\{64\}$' >/dev/null; then
+    echo "not a SHA-256 digest: $2" >&2
+    exit 1
+fi
+cd "$(dirname "$0")"
+
+for file in wasmplugin/*.yaml trafficextension/*.yaml; do
+    sed -e "s|^\( *url: \).*|\1$url|" -e "s|^\( *sha256: \).*|\1\"$digest\"|" "$file" >"$file.part"
+    mv "$file.part" "$file"
+done

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Takes everything away again, workloads first: what asks for an identity goes before what gives it.
+set -eu
+cd "$(dirname "$0")/.."
+HELM=${HELM:-helm}
+# What was never there is no error.
+delete() {
+    kubectl delete --ignore-not-found --wait "$@"
+}
+
+delete -f 6-federation/istio-alone.yaml
+delete -f 5-authorization/connections.yaml
+delete -k 5-authorization/wasmplugin
+delete -k 5-authorization/trafficextension
+delete -k 5-authorization/envoyfilter
+delete configmap spiffe-authz -n default
+delete configmap spiffe-authz -n istio-system
+delete -k 4-workloads
+
+istioctl uninstall --purge --skip-confirmation
+delete namespace istio-system
+
+# While the controller manager still runs, so that it removes the entries, too.
+delete -k 2-registration
+delete -f 6-federation/trust-domains.yaml
+
+$HELM delete -n spire-server spire
+$HELM delete -n spire-server spire-crds
+delete namespace spire-server
+# Helm leaves custom resource definitions where they are.
+delete crd clusterspiffeids.spire.spiffe.io clusterfederatedtrustdomains.spire.spiffe.io clusterstaticentries.spire.spiffe.io \
+    controllermanagerconfigs.spire.spiffe.io
