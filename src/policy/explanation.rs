@@ -155,9 +155,15 @@ impl Field {
         Ok(match self {
             Self::Principals(_) => peer.map(|peer| peer.principal().to_owned()).into_iter().collect(),
             Self::TrustDomains(_) => peer.map(|peer| peer.trust_domain().to_owned()).into_iter().collect(),
-            Self::Namespaces(_) => peer.and_then(Peer::namespace).map(str::to_owned).into_iter().collect(),
+            Self::Namespaces(_) => peer
+                .and_then(|peer| Some(with_foreign_trust_domain(peer, peer.namespace()?.to_owned())))
+                .into_iter()
+                .collect(),
             Self::ServiceAccounts(_) => peer
-                .and_then(|peer| Some(format!("{}/{}", peer.namespace()?, peer.service_account()?)))
+                .and_then(|peer| {
+                    let account = format!("{}/{}", peer.namespace()?, peer.service_account()?);
+                    Some(with_foreign_trust_domain(peer, account))
+                })
                 .into_iter()
                 .collect(),
             Self::RequestPrincipals(_) => {
@@ -179,4 +185,9 @@ impl Field {
             Self::Metadata(path, _) => metadata(request.metadata()?.get(path)),
         })
     }
+}
+
+/// The same name in another trust domain is another one, and must not look the same.
+fn with_foreign_trust_domain(peer: &Peer, name: String) -> String {
+    if peer.is_local() { name } else { format!("{name} of {}", peer.trust_domain()) }
 }
