@@ -1,14 +1,16 @@
-//! The tables of README.md hold what the code holds: no more, no less.
+//! The tables of README.md and docs/ hold what the code holds: no more, no less.
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
-use spiffe_authz::decision::DenyReason;
+use serde_json::{Value, json};
+use spiffe_authz::case::CaseRequest;
+use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::diagnostic::Code;
 use spiffe_authz::lint::{Lint, Target, lint};
 use spiffe_authz::policy::{Node, Policy};
 
 const LINTS: &str = include_str!("../../docs/lints.md");
+const POLICY: &str = include_str!("../../docs/policy.md");
 const README: &str = include_str!("../../README.md");
 
 /// The first column of the table under a heading, without its code marks.
@@ -36,44 +38,118 @@ fn the_configuration_compiles() {
     Policy::from_json(document.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
 }
 
-/// What may stand at a place, as the diagnostic of an unknown field says, without the `not…` twins.
-fn allowed_at(document: &serde_json::Value) -> BTreeSet<String> {
+/// The rows of the table of docs/policy.md with this header, each as its cells.
+fn rows(header: &str) -> Vec<Vec<&'static str>> {
+    let (_, table) = POLICY.split_once(&format!("\n| {header} |")).unwrap_or_else(|| panic!("no table `{header}`"));
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// The texts in code marks.
+fn codes(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// A cell of JSON.
+fn example(cell: &str) -> Value {
+    serde_json::from_str(cell.trim_matches('`')).unwrap_or_else(|error| panic!("{cell}: {error}"))
+}
+
+/// What is known at a place, as the diagnostic of an unknown field says.
+fn known_at(document: &Value) -> BTreeSet<String> {
     let diagnostics = Policy::from_json(document.to_string().as_bytes()).expect_err("an unknown field");
     let diagnostic =
         diagnostics.iter().find(|diagnostic| diagnostic.code == Code::UnknownField).expect("its diagnostic");
-    let names = diagnostic.help.split('`').skip(1).step_by(2).map(str::to_owned);
-    names.filter(|name| !(name.starts_with("not") && name[3..].starts_with(|c: char| c.is_ascii_uppercase()))).collect()
+    codes(&diagnostic.help).map(str::to_owned).collect()
 }
 
+fn is_twin(name: &str) -> bool {
+    name.strip_prefix("not").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
+}
+
+fn policy(rule: &Value) -> Value {
+    json!({
+        "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "identity": {"peer": "optional"},
+        "policies": [{"name": "p", "namespace": "default", "rules": [rule]}]
+    })
+}
+
+const DOCUMENT: &str = "Field | Meaning | Left out | Example";
+const IDENTITY: &str = "Field of `identity` | Meaning | Left out | Example";
+const OF_POLICY: &str = "Field of a policy | Meaning | Left out | Example";
+const SOURCE: &str = "Field of a source | Values | Example | Matches | Does not";
+const OPERATION: &str = "Field of an operation | Values | Example | Matches | Does not";
+const CONDITION: &str = "Key of a condition | Values | Example | Matches | Does not";
+
 #[test]
-fn fields() {
-    let documented = |header: &str| -> BTreeSet<String> {
-        let (_, table) = README.split_once(&format!("\n| {header} |")).expect("a table");
-        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-        rows.filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect()
-    };
-    let rule = |rule: serde_json::Value| json!({"trustDomain": "a", "policies": [{"name": "p", "rules": [rule]}]});
+fn every_field_has_a_row_and_no_other() {
     for (header, document) in [
-        ("Field | Meaning | Left out", json!({"x": 1})),
-        ("Field of `identity` | Meaning | Left out", json!({"trustDomain": "a", "identity": {"x": 1}, "policies": []})),
-        ("Field of a policy | Meaning", json!({"trustDomain": "a", "policies": [{"x": 1}]})),
-        ("Field of a source | Values", rule(json!({"from": [{"source": {"x": 1}}]}))),
-        ("Field of an operation | Values", rule(json!({"to": [{"operation": {"x": 1}}]}))),
+        (DOCUMENT, json!({"x": 1})),
+        (IDENTITY, json!({"trustDomain": "a", "identity": {"x": 1}, "policies": []})),
+        (OF_POLICY, json!({"trustDomain": "a", "policies": [{"x": 1}]})),
+        (SOURCE, policy(&json!({"from": [{"source": {"x": 1}}]}))),
+        (OPERATION, policy(&json!({"to": [{"operation": {"x": 1}}]}))),
     ] {
-        assert_eq!(documented(header), allowed_at(&document), "{header}");
+        let mut documented: BTreeSet<String> =
+            rows(header).iter().flat_map(|row| codes(row[0])).map(str::to_owned).collect();
+        let known = known_at(&document);
+        assert!(documented.is_subset(&known), "{header}: {documented:?}");
+        // One twin stands for all.
+        documented.retain(|name| !is_twin(name));
+        assert_eq!(documented, known.into_iter().filter(|name| !is_twin(name)).collect(), "{header}");
     }
 }
 
 #[test]
-fn keys_of_conditions() {
-    let document =
-        json!({"trustDomain": "a", "policies": [{"name": "p", "rules": [{"when": [{"key": "x", "values": ["y"]}]}]}]});
+fn every_key_of_a_condition_has_a_row() {
+    let document = policy(&json!({"when": [{"key": "x", "values": ["y"]}]}));
     let diagnostics = Policy::from_json(document.to_string().as_bytes()).expect_err("an unknown key");
-    let known: BTreeSet<&str> = diagnostics[0].help.split('`').skip(1).step_by(2).collect();
-    let (_, table) = README.split_once("\n| Key of a condition | Values |").expect("a table");
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let cells = rows.filter_map(|row| row.split('|').nth(1));
-    assert_eq!(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect::<BTreeSet<_>>(), known);
+    let known: BTreeSet<&str> = codes(&diagnostics[0].help).collect();
+    let rows = rows(CONDITION);
+    assert_eq!(rows.iter().flat_map(|row| codes(row[0])).collect::<BTreeSet<_>>(), known);
+}
+
+/// Adds the fields of `example` to the object at `pointer`.
+fn extended(mut document: Value, pointer: &str, example: &Value) -> Value {
+    let object = document.pointer_mut(pointer).and_then(Value::as_object_mut).expect("an object");
+    object.extend(example.as_object().expect("an object").clone());
+    document
+}
+
+#[test]
+fn examples_of_settings_compile_and_show_their_field() {
+    let base = json!({"trustDomain": "a", "identity": {}, "policies": [{"name": "p", "rules": [{}]}]});
+    for (header, pointer) in [(DOCUMENT, ""), (IDENTITY, "/identity"), (OF_POLICY, "/policies/0")] {
+        for row in rows(header) {
+            let example = example(row[3]);
+            assert!(example.get(row[0].trim_matches('`')).is_some(), "{row:?}");
+            let document = extended(base.clone(), pointer, &example);
+            Policy::from_json(document.to_string().as_bytes()).unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
+        }
+    }
+}
+
+#[test]
+fn examples_of_rules_match_what_they_say() {
+    let in_condition = |example: &Value| json!({"when": [example]});
+    let in_source = |example: &Value| json!({"from": [{"source": example}]});
+    let in_operation = |example: &Value| json!({"to": [{"operation": example}]});
+    let in_rule: [(&str, &dyn Fn(&Value) -> Value); 3] =
+        [(SOURCE, &in_source), (OPERATION, &in_operation), (CONDITION, &in_condition)];
+    for (header, rule) in in_rule {
+        for row in rows(header) {
+            let shown = example(row[2]);
+            let document = policy(&rule(&shown));
+            let policy = Policy::from_json(document.to_string().as_bytes())
+                .unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
+            for (cell, matches) in [(row[3], true), (row[4], false)] {
+                let mut request: CaseRequest = serde_json::from_value(example(cell)).expect("a request");
+                request.peer.get_or_insert_with(|| "spiffe://example.org/ns/default/sa/sleep".to_owned());
+                let verdict = request.decide(&policy).decision.verdict;
+                assert_eq!(verdict == Verdict::Allow, matches, "{row:?}: {cell}: {verdict:?}");
+            }
+        }
+    }
 }
 
 #[test]
