@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use crate::support::{self, GET, Plain};
 use serde_json::{Value, json};
-use spiffe_authz::decision::Verdict;
+use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::policy::Policy;
 use spiffe_authz::request::Request;
 
@@ -33,34 +33,106 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
+
+/// Decides each request of a caller, and counts what that allocates.
+fn assert_no_allocation(policies: &[Value], requests: &[(Plain<'_>, Option<Verdict>)]) {
+    let document = json!({"trustDomain": "example.org", "policies": policies});
+    let policy = Policy::from_json(document.to_string().as_bytes()).expect("a good document");
+    let peer = support::peer(&policy, SLEEP);
+    let candidates = policy.candidates(peer.as_ref());
+    for (attributes, verdict) in requests {
+        let request = Request::new(*attributes);
+        // What a host hands over owned is its own allocation, not the decision's.
+        let _ = (request.headers().map(drop), request.metadata().map(drop));
+        let before = ALLOCATIONS.get();
+        let outcome = policy.decide(peer.as_ref(), &candidates, &request);
+        assert_eq!(ALLOCATIONS.get(), before, "{attributes:?}");
+        if let Some(verdict) = verdict {
+            assert_eq!(outcome.decision.verdict, *verdict, "{attributes:?}");
+        }
+    }
+}
+
+fn policy(number: usize, rule: &Value) -> Value {
+    json!({"name": format!("p{number}"), "namespace": "default", "rules": [rule]})
+}
+
 #[test]
 fn decisions_do_not_allocate() {
     let mut policies: Vec<Value> = (0..200)
         .map(|number| {
-            json!({"name": format!("p{number}"), "namespace": "default", "rules": [{
-                "from": [{"source": {"namespaces": ["default"]}}],
-                "to": [{"operation": {"paths": [format!("/p{number}/*"), "/t/{*}/x"], "hosts": ["*.org"]}}]
-            }]})
+            policy(
+                number,
+                &json!({
+                    "from": [{"source": {"namespaces": ["default"]}}],
+                    "to": [{"operation": {"paths": [format!("/p{number}/*"), "/t/{*}/x"], "hosts": ["*.org"]}}]
+                }),
+            )
         })
         .collect();
     policies.push(json!({"name": "deny", "action": "DENY", "rules": [{"to": [{"operation": {"methods": ["PUT"]}}]}]}));
-    let document = json!({"trustDomain": "example.org", "policies": policies});
-    let policy = Policy::from_json(document.to_string().as_bytes()).expect("a good document");
-    let peer = support::peer(&policy, "spiffe://example.org/ns/default/sa/sleep");
-    let candidates = policy.candidates(peer.as_ref());
-    for (path, method, verdict) in
-        [("/p77/a?b", "GET", Some(Verdict::Allow)), ("/no", "GET", None), ("/p1/", "PUT", None)]
-    {
-        let request = Request::new(Plain { path, method, ..GET });
-        let before = ALLOCATIONS.get();
-        let outcome = policy.decide(peer.as_ref(), &candidates, &request);
-        assert_eq!(ALLOCATIONS.get(), before, "{path}");
-        if let Some(verdict) = verdict {
-            assert_eq!(outcome.decision.verdict, verdict);
-        }
-    }
+    assert_no_allocation(
+        &policies,
+        &[
+            (Plain { path: "/p77/a?b", ..GET }, Some(Verdict::Allow)),
+            (Plain { path: "/no", ..GET }, None),
+            (Plain { path: "/p1/", method: "PUT", ..GET }, None),
+        ],
+    );
     // The count counts.
     let before = ALLOCATIONS.get();
     drop(Box::new(1));
     assert!(ALLOCATIONS.get() > before);
+}
+
+#[test]
+fn the_worst_cases_do_not_allocate() {
+    let rule = |account: &str, path: String| {
+        json!({
+            "from": [{"source": {"principals": [format!("example.org/ns/default/sa/{account}")]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": [path]}}]
+        })
+    };
+    let strangers: Vec<Value> =
+        (0..10_000).map(|number| policy(number, &rule(&format!("other-{number}"), format!("/p{number}")))).collect();
+    let nobody = Some(Verdict::Deny(DenyReason::NoPolicyAllows));
+    assert_no_allocation(&strangers, &[(Plain { path: "/p9999", ..GET }, nobody)]);
+    let same: Vec<Value> = (0..10_000).map(|number| policy(number, &rule("sleep", format!("/p{number}")))).collect();
+    assert_no_allocation(
+        &same,
+        &[(Plain { path: "/p9999", ..GET }, Some(Verdict::Allow)), (Plain { path: "/none", ..GET }, nobody)],
+    );
+}
+
+#[test]
+fn no_field_allocates() {
+    let is = |key: &str, value: &str| json!({"key": key, "values": [value]});
+    let rule = json!({
+        "from": [{"source": {
+            "principals": ["*/sa/sleep"], "namespaces": ["def*"], "trustDomains": ["example.org"],
+            "ipBlocks": ["10.0.0.0/8"], "remoteIpBlocks": ["203.0.113.0/24"]
+        }}, {"source": {"serviceAccounts": ["sleep"]}}],
+        "to": [{"operation": {"hosts": ["*.org"], "ports": ["8443"], "methods": ["GET"], "paths": ["/{*}/{**}"]}}],
+        "when": [
+            is("request.headers[x-role]", "a*"), is("source.ip", "10.0.0.1"), is("remote.ip", "203.0.113.7"),
+            is("destination.ip", "10.0.0.2"), is("destination.port", "8443"), is("source.principal", "example.org/*"),
+            is("source.namespace", "default"), is("source.serviceAccount", "sleep"),
+            is("source.trustDomain", "example.org"), is("connection.sni", "*.example"),
+            {"key": "request.auth.principal", "notValues": ["i/s"]},
+            {"key": "request.auth.claims[a][b]", "notValues": ["c"]},
+            {"key": "request.auth.audiences", "notValues": ["c"]},
+            {"key": "experimental.envoy.filters.http.x[k]", "notValues": ["v"]}
+        ]
+    });
+    let request = Plain {
+        path: "/a/b",
+        headers: &[("x-role", "admin")],
+        source: "10.0.0.1",
+        remote: "203.0.113.7",
+        destination: "10.0.0.2",
+        server_name: "a.example",
+        ..GET
+    };
+    assert_no_allocation(&[policy(0, &rule)], &[(request, Some(Verdict::Allow))]);
 }
