@@ -1,7 +1,7 @@
 //! Requests written down, with what should come of them: in tables of cases, on a command line, in a log.
 //!
 //! A table is an object with the `configuration` and its `cases`; each case has a `name`, a `request` and what to
-//! `expect`. `tests/corpus` has tables that every way to decide must agree with.
+//! `expect`; with `layer: tcp` the requests are connections. `tests/corpus` has tables that every way to decide must agree with.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -97,9 +97,9 @@ lints! {
     AliasExcluded "alias-excluded" Warning
         "`notTrustDomains` names an alias of the own trust domain, whose workloads count as own."
     HttpOnlyDeny "http-only-deny" Note
-        "A DENY rule that asks for HTTP attributes alone and no port denies everything on TCP."
+        "On TCP a DENY rule denies more than it says, since HTTP attributes are not asked there; all, if it asks for no others."
     HttpOnlyAllow "http-only-allow" Warning
-        "An ALLOW rule that asks for HTTP attributes never matches on TCP."
+        "An ALLOW rule that asks for HTTP attributes is left out on TCP, and lets nobody in there."
     TrustDomainsIgnored "trust-domains-ignored" Error
         "ztunnel does not read `trustDomains` and `notTrustDomains`: the rule is wider there than it is written."
     HostWithoutPort "host-without-port" Note
@@ -343,8 +343,17 @@ fn lint_rule(findings: &mut Findings, rule: &Rule<'_>, policy: &Policy<'_>, doma
         findings.add(Lint::OnlyNegative, &rule.pointer, "nothing is said that must match".to_owned());
     }
     let http = fields.iter().any(|field| field.is_http_only());
-    if policy.action == "DENY" && http && fields.iter().all(|field| field.is_http_only()) {
-        findings.add(Lint::HttpOnlyDeny, &rule.pointer, "only HTTP attributes are asked for".to_owned());
+    if policy.action == "DENY" && http {
+        // One selector of HTTP alone is any on TCP, whatever the others say.
+        let any = |selectors: &[Vec<Field<'_>>]| {
+            selectors.is_empty() || selectors.iter().any(|fields| fields.iter().all(Field::is_http_only))
+        };
+        if any(&sources) && any(&operations) && conditions.iter().all(Field::is_http_only) {
+            findings.add(Lint::HttpOnlyDeny, &rule.pointer, "only HTTP attributes are asked for".to_owned());
+        } else if target == Target::Tcp {
+            let message = "HTTP attributes are asked for, and not looked at on TCP".to_owned();
+            findings.add(Lint::HttpOnlyDeny, &rule.pointer, message);
+        }
     }
     if policy.action == "ALLOW" && http && target != Target::Http {
         findings.add(Lint::HttpOnlyAllow, &rule.pointer, "HTTP attributes are asked for".to_owned());

@@ -4,6 +4,7 @@ mod affixes;
 mod compile;
 mod explanation;
 mod index;
+mod layer;
 mod names;
 mod node;
 mod path_template;
@@ -14,6 +15,7 @@ mod values;
 
 pub(crate) use compile::IGNORE_LINTS;
 pub use explanation::{Explanation, FieldTrace, PolicyTrace, RuleTrace};
+pub use layer::Layer;
 pub use node::Node;
 pub(crate) use rule::JWT_PAYLOAD;
 pub use rule::{Action, Mode};
@@ -58,6 +60,31 @@ struct Stages {
     has_shadow: bool,
 }
 
+impl Stages {
+    /// Files each rule under the stage that asks for it.
+    fn of(names: &[PolicyName], rules: &[Rule]) -> Self {
+        let stage = |action, mode| {
+            let mut of_stage = (0..).zip(rules).filter(|(_, rule)| {
+                let index = usize::try_from(rule.policy).unwrap_or(usize::MAX);
+                let of_stage = |name: &PolicyName| name.action == action && name.mode == mode;
+                !rule.left_out && names.get(index).is_some_and(of_stage)
+            });
+            Index::new(&mut of_stage)
+        };
+        let has = |mode| names.iter().any(|name| name.action == Action::Allow && name.mode == mode);
+        Self {
+            deny: stage(Action::Deny, Mode::Enforce),
+            allow: stage(Action::Allow, Mode::Enforce),
+            audit: stage(Action::Audit, Mode::Enforce),
+            shadow_deny: stage(Action::Deny, Mode::Shadow),
+            shadow_allow: stage(Action::Allow, Mode::Shadow),
+            has_allow: has(Mode::Enforce),
+            has_shadow_allow: has(Mode::Shadow),
+            has_shadow: names.iter().any(|name| name.mode == Mode::Shadow),
+        }
+    }
+}
+
 /// Where the rules that can match a peer are filed. Found once per connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
@@ -83,6 +110,25 @@ impl Policy {
     /// Every mistake in the document.
     pub fn from_node(root: &Node) -> Result<Self, Vec<Diagnostic>> {
         compile::compile(root)
+    }
+
+    /// The same policies, asked on this layer. Documents are compiled for HTTP; what becomes of rules that ask for HTTP
+    /// where there is none, README.md says under "TCP".
+    #[must_use]
+    pub fn on(self, layer: Layer) -> Self {
+        if layer == Layer::Http {
+            return self;
+        }
+        let action = |rule: &Rule| usize::try_from(rule.policy).ok().and_then(|policy| self.names.get(policy));
+        let rules: Box<[Rule]> = self
+            .rules
+            .into_iter()
+            .map(|rule| match action(&rule) {
+                Some(name) => rule.on_tcp(name.action),
+                None => rule,
+            })
+            .collect();
+        Self { stages: Stages::of(&self.names, &rules), rules, ..self }
     }
 
     /// Whose identities count.

@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use spiffe_authz::diagnostic::{Code, Diagnostic};
-use spiffe_authz::policy::{Node, Policy};
+use spiffe_authz::policy::{Layer, Node, Policy};
 
 /// A document that compiles.
 pub(crate) struct Document {
@@ -12,6 +12,13 @@ pub(crate) struct Document {
     pub(crate) root: Node,
     /// As it decides.
     pub(crate) policy: Policy,
+}
+
+impl Document {
+    /// The same document, asked on this layer.
+    pub(crate) fn on(self, layer: Layer) -> Self {
+        Self { policy: self.policy.on(layer), ..self }
+    }
 }
 
 /// Reads a file; `-` is standard input.

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anstream::stdout;
+use clap::ValueEnum;
 use spiffe_authz::case::{CaseRequest, Lines};
 use spiffe_authz::decision::Verdict;
+use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::log::Logged;
@@ -21,6 +23,10 @@ pub(crate) struct Arguments {
     /// The configuration document, in JSON or YAML.
     #[arg(long)]
     policy: PathBuf,
+    /// What is decided about: a request of HTTP, or a connection of TCP, of which only the port, addresses, the server name
+    /// and the caller are looked at.
+    #[arg(long, value_enum, default_value = "http")]
+    layer: LayerName,
     /// Take the request from a JSON line of the filter's log or of the access log, on standard input. What a line does not
     /// tell is absent, or as the other options say.
     #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
@@ -61,6 +67,23 @@ pub(crate) struct Arguments {
     /// How results are written.
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LayerName {
+    /// Requests.
+    Http,
+    /// Connections.
+    Tcp,
+}
+
+impl From<LayerName> for Layer {
+    fn from(name: LayerName) -> Self {
+        match name {
+            LayerName::Http => Self::Http,
+            LayerName::Tcp => Self::Tcp,
+        }
+    }
 }
 
 fn parse_header(line: &str) -> Result<(String, String), String> {
@@ -109,7 +132,8 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let document = document::load(&arguments.policy)?;
+    let layer = Layer::from(arguments.layer);
+    let document = document::load(&arguments.policy)?.on(layer);
     let request = arguments.request()?;
     let identity = request.identity(&document.policy);
     let candidates = document.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
@@ -119,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         .map_err(|_| io::Error::other("the request cannot be read"))?;
     let mut out = stdout().lock();
     match arguments.format {
-        Format::Human => report::write_human(&mut out, &document.root, &request, &explanation)?,
+        Format::Human => report::write_human(&mut out, &document.root, layer, &request, &explanation)?,
         Format::Json => writeln!(out, "{}", report::as_json(&document.root, &request, &explanation))?,
     }
     Ok(match explanation.outcome.decision.verdict {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{Decision, DenyReason, RuleName};
-use spiffe_authz::policy::{Action, Explanation, FieldTrace, Mode, Node, PolicyTrace, RuleTrace};
+use spiffe_authz::policy::{Action, Explanation, FieldTrace, Layer, Mode, Node, PolicyTrace, RuleTrace};
 
 use crate::style::{BAD, GOOD, HEADING, styled};
 
@@ -20,7 +20,7 @@ fn nearest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'
     rules.sort_by_key(|(policy, position, rule)| {
         let decides =
             decided.is_some_and(|name| name.policy == policy.name && usize::try_from(name.position) == Ok(*position));
-        (!decides, !rule.matched, rule.misses)
+        (!decides, !rule.matched, rule.left_out, rule.misses)
     });
     rules
 }
@@ -42,6 +42,7 @@ fn name(root: &Node, field: &FieldTrace) -> String {
 pub(crate) fn write_human(
     out: &mut impl Write,
     root: &Node,
+    layer: Layer,
     request: &CaseRequest,
     explanation: &Explanation<'_>,
 ) -> io::Result<()> {
@@ -54,17 +55,25 @@ pub(crate) fn write_human(
         writeln!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
     }
     writeln!(out, "caller   {}", request.peer.as_deref().unwrap_or("without identity"))?;
-    writeln!(out, "request  {} {}", request.method, request.path)?;
+    match layer {
+        Layer::Http => writeln!(out, "request  {} {}", request.method, request.path)?,
+        Layer::Tcp => {
+            let port = request.port.map_or_else(|| "unknown".to_owned(), |port| port.to_string());
+            let name = request.sni.as_deref().unwrap_or("none");
+            writeln!(out, "connection to port {port}, server name {name}")?;
+        }
+    }
     for (policy, position, rule) in nearest_first(explanation) {
         let mode = if policy.mode == Mode::Shadow { " (shadow)" } else { "" };
         let state = match rule.misses {
+            _ if rule.left_out => styled(BAD, "left out, since TCP has no attributes of HTTP"),
             0 => styled(GOOD, "matches"),
             1 => styled(BAD, "misses by 1 field"),
             misses => styled(BAD, &format!("misses by {misses} fields")),
         };
         let heading = format!("{} {}, rule {position}{mode}", policy.action.word(), policy.name);
         writeln!(out, "\n{}: {state}", styled(HEADING, &heading))?;
-        if rule.fields.is_empty() {
+        if rule.fields.is_empty() && !rule.left_out {
             writeln!(out, "  matches every request")?;
         }
         for field in &rule.fields {
@@ -75,9 +84,12 @@ pub(crate) fn write_human(
             let mut wanted = Vec::new();
             wanted.extend(any_of.map(|values| format!("wants {}", values.join(" or "))));
             wanted.extend(none_of.map(|values| format!("wants none of {}", values.join(", "))));
-            let found = if field.found.is_empty() { "nothing".to_owned() } else { field.found.join(", ") };
-            let found = found.escape_debug();
-            writeln!(out, "  {mark}  {place} {}: {}; found {found}", name(root, field), wanted.join(", "))?;
+            let found = match &*field.found {
+                _ if field.unasked => "not asked on TCP".to_owned(),
+                [] => "found nothing".to_owned(),
+                found => format!("found {}", found.join(", ").escape_debug()),
+            };
+            writeln!(out, "  {mark}  {place} {}: {}; {found}", name(root, field), wanted.join(", "))?;
         }
     }
     for policy in explanation.policies.iter().filter(|policy| policy.rules.is_empty()) {
@@ -109,13 +121,14 @@ pub(crate) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanat
                     let [any_of, none_of] = expected(root, field);
                     json!({
                         "pointer": field.pointer, "field": name(root, field), "matched": field.matched,
-                        "anyOf": any_of, "noneOf": none_of, "found": field.found,
+                        "anyOf": any_of, "noneOf": none_of, "unasked": field.unasked, "found": field.found,
                     })
                 })
                 .collect();
             json!({
                 "policy": policy.name, "action": Action::word(policy.action), "mode": policy.mode.slug(), "rule": position,
-                "pointer": rule.pointer, "matched": rule.matched, "misses": rule.misses, "fields": fields,
+                "pointer": rule.pointer, "matched": rule.matched,
+                "leftOut": rule.left_out, "misses": rule.misses, "fields": fields,
             })
         })
         .collect();

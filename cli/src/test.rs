@@ -10,6 +10,7 @@ use anstream::stdout;
 use clap::ValueEnum;
 use serde::Deserialize;
 use spiffe_authz::case::Case;
+use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::document::Document;
@@ -19,7 +20,7 @@ use coverage::Coverage;
 /// Decides the requests of tables, and compares with what the tables expect.
 ///
 /// A table, in YAML or JSON, has `policy` (a file, from the table's directory) or `configuration` (the document itself), and
-/// `cases`: each a `name`, a `request`, and what to `expect`.
+/// `cases`: each a `name`, a `request`, and what to `expect`. With `layer: tcp`, the requests are connections of TCP.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Tables; `-` is standard input.
@@ -53,6 +54,8 @@ enum TestFormat {
 struct Table {
     policy: Option<PathBuf>,
     configuration: Option<serde_json::Value>,
+    #[serde(default)]
+    layer: Layer,
     cases: Vec<Case>,
     /// For readers of the table.
     #[serde(default, rename = "description")]
@@ -102,6 +105,7 @@ fn run_table(file: &Path) -> io::Result<Results<'_>> {
         }
         _ => return Err(wrong("one of `policy` and `configuration` is wanted".to_owned())),
     };
+    let document = document.on(table.layer);
     if table.cases.is_empty() {
         return Err(wrong("there is no case".to_owned()));
     }

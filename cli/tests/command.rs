@@ -113,6 +113,29 @@ fn policy_file() -> tempfile::NamedTempFile {
 }
 
 #[test]
+fn explain_tells_what_is_not_asked_on_tcp() {
+    let file = policy_file();
+    let policy = file.path().to_str().unwrap();
+    let peer = "spiffe://example.org/ns/default/sa/sleep";
+    let (status, out) =
+        outcome(&["explain", "--layer", "tcp", "--policy", policy, "--peer", peer, "--port", "5432"], "");
+    assert_eq!(status, Some(2));
+    let expected = "\
+deny: denied-by-policy by no-admin, rule 0
+caller   spiffe://example.org/ns/default/sa/sleep
+connection to port 5432, server name none
+
+DENY no-admin, rule 0: matches
+  matches  to/0 paths: wants /public/admin; not asked on TCP
+
+ALLOW default/reads, rule 0: left out, since TCP has no attributes of HTTP
+
+ALLOW default/reads, rule 1: left out, since TCP has no attributes of HTTP
+";
+    assert_eq!(out, expected);
+}
+
+#[test]
 fn explain_tells_the_nearest_miss_first() {
     let file = policy_file();
     let policy = file.path().to_str().unwrap();

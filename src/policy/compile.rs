@@ -6,7 +6,6 @@
 mod condition;
 mod selector;
 
-use super::index::Index;
 use super::node::Node;
 use super::pointer::Pointer;
 use super::reader::Reader;
@@ -62,7 +61,8 @@ fn read_document(r: &mut Reader, root: &Node) -> Option<Policy> {
     fields.optional(r, IGNORE_LINTS, read_lint_names);
     let policies = policies?;
     report_duplicates(r, &at, &policies);
-    let (names, rules, stages) = index(policies);
+    let (names, rules) = number(policies);
+    let stages = Stages::of(&names, &rules);
     Some(Policy {
         realm: Realm {
             trust_domain: trust_domain?,
@@ -233,6 +233,7 @@ fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> 
         conditions: conditions.unwrap_or_else(Vec::new).into(),
         sources: sources.unwrap_or_else(Vec::new).into(),
         operations: operations.unwrap_or_else(Vec::new).into(),
+        left_out: false,
         policy: 0,
         position: 0,
     })
@@ -249,10 +250,8 @@ fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Entry]) {
     }
 }
 
-type Indexed = (Box<[PolicyName]>, Box<[Rule]>, Stages);
-
-/// Numbers the rules in the order of the document, and files each under the stage that asks for it.
-fn index(policies: Vec<Entry>) -> Indexed {
+/// Numbers the rules in the order of the document.
+fn number(policies: Vec<Entry>) -> (Box<[PolicyName]>, Box<[Rule]>) {
     let mut names = Vec::with_capacity(policies.len());
     let mut rules: Vec<Rule> = Vec::new();
     for (policy, entry) in (0..).zip(policies) {
@@ -261,23 +260,5 @@ fn index(policies: Vec<Entry>) -> Indexed {
         }
         names.push(entry.name);
     }
-    let stage = |action, mode| {
-        let mut of_stage = (0..).zip(&rules).filter(|(_, rule)| {
-            let index = usize::try_from(rule.policy).unwrap_or(usize::MAX);
-            names.get(index).is_some_and(|name: &PolicyName| name.action == action && name.mode == mode)
-        });
-        Index::new(&mut of_stage)
-    };
-    let has = |mode| names.iter().any(|name| name.action == Action::Allow && name.mode == mode);
-    let stages = Stages {
-        deny: stage(Action::Deny, Mode::Enforce),
-        allow: stage(Action::Allow, Mode::Enforce),
-        audit: stage(Action::Audit, Mode::Enforce),
-        shadow_deny: stage(Action::Deny, Mode::Shadow),
-        shadow_allow: stage(Action::Allow, Mode::Shadow),
-        has_allow: has(Mode::Enforce),
-        has_shadow_allow: has(Mode::Shadow),
-        has_shadow: names.iter().any(|name| name.mode == Mode::Shadow),
-    };
-    (names.into(), rules.into(), stages)
+    (names.into(), rules.into())
 }

@@ -37,9 +37,11 @@ pub struct RuleTrace {
     pub pointer: String,
     /// Whether it matches.
     pub matched: bool,
-    /// How many fields would have to match besides, at least, for the rule to match.
+    /// Whether it can match nothing, since it asks for what this layer does not have.
+    pub left_out: bool,
+    /// How many fields would have to match besides, at least, for the rule to match; of a rule that is left out, 0.
     pub misses: usize,
-    /// Its fields.
+    /// Its fields; none of a rule that is left out.
     pub fields: Vec<FieldTrace>,
 }
 
@@ -52,6 +54,8 @@ pub struct FieldTrace {
     pub names: [&'static str; 2],
     /// Whether it matches.
     pub matched: bool,
+    /// Whether it counts as matched because this layer does not have what it asks for.
+    pub unasked: bool,
     /// What the request has there; nothing where it has nothing.
     pub found: Vec<String>,
 }
@@ -77,12 +81,12 @@ impl Policy {
         for rule in &self.rules {
             let pointer = format!("/policies/{}/rules/{}", rule.policy, rule.position);
             let mut recorder = Recorder { fields: Vec::new() };
-            let matched = rule.matches(peer.as_ref(), request, &mut recorder)?;
+            let matched = !rule.left_out && rule.matches(peer.as_ref(), request, &mut recorder)?;
             let misses = recorder.misses();
             let fields = recorder.fields.into_iter().map(|seen| seen.into_trace(&pointer, peer.as_ref(), request));
             let fields = fields.collect::<Result<_, _>>()?;
             if let Some(policy) = usize::try_from(rule.policy).ok().and_then(|policy| policies.get_mut(policy)) {
-                policy.rules.push(RuleTrace { pointer, matched, misses, fields });
+                policy.rules.push(RuleTrace { pointer, matched, left_out: rule.left_out, misses, fields });
             }
         }
         Ok(Explanation { outcome, policies })
@@ -140,7 +144,8 @@ impl Seen<'_> {
             Part::When => format!("{rule}/when/{}", self.position),
         };
         let found = self.field.found(peer, request)?;
-        Ok(FieldTrace { pointer, names: self.field.names(self.part), matched: self.matched, found })
+        let unasked = matches!(self.field, Field::Unasked(_));
+        Ok(FieldTrace { pointer, names: self.field.names(self.part), matched: self.matched, unasked, found })
     }
 }
 
@@ -183,6 +188,7 @@ impl Field {
             Self::ServerNames(_) => request.server_name()?.map(text).into_iter().collect(),
             Self::Header(name, ..) => request.headers()?.lines(name).map(text).collect(),
             Self::Metadata(path, _) => metadata(request.metadata()?.get(path)),
+            Self::Unasked(_) => Vec::new(),
         })
     }
 }

@@ -25,6 +25,7 @@ impl Field {
     pub(crate) const fn names(&self, part: Part) -> Twin {
         match (part, self) {
             (Part::When, _) => VALUES,
+            (_, Self::Unasked(field)) => field.names(part),
             (_, Self::Principals(_)) => PRINCIPALS,
             (_, Self::Namespaces(_)) => NAMESPACES,
             (_, Self::ServiceAccounts(_)) => SERVICE_ACCOUNTS,

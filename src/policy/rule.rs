@@ -16,6 +16,8 @@ pub(crate) struct Rule {
     pub(crate) operations: Box<[Box<[Field]>]>,
     /// All of these conditions.
     pub(crate) conditions: Box<[Field]>,
+    /// It is never asked, since it asks for what its layer does not have.
+    pub(crate) left_out: bool,
     pub(crate) policy: u32,
     /// The rule's place in its policy.
     pub(crate) position: u32,
@@ -92,6 +94,8 @@ pub(crate) enum Field {
     Header(Box<str>, Values<Text>, Lines),
     /// The path to the value in the dynamic metadata, its filter first.
     Metadata(Box<[Box<str>]>, Values<MetadataValue>),
+    /// Of HTTP, on another layer: it is not asked, and counts as matched.
+    Unasked(Box<Self>),
 }
 
 /// What is asked of a value in the dynamic metadata.
@@ -278,6 +282,7 @@ impl Field {
                 let value = request.metadata()?.get(path);
                 values.admit(|wanted| value.is_some_and(|value| wanted.matches(value)))
             }
+            Self::Unasked(_) => true,
         })
     }
 }

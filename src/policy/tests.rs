@@ -7,8 +7,8 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_one
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::rule::{Action, Mode, Untraced};
-use super::{Decision, Outcome, Policy, RuleId};
+use super::rule::{Action, Mode, Rule, Untraced};
+use super::{Decision, Layer, Outcome, Policy, RuleId};
 use crate::metadata::Object;
 use crate::peer::Peer;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
@@ -21,6 +21,7 @@ impl Policy {
             let matching = (0..).zip(&self.rules).find(|(_, rule)| {
                 let policy = &self.names[usize::try_from(rule.policy).unwrap()];
                 policy.action == action
+                    && !rule.left_out
                     && modes.contains(&policy.mode)
                     && rule.matches(peer, request, &mut Untraced).unwrap()
             });
@@ -202,6 +203,7 @@ proptest! {
     fn the_index_leaves_out_nothing_that_matches(
         policies in proptest::collection::vec(policy(), 0..24),
         samples in proptest::collection::vec(sample(), 16),
+        layer in select(vec![Layer::Http, Layer::Tcp]),
     ) {
         let policies: Vec<Value> = policies.into_iter().enumerate().map(|(number, mut policy)| {
             policy["name"] = json!(format!("p{number}"));
@@ -211,7 +213,7 @@ proptest! {
             "trustDomain": "a.org", "federatedTrustDomains": ["b.org"], "trustDomainAliases": ["old.org"],
             "policies": policies,
         });
-        let policy = Policy::from_json(document.to_string().as_bytes()).unwrap();
+        let policy = Policy::from_json(document.to_string().as_bytes()).unwrap().on(layer);
         for sample in samples {
             let id = format!("spiffe://{}", sample.id);
             let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
@@ -220,12 +222,12 @@ proptest! {
             let indexed = policy.decide(peer.as_ref(), &candidates, &request);
             prop_assert_eq!(indexed, policy.decide_plainly(peer.as_ref(), &request));
 
-            let untraced: Vec<bool> =
-                policy.rules.iter().map(|rule| rule.matches(peer.as_ref(), &request, &mut Untraced).unwrap()).collect();
+            let matches = |rule: &Rule| rule.matches(peer.as_ref(), &request, &mut Untraced).unwrap();
+            let untraced: Vec<bool> = policy.rules.iter().map(|rule| !rule.left_out && matches(rule)).collect();
             let explanation = policy.explain(&Ok(peer), &candidates, &request).unwrap();
             prop_assert_eq!(explanation.outcome, indexed);
             let rules = explanation.policies.iter().flat_map(|policy| &policy.rules);
-            let traced: Vec<_> = rules.map(|rule| (rule.matched, rule.misses == 0)).collect();
+            let traced: Vec<_> = rules.map(|rule| (rule.matched, rule.misses == 0 && !rule.left_out)).collect();
             prop_assert_eq!(traced, untraced.into_iter().map(|matched| (matched, matched)).collect::<Vec<_>>());
         }
     }

@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 use spiffe_authz::case::Case;
-use spiffe_authz::policy::Policy;
+use spiffe_authz::policy::{Layer, Policy};
 
 #[derive(Deserialize)]
 struct Table {
+    #[serde(default)]
+    layer: Layer,
     configuration: serde_json::Value,
     cases: Vec<Case>,
 }
@@ -36,6 +38,11 @@ const TABLES: &[(&str, &str)] = tables! {
     "paths"
     "paths-not"
     "sources"
+    "tcp-allow"
+    "tcp-allow-nothing-left"
+    "tcp-connection"
+    "tcp-deny"
+    "tcp-optional"
     "tokens"
 };
 
@@ -44,7 +51,8 @@ fn every_case_is_decided_as_expected() {
     for (name, text) in TABLES {
         let table: Table = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let policy = Policy::from_json(table.configuration.to_string().as_bytes())
-            .unwrap_or_else(|diagnostics| panic!("{name}: {diagnostics:#?}"));
+            .unwrap_or_else(|diagnostics| panic!("{name}: {diagnostics:#?}"))
+            .on(table.layer);
         for case in table.cases {
             let differences = case.expect.differences(&case.request.decide(&policy));
             assert!(differences.is_empty(), "{name}: {}: {differences:?}", case.name);

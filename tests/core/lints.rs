@@ -124,6 +124,12 @@ fn targets_have_their_own() {
     let ignored = format!("{SOURCE}/trustDomains {}", Lint::TrustDomainsIgnored.slug());
     assert_eq!(found(&domains, Target::Ztunnel), [ignored]);
     assert_eq!(found(&http, Target::Http), [""; 0]);
+    // Of a DENY rule, only what is asked on TCP, too, keeps it from denying everything there.
+    let mut deny = rules(&[operation(&json!({"methods": ["GET"], "ports": ["80"]}))]);
+    deny["policies"][0]["action"] = json!("DENY");
+    let widened = [format!("{RULE} {}", Lint::HttpOnlyDeny.slug())];
+    assert!(!found(&deny, Target::Http).contains(&widened[0]), "{deny}");
+    assert!(found(&deny, Target::Tcp).contains(&widened[0]), "{deny}");
     assert_eq!(found(&domains, Target::Http), [""; 0]);
 }
 

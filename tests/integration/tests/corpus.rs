@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spiffe_authz::case::{Case, CaseRequest};
+use spiffe_authz::policy::Layer;
 use spiffe_authz_integration::authority::{Shape, client_config};
 use spiffe_authz_integration::bootstrap::{CONNECTION_MANAGER, SERVER_PORT, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
@@ -17,6 +18,8 @@ use spiffe_authz_integration::token::{TokenKey, metadata_filter};
 
 #[derive(Deserialize)]
 struct Table {
+    #[serde(default)]
+    layer: Layer,
     configuration: Value,
     cases: Vec<Case>,
 }
@@ -41,6 +44,9 @@ fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let text = fs::read_to_string(path)?.replace(&SERVER_PORT.to_string(), &port.to_string());
     let table: Table = serde_json::from_str(&text)?;
+    if table.layer != Layer::Http {
+        return Ok(0);
+    }
     let key = TokenKey::new()?;
     let envoy = start(ground, &table, port, &key)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
