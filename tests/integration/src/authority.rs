@@ -11,6 +11,7 @@ use rcgen::{
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, SignatureScheme};
@@ -83,11 +84,11 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate and its key.
+/// A certificate (with those that it needs to be trusted) and its key, in PEM.
 #[derive(Debug)]
 pub struct Leaf {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
+    certificate: String,
+    key: String,
 }
 
 impl Authority {
@@ -105,6 +106,21 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
         Ok(Self { trust_domain: trust_domain.to_owned(), certificate, issuer: Issuer::new(params, key) })
+    }
+
+    /// The authority of somebody else, with a key that was stolen from it: its certificate in PEM, the key in DER.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn stolen(trust_domain: &str, certificate: &str, key: &[u8]) -> Result<Self> {
+        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::try_from(key)?)?;
+        Ok(Self { trust_domain: trust_domain.to_owned(), certificate: certificate.to_owned(), issuer })
+    }
+
+    /// Its certificate, in PEM.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.certificate
     }
 
     /// Signs whatever it is asked to.
@@ -128,7 +144,7 @@ impl Authority {
         params.not_before = now + time::Duration::days(shape.validity.0);
         params.not_after = now + time::Duration::days(shape.validity.1);
         let key = KeyPair::generate()?;
-        Ok(Leaf { certificate: params.signed_by(&key, &self.issuer)?, key })
+        Ok(Leaf::new(params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// What Envoy's SPIFFE validator must know of this trust domain.
@@ -159,13 +175,18 @@ fn secret(name: &str, kind: &str, content: &Value) -> String {
 }
 
 impl Leaf {
+    /// Of a certificate and its key, in PEM.
+    #[must_use]
+    pub const fn new(certificate: String, key: String) -> Self {
+        Self { certificate, key }
+    }
+
     /// A file of secrets for Envoy: the certificate that it shows.
     #[must_use]
     pub fn secret(&self) -> String {
-        let inline = |text: String| json!({"inline_string": text});
         let content = json!({
-            "certificate_chain": inline(self.certificate.pem()),
-            "private_key": inline(self.key.serialize_pem()),
+            "certificate_chain": {"inline_string": self.certificate},
+            "private_key": {"inline_string": self.key},
         });
         secret("default", "tls_certificate", &content)
     }
@@ -189,9 +210,10 @@ pub fn client_config(leaf: Option<&Leaf>) -> Result<rustls::ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer));
     let Some(leaf) = leaf else { return Ok(config.with_no_client_auth()) };
-    let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?;
     let key = default_provider().key_provider.load_private_key(key)?;
-    let certified = CertifiedKey::new(vec![leaf.certificate.der().clone()], key);
+    let chain = CertificateDer::pem_slice_iter(leaf.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let certified = CertifiedKey::new(chain, key);
     // A resolver, since the ordinary way refuses certificates that it cannot read.
     Ok(config.with_client_cert_resolver(Arc::new(Always(Arc::new(certified)))))
 }

@@ -3,6 +3,7 @@
 //! Every substitution must find its value in the file: an example that changes without this harness fails a test.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +23,8 @@ pub const CLIENT_PORT: u16 = 9001;
 pub const ADMIN_PORT: u16 = 9901;
 /// Where the client finds the server.
 pub const SERVER_HOST: &str = "httpbin.example.org";
+/// Where callers and the server find the gateway.
+pub const GATEWAY_HOST: &str = "gateway.example.org";
 /// Where the server's HTTP connection manager stands in its file.
 pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
 /// Where the filter stands in the server's file.
@@ -30,6 +33,8 @@ const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/ty
 pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
 /// Where the listener's TLS settings stand in the server's file.
 pub const TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
+
+const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
 /// The directory of the examples.
 #[must_use]
@@ -72,6 +77,39 @@ impl Bootstrap {
         Ok(self)
     }
 
+    /// Replaces the endpoint `host`, on the server's port, by an address here.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn endpoint(mut self, host: &str, to: SocketAddr) -> Result<Self> {
+        let from = json!({"address": host, "port_value": SERVER_PORT});
+        let count = replace(&mut self.0, &from, &json!({"address": to.ip(), "port_value": to.port()}));
+        ensure!(count > 0, "the example holds no endpoint {host}:{SERVER_PORT}");
+        Ok(self)
+    }
+
+    /// Makes the one listener listen on this very port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When the example has no listener.
+    pub fn listening_on(self, port: u16) -> Result<Self> {
+        self.set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))
+    }
+
+    /// Sets fields of the listener's HTTP connection manager, wherever that stands among the filters.
+    ///
+    /// # Errors
+    /// When there is none, or `fields` is no object.
+    pub fn connection_manager(mut self, fields: Value) -> Result<Self> {
+        let filters = self.0.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters");
+        let filters = filters.and_then(Value::as_array_mut).context("the example has no filters")?;
+        let manager = filters.iter_mut().find(|filter| filter["name"] == HTTP_CONNECTION_MANAGER);
+        let manager = manager.and_then(|filter| filter["typed_config"].as_object_mut());
+        let Value::Object(fields) = fields else { anyhow::bail!("the fields are no object") };
+        manager.context("the example has no HTTP connection manager")?.extend(fields);
+        Ok(self)
+    }
+
     /// Sets what stands at a JSON pointer.
     ///
     /// # Errors
@@ -94,13 +132,32 @@ impl Bootstrap {
     /// # Errors
     /// When a substitution does not find its value.
     pub fn server(upstream_port: u16) -> Result<Self> {
+        Self::example("server/envoy.yaml")?.guarding()?.port(UPSTREAM_PORT, upstream_port)
+    }
+
+    /// The example of the server with federation, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn federated_server(upstream_port: u16) -> Result<Self> {
+        Self::example("federation/server/envoy.yaml")?.guarding()?.port(UPSTREAM_PORT, upstream_port)
+    }
+
+    /// The gateway's example, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn gateway(server: SocketAddr) -> Result<Self> {
+        Self::example("federation/gateway/envoy.yaml")?.endpoint(SERVER_HOST, server)?.guarding()
+    }
+
+    /// What every Envoy with the filter needs to run here.
+    fn guarding(self) -> Result<Self> {
         let wasm = crate::tools::path(crate::tools::WASM)?;
-        Self::example("server/envoy.yaml")?
-            .text(WASM, &wasm.to_string_lossy())?
+        self.text(WASM, &wasm.to_string_lossy())?
             .text("0.0.0.0", "127.0.0.1")?
             .port(SERVER_PORT, 0)?
-            .port(ADMIN_PORT, 0)?
-            .port(UPSTREAM_PORT, upstream_port)
+            .port(ADMIN_PORT, 0)
     }
 
     /// The client's example, for the same place.
@@ -111,6 +168,18 @@ impl Bootstrap {
         Self::example("client/envoy.yaml")?
             .text(SERVER_HOST, "127.0.0.1")?
             .port(SERVER_PORT, server_port)?
+            .port(CLIENT_PORT, 0)?
+            .port(ADMIN_PORT, 0)
+    }
+
+    /// The example of a client with federation, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn federated_client(server: SocketAddr, gateway: SocketAddr) -> Result<Self> {
+        Self::example("federation/client/envoy.yaml")?
+            .endpoint(SERVER_HOST, server)?
+            .endpoint(GATEWAY_HOST, gateway)?
             .port(CLIENT_PORT, 0)?
             .port(ADMIN_PORT, 0)
     }

@@ -1,5 +1,7 @@
 //! A running Envoy.
 
+mod hot_restart;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+pub use self::hot_restart::Epoch;
 use crate::bootstrap::Bootstrap;
 use crate::http::{Client, Response};
 use crate::process::Process;
@@ -50,7 +53,10 @@ impl Envoy {
     /// # Errors
     /// When it ends or does not serve in time; with the end of its log.
     pub fn start(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
-        let (mut process, admin_file) = launch(start, bootstrap, directory)?;
+        Self::serving(launch(start, &["--disable-hot-restart"], bootstrap, directory)?)
+    }
+
+    fn serving((mut process, admin_file): (Process, PathBuf)) -> Result<Self> {
         let ready = wait::until("Envoy serves", READY_LIMIT, || {
             ensure!(process.ended()?.is_none(), "Envoy ended early");
             let Ok(address) = fs::read_to_string(&admin_file) else { return Ok(None) };
@@ -67,7 +73,7 @@ impl Envoy {
     /// # Errors
     /// When it serves all the same.
     pub fn refused(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<String> {
-        let (mut process, _) = launch(start, bootstrap, directory)?;
+        let (mut process, _) = launch(start, &["--disable-hot-restart"], bootstrap, directory)?;
         let status = wait::until("Envoy refuses its configuration", READY_LIMIT, || process.ended())?;
         ensure!(!status.success(), "Envoy ended well");
         process.log()
@@ -157,6 +163,17 @@ impl Envoy {
         &mut self.process
     }
 
+    /// Its memory, in bytes: what the kernel holds for it (resident set size).
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("unexpected /proc/PID/status")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
     /// The CPU time that it has used, in clock ticks.
     ///
     /// # Errors
@@ -171,7 +188,7 @@ impl Envoy {
     }
 }
 
-fn launch(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<(Process, PathBuf)> {
+fn launch(start: &Start<'_>, restart: &[&str], bootstrap: &Bootstrap, directory: &Path) -> Result<(Process, PathBuf)> {
     let config = directory.join(format!("{}.json", start.name));
     fs::write(&config, bootstrap.to_json())?;
     let admin_file = directory.join(format!("{}.admin", start.name));
@@ -182,7 +199,8 @@ fn launch(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<
         .arg(config)
         .arg("--admin-address-path")
         .arg(&admin_file)
-        .args(["--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "50"])
+        .args(restart)
+        .args(["--concurrency", "1", "--file-flush-interval-msec", "50"])
         .args(["--drain-time-s", "1", "--log-level", "warning", "--component-log-level", "wasm:info"])
         .args(start.arguments);
     Ok((Process::start(&mut command, directory, start.name)?, admin_file))

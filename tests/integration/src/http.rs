@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
+use crate::bootstrap::SERVER_HOST;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An answer.
@@ -108,7 +110,15 @@ impl Client {
     /// # Errors
     /// When no answer comes.
     pub fn request(&mut self, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: httpbin.example.org\r\n").into_bytes();
+        self.request_of(SERVER_HOST, method, path, headers)
+    }
+
+    /// Sends a request without body to this host.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn request_of(&mut self, host: &str, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes();
         for header in headers {
             text.extend([header, b"\r\n".as_slice()].concat());
         }

@@ -37,7 +37,7 @@ impl<'d> Mesh<'d> {
         let spire = Spire::start(directory, ttl)?;
         let upstream = Upstream::start()?;
         let bootstrap = fit(Bootstrap::server(upstream.port())?.agent(&spire.socket())?)?;
-        let server = envoy(&spire, "httpbin", &bootstrap, directory)?;
+        let server = envoy(&spire, "httpbin", "httpbin", &bootstrap, directory)?;
         Ok(Self { server, upstream, spire, directory })
     }
 
@@ -47,17 +47,28 @@ impl<'d> Mesh<'d> {
     /// When it does not start.
     pub fn caller(&self, name: &str) -> Result<Envoy> {
         let bootstrap = Bootstrap::client(self.server.address()?.port())?.agent(&self.spire.socket())?;
-        let caller = envoy(&self.spire, name, &bootstrap, self.directory)?;
-        // Envoy serves before an upstream's secrets are there, and answers 503 until then.
-        wait::until("the caller has its identity", SECRETS_LIMIT, || {
-            let has = |secret: &str| Ok::<_, Error>(caller.stat(&format!("sds.{secret}.update_success"))? > Some(0));
-            Ok((has("default")? && has("ROOTCA")?).then_some(()))
-        })?;
+        let caller = envoy(&self.spire, name, name, &bootstrap, self.directory)?;
+        await_identity(&caller)?;
         Ok(caller)
     }
 }
 
-fn envoy(spire: &Spire, name: &str, bootstrap: &Bootstrap, directory: &Path) -> Result<Envoy> {
-    let program = spire.workload(name, &tools::path(tools::ENVOY)?)?;
+/// Waits until an Envoy has its secrets: it serves before an upstream's are there, and answers 503 until then.
+pub(crate) fn await_identity(envoy: &Envoy) -> Result<()> {
+    wait::until("the caller has its identity", SECRETS_LIMIT, || {
+        let has = |secret: &str| Ok::<_, Error>(envoy.stat(&format!("sds.{secret}.update_success"))? > Some(0));
+        Ok((has("default")? && has("ROOTCA")?).then_some(()))
+    })
+}
+
+/// Starts the Envoy of the workload that SPIRE knows by `workload`; its files have the name `name`.
+pub(crate) fn envoy(
+    spire: &Spire,
+    workload: &str,
+    name: &str,
+    bootstrap: &Bootstrap,
+    directory: &Path,
+) -> Result<Envoy> {
+    let program = spire.workload(workload, &tools::path(tools::ENVOY)?)?;
     Envoy::start(&Start { program, name, arguments: &[] }, bootstrap, directory)
 }

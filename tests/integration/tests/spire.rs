@@ -11,6 +11,7 @@ use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::mesh::{LONG, Mesh};
 use spiffe_authz_integration::scratch::Scratch;
+use spiffe_authz_integration::secrets::serial_number;
 use spiffe_authz_integration::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -45,13 +46,6 @@ fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
     let mut manager = bootstrap.at(CONNECTION_MANAGER)?.clone();
     manager["common_http_protocol_options"] = json!({"max_connection_duration": "1s"});
     bootstrap.set(CONNECTION_MANAGER, manager)
-}
-
-fn serial_number(envoy: &Envoy) -> Result<Option<String>> {
-    let certificates: serde_json::Value = serde_json::from_slice(&envoy.admin("/certs")?.body)?;
-    let certificates = certificates["certificates"].as_array().cloned().unwrap_or_default();
-    let own = certificates.iter().find_map(|entry| entry["cert_chain"][0]["serial_number"].as_str());
-    Ok(own.map(str::to_owned))
 }
 
 #[test]

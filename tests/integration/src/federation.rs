@@ -1,0 +1,222 @@
+//! The place of the federated examples, whole: SPIRE of both trust domains, httpbin with its Envoy, the gateway, and an
+//! Envoy for each caller.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::authority::{Authority, Leaf, Shape};
+use crate::bootstrap::{Bootstrap, GATEWAY_HOST, SERVER_HOST};
+use crate::envoy::{Envoy, Epoch, Start};
+use crate::http::Client;
+use crate::mesh::{await_identity, envoy};
+use crate::relay::Relay;
+use crate::scenario::{Answer, Bed, Certificate, Server, Workload};
+use crate::spire::{self, Federated, Spire};
+use crate::tools;
+use crate::upstream::Upstream;
+
+/// The trust domain of httpbin and the gateway.
+pub const OWN: &str = "example.org";
+/// The one that it federates with.
+pub const OTHER: &str = "example.io";
+/// One whose bundle example.org has, and that it does not federate with.
+pub const OUTSIDER: &str = "example.net";
+
+/// The callers of the examples: trust domain and service account.
+pub const CALLERS: [(&str, &str); 4] = [(OWN, "sleep"), (OWN, "stranger"), (OTHER, "sleep"), (OTHER, "web")];
+
+/// What the entries of httpbin and the gateway say of federation, and what they say here: they get the outsider's bundle, too.
+const FEDERATES_WITH: &str = "\"federates_with\": [\"spiffe://example.io\"]";
+const KNOWS: &str = "\"federates_with\": [\"spiffe://example.io\", \"spiffe://example.net\"]";
+
+/// Both trust domains.
+#[derive(Debug)]
+pub struct Federation<'d> {
+    // The Envoys end before what they live from.
+    callers: BTreeMap<String, Envoy>,
+    /// The gateway.
+    pub gateway: Envoy,
+    /// The Envoy of httpbin.
+    pub httpbin: Envoy,
+    /// The workload behind it.
+    pub upstream: Upstream,
+    /// SPIRE of example.org.
+    pub own: Domain,
+    /// SPIRE of example.io.
+    pub other: Domain,
+    outsider: Authority,
+    epoch: u32,
+    directory: &'d Path,
+}
+
+/// A trust domain, and the way on which the other one fetches its bundle.
+#[derive(Debug)]
+pub struct Domain {
+    /// Its server and agent.
+    pub spire: Spire,
+    /// The way to its bundle endpoint.
+    pub endpoint: Relay,
+    authority: Authority,
+}
+
+/// What differs from bed to bed.
+#[derive(Debug, Clone, Copy)]
+pub struct Fit {
+    /// How long identities are good.
+    pub ttl: Duration,
+    /// Changes the bootstrap of httpbin.
+    pub httpbin: fn(Bootstrap, &Path) -> Result<Bootstrap>,
+    /// Changes the bootstrap of the gateway and of every client.
+    pub others: fn(Bootstrap) -> Result<Bootstrap>,
+}
+
+impl<'d> Federation<'d> {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn start(directory: &'d Path, fit: &Fit) -> Result<Self> {
+        let outsider = Authority::new(OUTSIDER)?;
+        let [own, other] = domains(directory, fit.ttl, &outsider)?;
+        let upstream = Upstream::start()?;
+        let bootstrap = Bootstrap::federated_server(upstream.port())?.agent(&own.spire.socket())?;
+        let httpbin = start_httpbin(&own.spire, &(fit.httpbin)(bootstrap, directory)?, directory, 0)?;
+        let bootstrap = Bootstrap::gateway(httpbin.address()?)?.agent(&own.spire.socket())?;
+        let gateway = envoy(&own.spire, "gateway", "gateway", &(fit.others)(bootstrap)?, directory)?;
+        let mut callers = BTreeMap::new();
+        for (trust_domain, name) in CALLERS {
+            let spire = if trust_domain == OWN { &own.spire } else { &other.spire };
+            let bootstrap = Bootstrap::federated_client(httpbin.address()?, gateway.address()?)?;
+            let bootstrap = (fit.others)(bootstrap.agent(&spire.socket())?)?;
+            let caller = envoy(spire, name, &format!("{trust_domain}-{name}"), &bootstrap, directory)?;
+            await_identity(&caller)?;
+            callers.insert(format!("{trust_domain}/{name}"), caller);
+        }
+        await_identity(&gateway)?;
+        Ok(Self { callers, gateway, httpbin, upstream, own, other, outsider, epoch: 0, directory })
+    }
+
+    /// The Envoy of a caller.
+    ///
+    /// # Errors
+    /// When there is no such caller.
+    pub fn caller(&self, trust_domain: &str, name: &str) -> Result<&Envoy> {
+        let name = format!("{trust_domain}/{name}");
+        self.callers.get(&name).with_context(|| format!("there is no caller {name}"))
+    }
+
+    /// Every Envoy.
+    pub fn envoys(&self) -> impl Iterator<Item = &Envoy> {
+        self.callers.values().chain([&self.gateway, &self.httpbin])
+    }
+
+    /// The directory of the bed.
+    #[must_use]
+    pub const fn directory(&self) -> &'d Path {
+        self.directory
+    }
+
+    /// Puts another Envoy in the place of httpbin's, while both serve (hot restart).
+    ///
+    /// # Errors
+    /// When it does not start, or the old one does not end.
+    pub fn restart_httpbin(&mut self, fit: &Fit) -> Result<()> {
+        let port = self.httpbin.address()?.port();
+        let bootstrap = Bootstrap::federated_server(self.upstream.port())?.agent(&self.own.spire.socket())?;
+        let bootstrap = (fit.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
+        self.epoch += 1;
+        let successor = start_httpbin(&self.own.spire, &bootstrap, self.directory, self.epoch)?;
+        std::mem::replace(&mut self.httpbin, successor).superseded()
+    }
+
+    fn address(&self, server: Server) -> Result<SocketAddr> {
+        match server {
+            Server::Httpbin => self.httpbin.address(),
+            Server::Gateway => self.gateway.address(),
+        }
+    }
+
+    fn authority(&self, trust_domain: &str) -> Result<&Authority> {
+        match trust_domain {
+            OWN => Ok(&self.own.authority),
+            OTHER => Ok(&self.other.authority),
+            OUTSIDER => Ok(&self.outsider),
+            _ => anyhow::bail!("there is no authority {trust_domain}"),
+        }
+    }
+}
+
+impl Domain {
+    /// A certificate that its server has minted for a path such as `/ns/default/sa/sleep`.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn mint(&self, path: &str) -> Result<Leaf> {
+        let (certificate, key) = self.spire.server.mint(path)?;
+        Ok(Leaf::new(certificate, key))
+    }
+}
+
+impl Bed for Federation<'_> {
+    fn by_workload(&self, workload: &Workload, to: Server, method: &str, path: &str) -> Result<Answer> {
+        let caller = self.caller(&workload.trust_domain, &workload.name)?;
+        let answer = Client::plain(caller.address()?)?.request_of(host(to), method, path, &[])?;
+        Ok(Answer::Status(answer.status))
+    }
+
+    fn by_certificate(&self, certificate: &Certificate, to: Server, method: &str, path: &str) -> Result<Answer> {
+        let leaf = self.authority(&certificate.authority)?.sign(&Shape::svid(&certificate.id))?;
+        Answer::of(leaf.connect(self.address(to)?).and_then(|mut client| client.request(method, path, &[])))
+    }
+
+    fn access_log(&self, server: Server) -> Result<Vec<Value>> {
+        match server {
+            Server::Httpbin => self.httpbin.access_log(),
+            Server::Gateway => self.gateway.access_log(),
+        }
+    }
+}
+
+/// The host that a client's Envoy is asked for.
+#[must_use]
+pub const fn host(server: Server) -> &'static str {
+    match server {
+        Server::Httpbin => SERVER_HOST,
+        Server::Gateway => GATEWAY_HOST,
+    }
+}
+
+/// Both SPIREs, federated; example.org knows the outsider's bundle.
+fn domains(directory: &Path, ttl: Duration, outsider: &Authority) -> Result<[Domain; 2]> {
+    let ports = [spire::free_port()?, spire::free_port()?];
+    let relays = [Relay::start(ports[0])?, Relay::start(ports[1])?];
+    let start = |trust_domain: &str, port, with: &str, relay: &Relay| {
+        let federated = Federated { port, with: with.to_owned(), their_port: relay.port() };
+        spire::Server::start(&directory.join(trust_domain), trust_domain, Some(federated))
+    };
+    let own = start(OWN, ports[0], OTHER, &relays[1])?;
+    let other = start(OTHER, ports[1], OWN, &relays[0])?;
+    own.learn(OTHER, "spiffe", &other.command(&["bundle", "show", "-format", "spiffe"])?)?;
+    other.learn(OWN, "spiffe", &own.command(&["bundle", "show", "-format", "spiffe"])?)?;
+    own.learn(OUTSIDER, "pem", outsider.certificate())?;
+    let [to_own, to_other] = relays;
+    let domain = |server: spire::Server, endpoint, substitutions: &[(&str, &str)]| -> Result<Domain> {
+        let certificate = server.authorities()?.concat();
+        let authority = Authority::stolen(server.trust_domain(), &certificate, &server.stolen_key()?)?;
+        let entries = format!("federation/spire/entries-{}.json", server.trust_domain());
+        Ok(Domain { spire: Spire::register(server, &entries, ttl, substitutions)?, endpoint, authority })
+    };
+    Ok([domain(own, to_own, &[(FEDERATES_WITH, KNOWS)])?, domain(other, to_other, &[])?])
+}
+
+fn start_httpbin(spire: &Spire, bootstrap: &Bootstrap, directory: &Path, number: u32) -> Result<Envoy> {
+    let program: PathBuf = spire.workload("httpbin", &tools::path(tools::ENVOY)?)?;
+    let name = format!("httpbin-{number}");
+    let epoch = Epoch { number, base_id: &directory.join("httpbin.base-id") };
+    Envoy::start_epoch(&Start { program, name: &name, arguments: &[] }, bootstrap, directory, epoch)
+}

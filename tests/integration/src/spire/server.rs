@@ -1,0 +1,203 @@
+//! A SPIRE server, and what is asked of it by its command.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::START_LIMIT;
+use crate::bootstrap::text_example;
+use crate::process::Process;
+use crate::{tools, wait};
+
+/// Where SPIRE's own interval is shortened: five seconds, it would make a new entry wait for as long.
+const LOG_LEVEL: &str = "log_level    = \"INFO\"\n";
+const INTERVAL: &str = "experimental { cache_reload_interval = \"500ms\" }\n";
+
+/// A SPIRE server; ended when dropped.
+#[derive(Debug)]
+pub struct Server {
+    process: Option<Process>,
+    directory: PathBuf,
+    trust_domain: String,
+    port: u16,
+    federated: Option<Federated>,
+}
+
+/// Where a server that federates has its bundle endpoint, and where the one of the other trust domain is.
+#[derive(Debug, Clone)]
+pub struct Federated {
+    /// The port of the server's own endpoint.
+    pub port: u16,
+    /// The other trust domain.
+    pub with: String,
+    /// The port where its endpoint is reached.
+    pub their_port: u16,
+}
+
+impl Server {
+    /// Starts the server of a trust domain in this directory, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start in time.
+    pub fn start(directory: &Path, trust_domain: &str, federated: Option<Federated>) -> Result<Self> {
+        let (port, data) = (super::free_port()?, directory.join("server"));
+        fs::create_dir_all(&data)?;
+        let configuration = configuration(directory, port, federated.as_ref())?;
+        fs::write(directory.join("server.conf"), configuration)?;
+        let (directory, trust_domain) = (directory.to_owned(), trust_domain.to_owned());
+        let mut server = Self { process: None, directory, trust_domain, port, federated };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Starts it again, with what it has on its disk.
+    ///
+    /// # Errors
+    /// When it does not start in time.
+    pub fn restart(&mut self) -> Result<()> {
+        let mut command = Command::new(tools::path(tools::SPIRE_SERVER)?);
+        command.args(["run", "-expandEnv", "-config"]).arg(self.directory.join("server.conf"));
+        command.env("TRUST_DOMAIN", &self.trust_domain);
+        if let Some(federated) = &self.federated {
+            command.env("FEDERATED_TRUST_DOMAIN", &federated.with);
+        }
+        let mut process = Process::start(&mut command, &self.directory, "spire-server")?;
+        wait::until("the SPIRE server answers", START_LIMIT, || {
+            process.check_running()?;
+            Ok(self.command(&["bundle", "show"]).ok())
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Stops it, as whoever maintains it would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.take().context("the server does not run").map(drop)
+    }
+
+    /// The trust domain.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// The directory of this trust domain.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The port of its API.
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs a command of spire-server on it; returns what it prints.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(tools::path(tools::SPIRE_SERVER)?)
+            .args(arguments)
+            .arg("-socketPath")
+            .arg(self.directory.join("server.sock"))
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "spire-server {}: {error}", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Makes it know the bundle of another trust domain, as whoever sets a federation up brings it there.
+    ///
+    /// # Errors
+    /// When it does not take it.
+    pub fn learn(&self, trust_domain: &str, format: &str, bundle: &str) -> Result<()> {
+        let file = self.directory.join(format!("{trust_domain}.bundle"));
+        fs::write(&file, bundle)?;
+        let id = format!("spiffe://{trust_domain}");
+        let path = file.to_string_lossy();
+        self.command(&["bundle", "set", "-format", format, "-id", &id, "-path", &path]).map(|_| ())
+    }
+
+    /// Fetches the bundle of the trust domain that it federates with, now.
+    ///
+    /// # Errors
+    /// When the endpoint does not answer as it should.
+    pub fn refresh(&self) -> Result<()> {
+        let with = &self.federated.as_ref().context("this server federates with nobody")?.with;
+        self.command(&["federation", "refresh", "-id", with]).map(|_| ())
+    }
+
+    /// The certificates of its own authorities, in PEM.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn authorities(&self) -> Result<Vec<String>> {
+        const END: &str = "-----END CERTIFICATE-----\n";
+        Ok(self.command(&["bundle", "show"])?.split_inclusive(END).map(str::to_owned).collect())
+    }
+
+    /// Runs `localauthority x509 <action>`, for the authority of this number where the action wants one; returns the number
+    /// of the authority that was acted on.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn authority(&self, action: &str, id: Option<&str>) -> Result<String> {
+        let mut arguments = vec!["localauthority", "x509", action, "-output", "json"];
+        arguments.extend(id.iter().flat_map(|id| ["-authorityID", id]));
+        let answer: Value = serde_json::from_str(&self.command(&arguments)?)?;
+        let authorities = answer.as_object().context("no object")?;
+        // `show` answers with several, the others with the one that they acted on.
+        let authority = authorities.get("active").or_else(|| authorities.values().next());
+        let id = authority.and_then(|authority| authority["authority_id"].as_str());
+        id.map(str::to_owned).context("no authority in the answer")
+    }
+
+    /// Mints an X509-SVID for a workload of this trust domain; returns the certificate and its key, in PEM.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn mint(&self, path: &str) -> Result<(String, String)> {
+        let directory = self.directory.join("minted");
+        fs::create_dir_all(&directory)?;
+        let (id, place) = (format!("spiffe://{}{path}", self.trust_domain), directory.to_string_lossy());
+        self.command(&["x509", "mint", "-spiffeID", &id, "-write", &place])?;
+        Ok((fs::read_to_string(directory.join("svid.pem"))?, fs::read_to_string(directory.join("key.pem"))?))
+    }
+
+    /// The private key of its first authority, in DER, which only whoever breaks into the server gets to see.
+    ///
+    /// # Errors
+    /// When it is not where SPIRE's key manager `disk` keeps it.
+    pub fn stolen_key(&self) -> Result<Vec<u8>> {
+        use base64::Engine as _;
+        let keys: Value = serde_json::from_str(&fs::read_to_string(self.directory.join("server/keys.json"))?)?;
+        let key = keys["keys"]["x509-CA-A"].as_str().context("no such key")?;
+        Ok(base64::engine::general_purpose::STANDARD.decode(key)?)
+    }
+}
+
+/// The server's file of the examples, fitted to its place.
+fn configuration(directory: &Path, port: u16, federated: Option<&Federated>) -> Result<String> {
+    let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    let (port, socket, data) = (port.to_string(), at("server.sock"), at("server"));
+    let mut substitutions = vec![
+        (LOG_LEVEL, INTERVAL),
+        ("0.0.0.0", "127.0.0.1"),
+        ("8081", &port),
+        ("/run/spire/server/api.sock", &socket),
+        ("/var/lib/spire/server", &data),
+    ];
+    let Some(federated) = federated else { return text_example("spire/server.conf", &substitutions) };
+    let own = format!("port    = {}", federated.port);
+    let theirs = format!("https://127.0.0.1:{}", federated.their_port);
+    substitutions
+        .extend([("port    = 8443", &*own), ("https://spire-server.${FEDERATED_TRUST_DOMAIN}:8443", &*theirs)]);
+    text_example("federation/spire/server.conf", &substitutions)
+}

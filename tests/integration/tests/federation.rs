@@ -1,0 +1,21 @@
+//! Two federated trust domains, each with its own SPIRE: who is let in, and who is not.
+
+use anyhow::Result;
+use spiffe_authz_integration::federation::{Federation, Fit};
+use spiffe_authz_integration::mesh::LONG;
+use spiffe_authz_integration::scenario::{self, Expectation};
+use spiffe_authz_integration::scratch::Scratch;
+
+#[test]
+fn every_scenario_of_federation() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let fit = Fit { ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), others: Ok };
+    let bed = Federation::start(scratch.path(), &fit)?;
+    let mut scenarios = scenario::federation()?;
+    scenario::play(&scenarios, &bed)?;
+    // The check can fail.
+    scenarios.truncate(1);
+    scenarios[0].expect = Expectation::Policy("default/another".to_owned());
+    assert!(scenario::play(&scenarios, &bed).is_err());
+    Ok(())
+}
