@@ -129,7 +129,13 @@ fn a_policy_update_drops_no_connection() -> Result<()> {
 fn envoy_accepts_every_example() -> Result<()> {
     let scratch = spiffe_authz_integration::scratch::Scratch::new()?;
     let wasm = tools::path(tools::WASM)?;
-    for (name, has_filter) in [("server/envoy.yaml", true), ("client/envoy.yaml", false)] {
+    for (name, has_filter) in [
+        ("server/envoy.yaml", true),
+        ("client/envoy.yaml", false),
+        ("federation/server/envoy.yaml", true),
+        ("federation/client/envoy.yaml", false),
+        ("federation/gateway/envoy.yaml", true),
+    ] {
         let example = Bootstrap::example(name)?;
         let example = if has_filter { example.text(bootstrap::WASM, &wasm.to_string_lossy())? } else { example };
         let (accepted, log) = Envoy::validate(&example, scratch.path())?;
@@ -156,13 +162,28 @@ fn the_oldest_supported_envoy_enforces_the_example() -> Result<()> {
 }
 
 #[test]
-fn the_command_takes_the_configuration_of_the_example() -> Result<()> {
-    let example = Bootstrap::example("server/envoy.yaml")?;
+fn the_server_with_federation_is_the_server_with_another_configuration() -> Result<()> {
+    let federated = Bootstrap::example("federation/server/envoy.yaml")?;
+    let text = federated.at(CONFIGURATION)?.as_str().unwrap_or_default().to_owned();
+    let same = Bootstrap::example("server/envoy.yaml")?.configuration(&text)?;
+    assert_eq!(federated.to_json(), same.to_json());
+    Ok(())
+}
+
+#[test]
+fn the_command_takes_the_configurations_of_the_examples() -> Result<()> {
+    const GATEWAY: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
     let scratch = spiffe_authz_integration::scratch::Scratch::new()?;
-    let text = example.at(CONFIGURATION)?.as_str().unwrap_or_default();
-    let file = scratch.write("policy.json", text)?;
-    let output = std::process::Command::new(tools::path(tools::COMMAND)?).arg("check").arg(file).output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    for (name, pointer) in [
+        ("server/envoy.yaml", CONFIGURATION),
+        ("federation/server/envoy.yaml", CONFIGURATION),
+        ("federation/gateway/envoy.yaml", GATEWAY),
+    ] {
+        let example = Bootstrap::example(name)?;
+        let file = scratch.write("policy.json", example.at(pointer)?.as_str().unwrap_or_default())?;
+        let output = std::process::Command::new(tools::path(tools::COMMAND)?).arg("check").arg(file).output()?;
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+    }
     Ok(())
 }
 
