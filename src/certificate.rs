@@ -4,6 +4,8 @@
 //! a request comes here; what is checked here are the rules for a leaf that Envoy's SPIFFE validator leaves unchecked,
 //! and those again that it checks, since another validator may be configured.
 
+mod chain;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -18,6 +20,8 @@ use x509_parser::oid_registry::{
 use x509_parser::pem::parse_x509_pem;
 
 use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
+
+pub use chain::{Described, describe};
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const URI_TAG: u32 = 6;

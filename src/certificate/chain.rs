@@ -1,0 +1,47 @@
+//! What the certificates of a PEM text say of themselves: for tools that look at chains and bundles, not for decisions.
+
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
+
+use super::{CertificateError, CertificateReason};
+
+/// A certificate, of a workload or of an authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its URI subject alternative names.
+    pub uris: Vec<Box<str>>,
+    /// The last moment at which it is good, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Every certificate of a PEM text, in its order.
+///
+/// # Errors
+/// When one of them, or the text, cannot be read.
+pub fn describe(pem: &[u8]) -> Result<Vec<Described>, CertificateError> {
+    let malformed = CertificateError(CertificateReason::Malformed);
+    Pem::iter_from_buffer(pem)
+        .map(|block| {
+            let block = block.map_err(|_| malformed)?;
+            let certificate = block.parse_x509().map_err(|_| malformed)?;
+            let names = certificate.subject_alternative_name().map_err(|_| malformed)?;
+            let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(Box::from(*uri)),
+                _ => None,
+            });
+            Ok(Described { uris: uris.collect(), not_after: certificate.validity().not_after.timestamp() })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::describe;
+
+    #[test]
+    fn nothing_is_described_of_what_cannot_be_read() {
+        assert_eq!(describe(b""), Ok(Vec::new()));
+        assert_eq!(describe(b"no certificate"), Ok(Vec::new()));
+        assert!(describe(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
+    }
+}
