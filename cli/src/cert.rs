@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 /// The leaf of a PEM chain, without what stands around it; anything else as it is.
-fn first_certificate(bytes: &[u8]) -> &[u8] {
+pub(crate) fn first_certificate(bytes: &[u8]) -> &[u8] {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     const END: &[u8] = b"-----END CERTIFICATE-----";
     let find = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|window| window == part);

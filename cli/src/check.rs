@@ -10,7 +10,7 @@ use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::lint::{self, Finding, Lint, Severity};
 
 use crate::style::{BAD, GOOD, NOTABLE, styled};
-use crate::{Ended, document};
+use crate::{Ended, Level, document};
 
 /// Compiles configuration documents as the filter does, and lints those that compile.
 #[derive(clap::Args)]
@@ -39,18 +39,6 @@ enum CheckFormat {
     Sarif,
     /// Workflow commands of GitHub Actions.
     Github,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Level {
-    /// Worth knowing.
-    Note,
-    /// Probably not what is meant.
-    Warning,
-    /// Lets in, or keeps out, others than it seems to.
-    Error,
-    /// Only configurations that are refused.
-    Never,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,13 +75,7 @@ impl From<Finding> for Report {
 
 impl Report {
     fn fails(&self, level: Level) -> bool {
-        self.refused
-            || match level {
-                Level::Note => true,
-                Level::Warning => self.severity >= Severity::Warning,
-                Level::Error => self.severity >= Severity::Error,
-                Level::Never => false,
-            }
+        self.refused || level.is_reached(self.severity)
     }
 
     fn text(&self) -> String {

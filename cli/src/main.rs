@@ -3,6 +3,7 @@
 mod cert;
 mod check;
 mod completions;
+mod doctor;
 mod document;
 mod explain;
 mod id;
@@ -17,6 +18,7 @@ mod test;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use spiffe_authz::lint::Severity;
 
 /// Lints, explains, tests and imports policies with the code that decides inside Envoy.
 ///
@@ -38,6 +40,7 @@ enum Command {
     Replay(replay::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
+    Doctor(doctor::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
 }
@@ -49,6 +52,30 @@ enum Format {
     Human,
     /// One JSON object per result.
     Json,
+}
+
+/// From which weight on a finding makes the exit status 3.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// Worth knowing.
+    Note,
+    /// Probably not what is meant.
+    Warning,
+    /// Lets in, or keeps out, others than it seems to.
+    Error,
+    /// Never for a finding.
+    Never,
+}
+
+impl Level {
+    fn is_reached(self, severity: Severity) -> bool {
+        match self {
+            Self::Note => true,
+            Self::Warning => severity >= Severity::Warning,
+            Self::Error => severity >= Severity::Error,
+            Self::Never => false,
+        }
+    }
 }
 
 /// How a command ended.
@@ -79,6 +106,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

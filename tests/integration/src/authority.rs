@@ -97,7 +97,20 @@ impl Authority {
     /// # Errors
     /// When no key can be made.
     pub fn new(trust_domain: &str) -> Result<Self> {
+        Self::with(trust_domain, CertificateParams::default())
+    }
+
+    /// One whose certificate was good until yesterday.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn expired(trust_domain: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
+        params.not_after = time::OffsetDateTime::now_utc() - time::Duration::days(1);
+        Self::with(trust_domain, params)
+    }
+
+    fn with(trust_domain: &str, mut params: CertificateParams) -> Result<Self> {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, trust_domain);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

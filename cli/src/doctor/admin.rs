@@ -1,0 +1,188 @@
+//! Asks Envoy's admin interface: HTTP/1.1 without TLS, over TCP or a UNIX socket.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Envoy answers from its main thread, which may be busy with an update.
+const TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_HEADERS: usize = 64;
+
+/// Where an admin interface is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Host and port.
+    Tcp(String),
+    /// The path of a UNIX socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads `host:port`, `http://host:port`, `unix:path` or an absolute path.
+    ///
+    /// # Errors
+    /// What is wanted instead.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() && !address.contains('/') => {
+                Ok(Self::Tcp(address.to_owned()))
+            }
+            _ => Err("wanted `host:port`, `http://host:port`, or the path of a UNIX socket".to_owned()),
+        }
+    }
+
+    /// The body of a page.
+    ///
+    /// # Errors
+    /// When nobody answers, or not with that page.
+    pub(crate) fn get(&self, page: &str) -> io::Result<Vec<u8>> {
+        let answer = self.ask(page).and_then(|answer| body(&answer));
+        answer.map_err(|error| io::Error::new(error.kind(), format!("{self}/{page}: {error}")))
+    }
+
+    fn ask(&self, page: &str) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                exchange(stream, page)
+            }
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                exchange(stream, page)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, page: &str) -> io::Result<Vec<u8>> {
+    write!(stream, "GET /{page} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// The body of a whole answer.
+fn body(answer: &[u8]) -> io::Result<Vec<u8>> {
+    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(start)) = response.parse(answer) else {
+        return Err(broken("the answer is not HTTP"));
+    };
+    let header = |name: &str| {
+        let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map(|header| header.value)
+    };
+    if response.code != Some(200) {
+        return Err(broken(&format!("status {}", response.code.unwrap_or_default())));
+    }
+    let body = &answer[start..];
+    if header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+        return dechunked(body).ok_or_else(|| broken("the answer ends early"));
+    }
+    let length = header("content-length").and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+    if length.is_some_and(|length: usize| length != body.len()) {
+        return Err(broken("the answer ends early"));
+    }
+    Ok(body.to_vec())
+}
+
+/// The chunks without their frames; `None` when the last one is missing.
+fn dechunked(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(chunks) else { return None };
+        let end = start.checked_add(usize::try_from(size).ok()?)?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(chunks.get(start..end)?);
+        chunks = chunks.get(end..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::{Address, body};
+
+    #[test]
+    fn a_unix_socket_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let admin = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 64];
+            let length = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+            String::from_utf8(request[..length].to_vec()).unwrap()
+        });
+        let address = Address::parse(path.to_str().unwrap()).unwrap();
+        assert_eq!(address.get("certs").unwrap(), b"{}");
+        assert!(admin.join().unwrap().starts_with("GET /certs HTTP/1.1\r\n"));
+        assert!(
+            Address::parse("/nowhere")
+                .unwrap()
+                .get("certs")
+                .unwrap_err()
+                .to_string()
+                .starts_with("unix:/nowhere/certs: ")
+        );
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, shown) in [
+            ("127.0.0.1:9901", "http://127.0.0.1:9901"),
+            ("http://localhost:15000/", "http://localhost:15000"),
+            ("http://[::1]:9901", "http://[::1]:9901"),
+            ("unix:admin.sock", "unix:admin.sock"),
+            ("/run/admin.sock", "unix:/run/admin.sock"),
+        ] {
+            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+        }
+        for text in ["", "localhost", ":9901", "https://localhost:9901", "localhost:9901/config_dump", "localhost:x"] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bodies() {
+        let text = |answer: &str| body(answer.as_bytes()).map(|body| String::from_utf8(body).unwrap());
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+        assert_eq!(text(chunked).unwrap(), "abcd");
+        assert_eq!(text("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").unwrap(), "ab");
+        for (answer, error) in [
+            (&chunked[..chunked.len() - 9], "the answer ends early"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", "the answer ends early"),
+            ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "status 404"),
+            ("hello", "the answer is not HTTP"),
+        ] {
+            assert_eq!(text(answer).unwrap_err().to_string(), error, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the filter gets to see of a request.
+
+use super::Way;
+use crate::doctor::filter::{Carrier, Document, message};
+use crate::doctor::finding::{Check, Layer, Report};
+
+const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
+const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+/// Where the filter looks for the other end of the connection, which Envoy keeps when a connection comes.
+const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", "spiffe_authz.source_ip");
+/// Where the dynamic module looks for the caller's certificate, which Envoy keeps after the handshake.
+const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", "spiffe_authz.peer_certificate");
+
+pub(super) fn check(way: &Way<'_>, report: &mut Report) {
+    // Without a configuration nobody knows what policies look at.
+    let Some(document) = way.document() else { return };
+    check_paths(way, document, report);
+    if document.has_field(&["ipBlocks", "notIpBlocks"]) || document.has_condition("source.ip") {
+        check_state(way, SOURCE_ADDRESS, "the caller's address", Check::SourceAddressMissing, report);
+    }
+    let is_module = way.installed().is_some_and(|installed| installed.carrier == Carrier::Module);
+    if is_module && way.tls.is_some() && document.identity_is_from_tls() {
+        check_state(way, PEER_CERTIFICATE, "the caller's certificate", Check::PeerCertificateMissing, report);
+    }
+    if document.has_condition("connection.sni") {
+        let mut filters = way.listener.listener_filters.iter();
+        if filters.any(|filter| message(&filter.typed_config).0 == TLS_INSPECTOR) {
+            report.fine(Layer::Request, &way.place, "the server name is read");
+        } else {
+            report.find(Check::ServerNameMissing, &way.place, "the listener has no tls_inspector");
+        }
+    }
+}
+
+fn check_paths(way: &Way<'_>, document: &Document, report: &mut Report) {
+    let Some(manager) = &way.manager else { return };
+    let place = &way.place;
+    if !document.has_field(&["paths", "notPaths"]) {
+        report.fine(Layer::Request, place, "no policy looks at paths");
+        return;
+    }
+    if !manager.normalize_path {
+        report.find(Check::PathNotNormalized, place, "`normalize_path` is not set");
+    }
+    if !manager.merge_slashes {
+        report.find(Check::SlashesNotMerged, place, "`merge_slashes` is not set");
+    }
+    let escaped = &manager.path_with_escaped_slashes_action;
+    let are_kept = matches!(escaped.as_str(), "" | "IMPLEMENTATION_SPECIFIC_DEFAULT" | "KEEP_UNCHANGED");
+    if are_kept {
+        let message = "`path_with_escaped_slashes_action` keeps `%2f` and `%5c`";
+        report.find(Check::EscapedSlashesKept, place, message);
+    }
+    if manager.normalize_path && manager.merge_slashes && !are_kept {
+        report.fine(Layer::Request, place, "paths are normalized before the filter sees them");
+    }
+}
+
+/// Whether the listener keeps for the filter what Envoy does not tell by itself.
+fn check_state(way: &Way<'_>, (moment, key): (&str, &str), what: &str, check: Check, report: &mut Report) {
+    let is_kept = way.network.iter().any(|filter| {
+        let (kind, config) = message(&filter.typed_config);
+        let mut values = config[moment].as_array().into_iter().flatten();
+        kind == SET_FILTER_STATE && values.any(|value| value["object_key"] == key)
+    });
+    if is_kept {
+        report.fine(Layer::Request, &way.place, format!("{what} is kept for the filter"));
+    } else {
+        let message = format!("no set_filter_state before the connection manager sets `{key}` in `{moment}`");
+        report.find(check, &way.place, message);
+    }
+}

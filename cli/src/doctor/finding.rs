@@ -1,0 +1,310 @@
+//! What the doctor can find: the slug, how much it weighs, the layer that is wrong, and what to do.
+
+use spiffe_authz::lint::Severity;
+
+/// The layers that a request passes, from the outside in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Layer {
+    /// What Envoy has taken of its configuration.
+    Envoy,
+    /// Whether certificates and bundles reach Envoy.
+    Secrets,
+    /// Who Envoy itself is.
+    Identity,
+    /// Whom Envoy believes, and by whose word.
+    Trust,
+    /// What a connection must show.
+    Handshake,
+    /// What the filter gets to see of a request.
+    Request,
+    /// Whether the filter decides at all.
+    Filter,
+}
+
+impl Layer {
+    /// Every layer, from the outside in.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Envoy, Self::Secrets, Self::Identity, Self::Trust, Self::Handshake, Self::Request, Self::Filter];
+
+    /// The word for it.
+    pub(crate) const fn slug(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Secrets => "secrets",
+            Self::Identity => "identity",
+            Self::Trust => "trust",
+            Self::Handshake => "handshake",
+            Self::Request => "request",
+            Self::Filter => "filter",
+        }
+    }
+}
+
+macro_rules! checks {
+    ($($variant:ident $slug:literal $layer:ident $severity:ident $summary:literal $remedy:literal)*) => {
+        /// What can be found.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Check {
+            $(#[doc = $summary] $variant,)*
+        }
+
+        impl Check {
+            /// Every one.
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its stable name.
+            pub(crate) const fn slug(self) -> &'static str {
+                match self { $(Self::$variant => $slug,)* }
+            }
+
+            /// The layer that is wrong.
+            pub(crate) const fn layer(self) -> Layer {
+                match self { $(Self::$variant => Layer::$layer,)* }
+            }
+
+            /// How much it weighs.
+            pub(crate) const fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)* }
+            }
+
+            /// What it means, in a sentence or two.
+            #[cfg(test)]
+            pub(crate) const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => $summary,)* }
+            }
+
+            /// What to do about it.
+            pub(crate) const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+        }
+    };
+}
+
+checks! {
+    UpdateRefused "update-refused" Envoy Error
+        "Envoy refused the last update of a listener. What it had before goes on serving; a new listener is not there at all."
+        "Mend what Envoy's own words name, and send the update again."
+    ListenerWarming "listener-warming" Envoy Warning
+        "A listener waits for a secret or for a filter's configuration, and the one before serves on, or nothing does."
+        "See what is missing under secrets and filter; the listener serves when it arrives."
+
+    AgentUnreachable "agent-unreachable" Secrets Error
+        "Envoy cannot connect to the SPIRE agent. Without it there is no identity, or the one that is there expires."
+        "Start the agent; make its socket reachable for Envoy: same path as in the cluster, mounted, with permission."
+    WorkloadUnknown "workload-unknown" Secrets Error
+        "The SPIRE agent answers and gives Envoy no identity: no registration entry matches this workload."
+        "Compare the selectors of `spire-server entry show` with this Envoy; a new entry takes seconds to reach the agent."
+    SecretNameUnknown "secret-name-unknown" Secrets Error
+        "The SPIRE agent answers and refuses the name of the secret that Envoy asks for."
+        "Ask for `default` and `ROOTCA` with the names of `sds` in agent.conf set as in examples/bootstrap/spire, or change either."
+    SecretMissing "secret-missing" Secrets Error
+        "A TLS certificate or a bundle that Envoy is to use has not arrived."
+        "Check that the source of the secret is there and holds a secret of that name and kind."
+    SecretRejected "secret-rejected" Secrets Warning
+        "Since its start, Envoy has refused an update of the secret and kept what it had."
+        "Look for the reason in Envoy's log; a bundle or certificate that Envoy cannot read is the usual one."
+
+    SvidExpired "svid-expired" Identity Error
+        "Envoy's own certificate has expired, so that others refuse it."
+        "See whether the SPIRE agent is reachable and its server renews; compare the clocks."
+    SvidMalformed "svid-malformed" Identity Error
+        "Envoy's own certificate is not an X509-SVID."
+        "Take the certificate from SPIRE; `spiffe-authz cert` shows every rule that it breaks."
+    SvidForeign "svid-foreign" Identity Error
+        "Envoy's own identity is of another trust domain than the `trustDomain` of the filter's configuration."
+        "Set `trustDomain` to the trust domain of this workload, or register the workload where it belongs."
+
+    NotValidated "not-validated" Trust Error
+        "Nothing validates the callers' certificates."
+        "Take the validation context `ROOTCA` from the SPIRE agent, as examples/bootstrap does."
+    SpiffeValidatorMissing "spiffe-validator-missing" Trust Warning
+        "Envoy's default validator is in use: the authority of one trust domain may vouch for identities of every other."
+        "Take `ROOTCA` from SPIRE without `disable_spiffe_cert_validation`; in Istio, see that SPIRE and not istiod answers."
+    BundlesPooled "bundles-pooled" Trust Error
+        "Authorities of several trust domains stand in one `trusted_ca`, so that each can vouch for identities of the others."
+        "Use Envoy's SPIFFE validator with one bundle for each trust domain, as SPIRE configures it."
+    BundleMissing "bundle-missing" Trust Error
+        "The filter's configuration lets a trust domain in that Envoy has no bundle for: its callers fail in the handshake."
+        "Check `spire-server bundle list`, `federatesWith` of this workload's entry, and `default_all_bundles_name` in agent.conf."
+    BundleUnnamed "bundle-unnamed" Trust Note
+        "Envoy has the bundle of a trust domain that the filter's configuration does not name: its callers pass the handshake and are denied."
+        "Add it to `federatedTrustDomains` if its workloads may come in; end the federation if nobody needs it."
+    BundleExpired "bundle-expired" Trust Error
+        "Every authority in the bundle of a trust domain has expired."
+        "See whether the bundle of that trust domain is still refreshed: `spire-server federation list`, `spire-server bundle list`."
+    UntrustedAccepted "untrusted-accepted" Trust Error
+        "`ACCEPT_UNTRUSTED` lets certificates pass that nobody vouches for."
+        "Remove `trust_chain_verification`."
+    ExpiredAccepted "expired-accepted" Trust Error
+        "`allow_expired_certificate` lets expired certificates pass."
+        "Remove `allow_expired_certificate`."
+    TrustDomainFiltered "trust-domain-filtered" Trust Error
+        "The matchers for subject alternative names let no identity of a trust domain pass that the filter's configuration lets in."
+        "Add the prefix `spiffe://<trust domain>/`; in Istio, by `trustDomainAliases` or `caCertificates` in the mesh configuration."
+
+    PlainText "plain-text" Handshake Warning
+        "Connections without TLS reach the filter, prove nobody's identity, and have every request denied."
+        "Give the filter chain a DownstreamTlsContext, or set `identity.peer` to `optional` if such callers are meant."
+    ClientCertificateOptional "client-certificate-optional" Handshake Warning
+        "The handshake does not ask for a certificate that callers must show; the filter denies those without one."
+        "Set `require_client_certificate`, or `identity.peer` to `optional` if such callers are meant."
+    SessionResumption "session-resumption" Handshake Warning
+        "TLS sessions can be resumed, and a resumed session is not validated again: a caller stays in after its trust was withdrawn."
+        "Set `disable_stateless_session_resumption` and `disable_stateful_session_resumption`."
+
+    PathNotNormalized "path-not-normalized" Request Error
+        "Policies look at paths, and Envoy does not normalize them: `/public/../admin` is another path than `/admin` for the filter alone."
+        "Set `normalize_path` in the connection manager; in Istio, `meshConfig.pathNormalization`."
+    SlashesNotMerged "slashes-not-merged" Request Warning
+        "Policies look at paths, and `//admin` is another path than `/admin` for the filter, but maybe not for the workload."
+        "Set `merge_slashes` in the connection manager; in Istio, `pathNormalization.normalization: MERGE_SLASHES`."
+    EscapedSlashesKept "escaped-slashes-kept" Request Warning
+        "Policies look at paths, and `/public%2fadmin` is one segment for the filter, but maybe not for the workload."
+        "Set `path_with_escaped_slashes_action` to `REJECT_REQUEST`; in Istio, `DECODE_AND_MERGE_SLASHES`."
+    SourceAddressMissing "source-address-missing" Request Error
+        "Policies look at the caller's address, and the listener does not keep it for the filter: such requests are denied."
+        "Add the network filter set_filter_state before the connection manager, as examples/bootstrap does."
+    PeerCertificateMissing "peer-certificate-missing" Request Error
+        "The dynamic module does not get the certificate that a caller shows, and so denies every caller."
+        "Add the network filter set_filter_state before the connection manager, as examples/bootstrap/dynamic-module does."
+    ServerNameMissing "server-name-missing" Request Warning
+        "Policies look at `connection.sni`, and the listener does not read it."
+        "Add the listener filter `envoy.filters.listener.tls_inspector`."
+
+    FilterMissing "filter-missing" Filter Error
+        "No listener has the filter: nothing is decided here."
+        "Add the filter to the connection manager; in Istio, see that the WasmPlugin selects this workload and its traffic."
+    ListenerUnguarded "listener-unguarded" Filter Warning
+        "Callers reach a workload by mutual TLS and HTTP on a way where the filter does not stand."
+        "Add the filter there, too, or close that way."
+    TcpUnguarded "tcp-unguarded" Filter Note
+        "Callers reach a workload by mutual TLS and TCP on a way where no filter of this project stands."
+        "See whether that way must be open; whoever has an identity of a trusted trust domain may use it."
+    FilterNotLoaded "filter-not-loaded" Filter Error
+        "The listener names the filter, and its configuration or its code has not arrived."
+        "See that the source of extension configurations answers; in Istio, see istio-agent's log for the download of the image."
+    ConfigurationRefused "configuration-refused" Filter Error
+        "The filter refuses its configuration. If it had one before, that one goes on deciding."
+        "Mend what is named here; `spiffe-authz check` says the same before you deploy."
+    FilterAfterRouter "filter-after-router" Filter Error
+        "The filter stands behind a filter that ends the chain, as the router does, and would never be asked. Envoy refuses such a listener."
+        "Move the filter before the router, and before every filter that acts on the request."
+    ActsBeforeFilter "acts-before-filter" Filter Warning
+        "A filter that may answer, change or forward a request stands before the decision."
+        "Move the filter before it; in Istio, use the phase `AUTHZ`."
+    FilterDisabled "filter-disabled" Filter Error
+        "The filter is switched off, in the chain or on a route, and requests pass it undecided."
+        "Remove `disabled`, and `typed_per_filter_config` with the filter's name from the routes."
+    FilterFailOpen "filter-fail-open" Filter Error
+        "Should the filter fail, or its code not load, requests pass undecided."
+        "Set `failure_policy: FAIL_RELOAD` and remove `fail_open`; in Istio, `failStrategy: FAIL_CLOSE`."
+    FilterStaysDown "filter-stays-down" Filter Note
+        "Should the VM of the filter fail, every request is refused until Envoy restarts."
+        "`failure_policy: FAIL_RELOAD` also refuses, and rebuilds the VM after a second."
+    LabelsMissing "labels-missing" Filter Note
+        "The bootstrap has no stats tags for the filter's counters: Prometheus gets one metric for each mode, verdict, reason and policy."
+        "Take `stats_tags` from examples/bootstrap/server/envoy.yaml."
+}
+
+/// Where something was found. What does not apply is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// The listener's name.
+    pub(crate) listener: Option<String>,
+    /// The filter chain's name, or its number in the listener.
+    pub(crate) filter_chain: Option<String>,
+    /// The secret's name.
+    pub(crate) secret: Option<String>,
+}
+
+impl Place {
+    /// This place, and there the secret.
+    pub(crate) fn secret(&self, name: &str) -> Self {
+        Self { secret: Some(name.to_owned()), ..self.clone() }
+    }
+}
+
+/// Something wrong, in one or more places.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// What it is.
+    pub(crate) check: Check,
+    /// What was found, in particular.
+    pub(crate) message: String,
+    /// Where; empty when it is Envoy as a whole.
+    pub(crate) places: Vec<Place>,
+}
+
+/// Something that was looked at and is as it should be.
+#[derive(Debug)]
+pub(crate) struct Fine {
+    /// The layer that it belongs to.
+    pub(crate) layer: Layer,
+    /// What was found.
+    pub(crate) message: String,
+    /// Where.
+    pub(crate) places: Vec<Place>,
+}
+
+/// What an examination found. The same thing in several places is one entry.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// What is wrong.
+    pub(crate) findings: Vec<Finding>,
+    /// What is as it should be.
+    pub(crate) fine: Vec<Fine>,
+}
+
+impl Report {
+    /// Something is wrong.
+    pub(crate) fn find(&mut self, check: Check, place: &Place, message: impl Into<String>) {
+        let message = message.into();
+        let known = self.findings.iter_mut().find(|known| known.check == check && known.message == message);
+        match known {
+            Some(known) => add(&mut known.places, place),
+            None => self.findings.push(Finding { check, message, places: placed(place) }),
+        }
+    }
+
+    /// Something is as it should be.
+    pub(crate) fn fine(&mut self, layer: Layer, place: &Place, message: impl Into<String>) {
+        let message = message.into();
+        let known = self.fine.iter_mut().find(|known| known.layer == layer && known.message == message);
+        match known {
+            Some(known) => add(&mut known.places, place),
+            None => self.fine.push(Fine { layer, message, places: placed(place) }),
+        }
+    }
+}
+
+fn placed(place: &Place) -> Vec<Place> {
+    if *place == Place::default() { Vec::new() } else { vec![place.clone()] }
+}
+
+fn add(places: &mut Vec<Place>, place: &Place) {
+    if !places.contains(place) {
+        places.extend(placed(place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Check;
+
+    const PAGE: &str = include_str!("../../../docs/doctor.md");
+
+    #[test]
+    fn every_finding_has_its_page() {
+        for check in Check::ALL {
+            let slug = check.slug();
+            let row = format!("| [`{slug}`](#{slug}) | {} | {} |", check.layer().slug(), check.severity().slug());
+            assert!(PAGE.contains(&row), "{row}");
+            let section = format!("\n## {slug}\n\n{}\n\n{}\n", check.summary(), check.remedy());
+            assert!(PAGE.contains(&section), "{section}");
+        }
+        let findings = PAGE.split_once("\n# Findings\n").expect("a part for findings").1;
+        assert_eq!(findings.matches("\n## ").count(), Check::ALL.len());
+    }
+}

@@ -1,0 +1,188 @@
+//! Handshake, request and filter: what is wrong stands in a listener.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION, CONNECTION_MANAGER, TLS};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::scratch::Scratch;
+
+use crate::support::{LISTENER, Listeners, PATIENCE, any_path, at, document, filter, healthy, run, set, wait_for};
+
+#[test]
+fn listeners_are_told_apart() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let bootstrap = healthy(&ground)?;
+    let mut listeners = Listeners::of(&bootstrap)?;
+    listeners.add("healthy", &[])?;
+    add_handshake(&mut listeners)?;
+    add_request(&mut listeners)?;
+    add_filter(&mut listeners, &bootstrap)?;
+    add_discovered(&mut listeners, &ground.scratch)?;
+    let bootstrap = listeners.into(bootstrap)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let wanted: &[(&str, &[&str])] = &[
+        ("plain", &["plain-text"]),
+        ("optional", &["client-certificate-optional"]),
+        ("resumption", &["session-resumption"]),
+        ("paths", &["path-not-normalized", "slashes-not-merged", "escaped-slashes-kept"]),
+        ("address", &["source-address-missing"]),
+        ("sni", &["server-name-missing"]),
+        ("fail-open", &["filter-fail-open"]),
+        ("stays-down", &["filter-stays-down"]),
+        ("disabled", &["filter-disabled"]),
+        ("route", &["filter-disabled"]),
+        ("order", &["acts-before-filter"]),
+        ("unguarded", &["listener-unguarded"]),
+        ("tcp", &["tcp-unguarded"]),
+        ("awaited", &["filter-not-loaded"]),
+        ("allow", &["filter-not-loaded", "filter-fail-open"]),
+        ("deny", &["filter-not-loaded"]),
+    ];
+    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
+    assert_eq!(answer.status, Some(3));
+    let admin = envoy.admin_address().to_string();
+    assert_eq!(run(&[&admin, "--fail-level", "never"])?.0, Some(0));
+    let (_, text) = run(&[&admin])?;
+    assert!(text.contains("warning  session-resumption: stateless resumption is on [listener resumption, "), "{text}");
+    Ok(())
+}
+
+fn manager(name: &str) -> String {
+    at(CONNECTION_MANAGER, name)
+}
+
+/// The place of the connection manager among the network filters.
+fn network_filter(position: usize) -> String {
+    at(LISTENER, &format!("filter_chains/0/filters/{position}"))
+}
+
+/// A document with this rule, as text.
+fn rule(rule: &Value) -> Value {
+    json!(document(&["example.io"], rule).to_string())
+}
+
+fn add_handshake(listeners: &mut Listeners) -> Result<()> {
+    let require = at(TLS, "require_client_certificate");
+    listeners.add("plain", &[(&at(LISTENER, "filter_chains/0/transport_socket"), json!(null))])?;
+    listeners.add("optional", &[(&require, json!(false))])?;
+    let mut document = document(&["example.io"], &any_path());
+    document["identity"] = json!({"peer": "optional"});
+    let meant_so = (CONFIGURATION, json!(document.to_string()));
+    listeners.add("meant-so", &[(&require, json!(false)), meant_so])?;
+    listeners.add("resumption", &[(&at(TLS, "disable_stateless_session_resumption"), json!(null))])
+}
+
+fn add_request(listeners: &mut Listeners) -> Result<()> {
+    let paths = ["normalize_path", "merge_slashes", "path_with_escaped_slashes_action"].map(manager);
+    let mut paths: Vec<_> = paths.iter().map(|pointer| (pointer.as_str(), json!(null))).collect();
+    listeners.add("paths", &paths)?;
+    paths.push((CONFIGURATION, rule(&json!({"to": [{"operation": {"methods": ["GET"]}}]}))));
+    listeners.add("no-paths", &paths)?;
+    let addresses = (CONFIGURATION, rule(&json!({"from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}]})));
+    listeners.add("address-kept", std::slice::from_ref(&addresses))?;
+    listeners.add("address", &[addresses, (&network_filter(0), json!(null))])?;
+    let server_name = (CONFIGURATION, rule(&json!({"when": [{"key": "connection.sni", "values": ["a.example"]}]})));
+    listeners.add("sni-read", std::slice::from_ref(&server_name))?;
+    listeners.add("sni", &[server_name, (&at(LISTENER, "listener_filters"), json!(null))])
+}
+
+fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
+    let failure = filter("/typed_config/config/failure_policy");
+    listeners.add("fail-open", &[(&failure, json!("FAIL_OPEN"))])?;
+    listeners.add("stays-down", &[(&failure, json!(null))])?;
+    listeners.add("disabled", &[(&filter("/disabled"), json!(true))])?;
+    let off = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
+    let route = manager("route_config/virtual_hosts/0/routes/0/typed_per_filter_config");
+    listeners.add("route", &[(&route, json!({"spiffe-authz": off}))])?;
+    let lua = json!({"name": "lua", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": "function envoy_on_request(handle) end"}
+    }});
+    let mut filters = vec![lua];
+    filters.extend(bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?);
+    listeners.add("order", &[(&manager("http_filters"), json!(filters))])?;
+    listeners.add("unguarded", &[(&filter(""), json!(null))])?;
+    listeners.add("tcp", &[(&network_filter(1), tcp_proxy())])
+}
+
+fn add_discovered(listeners: &mut Listeners, scratch: &Scratch) -> Result<()> {
+    listeners.add("awaited", &[(&filter(""), discovered(scratch, "awaited", &json!([]))?)])?;
+    for policy in ["allow", "deny"] {
+        let replacement = json!([{
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": format!("{policy}.spiffe-authz"),
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+                "rules_stat_prefix": format!("wasm-default-{policy}")
+            }
+        }]);
+        listeners.add(policy, &[(&filter(""), discovered(scratch, policy, &replacement)?)])?;
+    }
+    Ok(())
+}
+
+fn tcp_proxy() -> Value {
+    json!({"name": "tcp", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "tcp", "cluster": "httpbin"
+    }})
+}
+
+/// One listener with many filter chains, some of them plain, and the filter by discovery under a name of the operator's choice.
+#[test]
+fn a_listener_as_istio_makes_it_is_understood() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let bootstrap = healthy(&ground)?;
+    let name = "extensions.istio.io/trafficextension/mesh.policies";
+    let mut plugin = bootstrap.at(&filter(""))?.clone();
+    plugin["name"] = json!(name);
+    plugin["typed_config"]["config"]["name"] = json!("mesh.policies");
+    plugin["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
+    let mut place = discovered(&ground.scratch, "plugin", &json!([plugin]))?;
+    place["name"] = json!(name);
+
+    let mut http = bootstrap.at(&at(LISTENER, "filter_chains/0"))?.clone();
+    set(&mut http, "/filters/1/typed_config/http_filters/0", place)?;
+    let tcp = json!([tcp_proxy()]);
+    let chain = |name: &str, port: u16, kind: &str, filters: &Value| {
+        let mut chain = http.clone();
+        chain["name"] = json!(name);
+        chain["filter_chain_match"] = json!({"destination_port": port, "transport_protocol": kind});
+        chain["filters"] = filters.clone();
+        if kind != "tls" {
+            chain.as_object_mut().map(|fields| fields.remove("transport_socket"));
+        }
+        chain
+    };
+    let chains = json!([
+        chain("0.0.0.0_80", 80, "tls", &http["filters"]),
+        chain("0.0.0.0_80-plain", 80, "raw_buffer", &http["filters"]),
+        chain("catchall", 81, "tls", &tcp),
+        chain("blackhole", 81, "raw_buffer", &tcp),
+    ]);
+    let bootstrap =
+        bootstrap.set(&at(LISTENER, "name"), json!("virtualInbound"))?.set(&at(LISTENER, "filter_chains"), chains)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let wanted: &[&str] = &["plain-text", "tcp-unguarded"];
+    let answer = wait_for(&envoy, ground.scratch.path(), &[("virtualInbound", wanted)])?;
+    for finding in answer.report["findings"].as_array().context("a list")? {
+        let chain = if finding["code"] == "plain-text" { "0.0.0.0_80-plain" } else { "catchall" };
+        let place = json!({"listener": "virtualInbound", "filterChain": chain, "secret": null});
+        assert_eq!(finding["places"], json!([place]), "{finding}");
+    }
+    assert!(answer.report["fine"].to_string().contains(name), "{}", answer.report["fine"]);
+    Ok(())
+}
+
+/// A filter by discovery, from a file with these.
+fn discovered(scratch: &Scratch, name: &str, resources: &Value) -> Result<Value> {
+    let file = scratch.write(&format!("{name}.json"), &json!({"resources": resources}).to_string())?;
+    let kinds = ["wasm.v3.Wasm", "rbac.v3.RBAC"]
+        .map(|kind| format!("type.googleapis.com/envoy.extensions.filters.http.{kind}"));
+    let source =
+        json!({"path_config_source": {"path": file}, "resource_api_version": "V3", "initial_fetch_timeout": PATIENCE});
+    Ok(
+        json!({"name": format!("{name}.spiffe-authz"), "config_discovery": {"config_source": source, "type_urls": kinds}}),
+    )
+}

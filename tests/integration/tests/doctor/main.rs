@@ -1,0 +1,68 @@
+//! The command `doctor`: each finding is made in a real Envoy, which shows it alone; a healthy Envoy shows none.
+
+mod listeners;
+mod secrets;
+mod spire;
+mod support;
+mod updates;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use spiffe_authz_integration::bootstrap::Bootstrap;
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::scratch::Scratch;
+use spiffe_authz_integration::tools;
+
+use crate::support::{healthy, run, wait_for};
+
+#[test]
+fn a_healthy_envoy_shows_nothing() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    for program in [tools::ENVOY, tools::OLDEST_ENVOY] {
+        let start = Start { program: tools::path(program)?, ..Start::tested("server")? };
+        let envoy = Envoy::start(&start, &healthy(&ground)?, ground.scratch.path())?;
+        let answer = wait_for(&envoy, ground.scratch.path(), &[])?;
+        assert_eq!(answer.status, Some(0));
+        let fine = answer.report["fine"].as_array().context("a list")?;
+        let layers: BTreeSet<&str> = fine.iter().filter_map(|fine| fine["layer"].as_str()).collect();
+        assert_eq!(layers.len(), 7, "{layers:?}");
+        let (status, text) = run(&[&format!("http://{}/", envoy.admin_address())])?;
+        assert_eq!(status, Some(0));
+        assert!(text.ends_with("\n0 errors, 0 warnings, 0 notes\n"), "{text}");
+        assert!(text.contains("the SPIFFE validator, with a bundle for `example.org`, `example.io`"), "{text}");
+    }
+    Ok(())
+}
+
+/// An Envoy of the caller's side has nothing to decide, and the doctor says so.
+#[test]
+fn an_envoy_without_the_filter_is_told() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let bootstrap = Bootstrap::client(1)?.agent(&scratch.join("no-agent.sock"))?;
+    let envoy = Envoy::start(&Start::tested("client")?, &bootstrap, scratch.path())?;
+    wait_for(&envoy, scratch.path(), &[("-", &["filter-missing"])])?;
+    Ok(())
+}
+
+/// The sources beside this file, and those for what needs no Envoy, name every finding of docs/doctor.md.
+#[test]
+fn every_finding_is_made() {
+    let tests = [
+        include_str!("listeners.rs"),
+        include_str!("main.rs"),
+        include_str!("secrets.rs"),
+        include_str!("spire.rs"),
+        include_str!("updates.rs"),
+        include_str!("../../../../cli/tests/doctor.rs"),
+    ];
+    let page = include_str!("../../../../docs/doctor.md");
+    let mut findings = 0;
+    for row in page.lines().filter(|line| line.starts_with("| [`")) {
+        let code = row.split('`').nth(1).unwrap_or_default();
+        assert!(tests.iter().any(|test| test.contains(&format!("\"{code}\""))), "no test makes `{code}`");
+        findings += 1;
+    }
+    assert!(findings > 30, "{findings}");
+}

@@ -1,0 +1,85 @@
+//! Updates that Envoy refuses, and such that wait.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+
+use crate::support::{Answer, any_path, at, certificate_pointer, document, healthy, run, set, wait_for};
+
+#[test]
+fn refused_and_waiting_updates_are_told() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let directory = &ground.scratch;
+    let file = directory.join("listeners.json");
+    let good = healthy(&ground)?.set("/stats_config/stats_tags", json!([]))?;
+    let (bootstrap, content) = good.clone().watched_listeners(&file)?;
+    directory.write("listeners.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, directory.path())?;
+    let answer = wait_for(&envoy, directory.path(), &[("-", &["labels-missing"])])?;
+    assert_eq!(answer.status, Some(0), "a note");
+    assert_eq!(run(&[&envoy.admin_address().to_string(), "--fail-level", "note"])?.0, Some(3));
+
+    let mut backwards = good.at(&at(CONNECTION_MANAGER, "http_filters"))?.as_array().cloned().context("a list")?;
+    backwards.reverse();
+    let update = good.clone().set(&at(CONNECTION_MANAGER, "http_filters"), json!(backwards))?;
+    directory.write("listeners.json", &update.listeners_file()?)?;
+    let refused = |code: &'static str| [("inbound", ["update-refused", code]), ("-", ["labels-missing"; 2])];
+    let wait_for_refusal = |code: &'static str| -> Result<Answer> {
+        let wanted = refused(code);
+        let wanted: Vec<(&str, &[&str])> = wanted.iter().map(|(name, codes)| (*name, codes.as_slice())).collect();
+        wait_for(&envoy, directory.path(), &wanted)
+    };
+    wait_for_refusal("filter-after-router")?;
+
+    let mut mistaken = document(&["EXAMPLE.io"], &any_path());
+    mistaken["policies"][0]["actoin"] = json!("DENY");
+    let update = good.clone().configuration(&mistaken.to_string())?;
+    directory.write("listeners.json", &update.listeners_file()?)?;
+    let answer = wait_for_refusal("configuration-refused")?;
+    let mistakes = answer.messages("configuration-refused");
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("/federatedTrustDomains/0: invalid-value: "), "{mistakes:?}");
+    assert!(mistakes[1].starts_with("/policies/0/actoin: unknown-field: "), "{mistakes:?}");
+
+    // A good update that waits for a secret: what is there serves on.
+    let mut waiting = Bootstrap::example("server/envoy.yaml")?.at(&certificate_pointer())?.clone();
+    waiting["name"] = json!("waited-for");
+    waiting["sds_config"]["initial_fetch_timeout"] = json!("0s");
+    let update = good.set(&certificate_pointer(), waiting)?;
+    directory.write("listeners.json", &update.listeners_file()?)?;
+    let warming: &[&str] = &["listener-warming", "agent-unreachable"];
+    wait_for(&envoy, directory.path(), &[("inbound", warming), ("-", &["labels-missing"])])?;
+
+    // A certificate that Envoy cannot take.
+    directory.write("certificate.json", &mismatched(&ground)?)?;
+    let rejected: &[&str] = &["listener-warming", "agent-unreachable", "secret-rejected"];
+    wait_for(&envoy, directory.path(), &[("inbound", rejected), ("-", &["labels-missing"])])?;
+    Ok(())
+}
+
+/// The certificate of one leaf with the key of another.
+fn mismatched(ground: &Ground) -> Result<String> {
+    let mut secret: Value = serde_json::from_str(&ground.leaf("default", "httpbin")?.secret())?;
+    let other: Value = serde_json::from_str(&ground.leaf("default", "httpbin")?.secret())?;
+    let key = "/resources/0/tls_certificate/private_key";
+    set(&mut secret, key, other.pointer(key).context("a key")?.clone())?;
+    Ok(secret.to_string())
+}
+
+#[test]
+fn a_refused_policy_update_is_told() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let file = ground.scratch.join("filter.json");
+    let good = healthy(&ground)?;
+    let (bootstrap, content) = good.clone().watched_filter(&file)?;
+    ground.scratch.write("filter.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    wait_for(&envoy, ground.scratch.path(), &[])?;
+    let bad = good.configuration("{\"trustDomain\": \"example.org\"}")?;
+    ground.scratch.write("filter.json", &bad.filter_file()?)?;
+    let answer = wait_for(&envoy, ground.scratch.path(), &[("inbound", &["configuration-refused"])])?;
+    assert!(answer.messages("configuration-refused")[0].starts_with("/policies: missing-field: "));
+    Ok(())
+}
