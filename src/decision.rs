@@ -15,7 +15,8 @@ pub struct Outcome<'p> {
 
 impl Outcome<'_> {
     /// A denial that no policy was asked for.
-    pub(crate) const fn denied(reason: DenyReason) -> Self {
+    #[must_use]
+    pub const fn denied(reason: DenyReason) -> Self {
         Self { decision: Decision { verdict: Verdict::Deny(reason), rule: None }, shadow: None, audit: None }
     }
 }

@@ -7,10 +7,12 @@ use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::diagnostic::Code;
 use spiffe_authz::lint::{Lint, Target, lint};
-use spiffe_authz::policy::{Node, Policy};
+use spiffe_authz::policy::{Layer, Node, Policy};
+use spiffe_authz::request::Request;
 
 const LINTS: &str = include_str!("../../docs/lints.md");
 const POLICY: &str = include_str!("../../docs/policy.md");
+const TCP: &str = include_str!("../../docs/tcp.md");
 const README: &str = include_str!("../../README.md");
 
 /// The first column of the table under a heading, without its code marks.
@@ -196,4 +198,44 @@ fn found_in(fields: &str) -> BTreeSet<&'static str> {
         found.extend(lint(&root, target).into_iter().map(|finding| finding.lint.slug()));
     }
     found
+}
+
+/// A rule that asks for this field or condition alone.
+fn rule_of(name: &str) -> Value {
+    let source = ["rincipals", "amespaces", "erviceAccounts", "rustDomains", "Blocks"];
+    let values = match name {
+        "ports" | "destination.port" => json!(["80"]),
+        _ if name.ends_with("Blocks") || name.ends_with(".ip") => json!(["10.0.0.0/8"]),
+        "serviceAccounts" | "source.serviceAccount" => json!(["n/a"]),
+        "trustDomains" | "source.trustDomain" => json!(["example.org"]),
+        _ => json!(["*"]),
+    };
+    match name {
+        _ if name.contains('.') => json!({"when": [{"key": name, "values": values}]}),
+        _ if source.iter().any(|end| name.ends_with(end)) => json!({"from": [{"source": {name: values}}]}),
+        _ => json!({"to": [{"operation": {name: values}}]}),
+    }
+}
+
+#[test]
+fn what_is_asked_on_tcp() {
+    let (_, table) = TCP.split_once("\n| Field or condition | On TCP |\n").expect("a table");
+    let mut names = 0;
+    for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+        let of_http = row.ends_with("| of HTTP |");
+        assert!(of_http || row.ends_with("| asked |"), "{row}");
+        for name in codes(row) {
+            let policies = json!([{"name": "p", "rules": [rule_of(name)]}]);
+            let document = json!({"trustDomain": "example.org", "policies": policies}).to_string();
+            let policy = Policy::from_json(document.as_bytes()).unwrap_or_else(|found| panic!("{name}: {found:#?}"));
+            let policy = policy.on(Layer::Tcp);
+            let request = CaseRequest::default();
+            let explanation = policy.explain(&Ok(None), &policy.candidates(None), &Request::new(&request));
+            let explanation = explanation.unwrap_or_else(|_| panic!("{name} cannot be read"));
+            assert_eq!(explanation.policies[0].rules[0].left_out, of_http, "{name}");
+            names += 1;
+        }
+    }
+    // Every field of a source and of an operation, and every condition.
+    assert_eq!(names, 7 + 4 + 15);
 }

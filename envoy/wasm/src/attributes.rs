@@ -13,6 +13,36 @@ use crate::host;
 /// The connection that the current request came in on.
 pub(crate) struct CurrentConnection;
 
+impl CurrentConnection {
+    /// Whether TLS is spoken on it, from its very beginning. This end's certificate shows before the handshake; the
+    /// version of TLS is asked for last, since asking early makes Envoy remember a wrong one.
+    pub(crate) fn is_tls() -> bool {
+        let attributes: [&[u8]; 4] = [
+            b"connection\0uri_san_local_certificate",
+            b"connection\0dns_san_local_certificate",
+            b"connection\0subject_local_certificate",
+            b"connection\0tls_version",
+        ];
+        attributes.into_iter().any(|path| text(path) != Ok(None))
+    }
+
+    /// Whether the caller's certificate shows. Nothing else of it may be asked for before, since Envoy would remember
+    /// that there is none.
+    pub(crate) fn shows_certificate() -> bool {
+        host::property(b"connection\0mtls").is_ok_and(|value| value.as_deref() == Some(&[1]))
+    }
+
+    /// Whether Envoy has validated that certificate on this very handshake.
+    pub(crate) fn is_validated() -> bool {
+        Self.peer_certificate_valid() == Ok(Some(true))
+    }
+
+    /// Whether the bootstrap says so.
+    pub(crate) fn is_handshake_complete() -> bool {
+        text(HANDSHAKE_COMPLETE).is_ok_and(|value| value.is_some())
+    }
+}
+
 impl Connection for CurrentConnection {
     fn id(&self) -> Result<Option<u64>, HostFailure> {
         number(host::property(b"connection\0id")?)
@@ -61,7 +91,7 @@ impl Attributes for CurrentRequest {
     }
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
-        number(host::property(b"destination\0port")?)
+        destination_port()
     }
 
     fn headers(&self) -> Result<HeaderMap, HostFailure> {
@@ -69,28 +99,85 @@ impl Attributes for CurrentRequest {
     }
 
     fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
-        let with_port = |path: &[u8]| -> Result<Option<IpAddr>, HostFailure> {
-            let Some(text) = text(path)? else { return Ok(None) };
-            let address: SocketAddr = parse(&text)?;
-            Ok(Some(address.ip()))
-        };
-        match of {
-            // Envoy has no attribute for the other end of the connection, so the bootstrap keeps it in filter state.
-            AddressOf::Source => parse(&text(DIRECT_ADDRESS)?.ok_or(HostFailure)?).map(Some),
-            AddressOf::Remote => with_port(b"source\0address"),
-            AddressOf::Destination => with_port(b"destination\0address"),
-        }
+        address(of)
     }
 
     fn server_name(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        text(b"connection\0requested_server_name")
+        text(SERVER_NAME)
     }
 
     fn metadata(&self) -> Result<Object, HostFailure> {
-        // The whole message: of a part of it Envoy would not tell the types.
-        let message = host::property(b"metadata")?.unwrap_or_default();
-        Object::from_metadata(&message).map_err(|_| HostFailure)
+        metadata()
     }
+}
+
+/// The connection that is being served, where it is not asked for requests.
+#[derive(Debug)]
+pub(crate) struct TcpConnection;
+
+impl Attributes for TcpConnection {
+    type Text = Vec<u8>;
+    type Headers = Vec<(String, Vec<u8>)>;
+
+    fn method(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(None)
+    }
+
+    fn path(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(None)
+    }
+
+    fn authority(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(None)
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        destination_port()
+    }
+
+    fn headers(&self) -> Result<Self::Headers, HostFailure> {
+        Ok(Vec::new())
+    }
+
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        address(of)
+    }
+
+    fn server_name(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        text(SERVER_NAME)
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        metadata()
+    }
+}
+
+const SERVER_NAME: &[u8] = b"connection\0requested_server_name";
+/// Set by the network filter `set_filter_state` of a bootstrap, when a TLS handshake is complete.
+const HANDSHAKE_COMPLETE: &[u8] = b"filter_state\0spiffe_authz.handshake";
+
+fn destination_port() -> Result<Option<u64>, HostFailure> {
+    number(host::property(b"destination\0port")?)
+}
+
+fn address(of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+    let with_port = |path: &[u8]| -> Result<Option<IpAddr>, HostFailure> {
+        let Some(text) = text(path)? else { return Ok(None) };
+        let address: SocketAddr = parse(&text)?;
+        Ok(Some(address.ip()))
+    };
+    match of {
+        // Envoy has no attribute for the other end of the connection, so the bootstrap keeps it in filter state.
+        AddressOf::Source => parse(&text(DIRECT_ADDRESS)?.ok_or(HostFailure)?).map(Some),
+        AddressOf::Remote => with_port(b"source\0address"),
+        AddressOf::Destination => with_port(b"destination\0address"),
+    }
+}
+
+fn metadata() -> Result<Object, HostFailure> {
+    // The whole message: of a part of it Envoy would not tell the types.
+    let message = host::property(b"metadata")?.unwrap_or_default();
+    Object::from_metadata(&message).map_err(|_| HostFailure)
 }
 
 /// Set by the network filter `set_filter_state` of a bootstrap.

@@ -17,6 +17,8 @@ pub const WASM: &str = "/etc/spiffe-authz/spiffe-authz.wasm";
 pub const SERVER_PORT: u16 = 8443;
 /// The port of the workload behind the server.
 pub const UPSTREAM_PORT: u16 = 8080;
+/// The port of the database behind the server of TCP.
+pub const DATABASE_PORT: u16 = 5432;
 /// The client's plain port.
 pub const CLIENT_PORT: u16 = 9001;
 /// The admin port of either.
@@ -31,6 +33,10 @@ pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chain
 const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0";
 /// Where the filter's configuration stands in the server's file.
 pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
+/// Where the filter stands in the file of the server of TCP.
+const TCP_FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1";
+/// Where `tcp_proxy` stands there.
+pub const TCP_PROXY: &str = "/static_resources/listeners/0/filter_chains/0/filters/2/typed_config";
 /// Where the listener's TLS settings stand in the server's file.
 pub const TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
 
@@ -119,6 +125,17 @@ impl Bootstrap {
         Ok(self)
     }
 
+    /// Removes a field of the object at a JSON pointer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn without(mut self, pointer: &str, field: &str) -> Result<Self> {
+        let removed =
+            self.0.pointer_mut(pointer).and_then(Value::as_object_mut).and_then(|fields| fields.remove(field));
+        ensure!(removed.is_some(), "the example has no {pointer}/{field}");
+        Ok(self)
+    }
+
     /// What stands at a JSON pointer.
     ///
     /// # Errors
@@ -158,6 +175,20 @@ impl Bootstrap {
             .text("0.0.0.0", "127.0.0.1")?
             .port(SERVER_PORT, 0)?
             .port(ADMIN_PORT, 0)
+    }
+
+    /// The example of a server of TCP, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn tcp(database_port: u16) -> Result<Self> {
+        let wasm = crate::tools::path(crate::tools::WASM)?;
+        Self::example("tcp/envoy.yaml")?
+            .text(WASM, &wasm.to_string_lossy())?
+            .text("0.0.0.0", "127.0.0.1")?
+            .port(SERVER_PORT, 0)?
+            .port(ADMIN_PORT, 0)?
+            .port(DATABASE_PORT, database_port)
     }
 
     /// The client's example, for the same place.
@@ -216,6 +247,14 @@ impl Bootstrap {
         self.set(CONFIGURATION, json!(text))
     }
 
+    /// Gives the network filter another configuration.
+    ///
+    /// # Errors
+    /// When the example has none where it is expected.
+    pub fn tcp_configuration(self, text: &str) -> Result<Self> {
+        self.set(&format!("{TCP_FILTER}/typed_config/config/configuration/value"), json!(text))
+    }
+
     /// Moves the listeners into a file that Envoy watches; returns the bootstrap, and that file's content.
     ///
     /// # Errors
@@ -244,10 +283,22 @@ impl Bootstrap {
     ///
     /// # Errors
     /// When the example has no filter where it is expected.
-    pub fn watched_filter(mut self, file: &Path) -> Result<(Self, String)> {
-        let content = self.filter_file()?;
+    pub fn watched_filter(self, file: &Path) -> Result<(Self, String)> {
+        self.watched_at(FILTER, file)
+    }
+
+    /// As `watched_filter`, of the server of TCP.
+    ///
+    /// # Errors
+    /// When the example has no filter where it is expected.
+    pub fn watched_tcp_filter(self, file: &Path) -> Result<(Self, String)> {
+        self.watched_at(TCP_FILTER, file)
+    }
+
+    fn watched_at(mut self, pointer: &str, file: &Path) -> Result<(Self, String)> {
+        let content = self.filter_file_at(pointer)?;
         let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
-        let filter = self.0.pointer_mut(FILTER).context("the example has no filter")?;
+        let filter = self.0.pointer_mut(pointer).context("the example has no filter")?;
         let kind = filter["typed_config"]["@type"].clone();
         let discovery = json!({"config_source": source, "type_urls": [kind]});
         *filter = json!({"name": filter["name"], "config_discovery": discovery});
@@ -259,7 +310,19 @@ impl Bootstrap {
     /// # Errors
     /// When the example has no filter where it is expected.
     pub fn filter_file(&self) -> Result<String> {
-        let mut filter = self.at(FILTER)?.clone();
+        self.filter_file_at(FILTER)
+    }
+
+    /// As `filter_file`, of the server of TCP.
+    ///
+    /// # Errors
+    /// When the example has no filter where it is expected.
+    pub fn tcp_filter_file(&self) -> Result<String> {
+        self.filter_file_at(TCP_FILTER)
+    }
+
+    fn filter_file_at(&self, pointer: &str) -> Result<String> {
+        let mut filter = self.at(pointer)?.clone();
         filter["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
         Ok(json!({"resources": [filter]}).to_string())
     }

@@ -38,7 +38,8 @@ impl Response {
     }
 }
 
-trait Stream: Read + Write + Send {}
+/// What a connection is made of.
+pub trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
 /// A kept connection.
@@ -80,14 +81,11 @@ impl Client {
         config: rustls::ClientConfig,
         server: Option<&'static str>,
     ) -> Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-        socket.connect(&address.into()).with_context(|| format!("cannot connect to {address}"))?;
         let name = match server {
             Some(name) => ServerName::try_from(name)?,
             None => ServerName::IpAddress(address.ip().into()),
         };
-        Self::handshake(fitted(socket.into())?, config, name)
+        Self::handshake(connect_from(source, address)?, config, name)
     }
 
     fn handshake(stream: TcpStream, config: rustls::ClientConfig, name: ServerName<'static>) -> Result<Self> {
@@ -95,6 +93,20 @@ impl Client {
         let mut stream = rustls::StreamOwned::new(connection, stream);
         stream.flush().context("the TLS handshake failed")?;
         Ok(Self { stream: BufReader::new(Box::new(stream)) })
+    }
+
+    /// Connects by plain TCP from an address of this machine.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn plain_from(source: IpAddr, address: SocketAddr) -> Result<Self> {
+        Ok(Self { stream: BufReader::new(Box::new(connect_from(source, address)?)) })
+    }
+
+    /// The connection, for another protocol.
+    #[must_use]
+    pub fn into_stream(self) -> BufReader<Box<dyn Stream>> {
+        self.stream
     }
 
     /// Sends a GET.
@@ -179,6 +191,13 @@ impl Client {
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
     fitted(TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?)
+}
+
+fn connect_from(source: IpAddr, address: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&address.into()).with_context(|| format!("cannot connect to {address}"))?;
+    fitted(socket.into())
 }
 
 fn fitted(stream: TcpStream) -> Result<TcpStream> {

@@ -14,6 +14,7 @@ pub mod scenario;
 pub mod scratch;
 pub mod secrets;
 pub mod spire;
+pub mod tcp;
 pub mod token;
 pub mod tools;
 pub mod upstream;

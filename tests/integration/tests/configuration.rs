@@ -131,6 +131,7 @@ fn envoy_accepts_every_example() -> Result<()> {
     let wasm = tools::path(tools::WASM)?;
     for (name, has_filter) in [
         ("server/envoy.yaml", true),
+        ("tcp/envoy.yaml", true),
         ("client/envoy.yaml", false),
         ("federation/server/envoy.yaml", true),
         ("federation/client/envoy.yaml", false),

@@ -14,6 +14,7 @@ use spiffe_authz_integration::bootstrap::{CONNECTION_MANAGER, SERVER_PORT, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::tcp::{Database, First, echoes};
 use spiffe_authz_integration::token::{TokenKey, metadata_filter};
 
 #[derive(Deserialize)]
@@ -44,16 +45,24 @@ fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let text = fs::read_to_string(path)?.replace(&SERVER_PORT.to_string(), &port.to_string());
     let table: Table = serde_json::from_str(&text)?;
-    if table.layer != Layer::Http {
-        return Ok(0);
-    }
     let key = TokenKey::new()?;
-    let envoy = start(ground, &table, port, &key)?;
+    let database = Database::start(First::Client)?;
+    let envoy = match table.layer {
+        Layer::Http => start(ground, &table, port, &key)?,
+        Layer::Tcp => start_tcp(ground, &table, port, &database)?,
+    };
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    for case in &table.cases {
-        let status = send(ground, address, &case.request, &key).with_context(|| case.name.clone())?;
-        let expected = if case.expect.verdict.slug() == "allow" { 200 } else { 403 };
-        ensure!(status == expected, "{}: status {status}, {expected} expected", case.name);
+    for (position, case) in table.cases.iter().enumerate() {
+        let allowed = match table.layer {
+            Layer::Http => request(ground, address, &case.request, &key),
+            Layer::Tcp => client(ground, address, &case.request).and_then(echoes),
+        };
+        let verdict = if allowed.with_context(|| case.name.clone())? { "allow" } else { "deny" };
+        ensure!(verdict == case.expect.verdict.slug(), "{}: {verdict}", case.name);
+        if table.layer == Layer::Tcp {
+            // A connection is logged at its end, and the next may end before.
+            envoy.access_log_of(position + 1)?;
+        }
     }
     let lines = envoy.access_log_of(table.cases.len())?;
     for (case, line) in table.cases.iter().zip(&lines) {
@@ -94,8 +103,17 @@ fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<En
     Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
 }
 
-/// Sends a case's request; returns the status.
-fn send(ground: &Ground, address: SocketAddr, request: &CaseRequest, key: &TokenKey) -> Result<u16> {
+fn start_tcp(ground: &Ground, table: &Table, port: u16, database: &Database) -> Result<Envoy> {
+    let bootstrap = ground
+        .tcp_bootstrap(database)?
+        .tcp_configuration(&table.configuration.to_string())?
+        .set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))?
+        .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+    Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
+}
+
+/// The connection of a case's caller.
+fn client(ground: &Ground, address: SocketAddr, request: &CaseRequest) -> Result<Client> {
     let leaf = match &request.peer {
         None => None,
         Some(id) if id.starts_with("spiffe://example.io/") => Some(ground.federated.sign(&Shape::svid(id))?),
@@ -104,7 +122,12 @@ fn send(ground: &Ground, address: SocketAddr, request: &CaseRequest, key: &Token
     let source = request.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     // A server name lives as long as the program.
     let server = request.sni.clone().map(|name| &*name.leak());
-    let mut client = Client::tls_from(source, address, client_config(leaf.as_ref())?, server)?;
+    Client::tls_from(source, address, client_config(leaf.as_ref())?, server)
+}
+
+/// Sends a case's request; tells whether it passes.
+fn request(ground: &Ground, address: SocketAddr, request: &CaseRequest, key: &TokenKey) -> Result<bool> {
+    let mut client = client(ground, address, request)?;
     let host = request.host.as_deref().unwrap_or("corpus.example");
     let mut text = format!("{} {} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n", request.method, request.path);
     for (name, lines) in &request.headers {
@@ -116,5 +139,7 @@ fn send(ground: &Ground, address: SocketAddr, request: &CaseRequest, key: &Token
     if let Some(claims) = &request.claims {
         text.push_str(&format!("authorization: Bearer {}\r\n", key.sign(json!(claims))?));
     }
-    Ok(client.raw(format!("{text}\r\n").as_bytes())?.status)
+    let status = client.raw(format!("{text}\r\n").as_bytes())?.status;
+    ensure!(matches!(status, 200 | 403), "status {status}");
+    Ok(status == 200)
 }

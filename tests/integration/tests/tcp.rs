@@ -1,0 +1,257 @@
+//! The network filter in a real Envoy: who may connect, and that nothing passes before that is decided.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use spiffe_authz_integration::authority::{Leaf, Shape, client_config};
+use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER, TCP_PROXY, TLS};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::tcp::{Database, First, GREETING, Session, echoes, plain};
+use spiffe_authz_integration::{tools, wait};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Lets in these principals; `peer` as in the document.
+fn document(principals: &[&str], peer: &str) -> Value {
+    json!({
+        "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "identity": {"peer": peer},
+        "policies": [
+            {"name": "some", "namespace": "default", "rules": [{"from": [{"source": {"principals": principals}}]}]}
+        ],
+    })
+}
+
+const SLEEP: &str = "example.org/ns/default/sa/sleep";
+
+fn leaf(ground: &Ground, principal: &str) -> Result<Leaf> {
+    let authority = if principal.starts_with("example.io/") { &ground.federated } else { &ground.local };
+    authority.sign(&Shape::svid(format!("spiffe://{principal}")))
+}
+
+fn connect(ground: &Ground, address: SocketAddr, principal: Option<&str>) -> Result<Client> {
+    let leaf = principal.map(|principal| leaf(ground, principal)).transpose()?;
+    Client::tls(address, client_config(leaf.as_ref())?)
+}
+
+/// The example before this database, with this document, and lenient in the handshake, so that the filter meets
+/// everybody.
+fn lenient(ground: &Ground, database: &Database, document: &Value) -> Result<Bootstrap> {
+    ground
+        .tcp_bootstrap(database)?
+        .tcp_configuration(&document.to_string())?
+        .set(&format!("{TLS}/require_client_certificate"), json!(false))
+}
+
+fn start(ground: &Ground, bootstrap: &Bootstrap) -> Result<Envoy> {
+    Envoy::start(&Start::tested("tcp")?, bootstrap, ground.scratch.path())
+}
+
+#[test]
+fn the_example_lets_in_by_identity_and_server_name() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    for program in [tools::ENVOY, tools::OLDEST_ENVOY] {
+        let database = Database::start(First::Client)?;
+        let start = Start { program: tools::path(program)?, ..Start::tested("example")? };
+        let envoy = Envoy::start(&start, &ground.tcp_bootstrap(&database)?, ground.scratch.path())?;
+        let address = envoy.address()?;
+        let named = |principal: &str, name| -> Result<bool> {
+            let config = client_config(Some(&leaf(&ground, principal)?))?;
+            echoes(Client::tls_from([127, 0, 0, 1].into(), address, config, Some(name))?)
+        };
+        // A connection is logged at its end, so that each is waited for.
+        assert!(named(SLEEP, "db.example.org")?);
+        envoy.access_log_of(1)?;
+        assert!(!named(SLEEP, "admin.example.org")?);
+        envoy.access_log_of(2)?;
+        assert!(!named("example.org/ns/other/sa/stranger", "db.example.org")?);
+        assert_eq!(database.lines(), 1, "of one of three");
+        let log = envoy.access_log_of(3)?;
+        assert_eq!((&log[0]["verdict"], &log[0]["policy"]), (&json!("allow"), &json!("default/sleep-queries")));
+        assert_eq!(log[0]["peer"], json!(format!("spiffe://{SLEEP}")));
+        assert_eq!((&log[1]["verdict"], &log[1]["reason"]), (&json!("deny"), &json!("no-policy-allows")));
+        assert_eq!((&log[2]["namespace"], &log[2]["sent"]), (&json!("other"), &json!(0)));
+        let denied = "wasmcustom.spiffe_authz.decisions.mode.enforce.verdict.deny.reason.no-policy-allows.policy.none";
+        assert_eq!(envoy.stat(denied)?, Some(2));
+        assert!(envoy.log()?.contains(r#""event":"deny","mode":"enforce","reason":"no-policy-allows""#));
+    }
+    Ok(())
+}
+
+#[test]
+fn callers_of_every_kind() -> Result<()> {
+    // The default validator, so that the filter meets what the SPIFFE validator stops.
+    let ground = Ground::new(Validation::Pooled)?;
+    let database = Database::start(First::Client)?;
+    let mut document = document(&[SLEEP, "example.io/ns/default/sa/sleep"], "required");
+    let callers = [
+        (Some(SLEEP), true, "-"),
+        (Some("example.org/ns/default/sa/curl"), false, "no-policy-allows"),
+        (Some("example.io/ns/default/sa/sleep"), true, "-"),
+        (Some("example.io/ns/default/sa/curl"), false, "no-policy-allows"),
+        (Some("example.com/ns/default/sa/sleep"), false, "foreign-trust-domain"),
+        (Some("example.org/workload"), false, "wrong-pattern"),
+        (None, false, "no-peer-certificate"),
+    ];
+    let envoy = start(&ground, &lenient(&ground, &database, &document)?)?;
+    for (position, (principal, allowed, reason)) in callers.into_iter().enumerate() {
+        assert_eq!(echoes(connect(&ground, envoy.address()?, principal)?)?, allowed, "{principal:?}");
+        // A connection is logged at its end, so that each is waited for.
+        let line = &envoy.access_log_of(position + 1)?[position];
+        assert_eq!(line["reason"].as_str().unwrap_or("-"), reason, "{principal:?}: {line}");
+    }
+    assert_eq!(database.lines(), 2);
+
+    // Without TLS there is nobody to let in, unless that is said.
+    let without_tls = |document: &Value| -> Result<Envoy> {
+        let bootstrap = lenient(&ground, &database, document)?;
+        start(&ground, &bootstrap.without("/static_resources/listeners/0/filter_chains/0", "transport_socket")?)
+    };
+    let envoy = without_tls(&document)?;
+    assert!(!plain(envoy.address()?)?.echoes("select 1")?);
+    assert_eq!(envoy.access_log_of(1)?[0]["reason"], "no-peer-certificate");
+    document["identity"]["peer"] = json!("optional");
+    document["policies"][0]["rules"] = json!([{}]);
+    let envoy = without_tls(&document)?;
+    assert!(plain(envoy.address()?)?.echoes("select 1")?);
+    assert_eq!(envoy.access_log_of(1)?[0]["verdict"], "allow");
+    Ok(())
+}
+
+#[test]
+fn a_denied_caller_never_sees_the_greeting() -> Result<()> {
+    let ground = Ground::new(Validation::Pooled)?;
+    let database = Database::start(First::Server)?;
+    let example = lenient(&ground, &database, &document(&[SLEEP], "required"))?;
+    let envoy = start(&ground, &example)?;
+    for _ in 0..25 {
+        let mut allowed = Session::from(connect(&ground, envoy.address()?, Some(SLEEP))?);
+        assert_eq!(allowed.line()?.as_deref(), Some(GREETING));
+        assert!(allowed.echoes("select 1")?);
+        for stranger in [Some("example.org/ns/default/sa/curl"), Some("example.io/ns/default/sa/sleep"), None] {
+            let mut denied = Session::from(connect(&ground, envoy.address()?, stranger)?);
+            assert_eq!(denied.line()?, None, "{stranger:?}");
+        }
+    }
+    let log = envoy.access_log_of(100)?;
+    let sent = |line: &Value| line["sent"].as_u64().unwrap_or(u64::MAX);
+    let of = |verdict| log.iter().filter(move |line| line["verdict"] == verdict);
+    assert_eq!((of("allow").count(), of("deny").count()), (25, 75), "{log:?}");
+    assert!(of("allow").all(|line| sent(line) > 0), "{log:?}");
+
+    // Where Envoy connects to the database at once, the greeting may come before the caller is known, and is held.
+    let at_once = example.set(&format!("{TCP_PROXY}/upstream_connect_mode"), json!("IMMEDIATE"))?;
+    let envoy = start(&ground, &at_once)?;
+    for _ in 0..25 {
+        for stranger in [Some("example.org/ns/default/sa/curl"), None] {
+            let mut denied = Session::from(connect(&ground, envoy.address()?, stranger)?);
+            assert!(!denied.echoes("select 1")?, "{stranger:?}");
+        }
+    }
+    // What was held comes with the answer to the client's first line.
+    let mut allowed = Session::from(connect(&ground, envoy.address()?, Some(SLEEP))?);
+    allowed.send("select 1")?;
+    assert_eq!((allowed.line()?.as_deref(), allowed.line()?.as_deref()), (Some(GREETING), Some("select 1")));
+    Ok(())
+}
+
+#[test]
+fn a_caller_without_certificate_gets_the_greeting_where_policies_let_it_in() -> Result<()> {
+    let ground = Ground::new(Validation::Pooled)?;
+    let database = Database::start(First::Server)?;
+    let mut document = document(&[SLEEP], "optional");
+    document["policies"][0]["rules"] = json!([{}]);
+    let envoy = start(&ground, &lenient(&ground, &database, &document)?)?;
+    let mut nobody = Session::from(connect(&ground, envoy.address()?, None)?);
+    assert_eq!(nobody.line()?.as_deref(), Some(GREETING));
+    Ok(())
+}
+
+#[test]
+fn who_never_finishes_the_handshake_gets_nothing_and_is_closed() -> Result<()> {
+    let ground = Ground::new(Validation::Pooled)?;
+    let database = Database::start(First::Server)?;
+    let at_once = lenient(&ground, &database, &document(&[SLEEP], "optional"))?
+        .set(&format!("{TCP_PROXY}/upstream_connect_mode"), json!("IMMEDIATE"))?;
+    let envoy = start(&ground, &at_once)?;
+    // Twice, since what looks after held connections ends with the last of them, and begins anew with the next.
+    for lines in 1..=2 {
+        let mut hello = Vec::new();
+        let name = ServerName::try_from("db.example.org")?;
+        rustls::ClientConnection::new(Arc::new(client_config(None)?), name)?.write_tls(&mut hello)?;
+        let mut stream = TcpStream::connect(envoy.address()?)?;
+        stream.write_all(&hello)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.read_to_end(&mut Vec::new()).context("it is closed")?;
+        let log = envoy.access_log_of(lines)?;
+        assert_eq!(log[lines - 1]["reason"], "peer-certificate-unreadable", "{log:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policy_update_holds_for_new_connections() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let database = Database::start(First::Client)?;
+    let before = ground.tcp_bootstrap(&database)?.tcp_configuration(&document(&[SLEEP], "required").to_string())?;
+    let file = ground.scratch.join("filter.json");
+    let (bootstrap, content) = before.clone().watched_tcp_filter(&file)?;
+    ground.scratch.write("filter.json", &content)?;
+    let envoy = start(&ground, &bootstrap)?;
+    let address = envoy.address()?;
+    let curl = "example.org/ns/default/sa/curl";
+    let mut old = Session::from(connect(&ground, address, Some(SLEEP))?);
+    assert!(old.echoes("select 1")?);
+    assert!(!echoes(connect(&ground, address, Some(curl))?)?);
+
+    let update = |document: &Value| -> Result<()> {
+        let bootstrap = before.clone().tcp_configuration(&document.to_string())?;
+        ground.scratch.write("filter.json", &bootstrap.tcp_filter_file()?).map(|_| ())
+    };
+    update(&document(&[curl], "required"))?;
+    wait::until("the new policy decides", LIMIT, || Ok(echoes(connect(&ground, address, Some(curl))?)?.then_some(())))?;
+    assert!(!echoes(connect(&ground, address, Some(SLEEP))?)?);
+    assert!(old.echoes("select 1")?, "a connection was let in once");
+
+    update(&json!({"trustDomain": "EXAMPLE.org", "policies": []}))?;
+    wait::until("the bad policy is refused", LIMIT, || {
+        Ok(envoy.log()?.contains("spiffe-authz: /trustDomain: invalid-value: ").then_some(()))
+    })?;
+    assert!(echoes(connect(&ground, address, Some(curl))?)?);
+    Ok(())
+}
+
+#[test]
+fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
+    // The very same configuration twice, so that Envoy takes both for one plugin.
+    let ground = Ground::new(Validation::Spiffe)?;
+    let document = json!({
+        "trustDomain": "example.org",
+        "policies": [
+            {"name": "reads", "rules": [{"to": [{"operation": {"paths": ["/public"]}}]}]},
+            {"name": "sleep", "rules": [{"from": [{"source": {"principals": [SLEEP]}}]}]},
+        ],
+    });
+    let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?;
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters";
+    let http = bootstrap.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone();
+    let mut network = http.clone();
+    network["typed_config"]["@type"] = json!("type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm");
+    let mut list = bootstrap.at(filters)?.as_array().cloned().unwrap_or_default();
+    list.insert(1, network);
+    let envoy = start(&ground, &bootstrap.set(filters, json!(list))?)?;
+    let mut sleep = connect(&ground, envoy.address()?, Some(SLEEP))?;
+    assert_eq!((sleep.get("/public")?.status, sleep.get("/other")?.status), (200, 200));
+    // As a connection this caller is denied; asked for a request, it would not be.
+    let mut curl = connect(&ground, envoy.address()?, Some("example.org/ns/default/sa/curl"))?;
+    assert!(curl.get("/public").is_err());
+    let mut sleep = connect(&ground, envoy.address()?, Some(SLEEP))?;
+    assert_eq!(sleep.get("/public")?.status, 200);
+    Ok(())
+}
