@@ -1,7 +1,7 @@
 //! The layer that policies are asked on: requests of HTTP, or connections of TCP.
 //!
-//! What a rule asks of HTTP is unknown on TCP. As in Istio, the reading that grants less is taken: an ALLOW rule that asks
-//! for any of it is left out, and in a DENY or AUDIT rule what cannot be asked counts as matched.
+//! What a rule asks of HTTP is unknown on TCP. As in Istio, the reading that grants less is taken: an ALLOW rule that
+//! asks for any of it is left out, and in a DENY or AUDIT rule what cannot be asked counts as matched.
 
 use super::rule::{Action, Field, JWT_PAYLOAD, Rule};
 

@@ -1,7 +1,7 @@
 // Command istio-rbac prints the RBAC filters that Istio itself would push for AuthorizationPolicies.
 //
 // Standard input: a JSON array of policy sets, each {"policies": [{"name", "namespace", "spec"}]}. Standard output: for
-// each set the array of its Envoy HTTP filters.
+// each set {"http": its Envoy HTTP filters, "tcp": its Envoy network filters}.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 
+	"google.golang.org/protobuf/proto"
 	authz "istio.io/api/security/v1beta1"
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pilot/pkg/security/authz/builder"
@@ -29,6 +30,12 @@ type set struct {
 	Policies []policy `json:"policies"`
 }
 
+// What Istio pushes for a set, on each layer.
+type filters struct {
+	HTTP []json.RawMessage `json:"http"`
+	TCP  []json.RawMessage `json:"tcp"`
+}
+
 func main() {
 	// Standard output is for the filters alone.
 	options := log.DefaultOptions()
@@ -40,25 +47,25 @@ func main() {
 	if err := json.NewDecoder(os.Stdin).Decode(&sets); err != nil {
 		log.Fatal(err)
 	}
-	built := make([][]json.RawMessage, 0, len(sets))
+	built := make([]filters, 0, len(sets))
 	for _, one := range sets {
-		filters, err := build(one)
+		set, err := build(one)
 		if err != nil {
 			log.Fatal(err)
 		}
-		built = append(built, filters)
+		built = append(built, set)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(built); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func build(one set) ([]json.RawMessage, error) {
+func build(one set) (filters, error) {
 	var policies model.AuthorizationPoliciesResult
 	for _, p := range one.Policies {
 		spec := &authz.AuthorizationPolicy{}
 		if err := protomarshal.Unmarshal(p.Spec, spec); err != nil {
-			return nil, fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
+			return filters{}, fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
 		}
 		read := model.AuthorizationPolicy{Name: p.Name, Namespace: p.Namespace, Spec: spec}
 		switch spec.Action {
@@ -67,17 +74,26 @@ func build(one set) ([]json.RawMessage, error) {
 		case authz.AuthorizationPolicy_DENY:
 			policies.Deny = append(policies.Deny, read)
 		default:
-			return nil, fmt.Errorf("%s/%s: no filter of action %s decides", p.Namespace, p.Name, spec.Action)
+			return filters{}, fmt.Errorf("%s/%s: no filter of action %s decides", p.Namespace, p.Name, spec.Action)
 		}
 	}
 	b := builder.New(trustdomain.NewBundle(trustDomain, nil), &model.PushContext{}, policies, builder.Option{})
-	filters := []json.RawMessage{}
-	for _, filter := range b.BuildHTTP() {
-		text, err := protomarshal.ToJSON(filter)
+	http, err := texts(b.BuildHTTP())
+	if err != nil {
+		return filters{}, err
+	}
+	tcp, err := texts(b.BuildTCP())
+	return filters{HTTP: http, TCP: tcp}, err
+}
+
+func texts[M proto.Message](messages []M) ([]json.RawMessage, error) {
+	texts := []json.RawMessage{}
+	for _, message := range messages {
+		text, err := protomarshal.ToJSON(message)
 		if err != nil {
 			return nil, err
 		}
-		filters = append(filters, json.RawMessage(text))
+		texts = append(texts, json.RawMessage(text))
 	}
-	return filters, nil
+	return texts, nil
 }

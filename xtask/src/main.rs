@@ -44,8 +44,11 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
-    /// Compares the filter's verdicts with those of Istio's RBAC, on random policies and requests.
+    /// Compares the filter's verdicts with those of Istio's RBAC, on random policies and requests or connections.
     Differential {
+        /// What verdicts are about: requests or connections.
+        #[arg(long, default_value = "http", value_parser = ["http", "tcp"])]
+        layer: String,
         /// Verdicts to compare.
         #[arg(long, default_value_t = 100_000)]
         pairs: usize,
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
         Task::Demo { keep } => demo::run(keep),
         Task::Test => test::run(),
         Task::Bench { requests, rounds } => bench::run(requests, rounds),
-        Task::Differential { pairs, seed } => bench::run_differential(pairs, seed),
+        Task::Differential { layer, pairs, seed } => bench::run_differential(layer, pairs, seed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! The filter against Istio's own translation of the same policies to Envoy's RBAC filter.
 //!
 //! Random AuthorizationPolicies go two ways: by `spiffe-authz import` to the filter, and by Istio's own code to the RBAC filters
-//! that it would push. Random requests go through both, in one real Envoy. Whatever the filter lets in, Istio must let in; what
+//! that it would push. Random requests, or connections of TCP, go through both, in one real Envoy. Whatever the filter lets in, Istio must let in; what
 //! only Istio lets in must be a named difference.
 
 mod bed;
@@ -18,11 +18,12 @@ use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use serde_json::Value;
 
+pub use bed::Layer;
 use bed::{Bed, Caller};
 use policies::random_set;
 use requests::{Sample, random_sample};
 
-/// Requests for each set of policies.
+/// Requests for each set of policies; of connections, there is one for each caller.
 const REQUESTS_PER_SET: usize = 1000;
 /// Sets in one Envoy at a time.
 const SETS_PER_BED: usize = 50;
@@ -35,7 +36,7 @@ type PolicySet = Vec<Value>;
 /// What came of a run.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Requests that both ways have decided.
+    /// Requests or connections that both ways have decided.
     pub pairs: usize,
     /// Of them, those that were allowed by both.
     pub allowed: usize,
@@ -45,29 +46,35 @@ pub struct Summary {
     pub seconds: u64,
 }
 
-/// A request that is decided in two ways.
+/// A request or connection that is decided in two ways.
 #[derive(Debug, Clone)]
 struct Mismatch {
+    layer: Layer,
     set: PolicySet,
     caller: Caller,
-    sample: Sample,
+    /// What is requested, if it is a request.
+    sample: Option<Sample>,
     ours: bool,
     istio: bool,
 }
 
-/// Compares `pairs` verdicts, made from `seed`.
+/// Compares `pairs` verdicts on this layer, made from `seed`.
 ///
 /// # Errors
 /// When a verdict differs and no named difference explains it: with the smallest case that still differs.
-pub fn run(pairs: usize, seed: u64) -> Result<Summary> {
+pub fn run(layer: Layer, pairs: usize, seed: u64) -> Result<Summary> {
     let start = Instant::now();
     let mut rng = Rng::with_seed(seed);
     let summary = Mutex::new(Summary::default());
-    let mut left = pairs.div_ceil(REQUESTS_PER_SET);
+    let pairs_per_set = match layer {
+        Layer::Http => REQUESTS_PER_SET,
+        Layer::Tcp => Caller::ALL,
+    };
+    let mut left = pairs.div_ceil(pairs_per_set);
     while left > 0 {
-        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_BED)).map(|_| random_set(&mut rng)).collect();
+        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_BED)).map(|_| random_set(&mut rng, layer)).collect();
         left -= sets.len();
-        if let Some(mismatch) = compare(&sets, &mut rng, &summary)? {
+        if let Some(mismatch) = compare(layer, &sets, &mut rng, &summary)? {
             bail!("seed {seed}: {}", shrink::shrink(mismatch)?);
         }
     }
@@ -76,9 +83,9 @@ pub fn run(pairs: usize, seed: u64) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Sends the requests of every set; the first unexplained difference, if there is one.
-fn compare(sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Result<Option<Mismatch>> {
-    let bed = Bed::start(sets)?;
+/// Sends the requests of every set, or connects to it; the first unexplained difference, if there is one.
+fn compare(layer: Layer, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Result<Option<Mismatch>> {
+    let bed = Bed::start(layer, sets)?;
     let work: Vec<(usize, Rng)> = (0..sets.len()).map(|number| (number, rng.fork())).collect();
     let queue = Mutex::new(work.into_iter());
     let next = || queue.lock().ok()?.next();
@@ -92,7 +99,11 @@ fn compare(sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Resul
                             break;
                         }
                         let set = &sets[number];
-                        if let Some(mismatch) = compare_set(&bed, number, set, &mut rng, summary)? {
+                        let compared = match layer {
+                            Layer::Http => compare_requests(&bed, number, set, &mut rng, summary)?,
+                            Layer::Tcp => compare_connections(&bed, number, set, summary)?,
+                        };
+                        if let Some(mismatch) = compared {
                             *found.lock().ok().context("a thread panicked")? = Some(mismatch);
                         }
                     }
@@ -105,7 +116,7 @@ fn compare(sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Resul
     found.into_inner().ok().context("a thread panicked")
 }
 
-fn compare_set(
+fn compare_requests(
     bed: &Bed,
     number: usize,
     set: &PolicySet,
@@ -119,25 +130,55 @@ fn compare_set(
         for _ in 0..REQUESTS_PER_SET.div_ceil(CALLERS_PER_SET) {
             let sample = random_sample(rng);
             let (ours, istio) = pair.decide(&sample.bytes(&bed.tokens)).with_context(|| format!("{sample:?}"))?;
-            counts.pairs += 1;
-            counts.allowed += usize::from(ours && istio);
-            if ours == istio {
-                continue;
-            }
-            let mismatch = Mismatch { set: set.clone(), caller: caller.clone(), sample, ours, istio };
-            match mismatch.difference() {
-                Some(name) => *counts.differences.entry(name).or_default() += 1,
-                None => return Ok(Some(mismatch)),
+            let (set, caller) = (set.clone(), caller.clone());
+            let decided = Mismatch { layer: Layer::Http, set, caller, sample: Some(sample), ours, istio };
+            if let Some(mismatch) = counts.add(decided) {
+                return Ok(Some(mismatch));
             }
         }
     }
-    let mut summary = summary.lock().ok().context("a thread panicked")?;
-    summary.pairs += counts.pairs;
-    summary.allowed += counts.allowed;
-    for (name, count) in counts.differences {
-        *summary.differences.entry(name).or_default() += count;
+    counts.add_to(summary)
+}
+
+fn compare_connections(
+    bed: &Bed,
+    number: usize,
+    set: &PolicySet,
+    summary: &Mutex<Summary>,
+) -> Result<Option<Mismatch>> {
+    let mut counts = Summary::default();
+    for caller in Caller::all() {
+        let (ours, istio) = bed.admits(number, &caller)?;
+        let decided = Mismatch { layer: Layer::Tcp, set: set.clone(), caller, sample: None, ours, istio };
+        if let Some(mismatch) = counts.add(decided) {
+            return Ok(Some(mismatch));
+        }
     }
-    Ok(None)
+    counts.add_to(summary)
+}
+
+impl Summary {
+    /// Counts a pair of verdicts; gives it back if they differ and nothing explains it.
+    fn add(&mut self, decided: Mismatch) -> Option<Mismatch> {
+        self.pairs += 1;
+        self.allowed += usize::from(decided.ours && decided.istio);
+        if decided.ours == decided.istio {
+            return None;
+        }
+        let Some(name) = decided.difference() else { return Some(decided) };
+        *self.differences.entry(name).or_default() += 1;
+        None
+    }
+
+    fn add_to(self, summary: &Mutex<Self>) -> Result<Option<Mismatch>> {
+        let mut summary = summary.lock().ok().context("a thread panicked")?;
+        summary.pairs += self.pairs;
+        summary.allowed += self.allowed;
+        for (name, count) in self.differences {
+            *summary.differences.entry(name).or_default() += count;
+        }
+        Ok(None)
+    }
 }
 
 impl Mismatch {
@@ -156,7 +197,7 @@ impl Mismatch {
         {
             return Some("trust domain left unsaid");
         }
-        if self.sample.repeats_header() && names(&["request.headers["]) {
+        if self.sample.as_ref().is_some_and(Sample::repeats_header) && names(&["request.headers["]) {
             return Some("repeated header lines");
         }
         None

@@ -1,13 +1,18 @@
-//! The differential test, of any size. Run it by `cargo xtask differential`. Arguments: pairs, seed.
+//! The differential test, of any size. Run it by `cargo xtask differential`. Arguments: layer, pairs, seed.
 
-use anyhow::{Context as _, Result};
-use spiffe_authz_integration::differential;
+use anyhow::{Context as _, Result, bail};
+use spiffe_authz_integration::differential::{self, Layer};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
+    let layer = match arguments.next().context("which layer?")?.as_str() {
+        "http" => Layer::Http,
+        "tcp" => Layer::Tcp,
+        other => bail!("there is no layer `{other}`"),
+    };
     let pairs = arguments.next().context("how many pairs?")?.parse()?;
     let seed = arguments.next().context("which seed?")?.parse()?;
-    let summary = differential::run(pairs, seed)?;
+    let summary = differential::run(layer, pairs, seed)?;
     println!("seed {seed}: {} pairs in {} s, {} allowed by both", summary.pairs, summary.seconds, summary.allowed);
     for (name, count) in &summary.differences {
         println!("{count} denied by the filter alone: {name}");

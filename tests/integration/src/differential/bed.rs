@@ -1,20 +1,23 @@
-//! One Envoy with two listeners for each set of policies: one with the filter, one with Istio's RBAC filters.
+//! One Envoy with two listeners for each set of policies: one with the filter, one with Istio's RBAC filters, both for
+//! requests or both for connections.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::PolicySet;
 use super::policies::PORT;
 use crate::authority::{Leaf, Shape, client_config};
-use crate::bootstrap::{CONNECTION_MANAGER, TLS};
+use crate::bootstrap::{Bootstrap, CONNECTION_MANAGER, TCP_PROXY, TLS};
 use crate::envoy::{Envoy, Start};
 use crate::guarded::{Ground, Validation};
 use crate::http::Client;
+use crate::tcp::{self, Database, First};
 use crate::token::{TokenKey, metadata_filter};
 use crate::tools;
 
@@ -36,6 +39,15 @@ const IDENTITIES: [&str; 7] = [
 const SOURCES: [[u8; 4]; 2] = [[127, 0, 0, 1], [127, 0, 0, 2]];
 const SERVER_NAMES: [Option<&str>; 2] = [None, Some("s.example")];
 
+/// What is decided about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// Requests of HTTP.
+    Http,
+    /// Connections of TCP.
+    Tcp,
+}
+
 /// Who connects, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
@@ -45,6 +57,16 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// How many there are.
+    pub(super) const ALL: usize = IDENTITIES.len() * SOURCES.len() * SERVER_NAMES.len();
+
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::ALL).map(|number| {
+            let (number, identity) = (number / IDENTITIES.len(), number % IDENTITIES.len());
+            Self { identity, source: number % SOURCES.len(), server_name: number / SOURCES.len() }
+        })
+    }
+
     pub(super) fn random(rng: &mut Rng) -> Self {
         Self {
             identity: rng.usize(..IDENTITIES.len()),
@@ -101,21 +123,71 @@ impl Pair {
 }
 
 impl Bed {
-    pub(super) fn start(sets: &[PolicySet]) -> Result<Self> {
+    pub(super) fn start(layer: Layer, sets: &[PolicySet]) -> Result<Self> {
         // The SPIFFE validator lets no caller in without certificate, whatever the listener requires.
         let ground = Ground::new(Validation::Pooled)?;
         let key = TokenKey::new()?;
-        let tokens = vec![
-            key.sign(
-                json!({"iss": ISSUERS[0], "sub": "alice", "aud": ["web", "api"], "azp": "app", "groups": ["dev", 5],
-                            "realm": {"roles": ["admin"]}, "level": 7}),
-            )?,
-            key.sign(json!({"iss": ISSUERS[1], "sub": "bob", "aud": "api", "groups": "ops"}))?,
-            key.sign(json!({"iss": ISSUERS[0], "sub": "al", "realm": "roles"}))?,
-        ];
+        let database = Database::start(First::Client)?;
         let ports = sets.iter().map(|_| free_port()).collect::<Result<Vec<_>>>()?;
         let sets: Vec<PolicySet> = sets.iter().zip(&ports).map(|(set, port)| with_port(set, *port)).collect();
-        let rbac = istio_filters(&sets)?;
+        let chain = match layer {
+            Layer::Http => Chain::http(&ground, &key)?,
+            Layer::Tcp => Chain::tcp(&ground, &database)?,
+        };
+        let mut listeners = Vec::new();
+        for ((set, rbac), port) in sets.iter().zip(istio_filters(&sets)?).zip(&ports) {
+            let rbac = match layer {
+                Layer::Http => rbac.http,
+                Layer::Tcp => rbac.tcp,
+            };
+            let mut ours = chain.filter.clone();
+            ours["typed_config"]["config"]["configuration"]["value"] = json!(import(set)?.to_string());
+            listeners.push(chain.listener(OURS, *port, &[ours])?);
+            listeners.push(chain.listener(ISTIO, *port, &rbac)?);
+        }
+        let bootstrap = chain.base.clone().set("/static_resources/listeners", json!(listeners))?;
+        let envoy = Envoy::start(&Start::tested("differential")?, &bootstrap, ground.scratch.path())?;
+        let leaf = |id: &str| -> Result<Option<Leaf>> {
+            let authority = if id.starts_with("spiffe://example.io/") { &ground.federated } else { &ground.local };
+            if id.is_empty() { Ok(None) } else { authority.sign(&Shape::svid(id)).map(Some) }
+        };
+        let leaves = IDENTITIES.into_iter().map(leaf).collect::<Result<_>>()?;
+        Ok(Self { envoy, leaves, ports, tokens: tokens(&key)?, _ground: ground })
+    }
+
+    pub(super) fn connect(&self, set: usize, caller: &Caller) -> Result<Pair> {
+        Ok(Pair { ours: self.client(OURS, set, caller)?, istio: self.client(ISTIO, set, caller)? })
+    }
+
+    /// Whether the filter lets the caller connect, and whether Istio does.
+    pub(super) fn admits(&self, set: usize, caller: &Caller) -> Result<(bool, bool)> {
+        let echoes = |address| tcp::echoes(self.client(address, set, caller)?).with_context(|| caller.describe());
+        Ok((echoes(OURS)?, echoes(ISTIO)?))
+    }
+
+    fn client(&self, address: [u8; 4], set: usize, caller: &Caller) -> Result<Client> {
+        let config = client_config(self.leaves[caller.identity].as_ref())?;
+        let address = SocketAddr::from((address, self.ports[set]));
+        let source = IpAddr::from(SOURCES[caller.source]);
+        Client::tls_from(source, address, config, SERVER_NAMES[caller.server_name])
+            .with_context(|| format!("{}\n{}", caller.describe(), self.envoy.log().unwrap_or_default()))
+    }
+}
+
+/// A listener whose deciding filters are still to be set.
+struct Chain {
+    base: Bootstrap,
+    /// Where in the listener its filters stand.
+    pointer: &'static str,
+    before: Vec<Value>,
+    /// The filter of the examples.
+    filter: Value,
+    /// What a caller reaches who is let in.
+    last: Value,
+}
+
+impl Chain {
+    fn http(ground: &Ground, key: &TokenKey) -> Result<Self> {
         let base = ground
             .bootstrap()?
             .set(&format!("{CONNECTION_MANAGER}/access_log"), json!([]))?
@@ -128,47 +200,46 @@ impl Bed {
                 &format!("{CONNECTION_MANAGER}/route_config/virtual_hosts/0/routes"),
                 json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]),
             )?;
-        let filters = format!("{CONNECTION_MANAGER}/http_filters");
-        let [filter, router] = base.at(&filters)?.as_array().context("no filters")?.as_slice() else {
-            anyhow::bail!("the example does not have two filters");
-        };
-        let before = [key.filter(&ISSUERS), metadata_filter(&json!({"zone": "abc", "list": ["x", "y"]}))];
-        let chain = |deciding: &[Value]| json!([&before[..], deciding, std::slice::from_ref(router)].concat());
-        let pointer = filters.strip_prefix("/static_resources/listeners/0").context("no listener")?;
-        let listener = |address: [u8; 4], port: u16, deciding: &[Value]| -> Result<Value> {
-            let mut listener = base.at("/static_resources/listeners/0")?.clone();
-            listener["name"] = json!(format!("{address:?}:{port}"));
-            listener["address"]["socket_address"] = json!({"address": IpAddr::from(address), "port_value": port});
-            *listener.pointer_mut(pointer).context("no filters")? = chain(deciding);
-            Ok(listener)
-        };
-        let mut listeners = Vec::new();
-        for ((set, rbac), port) in sets.iter().zip(rbac).zip(&ports) {
-            let mut ours = filter.clone();
-            ours["typed_config"]["config"]["configuration"]["value"] = json!(import(set)?.to_string());
-            listeners.push(listener(OURS, *port, &[ours])?);
-            listeners.push(listener(ISTIO, *port, &rbac)?);
-        }
-        let bootstrap = base.clone().set("/static_resources/listeners", json!(listeners))?;
-        let envoy = Envoy::start(&Start::tested("differential")?, &bootstrap, ground.scratch.path())?;
-        let leaf = |id: &str| -> Result<Option<Leaf>> {
-            let authority = if id.starts_with("spiffe://example.io/") { &ground.federated } else { &ground.local };
-            if id.is_empty() { Ok(None) } else { authority.sign(&Shape::svid(id)).map(Some) }
-        };
-        let leaves = IDENTITIES.into_iter().map(leaf).collect::<Result<_>>()?;
-        Ok(Self { envoy, leaves, ports, tokens, _ground: ground })
+        let pointer = "/filter_chains/0/filters/1/typed_config/http_filters";
+        let [filter, last] = filters(&base, pointer)? else { bail!("the example does not have two filters") };
+        let (filter, last) = (filter.clone(), last.clone());
+        let before = vec![key.filter(&ISSUERS), metadata_filter(&json!({"zone": "abc", "list": ["x", "y"]}))];
+        Ok(Self { base, pointer, before, filter, last })
     }
 
-    pub(super) fn connect(&self, set: usize, caller: &Caller) -> Result<Pair> {
-        let connect = |address: [u8; 4]| -> Result<Client> {
-            let config = client_config(self.leaves[caller.identity].as_ref())?;
-            let address = SocketAddr::from((address, self.ports[set]));
-            let source = IpAddr::from(SOURCES[caller.source]);
-            Client::tls_from(source, address, config, SERVER_NAMES[caller.server_name])
-                .with_context(|| format!("{}\n{}", caller.describe(), self.envoy.log().unwrap_or_default()))
-        };
-        Ok(Pair { ours: connect(OURS)?, istio: connect(ISTIO)? })
+    fn tcp(ground: &Ground, database: &Database) -> Result<Self> {
+        let base = ground
+            .tcp_bootstrap(database)?
+            .set(&format!("{TCP_PROXY}/access_log"), json!([]))?
+            .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+        let pointer = "/filter_chains/0/filters";
+        let [first, filter, last] = filters(&base, pointer)? else { bail!("the example does not have three filters") };
+        let (before, filter, last) = (vec![first.clone()], filter.clone(), last.clone());
+        Ok(Self { base, pointer, before, filter, last })
     }
+
+    fn listener(&self, address: [u8; 4], port: u16, deciding: &[Value]) -> Result<Value> {
+        let mut listener = self.base.at("/static_resources/listeners/0")?.clone();
+        listener["name"] = json!(format!("{address:?}:{port}"));
+        listener["address"]["socket_address"] = json!({"address": IpAddr::from(address), "port_value": port});
+        let filters = [&self.before, deciding, std::slice::from_ref(&self.last)].concat();
+        *listener.pointer_mut(self.pointer).context("no filters")? = json!(filters);
+        Ok(listener)
+    }
+}
+
+/// The filters of the example's listener.
+fn filters<'b>(base: &'b Bootstrap, pointer: &str) -> Result<&'b [Value]> {
+    Ok(base.at(&format!("/static_resources/listeners/0{pointer}"))?.as_array().context("no filters")?)
+}
+
+fn tokens(key: &TokenKey) -> Result<Vec<String>> {
+    Ok(vec![
+        key.sign(json!({"iss": ISSUERS[0], "sub": "alice", "aud": ["web", "api"], "azp": "app", "groups": ["dev", 5],
+                        "realm": {"roles": ["admin"]}, "level": 7}))?,
+        key.sign(json!({"iss": ISSUERS[1], "sub": "bob", "aud": "api", "groups": "ops"}))?,
+        key.sign(json!({"iss": ISSUERS[0], "sub": "al", "realm": "roles"}))?,
+    ])
 }
 
 fn free_port() -> Result<u16> {
@@ -180,8 +251,14 @@ fn with_port(set: &PolicySet, port: u16) -> PolicySet {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// The RBAC filters that Istio pushes for each set.
-fn istio_filters(sets: &[PolicySet]) -> Result<Vec<Vec<Value>>> {
+/// The RBAC filters that Istio pushes for a set.
+#[derive(Deserialize)]
+struct IstioFilters {
+    http: Vec<Value>,
+    tcp: Vec<Value>,
+}
+
+fn istio_filters(sets: &[PolicySet]) -> Result<Vec<IstioFilters>> {
     let input: Vec<Value> = sets.iter().map(|set| json!({"policies": set})).collect();
     let output = piped(&mut Command::new(tools::path(tools::ISTIO_RBAC)?), &Value::from(input).to_string())?;
     Ok(serde_json::from_str(&output)?)

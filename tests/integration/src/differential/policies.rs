@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-use super::PolicySet;
+use super::{Layer, PolicySet};
 
 /// Stands for the port that the set's listener is on.
 pub(super) const PORT: &str = "@port";
@@ -87,27 +87,29 @@ const CONDITIONS: &[(&str, Choices)] = &[
 ];
 
 /// One to five policies of the namespace `default`.
-pub(super) fn random_set(rng: &mut Rng) -> PolicySet {
+pub(super) fn random_set(rng: &mut Rng, layer: Layer) -> PolicySet {
     (0..rng.usize(1..=5))
         .map(|number| {
             let deny = rng.usize(..10) < 3;
             let mut spec = json!({"action": if deny { "DENY" } else { "ALLOW" }});
             if deny || rng.usize(..20) > 0 {
-                spec["rules"] = (0..rng.usize(1..=3)).map(|_| random_rule(rng)).collect();
+                spec["rules"] = (0..rng.usize(1..=3)).map(|_| random_rule(rng, layer)).collect();
             }
             json!({"name": format!("p{number}"), "namespace": "default", "spec": spec})
         })
         .collect()
 }
 
-fn random_rule(rng: &mut Rng) -> Value {
+fn random_rule(rng: &mut Rng, layer: Layer) -> Value {
+    // On TCP a field of HTTP decides for the whole rule, so it must be rare for the others to be of account.
+    let layer = if rng.usize(..4) == 0 { Layer::Http } else { layer };
     let mut rule = json!({});
     let from = random_list(rng, |rng| {
         let fields = if rng.usize(..4) == 0 { SOURCE_BY_ACCOUNT } else { SOURCE };
-        json!({"source": random_fields(rng, fields)})
+        json!({"source": random_fields(rng, fields, layer)})
     });
-    let to = random_list(rng, |rng| json!({"operation": random_fields(rng, OPERATION)}));
-    let when = random_list(rng, random_condition);
+    let to = random_list(rng, |rng| json!({"operation": random_fields(rng, OPERATION, layer)}));
+    let when = random_list(rng, |rng| random_condition(rng, layer));
     for (name, list) in [("from", from), ("to", to), ("when", when)] {
         if !list.is_empty() {
             rule[name] = json!(list);
@@ -122,23 +124,36 @@ fn random_list(rng: &mut Rng, make: impl Fn(&mut Rng) -> Value) -> Vec<Value> {
     (0..count).map(|_| make(rng)).collect()
 }
 
-fn random_fields(rng: &mut Rng, choices: &[(&str, Choices)]) -> Value {
+fn random_fields(rng: &mut Rng, choices: &[(&str, Choices)], layer: Layer) -> Value {
     let mut fields = Map::new();
     for _ in 0..rng.usize(1..=2) {
-        let (name, values) = choices[rng.usize(..choices.len())];
+        let (name, values) = choose(rng, choices, layer);
         let name = if rng.usize(..10) < 3 { negated(name) } else { name.to_owned() };
         fields.insert(name, random_values(rng, values));
     }
     Value::Object(fields)
 }
 
+fn choose<'c>(rng: &mut Rng, choices: &[(&'c str, Choices)], layer: Layer) -> (&'c str, Choices) {
+    loop {
+        let (name, values) = choices[rng.usize(..choices.len())];
+        let of_http = name.starts_with("request.") || HTTP_ONLY.contains(&name);
+        if layer == Layer::Http || !of_http {
+            return (name, values);
+        }
+    }
+}
+
+/// Besides the conditions that begin with `request.`.
+const HTTP_ONLY: [&str; 4] = ["hosts", "methods", "paths", "requestPrincipals"];
+
 fn negated(name: &str) -> String {
     let (first, rest) = name.split_at(1);
     format!("not{}{rest}", first.to_ascii_uppercase())
 }
 
-fn random_condition(rng: &mut Rng) -> Value {
-    let (key, values) = CONDITIONS[rng.usize(..CONDITIONS.len())];
+fn random_condition(rng: &mut Rng, layer: Layer) -> Value {
+    let (key, values) = choose(rng, CONDITIONS, layer);
     let values: Vec<&str> = values.iter().copied().filter(|value| !value.is_empty()).collect();
     let mut condition = json!({"key": key});
     let kinds: &[&str] = [&["values"][..], &["values"], &["notValues"], &["values", "notValues"]][rng.usize(..4)];

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::bed::Bed;
-use super::{Mismatch, PolicySet, SETS_PER_BED};
+use super::{Mismatch, PolicySet, SETS_PER_BED, Sample};
 
 /// The smallest case found, as text.
 pub(super) fn shrink(mut mismatch: Mismatch) -> Result<String> {
@@ -24,15 +24,18 @@ pub(super) fn shrink(mut mismatch: Mismatch) -> Result<String> {
 
 /// A case with one part less that still differs without explanation.
 fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
+    let samples = mismatch.sample.iter().flat_map(Sample::smaller);
     let mut candidates: Vec<Mismatch> =
-        mismatch.sample.smaller().into_iter().map(|sample| Mismatch { sample, ..mismatch.clone() }).collect();
+        samples.map(|sample| Mismatch { sample: Some(sample), ..mismatch.clone() }).collect();
     candidates.extend(smaller_sets(&mismatch.set).into_iter().map(|set| Mismatch { set, ..mismatch.clone() }));
     for candidates in candidates.chunks(SETS_PER_BED) {
         let sets: Vec<PolicySet> = candidates.iter().map(|candidate| candidate.set.clone()).collect();
-        let bed = Bed::start(&sets)?;
+        let bed = Bed::start(mismatch.layer, &sets)?;
         for (number, candidate) in candidates.iter().enumerate() {
-            let mut pair = bed.connect(number, &candidate.caller)?;
-            let (ours, istio) = pair.decide(&candidate.sample.bytes(&bed.tokens))?;
+            let (ours, istio) = match &candidate.sample {
+                Some(sample) => bed.connect(number, &candidate.caller)?.decide(&sample.bytes(&bed.tokens))?,
+                None => bed.admits(number, &candidate.caller)?,
+            };
             let candidate = Mismatch { ours, istio, ..candidate.clone() };
             if ours != istio && candidate.difference().is_none() {
                 return Ok(Some(candidate));
