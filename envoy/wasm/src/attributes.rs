@@ -10,6 +10,11 @@ use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
 use crate::header_map::HeaderMap;
 use crate::host;
 
+/// Whether the current context is a request's, before anything was called for it.
+pub(crate) fn is_request() -> bool {
+    text(b"request\0protocol").is_ok_and(|protocol| protocol.is_some())
+}
+
 /// The connection that the current request came in on.
 pub(crate) struct CurrentConnection;
 

@@ -13,16 +13,7 @@ const NOT_FOUND: u32 = 1;
 const REQUEST_HEADERS: u32 = 0;
 const COUNTER: u32 = 0;
 const NOT_GRPC: i32 = -1;
-const PLUGIN_CONFIGURATION: u32 = 7;
 const DOWNSTREAM: u32 = 2;
-
-/// How much a line of the log weighs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Level {
-    Warn,
-    Error,
-    Critical,
-}
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -48,14 +39,6 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
-    fn proxy_get_buffer_bytes(
-        buffer: u32,
-        offset: usize,
-        max_size: usize,
-        value: *mut *mut u8,
-        value_size: *mut usize,
-    ) -> u32;
-    fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
@@ -79,25 +62,6 @@ fn returned(status: u32, value: *mut u8, size: usize) -> Result<Option<Vec<u8>>,
         NOT_FOUND => Ok(None),
         _ => Err(HostFailure),
     }
-}
-
-/// The configuration of the plugin that is being configured; nothing when it has none.
-pub(crate) fn plugin_configuration() -> Result<Vec<u8>, HostFailure> {
-    let (mut value, mut size) = (null_mut(), 0);
-    // SAFETY: as in `property`.
-    let status = unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, &raw mut value, &raw mut size) };
-    Ok(returned(status, value, size)?.unwrap_or_default())
-}
-
-/// Writes a line to Envoy's log.
-pub(crate) fn log(level: Level, message: &str) {
-    let level = match level {
-        Level::Warn => 3,
-        Level::Error => 4,
-        Level::Critical => 5,
-    };
-    // SAFETY: as in `property`.
-    unsafe { proxy_log(level, message.as_ptr(), message.len()) };
 }
 
 /// Closes the connection to the client that the current context is for.

@@ -1,52 +1,89 @@
 //! One configuration of the filter on one worker.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
+use std::rc::Rc;
 
+use proxy_wasm::hostcalls::get_buffer;
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
+use proxy_wasm::types::{BufferType, ContextType};
 use spiffe_authz::policy::{Layer, Policy};
 
-use crate::host::{self, Level};
+use crate::http::Stream;
+use crate::tcp::{Connection, Held};
 use crate::worker::{self, Worker};
+use crate::{attributes, host};
 
-/// What was configured, and who decides by it. Whether for requests or for connections shows with the first of them, and
-/// Envoy lets an HTTP filter and a network filter of the very same configuration share this.
+/// The root ID of the configuration of a network filter. By their root IDs Envoy also tells apart an HTTP filter and a network
+/// filter of the very same document, which would share this.
+const TCP_ROOT_ID: &[u8] = b"tcp";
+
+/// What was configured, and who decides by it.
+#[derive(Default)]
 pub(crate) struct Plugin {
-    document: Vec<u8>,
-    /// As compiled when it was configured, until the first who needs it.
-    policy: Cell<Option<Policy>>,
-    http: OnceCell<Option<Worker>>,
-    tcp: OnceCell<Option<Worker>>,
+    worker: Option<Rc<Worker>>,
+    layer: Layer,
+    /// What Envoy asks this for, as its first context shows.
+    asked_on: OnceCell<Layer>,
+    held: Held,
 }
 
 impl Plugin {
-    /// The plugin with this configuration document, if that compiles; if not, every mistake is logged.
-    pub(crate) fn new(document: Vec<u8>) -> Option<Self> {
-        match Policy::from_json(&document) {
+    fn asked_on(&self) -> Layer {
+        *self.asked_on.get_or_init(|| {
+            let asked_on = if attributes::is_request() { Layer::Http } else { Layer::Tcp };
+            if asked_on != self.layer {
+                log::error!("spiffe-authz: the root_id of a network filter is `tcp`, and of an HTTP filter another");
+            }
+            asked_on
+        })
+    }
+
+    /// Who decides; nobody, where the configuration is for the other layer.
+    fn worker(&self) -> Option<Rc<Worker>> {
+        self.worker.as_ref().filter(|_| self.asked_on() == self.layer).map(Rc::clone)
+    }
+}
+
+impl Context for Plugin {}
+
+impl RootContext for Plugin {
+    fn on_configure(&mut self, _: usize) -> bool {
+        if host::property(b"plugin_root_id").is_ok_and(|id| id.as_deref() == Some(TCP_ROOT_ID)) {
+            self.layer = Layer::Tcp;
+        }
+        let document = get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
+        match Policy::from_json(&document.ok().flatten().unwrap_or_default()) {
             Ok(policy) => {
                 worker::declare_filter_state();
-                let (http, tcp) = (OnceCell::new(), OnceCell::new());
-                Some(Self { document, policy: Cell::new(Some(policy)), http, tcp })
+                self.worker = Some(Rc::new(Worker::new(policy.on(self.layer))));
+                true
             }
             Err(diagnostics) => {
                 for diagnostic in &diagnostics {
-                    host::log(Level::Error, &format!("spiffe-authz: {diagnostic}"));
+                    log::error!("spiffe-authz: {diagnostic}");
                 }
-                let count = diagnostics.len();
-                host::log(Level::Error, &format!("spiffe-authz: configuration refused: {count} to mend"));
-                None
+                log::error!("spiffe-authz: configuration refused: {} to mend", diagnostics.len());
+                false
             }
         }
     }
 
-    /// Who decides on this layer. That it is nobody cannot be, since the document has compiled.
-    pub(crate) fn worker(&self, layer: Layer) -> Option<&Worker> {
-        let cell = match layer {
-            Layer::Http => &self.http,
-            Layer::Tcp => &self.tcp,
-        };
-        cell.get_or_init(|| {
-            let policy = self.policy.take().or_else(|| Policy::from_json(&self.document).ok())?;
-            Some(Worker::new(policy.on(layer)))
+    fn get_type(&self) -> Option<ContextType> {
+        Some(match self.asked_on() {
+            Layer::Http => ContextType::HttpContext,
+            Layer::Tcp => ContextType::StreamContext,
         })
-        .as_ref()
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream { worker: self.worker() }))
+    }
+
+    fn create_stream_context(&self, context: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(Connection::new(context, self.worker(), self.held.clone())))
+    }
+
+    fn on_tick(&mut self) {
+        self.held.on_tick();
     }
 }

@@ -11,7 +11,7 @@ use spiffe_authz::request::{Attributes, Request};
 
 use crate::attributes::CurrentConnection;
 use crate::counters::Counters;
-use crate::host::{self, Level};
+use crate::host;
 
 const STATE_PEER: &str = "spiffe_authz_peer";
 const STATE_TRUST_DOMAIN: &str = "spiffe_authz_trust_domain";
@@ -71,7 +71,7 @@ impl Worker {
         if let Some(line) = LogLine::of(outcome, peer, request)
             && let Some(suppressed) = self.log_limit.borrow_mut().pass(host::seconds())
         {
-            host::log(Level::Warn, &line.to_json(suppressed));
+            log::warn!("{}", line.to_json(suppressed));
         }
         outcome.decision.verdict.reason()
     }

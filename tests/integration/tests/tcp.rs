@@ -229,7 +229,7 @@ fn a_policy_update_holds_for_new_connections() -> Result<()> {
 
 #[test]
 fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
-    // The very same configuration twice, so that Envoy takes both for one plugin.
+    // The very same document twice: only the root ID tells Envoy that these are two plugins.
     let ground = Ground::new(Validation::Spiffe)?;
     let document = json!({
         "trustDomain": "example.org",
@@ -243,6 +243,7 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
     let http = bootstrap.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone();
     let mut network = http.clone();
     network["typed_config"]["@type"] = json!("type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm");
+    network["typed_config"]["config"]["root_id"] = json!("tcp");
     let mut list = bootstrap.at(filters)?.as_array().cloned().unwrap_or_default();
     list.insert(1, network);
     let envoy = start(&ground, &bootstrap.set(filters, json!(list))?)?;
@@ -253,5 +254,20 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
     assert!(curl.get("/public").is_err());
     let mut sleep = connect(&ground, envoy.address()?, Some(SLEEP))?;
     assert_eq!(sleep.get("/public")?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn a_configuration_for_the_other_layer_lets_nothing_through() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let bootstrap = ground.bootstrap()?;
+    let pointer = format!("{CONNECTION_MANAGER}/http_filters/0/typed_config/config");
+    let mut config = bootstrap.at(&pointer)?.clone();
+    config["root_id"] = json!("tcp");
+    let envoy = start(&ground, &bootstrap.set(&pointer, config)?)?;
+    let answer = connect(&ground, envoy.address()?, Some(SLEEP))?.get("/public/news")?;
+    assert_eq!(answer.status, 403);
+    let log = envoy.log()?;
+    assert!(log.contains("the root_id of a network filter is `tcp`, and of an HTTP filter another"), "{log}");
     Ok(())
 }
