@@ -14,6 +14,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::message::{Extension, Listener, Secret};
 
+const NO_TIME: &str =
+    "config_dump: the bootstrap's `last_updated` is not in it: Envoy's own page is wanted, not istioctl's form of it";
+
 /// One Envoy, at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Envoy {
@@ -195,7 +198,7 @@ impl Envoy {
         }
         let saved =
             || started.map(|started: i64| started.saturating_add_unsigned(envoy.stat("server.uptime").unwrap_or(0)));
-        envoy.taken = pages.taken.or_else(saved).ok_or_else(|| invalid("config_dump: there is no bootstrap in it"))?;
+        envoy.taken = pages.taken.or_else(saved).ok_or_else(|| invalid(NO_TIME))?;
         Ok(envoy)
     }
 

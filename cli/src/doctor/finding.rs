@@ -97,7 +97,7 @@ checks! {
         "The SPIRE agent answers and gives Envoy no identity: no registration entry matches this workload."
         "Compare the selectors of `spire-server entry show` with this Envoy; a new entry takes seconds to reach the agent."
     SecretNameUnknown "secret-name-unknown" Secrets Error
-        "The SPIRE agent answers and refuses the name of the secret that Envoy asks for."
+        "The SPIRE agent answers and refuses the name of the secret that Envoy asks for: it is none of its names, or no bundle that it has."
         "Ask for `default` and `ROOTCA` with the names of `sds` in agent.conf set as in examples/bootstrap/spire, or change either."
     SecretMissing "secret-missing" Secrets Error
         "A TLS certificate or a bundle that Envoy is to use has not arrived."

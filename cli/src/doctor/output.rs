@@ -26,18 +26,18 @@ pub(super) fn write_human(out: &mut impl Write, envoy: &Envoy, report: &Report) 
         writeln!(out, "\n{}", styled(HEADING, layer.slug()))?;
         for Fine { message, places, .. } in fine {
             let word = styled(GOOD, &format!("{:WIDTH$}", "ok"));
-            writeln!(out, "  {word} {}{}", message.escape_debug(), within(places))?;
+            writeln!(out, "  {word} {}{}", printable(message), within(places))?;
         }
         for Finding { check, message, places } in findings {
             let style = if check.severity() == Severity::Error { BAD } else { NOTABLE };
             let word = styled(style, &format!("{:WIDTH$}", check.severity().slug()));
-            writeln!(out, "  {word} {}: {}{}", check.slug(), message.escape_debug(), within(places))?;
+            writeln!(out, "  {word} {}: {}{}", check.slug(), printable(message), within(places))?;
             writeln!(out, "  {:WIDTH$} {}", "", check.remedy())?;
         }
     }
     let count = |severity| report.findings.iter().filter(|found| found.check.severity() == severity).count();
     let counts = [Severity::Error, Severity::Warning, Severity::Note].map(count);
-    writeln!(out, "\n{} errors, {} warnings, {} notes", counts[0], counts[1], counts[2])
+    writeln!(out, "\nerrors: {}, warnings: {}, notes: {}", counts[0], counts[1], counts[2])
 }
 
 /// The same as one JSON object.
@@ -67,21 +67,71 @@ fn place_json(Place { listener, filter_chain, secret }: &Place) -> Value {
     json!({"listener": listener, "filterChain": filter_chain, "secret": secret})
 }
 
-/// The places of an entry, in brackets.
+/// The places of an entry, in brackets, one for each listener.
 fn within(places: &[Place]) -> String {
-    let shown: Vec<String> = places
-        .iter()
-        .map(|Place { listener, filter_chain, secret }| {
-            let parts = [("listener", listener), ("filter chain", filter_chain), ("secret", secret)];
-            let parts = parts.iter().filter_map(|(kind, name)| name.as_ref().map(|name| format!("{kind} {name}")));
-            parts.collect::<Vec<_>>().join(", ")
+    let listeners = unique(places.iter().map(|place| place.listener.as_ref()));
+    let shown: Vec<String> = listeners
+        .into_iter()
+        .map(|listener| {
+            let here = || places.iter().filter(|place| place.listener.as_ref() == listener);
+            let parts = [
+                names("listener", listener.into_iter()),
+                names("filter chain", here().filter_map(|place| place.filter_chain.as_ref())),
+                names("secret", here().filter_map(|place| place.secret.as_ref())),
+            ];
+            parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
         })
         .collect();
-    if shown.is_empty() { String::new() } else { format!(" [{}]", shown.join("; ").escape_debug()) }
+    if shown.is_empty() { String::new() } else { format!(" [{}]", printable(&shown.join("; "))) }
+}
+
+fn names<'p>(kind: &str, names: impl Iterator<Item = &'p String>) -> Option<String> {
+    let names = unique(names.map(String::as_str));
+    (!names.is_empty()).then(|| format!("{kind} {}", names.join(" and ")))
+}
+
+fn unique<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut unique = Vec::new();
+    for item in items {
+        if !unique.contains(&item) {
+            unique.push(item);
+        }
+    }
+    unique
+}
+
+/// Names in a dump may hold anything; a terminal is to see one line of it.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// A moment, in seconds since 1970, as people write it.
 pub(super) fn moment(seconds: i64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|moment| moment.format(&Rfc3339).ok());
     moment.unwrap_or_else(|| format!("{seconds} s after 1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Place;
+    use super::{printable, within};
+
+    #[test]
+    fn places_are_told_once() {
+        let place = |listener: &str, chain: &str, secret: &str| Place {
+            listener: Some(listener.to_owned()),
+            filter_chain: Some(chain.to_owned()),
+            secret: Some(secret.to_owned()),
+        };
+        let places = [place("a", "#0", "x"), place("a", "#0", "y"), place("a", "#1", "x"), place("b", "#0", "x")];
+        let expected = " [listener a, filter chain #0 and #1, secret x and y; listener b, filter chain #0, secret x]";
+        assert_eq!(within(&places), expected);
+        assert_eq!(within(&[]), "");
+    }
+
+    #[test]
+    fn a_terminal_sees_no_control_characters() {
+        assert_eq!(printable("it's\n\u{1b}[31mé"), "it's\\n\\u{1b}[31mé");
+    }
 }

@@ -5,7 +5,7 @@ use crate::doctor::dump::Envoy;
 use crate::doctor::finding::{Check, Layer, Report};
 use crate::doctor::message::{DownstreamTls, SecretConfig};
 
-/// The names that SPIRE answers to by default and as Istio has it, besides SPIFFE IDs.
+/// The name of the first identity of a workload, by SPIRE's default and as Istio has it. The others are SPIFFE IDs.
 const CERTIFICATE_NAME: &str = "default";
 
 /// What a secret is for.
@@ -45,35 +45,36 @@ fn check_secret(way: &Way<'_>, config: &SecretConfig, role: Role, envoy: &Envoy,
     if let Some(rejected @ 1..) = stat("update_rejected") {
         report.find(Check::SecretRejected, &place, format!("{rejected} updates refused since Envoy started"));
     }
-    if there && !unreachable {
-        let source = cluster.map_or_else(String::new, |cluster| format!(" by the cluster `{cluster}`"));
-        report.fine(Layer::Secrets, &place, format!("delivered{source}"));
-    }
-    if there || unreachable {
+    if unreachable {
         return;
     }
-    let asked = stat("update_failure").unwrap_or(0);
-    match (cluster, role) {
-        (Some(cluster), _) if asked == 0 => {
-            report.find(Check::SecretMissing, &place, format!("nothing was received from the cluster `{cluster}`"));
+    let refusals = stat("update_failure").filter(|&count| count > 0);
+    match (cluster, refusals) {
+        // Between two tries there is no stream; a secret that was delivered once says nothing of now.
+        (Some(_), Some(count)) if !there || stat("control_plane.connected_state") == Some(0) => {
+            let still = if there { "; what is there stays until it expires" } else { "" };
+            report.find(refusal(name, role), &place, format!("refused {count} times{still}"));
         }
-        (Some(_), Role::Certificate) if name == CERTIFICATE_NAME || name.starts_with("spiffe://") => {
-            report.find(Check::WorkloadUnknown, &place, format!("refused {asked} times"));
+        (Some(cluster), _) if there => {
+            report.fine(Layer::Secrets, &place, format!("delivered by the cluster `{cluster}`"));
         }
-        (Some(_), Role::Certificate) => {
-            let message = format!("refused {asked} times; SPIRE's names are `{CERTIFICATE_NAME}` and SPIFFE IDs");
-            report.find(Check::SecretNameUnknown, &place, message);
-        }
-        (Some(_), Role::Bundle) => {
-            let message = format!(
-                "refused {asked} times; names are those of `sds` in agent.conf and trust domains as SPIFFE IDs"
-            );
-            report.find(Check::SecretNameUnknown, &place, message);
+        (None, _) if there => report.fine(Layer::Secrets, &place, "delivered"),
+        (Some(cluster), _) => {
+            let message = format!("nothing was received from the cluster `{cluster}`");
+            report.find(Check::SecretMissing, &place, message);
         }
         (None, _) if config.sds_config.is_some() => {
             report.find(Check::SecretMissing, &place, "its source has not delivered it");
         }
         (None, _) => report.find(Check::SecretMissing, &place, "the bootstrap has no secret of this name and kind"),
+    }
+}
+
+/// What it means that the agent refuses a secret: that it knows the name and not the workload, or not the name.
+fn refusal(name: &str, role: Role) -> Check {
+    match role {
+        Role::Certificate if name == CERTIFICATE_NAME || name.starts_with("spiffe://") => Check::WorkloadUnknown,
+        Role::Certificate | Role::Bundle => Check::SecretNameUnknown,
     }
 }
 

@@ -30,7 +30,7 @@ fn a_healthy_envoy_shows_nothing() -> Result<()> {
         assert_eq!(layers.len(), 7, "{layers:?}");
         let (status, text) = run(&[&format!("http://{}/", envoy.admin_address())])?;
         assert_eq!(status, Some(0));
-        assert!(text.ends_with("\n0 errors, 0 warnings, 0 notes\n"), "{text}");
+        assert!(text.ends_with("\nerrors: 0, warnings: 0, notes: 0\n"), "{text}");
         assert!(text.contains("the SPIFFE validator, with a bundle for `example.org`, `example.io`"), "{text}");
     }
     Ok(())

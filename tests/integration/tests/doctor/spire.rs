@@ -1,9 +1,10 @@
 //! What a real SPIRE agent does not give.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION};
 use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::federation::{Federation, Fit};
 use spiffe_authz_integration::mesh::LONG;
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::spire::Spire;
@@ -13,6 +14,9 @@ use spiffe_authz_integration::{tools, wait};
 use crate::support::{
     LIMIT, Listeners, PATIENCE, any_path, at, bundle_pointer, certificate_pointer, doctor, document, run, wait_for,
 };
+
+/// Who the server is.
+const HTTPBIN: &str = "spiffe://example.org/ns/default/sa/httpbin";
 
 /// The server of the example with further listeners, beside a real SPIRE agent.
 fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
@@ -29,6 +33,19 @@ fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
     listeners.add("certificate", &[(&at(&certificate_pointer(), "name"), json!("svid"))])?;
     listeners.add("bundle", &[(&at(&bundle_pointer(), "name"), json!("bundles"))])?;
     listeners.into(bootstrap)
+}
+
+/// With both bundles from SPIRE, and one of a trust domain that nobody names.
+#[test]
+fn the_federated_examples_are_in_order() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let bed = Federation::start(scratch.path(), &Fit { ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), others: Ok })?;
+    let answer = wait_for(&bed.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
+    assert_eq!(answer.status, Some(0), "a note");
+    assert_eq!(answer.messages("bundle-unnamed"), ["the filter's configuration does not name `example.net`"]);
+    assert!(answer.report["fine"].to_string().contains("a bundle for `example.io`, `example.net`, `example.org`"));
+    assert_eq!(doctor(&bed.gateway)?.status, Some(0));
+    Ok(())
 }
 
 #[test]
@@ -52,7 +69,7 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
     let answer = wait_for(&server, scratch.path(), &wrong)?;
     let fine = answer.report["fine"].to_string();
     assert!(fine.contains("delivered by the cluster `spire_agent`"), "{fine}");
-    assert!(fine.contains("spiffe://example.org/ns/default/sa/httpbin, good until "), "{fine}");
+    assert!(fine.contains(&format!("{HTTPBIN}, good until ")), "{fine}");
     wait_for(
         &unknown,
         scratch.path(),
@@ -68,6 +85,19 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
     for line in readme_lines()? {
         assert!(text.contains(line), "README.md shows `{line}`:\n{text}");
     }
+
+    // Nobody says any more who this is. The certificate is still there, and nothing else would tell.
+    let entries = spire.server.command(&["entry", "show", "-spiffeID", HTTPBIN, "-output", "json"])?;
+    let entries: Value = serde_json::from_str(&entries)?;
+    let entry = entries.pointer("/entries/0/id").and_then(Value::as_str).context("an entry")?;
+    spire.server.command(&["entry", "delete", "-entryID", entry])?;
+    let wrong: [(&str, &[&str]); 4] = [
+        ("healthy", &["workload-unknown"]),
+        ("federated", &["bundle-missing", "workload-unknown"]),
+        ("certificate", &["secret-name-unknown"]),
+        ("bundle", &["secret-name-unknown", "workload-unknown"]),
+    ];
+    wait_for(&server, scratch.path(), &wrong)?;
 
     spire.kill_agent()?;
     let wrong: [(&str, &[&str]); 4] = [
