@@ -1,7 +1,7 @@
 //! The place of the federated examples, whole: SPIRE of both trust domains, httpbin with its Envoy, the gateway, and an
 //! Envoy for each caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,26 @@ pub const OWN: &str = "example.org";
 pub const OTHER: &str = "example.io";
 /// One whose bundle example.org has, and that it does not federate with.
 pub const OUTSIDER: &str = "example.net";
+
+/// One of the two trust domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// example.org, the one of httpbin.
+    Own,
+    /// example.io, the one that it federates with.
+    Other,
+}
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub const fn across(self) -> Self {
+        match self {
+            Self::Own => Self::Other,
+            Self::Other => Self::Own,
+        }
+    }
+}
 
 /// The callers of the examples: trust domain and service account.
 pub const CALLERS: [(&str, &str); 4] = [(OWN, "sleep"), (OWN, "stranger"), (OTHER, "sleep"), (OTHER, "web")];
@@ -71,8 +91,10 @@ pub struct Fit {
     pub ttl: Duration,
     /// Changes the bootstrap of httpbin.
     pub httpbin: fn(Bootstrap, &Path) -> Result<Bootstrap>,
-    /// Changes the bootstrap of the gateway and of every client.
-    pub others: fn(Bootstrap) -> Result<Bootstrap>,
+    /// Changes the bootstrap of the gateway.
+    pub gateway: fn(Bootstrap) -> Result<Bootstrap>,
+    /// Changes the bootstrap of every client.
+    pub client: fn(Bootstrap) -> Result<Bootstrap>,
 }
 
 impl<'d> Federation<'d> {
@@ -87,12 +109,12 @@ impl<'d> Federation<'d> {
         let bootstrap = Bootstrap::federated_server(upstream.port())?.agent(&own.spire.socket())?;
         let httpbin = start_httpbin(&own.spire, &(fit.httpbin)(bootstrap, directory)?, directory, 0)?;
         let bootstrap = Bootstrap::gateway(httpbin.address()?)?.agent(&own.spire.socket())?;
-        let gateway = envoy(&own.spire, "gateway", "gateway", &(fit.others)(bootstrap)?, directory)?;
+        let gateway = envoy(&own.spire, "gateway", "gateway", &(fit.gateway)(bootstrap)?, directory)?;
         let mut callers = BTreeMap::new();
         for (trust_domain, name) in CALLERS {
             let spire = if trust_domain == OWN { &own.spire } else { &other.spire };
             let bootstrap = Bootstrap::federated_client(httpbin.address()?, gateway.address()?)?;
-            let bootstrap = (fit.others)(bootstrap.agent(&spire.socket())?)?;
+            let bootstrap = (fit.client)(bootstrap.agent(&spire.socket())?)?;
             let caller = envoy(spire, name, &format!("{trust_domain}-{name}"), &bootstrap, directory)?;
             await_identity(&caller)?;
             callers.insert(format!("{trust_domain}/{name}"), caller);
@@ -113,6 +135,42 @@ impl<'d> Federation<'d> {
     /// Every Envoy.
     pub fn envoys(&self) -> impl Iterator<Item = &Envoy> {
         self.callers.values().chain([&self.gateway, &self.httpbin])
+    }
+
+    /// The reasons for which httpbin's Envoy has denied requests so far.
+    ///
+    /// # Errors
+    /// When its admin interface does not answer.
+    pub fn deny_reasons(&self) -> Result<BTreeSet<String>> {
+        const DENIED: &str = "wasmcustom.spiffe_authz.decisions.mode.enforce.verdict.deny.reason.";
+        let stats = self.httpbin.admin("/stats?usedonly&filter=spiffe_authz")?.text();
+        let reasons = stats.lines().filter_map(|line| line.strip_prefix(DENIED)?.split_once(".policy."));
+        Ok(reasons.map(|(reason, _)| reason.to_owned()).collect())
+    }
+
+    /// The Envoys of a trust domain.
+    pub fn envoys_of(&self, side: Side) -> impl Iterator<Item = &Envoy> {
+        let is_own = side == Side::Own;
+        let callers = self.callers.iter().filter(move |(name, _)| name.starts_with(OWN) == is_own);
+        let guarding = [&self.gateway, &self.httpbin].into_iter().filter(move |_| is_own);
+        callers.map(|(_, envoy)| envoy).chain(guarding)
+    }
+
+    /// One of the two trust domains.
+    #[must_use]
+    pub const fn domain(&self, side: Side) -> &Domain {
+        match side {
+            Side::Own => &self.own,
+            Side::Other => &self.other,
+        }
+    }
+
+    /// One of the two trust domains, to act on.
+    pub const fn domain_mut(&mut self, side: Side) -> &mut Domain {
+        match side {
+            Side::Own => &mut self.own,
+            Side::Other => &mut self.other,
+        }
     }
 
     /// The directory of the bed.

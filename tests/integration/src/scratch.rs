@@ -30,15 +30,24 @@ impl Scratch {
         self.0.path().join(name)
     }
 
-    /// Writes a file in it, by renaming, so that who watches it sees all or nothing.
+    /// Writes a file in it, all or nothing.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
         let path = self.join(name);
-        let part = self.join(&format!("{name}.part"));
-        std::fs::write(&part, content).with_context(|| format!("cannot write {}", part.display()))?;
-        std::fs::rename(&part, &path)?;
+        write_whole(&path, content)?;
         Ok(path)
     }
+}
+
+/// Writes a file by renaming, so that who watches it sees all or nothing.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, content: &str) -> Result<()> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, content).with_context(|| format!("cannot write {}", part.display()))?;
+    std::fs::rename(&part, path)?;
+    Ok(())
 }

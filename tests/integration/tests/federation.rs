@@ -9,7 +9,7 @@ use spiffe_authz_integration::scratch::Scratch;
 #[test]
 fn every_scenario_of_federation() -> Result<()> {
     let scratch = Scratch::new()?;
-    let fit = Fit { ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), others: Ok };
+    let fit = Fit { ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
     let bed = Federation::start(scratch.path(), &fit)?;
     let mut scenarios = scenario::federation()?;
     scenario::play(&scenarios, &bed)?;

@@ -1,0 +1,206 @@
+//! What goes wrong, or is changed, while requests flow: each fault is brought about and ended again.
+
+mod policy;
+mod steady;
+mod trust;
+
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::policy::Policies;
+pub use self::steady::{STEADY, callers};
+use crate::federation::{Federation, Side};
+use crate::flood::{self, flood};
+use crate::load::{Call, Load, Tally};
+
+/// How often every Envoy gets another certificate.
+const ROTATIONS: u32 = 2;
+/// How many connections a flood opens and closes in each second.
+const FLOOD_RATE: u32 = 1000;
+/// How soon the right verdicts must be back after a fault, and without errors between.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
+/// The same, where Envoys come back to an agent that was away: they wait longer from attempt to attempt, up to 30 s.
+const AGENT_RECOVERY_LIMIT: Duration = Duration::from_secs(40);
+
+/// What goes wrong, or is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Every Envoy gets another certificate, and again, which with [`STEADY`] happens every few seconds.
+    IdentitiesRotate,
+    /// A trust domain gets a new authority, and the old one is tainted and revoked.
+    AuthorityRotates(Side),
+    /// The agent of a trust domain is killed, and comes back.
+    AgentDies(Side),
+    /// The server of a trust domain is stopped, and comes back.
+    ServerStops(Side),
+    /// The bundle endpoint of a trust domain cannot be reached for a while.
+    EndpointUnreachable(Side),
+    /// The policies change every second.
+    PoliciesChange,
+    /// Policies come that do not compile, and good ones after them.
+    PoliciesBreak,
+    /// Another Envoy takes the place of httpbin's (hot restart), which drains and ends.
+    EnvoyRestarts,
+    /// Connections are opened and closed, up to 1,000 in each second.
+    Flood,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, side) = match self {
+            Self::IdentitiesRotate => ("every identity rotates", None),
+            Self::AuthorityRotates(side) => ("authority rotated and revoked", Some(side)),
+            Self::AgentDies(side) => ("SPIRE agent killed", Some(side)),
+            Self::ServerStops(side) => ("SPIRE server stopped", Some(side)),
+            Self::EndpointUnreachable(side) => ("bundle endpoint unreachable", Some(side)),
+            Self::PoliciesChange => ("policies change every second", None),
+            Self::PoliciesBreak => ("policies that do not compile", None),
+            Self::EnvoyRestarts => ("Envoy restarted hot", None),
+            Self::Flood => ("1,000 connections a second", None),
+        };
+        match side {
+            None => f.write_str(what),
+            Some(Side::Own) => write!(f, "{what}, own domain"),
+            Some(Side::Other) => write!(f, "{what}, federated domain"),
+        }
+    }
+}
+
+/// What came of a fault.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Which one it was.
+    pub fault: Fault,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// How long it took from its end until every caller was served again, without an error between.
+    pub recovery: Duration,
+    /// What was seen of it.
+    pub seen: String,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, lasted, recovery, seen } = self;
+        write!(f, "{fault}: {:.1} s, served again after {:.1} s", lasted.as_secs_f64(), recovery.as_secs_f64())?;
+        if seen.is_empty() { Ok(()) } else { write!(f, "; {seen}") }
+    }
+}
+
+/// Brings faults about on a bed with [`STEADY`].
+#[derive(Debug)]
+pub struct Faults<'b, 'd> {
+    /// The bed.
+    pub bed: &'b mut Federation<'d>,
+    policies: Policies,
+    /// What became of the requests that floods sent.
+    pub flooded: Tally,
+}
+
+impl Fault {
+    /// Each of them, on either side where there are two.
+    pub const ALL: [Self; 13] = [
+        Self::IdentitiesRotate,
+        Self::AuthorityRotates(Side::Own),
+        Self::AuthorityRotates(Side::Other),
+        Self::AgentDies(Side::Own),
+        Self::AgentDies(Side::Other),
+        Self::ServerStops(Side::Own),
+        Self::ServerStops(Side::Other),
+        Self::EndpointUnreachable(Side::Own),
+        Self::EndpointUnreachable(Side::Other),
+        Self::PoliciesChange,
+        Self::PoliciesBreak,
+        Self::EnvoyRestarts,
+        Self::Flood,
+    ];
+
+    const fn recovery_limit(self) -> Duration {
+        match self {
+            Self::AgentDies(_) => AGENT_RECOVERY_LIMIT,
+            _ => RECOVERY_LIMIT,
+        }
+    }
+}
+
+impl<'b, 'd> Faults<'b, 'd> {
+    /// For this bed.
+    ///
+    /// # Errors
+    /// When the example has no policies.
+    pub fn on(bed: &'b mut Federation<'d>) -> Result<Self> {
+        Ok(Self { policies: Policies::of(bed)?, bed, flooded: Tally::default() })
+    }
+
+    /// Brings a fault about, for so long where it has no end of its own, and waits until every caller is served again.
+    ///
+    /// # Errors
+    /// When the fault does not take its course, or recovery takes too long.
+    pub fn bring(&mut self, fault: Fault, long: Duration, load: &Load) -> Result<Outcome> {
+        let start = Instant::now();
+        let seen = self.inject(fault, long).with_context(|| fault.to_string())?;
+        let lasted = start.elapsed();
+        let recovery = load.recovered(fault.recovery_limit()).with_context(|| fault.to_string())?;
+        if let Fault::AgentDies(side) | Fault::ServerStops(side) = fault {
+            // Until then the certificates may be those from before.
+            trust::identities_rotate(self.bed, &[side]).with_context(|| fault.to_string())?;
+        }
+        Ok(Outcome { fault, lasted, recovery, seen })
+    }
+
+    fn inject(&mut self, fault: Fault, long: Duration) -> Result<String> {
+        match fault {
+            Fault::IdentitiesRotate => {
+                for _ in 0..ROTATIONS {
+                    trust::identities_rotate(self.bed, &[Side::Own, Side::Other])?;
+                }
+            }
+            Fault::AuthorityRotates(side) => trust::authority_rotates(self.bed, side)?,
+            Fault::AgentDies(side) => {
+                let spire = &mut self.bed.domain_mut(side).spire;
+                spire.kill_agent()?;
+                thread::sleep(long);
+                spire.restart_agent()?;
+            }
+            Fault::ServerStops(side) => {
+                let server = &mut self.bed.domain_mut(side).spire.server;
+                server.stop()?;
+                thread::sleep(long);
+                server.restart()?;
+            }
+            Fault::EndpointUnreachable(side) => {
+                self.bed.domain(side).endpoint.cut(true);
+                let refreshed = self.bed.domain(side.across()).spire.server.refresh();
+                thread::sleep(long);
+                self.bed.domain(side).endpoint.cut(false);
+                ensure!(refreshed.is_err(), "the endpoint was reached all the same");
+                self.bed.domain(side.across()).spire.server.refresh()?;
+            }
+            Fault::PoliciesChange => return self.policies.change(self.bed, long),
+            Fault::PoliciesBreak => return self.policies.break_and_mend(self.bed, long),
+            Fault::EnvoyRestarts => self.bed.restart_httpbin(&STEADY)?,
+            Fault::Flood => return self.flood(long),
+        }
+        Ok(String::new())
+    }
+
+    fn flood(&mut self, long: Duration) -> Result<String> {
+        let call = |path, allowed| Call { host: crate::bootstrap::SERVER_HOST, method: "GET", path, allowed };
+        let (own, other) = (&self.bed.own, &self.bed.other);
+        let callers = [
+            flood::Caller { name: "own", leaf: own.mint("/ns/default/sa/sleep")?, call: call("/status/200", true) },
+            flood::Caller {
+                name: "other",
+                leaf: other.mint("/ns/default/sa/sleep")?,
+                call: call("/status/200", false),
+            },
+        ];
+        let flood = flood(self.bed.httpbin.address()?, &callers, FLOOD_RATE, long)?;
+        let seen = format!("{:.0} connections a second, {} errors", flood.rate, flood.tally.error_count());
+        self.flooded.add(flood.tally);
+        Ok(seen)
+    }
+}

@@ -1,0 +1,93 @@
+//! Policies that change while they are asked, by a file that Envoy watches.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::steady::FILTER_FILE;
+use crate::bootstrap::{Bootstrap, CONFIGURATION};
+use crate::federation::{Federation, OWN};
+use crate::http::Client;
+use crate::scratch::write_whole;
+use crate::wait;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Within which new policies must decide, and broken ones must be refused.
+const UPDATE_LIMIT: Duration = Duration::from_secs(10);
+/// Counts what Envoy was sent and has refused.
+const REFUSED: &str = "extension_config_discovery.http_filter.spiffe-authz.update_rejected";
+
+/// The policies of the example and one more, by which one tells which version decides.
+#[derive(Debug)]
+pub(super) struct Policies {
+    document: Value,
+    version: u32,
+}
+
+impl Policies {
+    pub(super) fn of(bed: &Federation<'_>) -> Result<Self> {
+        let example = Bootstrap::federated_server(bed.upstream.port())?;
+        let text = example.at(CONFIGURATION)?.as_str().context("the configuration is no text")?;
+        Ok(Self { document: serde_json::from_str(text)?, version: 0 })
+    }
+
+    /// Changes the policies every second, for so long.
+    pub(super) fn change(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
+        let (start, mut slowest, mut count) = (Instant::now(), Duration::ZERO, 0);
+        while start.elapsed() < long {
+            let publish = Instant::now();
+            self.next(bed)?;
+            slowest = slowest.max(publish.elapsed());
+            count += 1;
+            thread::sleep(INTERVAL.saturating_sub(publish.elapsed()));
+        }
+        Ok(format!("{count} updates, the slowest decided after {} ms", slowest.as_millis()))
+    }
+
+    /// Publishes policies that do not compile: they must be refused and counted, and the ones before must serve on, for so long.
+    pub(super) fn break_and_mend(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
+        self.next(bed)?;
+        let refused = bed.httpbin.stat(REFUSED)?.with_context(|| format!("Envoy does not count {REFUSED}"))?;
+        let mut broken = self.document.clone();
+        broken["trustDomain"] = json!("EXAMPLE.org");
+        publish(bed, &broken)?;
+        wait::until("the broken policies are refused", UPDATE_LIMIT, || {
+            Ok((bed.httpbin.stat(REFUSED)? > Some(refused)).then_some(()))
+        })?;
+        thread::sleep(long);
+        ensure!(decides(bed, self.version)?, "the policies before the broken ones do not decide");
+        ensure!(bed.httpbin.stat(REFUSED)? == Some(refused + 1), "one refusal was not counted as one");
+        self.next(bed)?;
+        Ok("refused and counted".to_owned())
+    }
+
+    /// Publishes the next version, and waits until it decides.
+    fn next(&mut self, bed: &Federation<'_>) -> Result<()> {
+        self.version += 1;
+        let mut document = self.document.clone();
+        document["policies"].as_array_mut().context("no policies")?.push(json!({
+            "name": "version",
+            "namespace": "default",
+            "rules": [{
+                "from": [{"source": {"principals": ["example.org/ns/default/sa/sleep"]}}],
+                "to": [{"operation": {"paths": [format!("/version/{}", self.version)]}}],
+            }],
+        }));
+        publish(bed, &document)?;
+        wait::until("the new policies decide", UPDATE_LIMIT, || Ok(decides(bed, self.version)?.then_some(())))
+    }
+}
+
+fn publish(bed: &Federation<'_>, document: &Value) -> Result<()> {
+    let bootstrap = Bootstrap::federated_server(bed.upstream.port())?.configuration(&document.to_string())?;
+    write_whole(&bed.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
+}
+
+/// Whether this version decides: it lets `sleep` read its own number, and no other.
+fn decides(bed: &Federation<'_>, version: u32) -> Result<bool> {
+    let mut client = Client::plain(bed.caller(OWN, "sleep")?.address()?)?;
+    let mut status = |version: u32| Ok::<_, anyhow::Error>(client.get(&format!("/version/{version}"))?.status);
+    Ok((status(version)?, status(version - 1)?) == (200, 403))
+}

@@ -1,0 +1,36 @@
+//! Faults under a steady load of requests: no verdict is wrong, and every caller is served again soon.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use spiffe_authz_integration::fault::{Fault, Faults, STEADY, callers};
+use spiffe_authz_integration::federation::Federation;
+use spiffe_authz_integration::load::Load;
+use spiffe_authz_integration::scratch::Scratch;
+
+/// How long a fault lasts that has no end of its own.
+const LONG: Duration = Duration::from_secs(4);
+
+#[test]
+fn no_fault_changes_a_verdict() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut bed = Federation::start(scratch.path(), &STEADY)?;
+    let load = Load::start(callers(&bed)?);
+    load.recovered(Duration::from_secs(20))?;
+    let mut faults = Faults::on(&mut bed)?;
+    for fault in Fault::ALL {
+        let before = load.tally();
+        let outcome = faults.bring(fault, LONG, &load)?;
+        let tally = load.tally();
+        let (requests, errors) = (tally.requests - before.requests, tally.error_count() - before.error_count());
+        println!("{outcome}; {requests} requests, {errors} errors");
+        let wrong = [tally.wrong, faults.flooded.wrong.clone()].concat();
+        ensure!(wrong.is_empty(), "{fault}: {} wrong verdicts:\n{}", wrong.len(), wrong.join("\n"));
+        ensure!(requests > 50, "{fault}: only {requests} requests");
+    }
+    println!("errors: {:#?}", load.tally().errors);
+    // Nobody was denied because something could not be read, or was not there.
+    let reasons = faults.bed.deny_reasons()?;
+    assert_eq!(reasons.iter().map(String::as_str).collect::<Vec<_>>(), ["denied-by-policy", "no-policy-allows"]);
+    Ok(())
+}
