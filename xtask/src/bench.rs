@@ -1,4 +1,5 @@
-//! The benchmark and the differential test of any size: programs of `tests/integration`, with everything that they need.
+//! The benchmark, the differential test of any size, and the soak: programs of `tests/integration`, with everything that they
+//! need.
 
 use std::process::Command;
 
@@ -25,6 +26,16 @@ pub(crate) fn run_differential(layer: String, pairs: usize, seed: u64) -> Result
     let mut differential = program("differential", &[layer, pairs.to_string(), seed.to_string()]);
     tools.describe_to(&mut differential);
     Err(process::replace(&mut differential))
+}
+
+/// Becomes the soak, of so many minutes.
+pub(crate) fn run_soak(minutes: u64, seed: Option<u64>) -> Result<()> {
+    let tools = Tools::find_or_get()?;
+    artifacts::build(&tools.wasm)?;
+    let arguments: Vec<String> = [Some(minutes), seed].into_iter().flatten().map(|number| number.to_string()).collect();
+    let mut soak = program("soak", &arguments);
+    tools.describe_to(&mut soak);
+    Err(process::replace(&mut soak))
 }
 
 fn program(name: &str, arguments: &[String]) -> Command {

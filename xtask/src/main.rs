@@ -56,6 +56,15 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Brings faults about at random under a steady load of requests, and reports what became of them.
+    Soak {
+        /// For how many minutes.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// What is random is made from it; if left out, it is another one each time.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,6 +75,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Bench { requests, rounds } => bench::run(requests, rounds),
         Task::Differential { layer, pairs, seed } => bench::run_differential(layer, pairs, seed),
+        Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

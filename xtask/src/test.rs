@@ -11,6 +11,8 @@ use crate::tools::wasm::{BARE, WASI};
 use crate::tools::{Tools, wasm_bindgen};
 use crate::{artifacts, workspace};
 
+const SOAK_MINUTES: &str = "3";
+
 /// Runs everything; ends with the runners' closing lines and their sum.
 pub(crate) fn run() -> Result<()> {
     let tools = Tools::find_or_get()?;
@@ -43,6 +45,10 @@ fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, report: &mut Repo
     let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);
     tools.describe_to(&mut integration);
     report.tests("real Envoy and real SPIRE", integration)?;
+    let mut soak =
+        native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);
+    tools.describe_to(soak.arg(SOAK_MINUTES));
+    report.check("a short soak", soak)?;
     let mut doc = native(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     report.check("documentation", doc)

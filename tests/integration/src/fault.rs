@@ -98,6 +98,8 @@ pub struct Faults<'b, 'd> {
     policies: Policies,
     /// What became of the requests that floods sent.
     pub flooded: Tally,
+    /// The most connections that a flood opened and closed in a second.
+    pub fastest_flood: f64,
 }
 
 impl Fault {
@@ -132,7 +134,7 @@ impl<'b, 'd> Faults<'b, 'd> {
     /// # Errors
     /// When the example has no policies.
     pub fn on(bed: &'b mut Federation<'d>) -> Result<Self> {
-        Ok(Self { policies: Policies::of(bed)?, bed, flooded: Tally::default() })
+        Ok(Self { policies: Policies::of(bed)?, bed, flooded: Tally::default(), fastest_flood: 0.0 })
     }
 
     /// Brings a fault about, for so long where it has no end of its own, and waits until every caller is served again.
@@ -201,6 +203,7 @@ impl<'b, 'd> Faults<'b, 'd> {
         let flood = flood(self.bed.httpbin.address()?, &callers, FLOOD_RATE, long)?;
         let seen = format!("{:.0} connections a second, {} errors", flood.rate, flood.tally.error_count());
         self.flooded.add(flood.tally);
+        self.fastest_flood = flood.rate.max(self.fastest_flood);
         Ok(seen)
     }
 }

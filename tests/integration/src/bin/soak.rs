@@ -1,0 +1,137 @@
+//! Faults at random under a steady load of requests, for as long as is asked for; then a report.
+//!
+//! Run it by `cargo xtask soak`, which gets everything that it needs. Arguments: minutes, and the seed of what is random.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
+use spiffe_authz_integration::fault::{Fault, Faults, Outcome, STEADY, callers};
+use spiffe_authz_integration::federation::{Federation, OTHER, OWN};
+use spiffe_authz_integration::load::{Load, Tally};
+use spiffe_authz_integration::scratch::Scratch;
+
+/// How long everything runs before memory is looked at for the first time.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// How long a fault lasts that has no end of its own, in seconds: some longer than identities live.
+const LONG: std::ops::RangeInclusive<u64> = 1..=25;
+/// How long it is calm between two faults, in seconds.
+const CALM: std::ops::RangeInclusive<u64> = 0..=3;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let minutes: u64 = arguments.next().context("how many minutes?")?.parse()?;
+    let seed = arguments.next().map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
+    println!("soak: {minutes} minutes, seed {seed}");
+    let mut random = Rng::with_seed(seed);
+    let scratch = Scratch::new()?;
+    let mut bed = Federation::start(scratch.path(), &STEADY)?;
+    let load = Load::start(callers(&bed)?);
+    thread::sleep(WARM_UP);
+    let before = memory(&bed)?;
+
+    let (start, length) = (Instant::now(), Duration::from_secs(60 * minutes));
+    let mut faults = Faults::on(&mut bed)?;
+    let (mut due, mut outcomes) = (Vec::new(), Vec::new());
+    let mut end = Ok(());
+    while start.elapsed() < length && end.is_ok() {
+        // Each has its turn before one comes again.
+        if due.is_empty() {
+            due = Fault::ALL.to_vec();
+            random.shuffle(&mut due);
+        }
+        let Some(fault) = due.pop() else { break };
+        let long = Duration::from_secs(random.u64(LONG));
+        end = faults.bring(fault, long, &load).map(|outcome| {
+            println!("{:>5} s  {outcome}", start.elapsed().as_secs());
+            outcomes.push(outcome);
+        });
+        if end.is_ok() && !(load.tally().wrong.is_empty() && faults.flooded.wrong.is_empty()) {
+            break;
+        }
+        thread::sleep(Duration::from_secs(random.u64(CALM)));
+    }
+    let Faults { flooded, fastest_flood, .. } = faults;
+    let (lasted, steady, after) = (start.elapsed(), load.tally(), memory(&bed)?);
+    let report = Report { seed, lasted, steady, flooded, fastest_flood, outcomes, before, after };
+    report.print();
+    end?;
+    report.check()
+}
+
+/// The memory of some Envoys, by what they are, in bytes.
+type Memory = [(&'static str, u64); 4];
+
+fn memory(bed: &Federation<'_>) -> Result<Memory> {
+    Ok([
+        ("httpbin (the one that serves)", bed.httpbin.memory()?),
+        ("gateway", bed.gateway.memory()?),
+        ("client, own domain", bed.caller(OWN, "sleep")?.memory()?),
+        ("client, federated domain", bed.caller(OTHER, "sleep")?.memory()?),
+    ])
+}
+
+struct Report {
+    seed: u64,
+    lasted: Duration,
+    steady: Tally,
+    flooded: Tally,
+    fastest_flood: f64,
+    outcomes: Vec<Outcome>,
+    before: Memory,
+    after: Memory,
+}
+
+impl Report {
+    fn check(&self) -> Result<()> {
+        let wrong = [self.steady.wrong.as_slice(), &self.flooded.wrong].concat();
+        ensure!(wrong.is_empty(), "{} wrong verdicts:\n{}", wrong.len(), wrong.join("\n"));
+        ensure!(!self.outcomes.is_empty(), "there was no fault");
+        Ok(())
+    }
+
+    /// As Markdown.
+    fn print(&self) {
+        let Self { seed, lasted, steady, flooded, fastest_flood, outcomes, before, after } = self;
+        println!("\n{:.1} minutes, seed {seed}:\n", lasted.as_secs_f64() / 60.0);
+        println!("| | |\n|---|---|");
+        println!(
+            "| Requests of the steady load | {} ({} a second) |",
+            steady.requests,
+            steady.requests / lasted.as_secs()
+        );
+        println!(
+            "| Connections of floods, one request each | {} (up to {fastest_flood:.0} a second) |",
+            flooded.requests
+        );
+        println!("| Wrong verdicts | {} |", steady.wrong.len() + flooded.wrong.len());
+        println!("| Requests without a verdict | {} |", steady.error_count() + flooded.error_count());
+        println!("\n| Fault | Times | Served again after, at most |\n|---|---|---|");
+        let mut by_fault: BTreeMap<String, (u32, Duration)> = BTreeMap::new();
+        for outcome in outcomes {
+            let (times, recovery) = by_fault.entry(outcome.fault.to_string()).or_default();
+            *times += 1;
+            *recovery = outcome.recovery.max(*recovery);
+        }
+        for (fault, (times, recovery)) in by_fault {
+            println!("| {fault} | {times} | {:.1} s |", recovery.as_secs_f64());
+        }
+        let mut errors = steady.clone();
+        errors.add(flooded.clone());
+        println!("\n| Requests without a verdict: status, Envoy's response flags and details | |\n|---|---|");
+        for (cause, count) in &errors.errors {
+            println!("| `{}` | {count} |", cause.replace('|', "/"));
+        }
+        println!("\n| Envoy | Memory at the start | At the end |\n|---|---|---|");
+        for ((name, before), (_, after)) in before.iter().zip(after) {
+            println!("| {name} | {:.1} MB | {:.1} MB |", megabytes(*before), megabytes(*after));
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory to look at")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
