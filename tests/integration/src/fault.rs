@@ -22,8 +22,6 @@ const ROTATIONS: u32 = 2;
 const FLOOD_RATE: u32 = 1000;
 /// How soon the right verdicts must be back after a fault, and without errors between.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
-/// The same, where Envoys come back to an agent that was away: they wait longer from attempt to attempt, up to 30 s.
-const AGENT_RECOVERY_LIMIT: Duration = Duration::from_secs(40);
 
 /// What goes wrong, or is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,13 +117,6 @@ impl Fault {
         Self::EnvoyRestarts,
         Self::Flood,
     ];
-
-    const fn recovery_limit(self) -> Duration {
-        match self {
-            Self::AgentDies(_) => AGENT_RECOVERY_LIMIT,
-            _ => RECOVERY_LIMIT,
-        }
-    }
 }
 
 impl<'b, 'd> Faults<'b, 'd> {
@@ -145,7 +136,7 @@ impl<'b, 'd> Faults<'b, 'd> {
         let start = Instant::now();
         let seen = self.inject(fault, long).with_context(|| fault.to_string())?;
         let lasted = start.elapsed();
-        let recovery = load.recovered(fault.recovery_limit()).with_context(|| fault.to_string())?;
+        let recovery = load.recovered(RECOVERY_LIMIT).with_context(|| fault.to_string())?;
         if let Fault::AgentDies(side) | Fault::ServerStops(side) = fault {
             // Until then the certificates may be those from before.
             trust::identities_rotate(self.bed, &[side]).with_context(|| fault.to_string())?;

@@ -11,8 +11,8 @@ use crate::secrets::{serial_number, trusts};
 use crate::spire::Server;
 use crate::wait;
 
-/// An identity is renewed after seconds; after an outage, Envoy's next attempt may come as late as after 30 s.
-const ROTATION_LIMIT: Duration = Duration::from_secs(60);
+/// An identity is renewed after seconds.
+const ROTATION_LIMIT: Duration = Duration::from_secs(30);
 const BUNDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until every Envoy of these trust domains shows another certificate.
