@@ -17,6 +17,10 @@ use crate::{tools, wait};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Ports below those that Linux gives to connections (`ip_local_port_range`).
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+const PORT_TRIES: usize = 100;
+
 /// Where the examples have the programs of the workloads.
 const WORKLOADS: &str = "/opt/workloads";
 /// Where SPIRE's own interval is shortened: five seconds, it would make a new entry wait for as long.
@@ -135,7 +139,10 @@ impl Spire {
     }
 }
 
-/// A port that was free just now. SPIRE cannot choose one by itself.
+/// A port that was free just now: SPIRE cannot choose one by itself. It is none that the kernel gives to connections, since a
+/// server that is stopped must get it again.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut tries = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(PORT_TRIES);
+    tries.find(is_free).context("no free port was found")
 }
