@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use self::policy::Policies;
+pub use self::policy::publish;
 pub use self::steady::{STEADY, callers};
 use crate::federation::{Federation, Side};
 use crate::flood::{self, flood};

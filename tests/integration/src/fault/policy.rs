@@ -80,7 +80,11 @@ impl Policies {
     }
 }
 
-fn publish(bed: &Federation<'_>, document: &Value) -> Result<()> {
+/// Gives httpbin's Envoy this configuration document.
+///
+/// # Errors
+/// When its file cannot be written.
+pub fn publish(bed: &Federation<'_>, document: &Value) -> Result<()> {
     let bootstrap = Bootstrap::federated_server(bed.upstream.port())?.configuration(&document.to_string())?;
     write_whole(&bed.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
 }
