@@ -3,6 +3,7 @@
 mod artifacts;
 mod bench;
 mod demo;
+mod images;
 mod process;
 mod test;
 mod tools;
@@ -33,8 +34,14 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Makes the images that docker-compose.yaml names from the pinned binaries, where no registry can be reached.
+    Images,
     /// Runs every check and every test.
-    Test,
+    Test {
+        /// Leave out the tests in containers, on a machine that cannot run any.
+        #[arg(long)]
+        no_compose: bool,
+    },
     /// Measures Envoy's CPU time per request with and without the filter.
     Bench {
         /// Requests per variant and round.
@@ -72,7 +79,8 @@ fn main() -> ExitCode {
         Task::Tools => tools::Tools::find_or_get().map(|_| ()),
         Task::Build => tools::wasm::Toolchain::find_or_get().and_then(|toolchain| artifacts::build(&toolchain)),
         Task::Demo { keep } => demo::run(keep),
-        Task::Test => test::run(),
+        Task::Images => images::make(),
+        Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { requests, rounds } => bench::run(requests, rounds),
         Task::Differential { layer, pairs, seed } => bench::run_differential(layer, pairs, seed),
         Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),

@@ -7,23 +7,32 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::shown;
+use crate::tools::docker::{self, Engine};
 use crate::tools::wasm::{BARE, WASI};
 use crate::tools::{Tools, wasm_bindgen};
-use crate::{artifacts, workspace};
+use crate::{artifacts, images, workspace};
 
 const SOAK_MINUTES: &str = "3";
 
-/// Runs everything; ends with the runners' closing lines and their sum.
-pub(crate) fn run() -> Result<()> {
+/// Runs everything, containers only `with_compose`; ends with the runners' closing lines and their sum.
+pub(crate) fn run(with_compose: bool) -> Result<()> {
     let tools = Tools::find_or_get()?;
+    // Early, since it may fail; an engine that had to be started ends with this function.
+    let engine = if with_compose { Some(containers()?) } else { None };
     let runner = wasm_bindgen::find_or_get()?;
     let mut report = Report::default();
-    let result = steps(&tools, &runner, &mut report);
+    let result = steps(&tools, &runner, engine.is_some(), &mut report);
     report.print();
     result
 }
 
-fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, report: &mut Report) -> Result<()> {
+fn containers() -> Result<Engine> {
+    let engine = Engine::find_or_start().context("no tests in containers (`--no-compose` goes on without them)")?;
+    images::find_or_get()?;
+    Ok(engine)
+}
+
+fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, with_compose: bool, report: &mut Report) -> Result<()> {
     report.check("format", native(&["fmt", "--all", "--check"]))?;
     report.check("clippy", native(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     report.tests("the core", native(&["test", "--locked", "--package", "spiffe-authz"]))?;
@@ -44,6 +53,12 @@ fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, report: &mut Repo
     artifacts::build(&tools.wasm)?;
     let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);
     tools.describe_to(&mut integration);
+    if with_compose {
+        integration.env("SPIFFE_AUTHZ_DOCKER", docker::client()?);
+    } else {
+        println!("\n── the tests in containers are left out (--no-compose)");
+        integration.args(["--", "--skip", "containers::"]);
+    }
     report.tests("real Envoy and real SPIRE", integration)?;
     let mut soak =
         native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);

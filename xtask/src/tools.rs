@@ -1,8 +1,11 @@
 //! The tools that are not ours: found, or got, and then kept in a per-user cache.
 
+mod debian;
+pub(crate) mod docker;
 pub(crate) mod envoy;
+mod go;
 mod istio_rbac;
-mod spire;
+pub(crate) mod spire;
 pub(crate) mod wasm;
 pub(crate) mod wasm_bindgen;
 

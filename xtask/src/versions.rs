@@ -29,3 +29,9 @@ pub(crate) const DEBIAN_WASM_PACKAGES: [&str; 5] = ["rustc-web", "cargo-web", "r
 
 /// The linker among them.
 pub(crate) const DEBIAN_WASM_LINKER: &str = "wasm-ld-19";
+
+/// Docker Compose, as the Go module of the same version.
+pub(crate) const COMPOSE: &str = "2.40.3";
+
+/// Debian's packages that run containers.
+pub(crate) const DEBIAN_DOCKER_PACKAGES: [&str; 3] = ["docker.io", "iproute2", "iptables"];

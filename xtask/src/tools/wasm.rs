@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
+use super::debian;
 use crate::process::{output, run_logged};
 use crate::versions::{DEBIAN_WASM_LINKER, DEBIAN_WASM_PACKAGES};
 use crate::workspace;
@@ -16,7 +17,6 @@ pub(crate) const WASI: &str = "wasm32-wasip1";
 pub(crate) const BARE: &str = "wasm32-unknown-unknown";
 
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
-const APT_LIMIT: Duration = Duration::from_secs(900);
 
 /// Where the compiler comes from.
 pub(crate) enum Toolchain {
@@ -42,7 +42,7 @@ impl Toolchain {
             Err(error) => eprintln!("  rustup could not: {error:#}"),
         }
         eprintln!("WebAssembly targets: taking Debian's compiler instead: {}", DEBIAN_WASM_PACKAGES.join(" "));
-        install_from_debian()?;
+        debian::install(&DEBIAN_WASM_PACKAGES)?;
         if debian_is_complete() {
             return Ok(Self::Debian);
         }
@@ -116,17 +116,4 @@ fn debian_is_complete() -> bool {
     let libc = Path::new("/usr/lib/wasm32-wasi/libc.a");
     let cargo = Path::new("/usr/bin/cargo");
     [&*sources, &*linker, libc, cargo].iter().all(|path| path.exists())
-}
-
-fn install_from_debian() -> Result<()> {
-    let remedy = format!("as root: apt-get update && apt-get install {}", DEBIAN_WASM_PACKAGES.join(" "));
-    let is_root = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
-    if !is_root {
-        bail!("Debian's compiler for WebAssembly must be installed {remedy}");
-    }
-    run_logged("apt-get update", Command::new("apt-get").args(["update", "-qq"]), APT_LIMIT)
-        .with_context(|| remedy.clone())?;
-    let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
-    run_logged("apt-get install", install.args(DEBIAN_WASM_PACKAGES), APT_LIMIT).context(remedy)
 }

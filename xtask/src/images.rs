@@ -1,0 +1,169 @@
+//! The images that docker-compose.yaml names, made from the pinned binaries where no registry can be reached.
+//!
+//! They have what the compose file asks of the official ones: names, entrypoints, paths and users. A shell, too, in Envoy's.
+
+mod root_file_system;
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::root_file_system::RootFileSystem;
+use crate::process::{output, run_logged, shown};
+use crate::tools::docker::Engine;
+use crate::tools::{envoy, spire};
+use crate::versions::{ENVOY, SPIRE};
+use crate::workspace;
+
+const PULL_LIMIT: Duration = Duration::from_secs(300);
+/// The label of images that were made here: what they were made of, hashed.
+const LABEL: &str = "spiffe-authz.made-of";
+/// This file, which says what is in them.
+const RECIPE: &str = include_str!("images.rs");
+const ENTRYPOINT: &str = include_str!("images/envoy-entrypoint.sh");
+/// What the scripts of examples/compose and the entrypoint run.
+const PROGRAMS: [&str; 14] =
+    ["bash", "cat", "chmod", "chown", "date", "env", "grep", "id", "mkdir", "rm", "sed", "setpriv", "sleep", "tee"];
+
+struct Image {
+    name: String,
+    make: fn() -> Result<RootFileSystem>,
+    /// What a Dockerfile would say of it.
+    instructions: &'static [&'static str],
+}
+
+/// Makes every image that is not there yet; an engine that had to be started stays up.
+pub(crate) fn make() -> Result<()> {
+    let engine = Engine::find_or_start()?;
+    for image in images() {
+        image.find_or_make()?;
+    }
+    engine.keep();
+    Ok(())
+}
+
+/// Finds, pulls or, where no registry answers, makes every image.
+pub(crate) fn find_or_get() -> Result<()> {
+    for image in images() {
+        let name = &image.name;
+        if image.label().is_none() {
+            let mut pull = Command::new("docker");
+            match run_logged(&format!("docker pull {name}"), pull.args(["pull", name]), PULL_LIMIT) {
+                Ok(()) => continue,
+                Err(error) => eprintln!("  no registry has it for us: {error:#}"),
+            }
+        }
+        image.find_or_make()?;
+    }
+    Ok(())
+}
+
+fn images() -> [Image; 3] {
+    [
+        Image {
+            name: format!("envoyproxy/envoy:v{}", ENVOY.version),
+            make: envoy_root,
+            instructions: &[
+                "ENTRYPOINT [\"/docker-entrypoint.sh\"]",
+                "CMD [\"envoy\", \"-c\", \"/etc/envoy/envoy.yaml\"]",
+                "EXPOSE 10000",
+            ],
+        },
+        Image {
+            name: format!("ghcr.io/spiffe/spire-server:{SPIRE}"),
+            make: spire_server_root,
+            instructions: &[
+                "ENTRYPOINT [\"/opt/spire/bin/spire-server\", \"run\"]",
+                "WORKDIR /opt/spire",
+                "USER 1000:1000",
+            ],
+        },
+        Image {
+            name: format!("ghcr.io/spiffe/spire-agent:{SPIRE}"),
+            make: spire_agent_root,
+            instructions: &["ENTRYPOINT [\"/opt/spire/bin/spire-agent\", \"run\"]", "WORKDIR /opt/spire", "USER 0:0"],
+        },
+    ]
+}
+
+impl Image {
+    /// The image's label; empty when it is a pulled one, `None` when there is no image of this name.
+    fn label(&self) -> Option<String> {
+        let format = format!("--format={{{{index .Config.Labels \"{LABEL}\"}}}}");
+        Some(output(Command::new("docker").args(["image", "inspect", &format, &self.name]))?.trim().to_owned())
+    }
+
+    fn recipe(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        (&self.name, RECIPE, ENTRYPOINT).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+
+    fn find_or_make(&self) -> Result<()> {
+        let (name, recipe) = (&self.name, self.recipe());
+        match self.label() {
+            Some(label) if label == recipe => eprintln!("image {name}: made here before"),
+            Some(label) if label.is_empty() => eprintln!("image {name}: the official one is there"),
+            _ => {
+                eprintln!("image {name}: making it from the binaries in {}", workspace::cache()?.display());
+                self.import(&(self.make)()?, &recipe)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn import(&self, root: &RootFileSystem, recipe: &str) -> Result<()> {
+        let archive = root.archive()?;
+        let mut import = Command::new("docker");
+        import.args(["import", "--change", &format!("LABEL {LABEL}={recipe}")]);
+        for instruction in self.instructions {
+            import.args(["--change", instruction]);
+        }
+        import.arg(&archive).arg(&self.name).stdout(Stdio::null());
+        let status = import.status().context("cannot start docker")?;
+        ensure!(status.success(), "{} failed ({status})", shown(&import));
+        fs::remove_file(archive)?;
+        Ok(())
+    }
+}
+
+fn place(name: &str) -> PathBuf {
+    workspace::target().join("images").join(name)
+}
+
+fn envoy_root() -> Result<RootFileSystem> {
+    let mut root = RootFileSystem::new(place("envoy"))?;
+    for program in PROGRAMS {
+        root.add_system_program(program)?;
+    }
+    root.link("bash", "usr/bin/sh")?;
+    root.add_program(&envoy::find_or_get(&ENVOY)?, "usr/local/bin/envoy")?;
+    root.write("docker-entrypoint.sh", ENTRYPOINT, true)?;
+    root.write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nenvoy:x:101:101::/nonexistent:/bin/false\n", false)?;
+    root.write("etc/group", "root:x:0:\nenvoy:x:101:\n", false)?;
+    root.directory("etc/envoy")?;
+    root.temporary_directory("tmp")?;
+    Ok(root)
+}
+
+fn spire_server_root() -> Result<RootFileSystem> {
+    let mut root = RootFileSystem::new(place("spire-server"))?;
+    root.add_program(&spire::find_or_get()?.join("spire-server"), "opt/spire/bin/spire-server")?;
+    for path in ["etc/spire/server", "run/spire/server/private", "tmp/spire-server/private", "var/lib/spire/server"] {
+        root.owned_directory(path, 1000)?;
+    }
+    Ok(root)
+}
+
+fn spire_agent_root() -> Result<RootFileSystem> {
+    let mut root = RootFileSystem::new(place("spire-agent"))?;
+    root.add_program(&spire::find_or_get()?.join("spire-agent"), "opt/spire/bin/spire-agent")?;
+    for path in ["etc/spire/agent", "run/spire/agent/public", "tmp/spire-agent/public", "var/lib/spire/agent"] {
+        root.directory(path)?;
+    }
+    Ok(root)
+}

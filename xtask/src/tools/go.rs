@@ -1,0 +1,104 @@
+//! Programs out of Go modules, each built with the dependencies that its own module names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::{output, run, run_logged};
+
+const LIMIT: Duration = Duration::from_secs(2400);
+
+/// A Go module, and what is built from it.
+pub(crate) struct GoModule<'a> {
+    /// The path of the module.
+    pub(crate) path: &'a str,
+    /// Its version, without the `v`; Go checks it against its checksum database.
+    pub(crate) version: &'a str,
+    /// The version of those dependencies that its repository holds in directories beside it: outside the repository they
+    /// are modules of their own.
+    pub(crate) beside: &'a str,
+    /// A dependency to take in another version, as `go mod edit -replace` wants it.
+    pub(crate) replace: Option<&'a str>,
+    /// Flags for the linker.
+    pub(crate) link: &'a str,
+    /// Name and package of each program.
+    pub(crate) programs: &'a [(&'a str, &'a str)],
+}
+
+impl GoModule<'_> {
+    /// Downloads the module; returns the directory of its sources.
+    pub(crate) fn source(&self) -> Result<PathBuf> {
+        let module = format!("{}@v{}", self.path, self.version);
+        let json = output(Command::new("go").args(["mod", "download", "-json", &module]))
+            .with_context(|| format!("go could not download {module}; it needs Go and a module proxy"))?;
+        Ok(PathBuf::from(field(&json, "Dir").with_context(|| format!("go named no directory for {module}"))?))
+    }
+
+    /// Builds the programs into `directory`, from copies of the module's own go.mod and go.sum: what is built is what its
+    /// authors have tested, and the module cache stays as it is.
+    pub(crate) fn build(&self, directory: &Path) -> Result<()> {
+        let source = self.source()?;
+        let go_mod = directory.join("go.mod");
+        fs::write(&go_mod, alone(&fs::read_to_string(source.join("go.mod"))?, self.beside))?;
+        // Read and written, not copied: a copy would keep the module cache's read-only mode.
+        fs::write(directory.join("go.sum"), fs::read(source.join("go.sum"))?)?;
+        if let Some(replace) = self.replace {
+            run(Command::new("go").args(["mod", "edit", "-replace", replace]).arg(&go_mod))?;
+        }
+        for (name, package) in self.programs {
+            let mut build = Command::new("go");
+            build.current_dir(&source).env("GOWORK", "off").args(["build", "-mod=mod", "-ldflags", self.link]);
+            build.arg(format!("-modfile={}", go_mod.display()));
+            build.arg("-o").arg(directory.join(name)).arg(package);
+            run_logged(&format!("building {name} {}", self.version), &mut build, LIMIT)?;
+        }
+        for name in ["go.mod", "go.sum"] {
+            fs::remove_file(directory.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A go.mod without the directories beside it: no replacement by one, and their modules (`v0.0.0`) in this version.
+fn alone(go_mod: &str, version: &str) -> String {
+    let mut text = String::new();
+    for line in go_mod.lines().filter(|line| !line.contains("=> ./") && !line.contains("=> ../")) {
+        match line.strip_suffix(" v0.0.0") {
+            Some(module) => text.push_str(&format!("{module} v{version}")),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A text field of Go's indented JSON.
+fn field<'j>(json: &'j str, name: &str) -> Option<&'j str> {
+    let start = format!("\"{name}\": \"");
+    json.lines().find_map(|line| line.trim().strip_prefix(&start)?.split('"').next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{alone, field};
+
+    #[test]
+    fn reads_gos_answer() {
+        let json = "{\n\t\"Path\": \"example.org/x\",\n\t\"Dir\": \"/tmp/x@v1\",\n\t\"Sum\": \"h1:abc=\"\n}";
+        assert_eq!(field(json, "Dir"), Some("/tmp/x@v1"));
+        assert_eq!(field(json, "Zip"), None);
+    }
+
+    #[test]
+    fn a_module_stands_alone() {
+        let go_mod =
+            "require (\n\ta/x v0.0.0\n\tb v0.0.0-2026\n)\n\nreplace (\n\ta/x => ./staging/a/x\n\tb => c v1\n)\n";
+        assert_eq!(
+            alone(go_mod, "0.37.2"),
+            "require (\n\ta/x v0.37.2\n\tb v0.0.0-2026\n)\n\nreplace (\n\tb => c v1\n)\n"
+        );
+    }
+}
