@@ -1,0 +1,29 @@
+#!/bin/bash
+# Prints what the workloads asked for and got, and what the Envoy that decided says about it in its access log.
+set -euo pipefail
+run=$(< /demo/run)
+format='%-42s  %-20s  %-23s  %-6s  %-16s  %s\n'
+
+# The text of a field of an access log's line, or `-`.
+field() {
+  [[ $line =~ \"$1\":\"([^\"]*)\" ]] && echo "${BASH_REMATCH[1]}" || echo -
+}
+
+# shellcheck disable=SC2059
+printf "$format" CALLER ASKS REQUEST STATUS REASON POLICY
+number=0
+while read -r _ method host path; do
+  number=$((number + 1))
+  # Envoy writes its log a little later than its answer.
+  for _ in {1..100}; do
+    line=$(grep -h "request=$run-$number\"" "/demo/$host.log" || true)
+    [ -z "$line" ] || break
+    sleep 0.1
+  done
+  if [ -z "$line" ]; then
+    echo "the access log of $host has no request $run-$number"
+    exit 1
+  fi
+  # shellcheck disable=SC2059
+  printf "$format" "$(field peer)" "$host" "$method $path" "$(< "/demo/$run-$number.status")" "$(field reason)" "$(field policy)"
+done < /etc/demo/requests.txt
