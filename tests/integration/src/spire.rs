@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-pub use self::server::{Federated, Server};
+pub use self::server::{Federated, Server, first_authority_key};
 use crate::bootstrap::{AGENT_SOCKET, text_example};
 use crate::process::Process;
 use crate::{tools, wait};

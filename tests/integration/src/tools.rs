@@ -15,6 +15,8 @@ pub const COMMAND: &str = "SPIFFE_AUTHZ_CLI";
 pub const SPIRE_SERVER: &str = "SPIFFE_AUTHZ_SPIRE_SERVER";
 /// SPIRE's agent.
 pub const SPIRE_AGENT: &str = "SPIFFE_AUTHZ_SPIRE_AGENT";
+/// The command of Docker, whose engine answers; not set by `cargo xtask test --no-compose`.
+pub const DOCKER: &str = "SPIFFE_AUTHZ_DOCKER";
 /// The filter.
 pub const WASM: &str = "SPIFFE_AUTHZ_WASM";
 /// Istio's own translation of AuthorizationPolicies to RBAC filters.

@@ -176,11 +176,19 @@ impl Server {
     /// # Errors
     /// When it is not where SPIRE's key manager `disk` keeps it.
     pub fn stolen_key(&self) -> Result<Vec<u8>> {
-        use base64::Engine as _;
-        let keys: Value = serde_json::from_str(&fs::read_to_string(self.directory.join("server/keys.json"))?)?;
-        let key = keys["keys"]["x509-CA-A"].as_str().context("no such key")?;
-        Ok(base64::engine::general_purpose::STANDARD.decode(key)?)
+        first_authority_key(&fs::read_to_string(self.directory.join("server/keys.json"))?)
     }
+}
+
+/// The private key of a server's first authority, in DER, out of the file of SPIRE's key manager `disk`.
+///
+/// # Errors
+/// When there is no such key.
+pub fn first_authority_key(file: &str) -> Result<Vec<u8>> {
+    use base64::Engine as _;
+    let keys: Value = serde_json::from_str(file)?;
+    let key = keys["keys"]["x509-CA-A"].as_str().context("no such key")?;
+    Ok(base64::engine::general_purpose::STANDARD.decode(key)?)
 }
 
 /// The server's file of the examples, fitted to its place.

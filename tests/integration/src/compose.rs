@@ -1,0 +1,219 @@
+//! docker-compose.yaml, brought up as a project of its own: the federated examples in containers.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::authority::{Authority, Shape};
+use crate::federation::{OTHER, OUTSIDER, OWN, host};
+use crate::scenario::{Answer, Bed, Certificate, Server, Workload};
+use crate::scratch::Scratch;
+use crate::{spire, tools, wait};
+
+/// What the names of these projects start with; the number of the process that started them follows.
+const PREFIX: &str = "spiffe-authz-test-";
+const DEMO_LIMIT: Duration = Duration::from_secs(120);
+const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
+/// The entry of httpbin as setup.sh registers it, with the outsider's bundle in addition.
+const HTTPBIN: [&str; 10] = [
+    "-parentID",
+    "spiffe://example.org/agent",
+    "-spiffeID",
+    "spiffe://example.org/ns/default/sa/httpbin",
+    "-selector",
+    "docker:label:spiffe-authz.workload:httpbin",
+    "-federatesWith",
+    "spiffe://example.io",
+    "-federatesWith",
+    "spiffe://example.net",
+];
+/// Envoy's admin interface answers on loopback only.
+const SECRETS: &str = "exec 3<> /dev/tcp/127.0.0.1/9901; \
+    printf 'GET /config_dump?resource=dynamic_active_secrets HTTP/1.1\\r\\nhost: admin\\r\\nconnection: close\\r\\n\\r\\n' >&3; \
+    cat <&3";
+
+/// A project; taken down, with its volumes, when dropped.
+#[derive(Debug)]
+pub struct Project {
+    name: String,
+}
+
+impl Project {
+    /// Brings up everything, and waits until the demo has ended. What a killed test left is taken down first.
+    ///
+    /// # Errors
+    /// When a container does not become healthy, or the demo fails.
+    pub fn start() -> Result<Self> {
+        for name in docker(&["compose", "ls", "--all", "--quiet"], "")?.lines() {
+            let starter = name.strip_prefix(PREFIX);
+            if starter.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+                drop(Self { name: name.to_owned() });
+            }
+        }
+        let project = Self { name: format!("{PREFIX}{}", std::process::id()) };
+        project.up()?;
+        Ok(project)
+    }
+
+    /// `docker compose up`, until the demo has ended.
+    ///
+    /// # Errors
+    /// When a container does not become healthy, or the demo fails.
+    pub fn up(&self) -> Result<()> {
+        self.compose(&["up", "--detach"])?;
+        let state = wait::until("the end of the demo", DEMO_LIMIT, || {
+            let state: Value = serde_json::from_str(&self.compose(&["ps", "--all", "--format", "json", "demo"])?)?;
+            Ok((state["State"] == "exited").then_some(state))
+        })?;
+        ensure!(state["ExitCode"] == 0, "the demo failed: {}", self.logs()?);
+        Ok(())
+    }
+
+    /// What the demo has printed, each time that it ran.
+    ///
+    /// # Errors
+    /// When Docker does not tell.
+    pub fn demo(&self) -> Result<String> {
+        self.compose(&["logs", "--no-log-prefix", "demo"])
+    }
+
+    /// The end of every container's log.
+    ///
+    /// # Errors
+    /// When Docker does not tell.
+    pub fn logs(&self) -> Result<String> {
+        self.compose(&["logs", "--tail", "20"])
+    }
+
+    /// What SPIRE's agent of example.org answers to a container that asks for an identity, and has these labels.
+    ///
+    /// # Errors
+    /// When it gets none.
+    pub fn identity_of_a_container(&self, labels: &[&str]) -> Result<String> {
+        let volume = format!("{}_identity-org:/identity:ro", self.name);
+        let image = self.compose(&["config", "--images", "spire-agent.example.org"])?;
+        // It lists the images of what the service depends on, too.
+        let image = image.lines().find(|line| line.contains("spire-agent")).context("no image of the agent")?;
+        let labels: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
+        let run = ["run", "--rm", "--volume", &volume, "--entrypoint", "/opt/spire/bin/spire-agent"];
+        let fetch = ["api", "fetch", "x509", "-socketPath", "/identity/socket", "-timeout", "20s"];
+        docker(&[&run, &*labels, &[image], &fetch].concat(), "")
+    }
+
+    /// Where httpbin is published.
+    fn httpbin(&self) -> Result<SocketAddr> {
+        Ok(self.compose(&["port", "httpbin.example.org", "8443"])?.trim().parse()?)
+    }
+
+    /// Runs a command of SPIRE's server of a trust domain.
+    fn spire_server(&self, trust_domain: &str, arguments: &[&str], input: &str) -> Result<String> {
+        let service = format!("spire-server.{trust_domain}");
+        let program = ["exec", "--no-TTY", &service, "/opt/spire/bin/spire-server"];
+        let socket = ["-socketPath", "/run/spire/server/api.sock"];
+        self.compose_with(&[&program, arguments, &socket].concat(), input)
+    }
+
+    fn stolen_authority(&self, trust_domain: &str) -> Result<Authority> {
+        let scratch = Scratch::new()?;
+        let file = scratch.join("keys.json");
+        let from = format!("spire-server.{trust_domain}:/var/lib/spire/server/keys.json");
+        self.compose(&["cp", &from, &file.to_string_lossy()])?;
+        let key = spire::first_authority_key(&std::fs::read_to_string(file)?)?;
+        Authority::stolen(trust_domain, &self.spire_server(trust_domain, &["bundle", "show"], "")?, &key)
+    }
+
+    /// Makes httpbin know the bundle of the outsider, with which example.org does not federate.
+    fn teach(&self, outsider: &Authority) -> Result<()> {
+        let id = format!("spiffe://{OUTSIDER}");
+        self.spire_server(OWN, &["bundle", "set", "-format", "pem", "-id", &id], outsider.certificate())?;
+        let show = ["entry", "show", "-spiffeID", HTTPBIN[3], "-output", "json"];
+        let entries: Value = serde_json::from_str(&self.spire_server(OWN, &show, "")?)?;
+        let entry = entries["entries"][0]["id"].as_str().context("httpbin has no entry")?;
+        self.spire_server(OWN, &[&["entry", "update", "-entryID", entry], &HTTPBIN[..]].concat(), "")?;
+        wait::until("the outsider's bundle in Envoy", BUNDLE_LIMIT, || {
+            let secrets = self.compose(&["exec", "--no-TTY", "httpbin.example.org", "bash", "-c", SECRETS])?;
+            Ok(secrets.contains(&format!("\"{OUTSIDER}\"")).then_some(()))
+        })
+    }
+
+    fn compose(&self, arguments: &[&str]) -> Result<String> {
+        self.compose_with(arguments, "")
+    }
+
+    fn compose_with(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docker-compose.yaml");
+        let project =
+            ["compose", "--progress", "plain", "--ansi", "never", "--file", file, "--project-name", &self.name];
+        docker(&[&project, arguments].concat(), input)
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if let Err(error) = self.compose(&["down", "--volumes", "--timeout", "1"]) {
+            eprintln!("{} was not taken down: {error:#}", self.name);
+        }
+    }
+}
+
+/// A project as a bed for scenarios.
+#[derive(Debug)]
+pub struct Containers<'p> {
+    project: &'p Project,
+    httpbin: SocketAddr,
+    authorities: [(&'static str, Authority); 3],
+}
+
+impl<'p> Containers<'p> {
+    /// Takes the authorities of both trust domains, with their keys, and makes httpbin know a third one.
+    ///
+    /// # Errors
+    /// When a part of the project does not do as it should.
+    pub fn new(project: &'p Project) -> Result<Self> {
+        let outsider = Authority::new(OUTSIDER)?;
+        project.teach(&outsider)?;
+        let [own, other] = [project.stolen_authority(OWN)?, project.stolen_authority(OTHER)?];
+        let authorities = [(OWN, own), (OTHER, other), (OUTSIDER, outsider)];
+        Ok(Self { project, httpbin: project.httpbin()?, authorities })
+    }
+}
+
+impl Bed for Containers<'_> {
+    fn by_workload(&self, workload: &Workload, to: Server, method: &str, path: &str) -> Result<Answer> {
+        let service = format!("{}.{}", workload.name, workload.trust_domain);
+        let call = ["exec", "--no-TTY", &service, "call", method, host(to), path];
+        Ok(Answer::Status(self.project.compose(&call)?.trim().parse()?))
+    }
+
+    fn by_certificate(&self, certificate: &Certificate, to: Server, method: &str, path: &str) -> Result<Answer> {
+        ensure!(to == Server::Httpbin, "only httpbin is published");
+        let authority = self.authorities.iter().find(|(name, _)| *name == certificate.authority);
+        let (_, authority) = authority.with_context(|| format!("there is no authority {}", certificate.authority))?;
+        let leaf = authority.sign(&Shape::svid(&certificate.id))?;
+        Answer::of(leaf.connect(self.httpbin).and_then(|mut client| client.request(method, path, &[])))
+    }
+
+    fn access_log(&self, server: Server) -> Result<Vec<Value>> {
+        let file = format!("/demo/{}.log", host(server));
+        let log = self.project.compose(&["exec", "--no-TTY", host(server), "cat", &file])?;
+        log.lines().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
+    }
+}
+
+/// Runs Docker's command; returns what it prints.
+fn docker(arguments: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new(tools::path(tools::DOCKER)?);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start docker")?;
+    // What does not read its input may have ended already.
+    let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes());
+    let output = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "docker {}: {error}", arguments.join(" "));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

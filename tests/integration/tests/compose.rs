@@ -1,0 +1,55 @@
+//! `docker compose up`: the demo's table, and every scenario of federation, in containers.
+
+// `cargo xtask test --no-compose` leaves this module out.
+mod containers {
+    use anyhow::{Result, ensure};
+    use spiffe_authz_integration::compose::{Containers, Project};
+    use spiffe_authz_integration::scenario;
+
+    /// The table of the demo: who asks, whom, what; status, reason, policy.
+    const TABLE: &str = "\
+        CALLER ASKS REQUEST STATUS REASON POLICY
+        spiffe://example.org/ns/default/sa/sleep httpbin.example.org GET /status/200 200 - default/sleep-reads
+        spiffe://example.io/ns/default/sa/sleep httpbin.example.org GET /status/200 403 no-policy-allows -
+        spiffe://example.io/ns/default/sa/sleep httpbin.example.org GET /public/news 200 - default/partners-read-public
+        spiffe://example.io/ns/default/sa/sleep httpbin.example.org POST /orders 403 no-policy-allows -
+        spiffe://example.io/ns/shop/sa/web httpbin.example.org POST /orders 200 - default/web-orders
+        spiffe://example.io/ns/shop/sa/web httpbin.example.org GET /public/admin 403 denied-by-policy default/nobody-reads-admin
+        spiffe://example.org/ns/other/sa/stranger httpbin.example.org GET /public/news 403 no-policy-allows -
+        spiffe://example.org/ns/default/sa/sleep gateway.example.org GET /status/200 200 - edge/own-workloads
+        spiffe://example.io/ns/default/sa/sleep gateway.example.org GET /partners/news 200 - edge/partners
+        spiffe://example.io/ns/shop/sa/web gateway.example.org GET /orders 403 no-policy-allows -";
+
+    #[test]
+    fn the_demo_and_every_scenario() -> Result<()> {
+        let project = Project::start()?;
+        let result = all(&project);
+        if result.is_err() {
+            eprintln!("{}", project.logs()?);
+        }
+        result
+    }
+
+    fn all(project: &Project) -> Result<()> {
+        assert_eq!(words(&project.demo()?), words(TABLE));
+        containers_are_told_by_their_labels(project)?;
+        scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
+        // Again, with everything running.
+        project.up()?;
+        assert_eq!(words(&project.demo()?), words(&format!("{TABLE}\n{TABLE}")));
+        Ok(())
+    }
+
+    fn containers_are_told_by_their_labels(project: &Project) -> Result<()> {
+        let none = project.identity_of_a_container(&[]);
+        ensure!(none.is_err_and(|error| error.to_string().contains("no identity issued")), "an identity for anybody");
+        let identity = project.identity_of_a_container(&["spiffe-authz.workload=stranger"])?;
+        let ids: Vec<&str> = identity.lines().filter(|line| line.starts_with("SPIFFE ID:")).collect();
+        assert_eq!(words(&ids.join("\n")), words("SPIFFE ID: spiffe://example.org/ns/other/sa/stranger"));
+        Ok(())
+    }
+
+    fn words(table: &str) -> Vec<Vec<&str>> {
+        table.lines().map(|line| line.split_whitespace().collect()).collect()
+    }
+}
