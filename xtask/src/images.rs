@@ -167,3 +167,24 @@ fn spire_agent_root() -> Result<RootFileSystem> {
     }
     Ok(root)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::images;
+    use crate::workspace;
+
+    #[test]
+    fn the_compose_file_names_these_images() {
+        let named: Vec<String> = images().into_iter().map(|image| image.name).collect();
+        for (file, key) in [("docker-compose.yaml", "image: "), ("examples/compose/Dockerfile", "FROM ")] {
+            let text = fs::read_to_string(workspace::root().join(file)).expect(file);
+            let values = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.split(' ').next());
+            // What the compose file builds itself has no version.
+            let found: BTreeSet<&str> = values.filter(|name| name.contains(':')).collect();
+            assert!(found.len() > 1 && found.iter().all(|name| named.iter().any(|n| n == name)), "{file}: {found:?}");
+        }
+    }
+}

@@ -6,6 +6,8 @@ mod containers {
     use spiffe_authz_integration::compose::{Containers, Project};
     use spiffe_authz_integration::scenario;
 
+    const README: &str = include_str!("../../../README.md");
+
     /// The table of the demo: who asks, whom, what; status, reason, policy.
     const TABLE: &str = "\
         CALLER ASKS REQUEST STATUS REASON POLICY
@@ -32,6 +34,7 @@ mod containers {
 
     fn all(project: &Project) -> Result<()> {
         assert_eq!(words(&project.demo()?), words(TABLE));
+        assert!(in_readme().count() > 2 && in_readme().all(|row| words(TABLE).contains(&words(row)[0])), "README.md");
         containers_are_told_by_their_labels(project)?;
         scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
         // Again, with everything running.
@@ -47,6 +50,13 @@ mod containers {
         let ids: Vec<&str> = identity.lines().filter(|line| line.starts_with("SPIFFE ID:")).collect();
         assert_eq!(words(&ids.join("\n")), words("SPIFFE ID: spiffe://example.org/ns/other/sa/stranger"));
         Ok(())
+    }
+
+    /// The rows that README.md shows.
+    fn in_readme() -> impl Iterator<Item = &'static str> {
+        let (_, section) = README.split_once("\n## Federation\n").unwrap_or_default();
+        let table = section.split("```text\n").nth(1).and_then(|rest| rest.split("…").next());
+        table.unwrap_or_default().lines()
     }
 
     fn words(table: &str) -> Vec<Vec<&str>> {
