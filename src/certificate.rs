@@ -5,6 +5,7 @@
 //! and those again that it checks, since another validator may be configured.
 
 mod chain;
+mod issuance;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,6 +23,7 @@ use x509_parser::pem::parse_x509_pem;
 use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
 
 pub use chain::{Described, describe};
+pub use issuance::Issuance;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const URI_TAG: u32 = 6;

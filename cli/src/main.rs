@@ -12,6 +12,7 @@ mod log;
 mod replay;
 mod report;
 mod schema;
+mod secret;
 mod style;
 mod test;
 
@@ -41,6 +42,7 @@ enum Command {
     Id(id::Arguments),
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
+    Secret(secret::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
 }
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Secret(arguments) => secret::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
