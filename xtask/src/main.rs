@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod demo;
 mod images;
+mod oci;
 mod process;
 mod test;
 mod tools;
@@ -28,6 +29,8 @@ enum Task {
     Tools,
     /// Builds target/dist/spiffe-authz.wasm and target/dist/spiffe-authz.
     Build,
+    /// Builds the filter as images for Istio, in target/dist/oci, and prints their digests.
+    Oci,
     /// Shows real SPIRE identities authorized inside a real Envoy, as a table.
     Demo {
         /// Stay up after the table, and print curl lines to try.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Tools => tools::Tools::find_or_get().map(|_| ()),
         Task::Build => tools::wasm::Toolchain::find_or_get().and_then(|toolchain| artifacts::build(&toolchain)),
+        Task::Oci => oci::run(),
         Task::Demo { keep } => demo::run(keep),
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),

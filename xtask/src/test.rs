@@ -10,7 +10,7 @@ use crate::process::shown;
 use crate::tools::docker::{self, Engine};
 use crate::tools::wasm::{BARE, WASI};
 use crate::tools::{Tools, wasm_bindgen};
-use crate::{artifacts, images, workspace};
+use crate::{artifacts, images, oci, workspace};
 
 const SOAK_MINUTES: &str = "3";
 
@@ -51,6 +51,7 @@ fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, with_compose: boo
     report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
 
     artifacts::build(&tools.wasm)?;
+    oci::build()?;
     let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);
     tools.describe_to(&mut integration);
     if with_compose {

@@ -46,7 +46,9 @@ impl Tools {
             .env("SPIFFE_AUTHZ_ENVOY_OLDEST", &self.oldest_envoy)
             .env("SPIFFE_AUTHZ_SPIRE_SERVER", self.spire.join("spire-server"))
             .env("SPIFFE_AUTHZ_SPIRE_AGENT", self.spire.join("spire-agent"))
-            .env("SPIFFE_AUTHZ_ISTIO_RBAC", &self.istio_rbac)
+            .env("SPIFFE_AUTHZ_ISTIO_RBAC", self.istio_rbac.join("istio-rbac"))
+            .env("SPIFFE_AUTHZ_WASM_IMAGE", self.istio_rbac.join("wasm-image"))
+            .env("SPIFFE_AUTHZ_OCI", workspace::dist().join("oci"))
             .env("SPIFFE_AUTHZ_WASM", workspace::dist().join("spiffe-authz.wasm"))
             .env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));
     }

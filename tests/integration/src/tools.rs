@@ -21,6 +21,10 @@ pub const DOCKER: &str = "SPIFFE_AUTHZ_DOCKER";
 pub const WASM: &str = "SPIFFE_AUTHZ_WASM";
 /// Istio's own translation of AuthorizationPolicies to RBAC filters.
 pub const ISTIO_RBAC: &str = "SPIFFE_AUTHZ_ISTIO_RBAC";
+/// Istio's own fetcher of images.
+pub const WASM_IMAGE: &str = "SPIFFE_AUTHZ_WASM_IMAGE";
+/// The layout directory with the filter's images.
+pub const OCI: &str = "SPIFFE_AUTHZ_OCI";
 /// A Wasm filter that does nothing, for the benchmark.
 pub const EMPTY_WASM: &str = "SPIFFE_AUTHZ_EMPTY_WASM";
 
