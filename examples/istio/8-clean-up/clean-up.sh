@@ -13,6 +13,7 @@ delete -f 5-authorization/connections.yaml
 delete -k 5-authorization/wasmplugin
 delete -k 5-authorization/trafficextension
 delete -k 5-authorization/envoyfilter
+delete -f 5-authorization/tcp/wasmplugin.yaml
 delete configmap spiffe-authz -n default
 delete configmap spiffe-authz -n istio-system
 delete -k 4-workloads

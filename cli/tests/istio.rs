@@ -1,0 +1,225 @@
+//! examples/istio and docs/istio.md: each names what is in the other, and what the files say twice is the same both times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const GUIDE: &str = include_str!("../../docs/istio.md");
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/istio")
+}
+
+/// Every file below examples/istio, by its path from there.
+fn files() -> BTreeSet<String> {
+    fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                collect(&entry.path(), found);
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&examples(), &mut found);
+    found.iter().map(|path| path.strip_prefix(examples()).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+fn text(file: &str) -> String {
+    fs::read_to_string(examples().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The YAML documents of a file.
+fn documents(file: &str) -> Vec<Value> {
+    let text = text(file);
+    text.split("\n---\n")
+        .map(|document| serde_saphyr::from_str(document).unwrap_or_else(|e| panic!("{file}: {e}")))
+        .collect()
+}
+
+/// Every Kubernetes resource, with its file.
+fn resources(kind: &str) -> Vec<(String, Value)> {
+    let yaml = files().into_iter().filter(|file| file.ends_with(".yaml"));
+    yaml.flat_map(|file| documents(&file).into_iter().map(move |document| (file.clone(), document)))
+        .filter(|(_, document)| document["kind"] == kind)
+        .collect()
+}
+
+/// Every configuration of the filter in a manifest, with its file.
+fn configurations() -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for (file, plugin) in resources("WasmPlugin") {
+        found.insert(file, plugin["spec"]["pluginConfig"].clone());
+    }
+    for (file, extension) in resources("TrafficExtension") {
+        found.insert(file, extension["spec"]["wasm"]["pluginConfig"].clone());
+    }
+    for (file, filter) in resources("EnvoyFilter") {
+        for patch in filter["spec"]["configPatches"].as_array().unwrap() {
+            let config = &patch["patch"]["value"]["typed_config"];
+            let text = [&config["config"]["configuration"]["value"], &config["filter_config"]["value"]];
+            if let Some(text) = text.into_iter().find_map(Value::as_str) {
+                found.insert(file.clone(), serde_json::from_str(text).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_spiffe-authz")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_guide_names_every_file_and_no_other() {
+    let files = files();
+    for file in files.iter().filter(|file| *file != "README.md") {
+        assert!(
+            GUIDE.contains(&format!("`{file}`")) || GUIDE.contains(&format!("({file})")),
+            "{file} is not in docs/istio.md"
+        );
+    }
+    let starts_with_step = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains("-");
+    let code = GUIDE.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+    let named: BTreeSet<&str> =
+        code.filter(|word| starts_with_step(word) && (word.ends_with(".yaml") || word.ends_with(".sh"))).collect();
+    for file in &named {
+        assert!(files.contains(*file), "docs/istio.md names {file}, which there is not");
+    }
+    assert!(named.len() > 30, "{named:?}");
+}
+
+#[test]
+fn every_configuration_is_one_of_the_policy_files() {
+    let mut configurations = configurations();
+    // What stands on TCP is of its own kind.
+    let tcp = configurations.remove("5-authorization/tcp/wasmplugin.yaml").expect("a manifest");
+    assert_eq!(check(&tcp, "tcp"), None);
+    let policies: Vec<(String, Value)> = files()
+        .into_iter()
+        .filter(|file| file.starts_with("5-authorization/policies/") && !file.ends_with("_test.yaml"))
+        .map(|file| (file.clone(), documents(&file).remove(0)))
+        .collect();
+    for (file, configuration) in &mut configurations {
+        assert_eq!(check(configuration, "http"), None, "{file}");
+        // Where the identity comes from depends on the place, and what the policies say does not.
+        configuration.as_object_mut().unwrap().remove("identity");
+        assert!(policies.iter().any(|(_, policy)| policy == configuration), "{file} holds no policy file");
+    }
+    for (file, policy) in &policies {
+        assert!(configurations.values().any(|configuration| configuration == policy), "{file} is in no manifest");
+    }
+    assert!(configurations.len() >= 7, "{configurations:?}");
+}
+
+/// What `spiffe-authz check` has to say of a configuration, notes included.
+fn check(configuration: &Value, target: &str) -> Option<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), configuration.to_string()).unwrap();
+    let output = command(&["check", "--fail-level", "note", "--target", target, file.path().to_str().unwrap()]);
+    (!output.status.success()).then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_tables_of_the_policies_hold() {
+    let tables = files().into_iter().filter(|file| file.ends_with("_test.yaml"));
+    for table in tables {
+        let output =
+            command(&["test", "--coverage", "--coverage-threshold", "100", examples().join(&table).to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn the_filter_stands_where_it_decides_and_fails_closed() {
+    for (file, resource) in [resources("WasmPlugin"), resources("TrafficExtension")].concat() {
+        let spec = &resource["spec"];
+        let wasm = if resource["kind"] == "WasmPlugin" { spec } else { &spec["wasm"] };
+        assert_eq!(wasm["failStrategy"], "FAIL_RELOAD", "{file}");
+        assert_eq!(wasm["sha256"].as_str().map(str::len), Some(64), "{file}");
+        let of_http = wasm["type"] != "NETWORK";
+        assert_eq!(spec["phase"], "AUTHZ", "{file}");
+        // A gateway's listeners are of mode CLIENT; a waypoint's have no port, and no outbound side.
+        let is_sidecar = spec["selector"]["matchLabels"]["istio"] != "ingressgateway" && spec["targetRefs"].is_null();
+        assert_eq!(spec["match"][0]["mode"] == "SERVER", is_sidecar, "{file}");
+        assert!(of_http || is_sidecar, "{file}");
+    }
+}
+
+#[test]
+fn every_registration_is_seen_by_the_controller_manager_and_selects() {
+    let values = documents("1-spire/values.yaml").remove(0);
+    assert_eq!(values["spire-server"]["controllerManager"]["watchClassless"], false);
+    let registrations = resources("ClusterSPIFFEID");
+    assert!(registrations.len() >= 3);
+    for (file, resource) in [registrations.clone(), resources("ClusterFederatedTrustDomain")].concat() {
+        assert_eq!(resource["spec"]["className"], "spire-server-spire", "{file}");
+    }
+    for (file, resource) in registrations {
+        assert!(resource["spec"]["podSelector"].is_object(), "{file}");
+        let template = "spiffe://{{ .TrustDomain }}/ns/{{ .PodMeta.Namespace }}/sa/{{ .PodSpec.ServiceAccountName }}";
+        assert_eq!(resource["spec"]["spiffeIDTemplate"], template, "{file}");
+    }
+}
+
+#[test]
+fn spire_and_istio_agree() {
+    let spire = documents("1-spire/values.yaml").remove(0);
+    let istio = documents("3-istio/istio.yaml").remove(0);
+    let mesh = &istio["spec"]["meshConfig"];
+    assert_eq!(spire["global"]["spire"]["trustDomain"], mesh["trustDomain"]);
+    assert!(mesh["trustDomainAliases"].is_null());
+    let sds = &spire["spire-agent"]["sds"];
+    assert_eq!(sds["enabled"], true);
+    for (name, value) in
+        [("defaultSVIDName", "default"), ("defaultBundleName", "null"), ("defaultAllBundlesName", "ROOTCA")]
+    {
+        assert_eq!(sds[name], value, "{name}");
+    }
+    let federated: BTreeSet<String> = resources("ClusterFederatedTrustDomain")
+        .iter()
+        .map(|(_, resource)| resource["spec"]["trustDomain"].as_str().unwrap().to_owned())
+        .collect();
+    let of_mesh =
+        mesh["caCertificates"].as_array().unwrap().iter().flat_map(|entry| entry["trustDomains"].as_array().unwrap());
+    assert_eq!(of_mesh.map(|name| name.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(), federated);
+    for configuration in configurations().values() {
+        assert_eq!(configuration["trustDomain"], mesh["trustDomain"]);
+        let names = configuration["federatedTrustDomains"].as_array().unwrap().iter();
+        assert_eq!(names.map(|name| name.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(), federated);
+    }
+
+    let helm = documents("3-istio/helm/istiod.yaml").remove(0);
+    assert_eq!(&helm["meshConfig"], mesh);
+    assert_eq!(helm["sidecarInjectorWebhook"], istio["spec"]["values"]["sidecarInjectorWebhook"]);
+}
+
+#[test]
+fn pin_writes_url_and_digest_into_every_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("5-authorization");
+    let copied = Command::new("cp").arg("-r").arg(examples().join("5-authorization")).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let digest = "0123456789abcdef".repeat(4);
+    let pin =
+        |digest: &str| Command::new(copy.join("pin.sh")).args(["oci://r.example/x:1", digest]).output().unwrap().status;
+    assert!(!pin("sha256:0123").success());
+    assert!(pin(&format!("sha256:{digest}")).success());
+    let mut pinned = 0;
+    for folder in ["wasmplugin", "trafficextension", "tcp"] {
+        for entry in fs::read_dir(copy.join(folder)).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            if !text.contains("kind: WasmPlugin") && !text.contains("kind: TrafficExtension") {
+                continue;
+            }
+            pinned += 1;
+            assert!(text.contains("url: oci://r.example/x:1\n"), "{text}");
+            assert!(text.contains(&format!("sha256: \"{digest}\"\n")), "{text}");
+        }
+    }
+    assert_eq!(pinned, 5);
+}
