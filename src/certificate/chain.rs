@@ -33,15 +33,3 @@ pub fn describe(pem: &[u8]) -> Result<Vec<Described>, CertificateError> {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::describe;
-
-    #[test]
-    fn nothing_is_described_of_what_cannot_be_read() {
-        assert_eq!(describe(b""), Ok(Vec::new()));
-        assert_eq!(describe(b"no certificate"), Ok(Vec::new()));
-        assert!(describe(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
-    }
-}

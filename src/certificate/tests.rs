@@ -2,7 +2,7 @@ use super::der_writer::{
     BASIC_CONSTRAINTS, EXTENDED_KEY_USAGE, Extension, KEY_USAGE, SUBJECT_ALT_NAME, basic_constraints, certificate,
     extended_key_usage, key_usage, subject_alt_name, tlv,
 };
-use super::{CertificateReason as Reason, Svid};
+use super::{CertificateReason as Reason, Described, Svid, describe};
 use crate::spiffe_id::SpiffeIdReason as Id;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -239,4 +239,19 @@ fn no_prefix_of_a_certificate_passes_or_panics() {
             let _ = Svid::parse(&broken);
         }
     }
+}
+
+#[test]
+fn describes_every_certificate_of_a_text() {
+    // 2036-01-01, as every certificate here.
+    let not_after = 2_082_758_400;
+    let authority = certificate("CA", &[basic_constraints(true), uri(b"spiffe://example.org")]);
+    let nameless = certificate("x", &[basic_constraints(false)]);
+    let text = [pem(&leaf(&[]), "\n"), pem(&authority, "\r\n"), pem(&nameless, "\n")].concat();
+    let described = |uris: &[&str]| Described { uris: uris.iter().map(|&uri| uri.into()).collect(), not_after };
+    let expected = [described(&[ID]), described(&["spiffe://example.org"]), described(&[])];
+    assert_eq!(describe(text.as_bytes()).as_deref(), Ok(expected.as_slice()));
+    assert_eq!(describe(b"no certificate"), Ok(Vec::new()));
+    let broken = format!("{text}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert_eq!(describe(broken.as_bytes()).map_err(|error| error.reason()), Err(Reason::Malformed));
 }
