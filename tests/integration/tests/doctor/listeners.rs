@@ -2,10 +2,11 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION, CONNECTION_MANAGER, TLS};
+use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION, CONNECTION_MANAGER, TLS, WASM};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::scratch::Scratch;
+use spiffe_authz_integration::tools;
 
 use crate::support::{LISTENER, Listeners, PATIENCE, any_path, at, document, filter, healthy, run, set, wait_for};
 
@@ -35,6 +36,8 @@ fn listeners_are_told_apart() -> Result<()> {
         ("order", &["acts-before-filter"]),
         ("unguarded", &["listener-unguarded"]),
         ("tcp", &["tcp-unguarded"]),
+        // The example federates with nobody.
+        ("tcp-guarded", &["bundle-unnamed"]),
         ("awaited", &["filter-not-loaded"]),
         ("allow", &["filter-not-loaded", "filter-fail-open"]),
         ("deny", &["filter-not-loaded"]),
@@ -103,7 +106,13 @@ fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     filters.extend(bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?);
     listeners.add("order", &[(&manager("http_filters"), json!(filters))])?;
     listeners.add("unguarded", &[(&filter(""), json!(null))])?;
-    listeners.add("tcp", &[(&network_filter(1), tcp_proxy())])
+    listeners.add("tcp", &[(&network_filter(1), tcp_proxy())])?;
+    // The same callers on TCP, with the filter for connections.
+    let wasm = tools::path(tools::WASM)?;
+    let guarded =
+        Bootstrap::example("tcp/envoy.yaml")?.text(WASM, &wasm.to_string_lossy())?.text("database", "httpbin")?;
+    let filters = at(LISTENER, "filter_chains/0/filters");
+    listeners.add("tcp-guarded", &[(&filters, guarded.at(&filters)?.clone())])
 }
 
 fn add_discovered(listeners: &mut Listeners, scratch: &Scratch) -> Result<()> {
