@@ -15,9 +15,22 @@ pub struct Outcome<'p> {
 
 impl Outcome<'_> {
     /// A denial that no policy was asked for.
-    #[must_use]
-    pub const fn denied(reason: DenyReason) -> Self {
+    pub(crate) const fn denied(reason: DenyReason) -> Self {
         Self { decision: Decision { verdict: Verdict::Deny(reason), rule: None }, shadow: None, audit: None }
+    }
+
+    /// What comes of the same request where no policy is acted on: what the policies deny passes, and is the shadow
+    /// verdict. Who has no identity that counts is denied all the same.
+    #[must_use]
+    pub fn in_shadow(self) -> Self {
+        match self.decision.verdict {
+            Verdict::Deny(DenyReason::Identity(_) | DenyReason::NotConfigured | DenyReason::FilterFailed) => self,
+            Verdict::Allow
+            | Verdict::Deny(DenyReason::RequestUnreadable | DenyReason::DeniedByPolicy | DenyReason::NoPolicyAllows) => {
+                let shadow = Some(self.shadow.unwrap_or(self.decision));
+                Self { decision: Decision { verdict: Verdict::Allow, rule: None }, shadow, audit: self.audit }
+            }
+        }
     }
 }
 
@@ -83,6 +96,8 @@ pub enum DenyReason {
     NoPolicyAllows,
     /// The filter has no configuration to decide by.
     NotConfigured,
+    /// The filter itself has failed.
+    FilterFailed,
 }
 
 impl DenyReason {
@@ -93,6 +108,7 @@ impl DenyReason {
             Self::DeniedByPolicy,
             Self::NoPolicyAllows,
             Self::NotConfigured,
+            Self::FilterFailed,
         ])
     }
 
@@ -105,6 +121,7 @@ impl DenyReason {
             Self::DeniedByPolicy => "denied-by-policy",
             Self::NoPolicyAllows => "no-policy-allows",
             Self::NotConfigured => "not-configured",
+            Self::FilterFailed => "filter-failed",
         }
     }
 }

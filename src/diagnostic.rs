@@ -24,6 +24,12 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// The lines of an adapter's log for a configuration that it refuses.
+pub fn refusal(diagnostics: &[Diagnostic]) -> impl Iterator<Item = String> {
+    let sum = format!("spiffe-authz: configuration refused: {} to mend", diagnostics.len());
+    diagnostics.iter().map(|diagnostic| format!("spiffe-authz: {diagnostic}")).chain([sum])
+}
+
 /// The rules of the configuration document; a diagnostic names the one that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {

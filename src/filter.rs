@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -66,27 +66,32 @@ impl Caller {
 /// Decides the requests of one worker.
 #[derive(Debug)]
 pub struct Authorizer {
-    policy: Policy,
+    policy: Arc<Policy>,
     callers: RefCell<RememberedCallers>,
 }
 
 impl Authorizer {
     /// An authorizer that remembers no caller yet.
+    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        Self { policy: policy.into(), callers: RefCell::default() }
+    }
+
+    /// What it decides by.
     #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, callers: RefCell::default() }
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Who calls on this connection: found out on its first request, remembered for the next ones. The second value
     /// tells whether it was found out just now.
-    pub fn caller(&self, connection: &impl Connection) -> (Rc<Caller>, bool) {
-        let Ok(Some(id)) = connection.id() else { return (Rc::new(self.identify(connection)), true) };
+    pub fn caller(&self, connection: &impl Connection) -> (Arc<Caller>, bool) {
+        let Ok(Some(id)) = connection.id() else { return (Arc::new(self.identify(connection)), true) };
         if let Some(caller) = self.callers.borrow().get(id) {
             return (caller, false);
         }
-        let caller = Rc::new(self.identify(connection));
+        let caller = Arc::new(self.identify(connection));
         if caller.identity != Err(IdentityReason::PeerCertificateUnreadable) {
-            self.callers.borrow_mut().insert(id, Rc::clone(&caller));
+            self.callers.borrow_mut().insert(id, Arc::clone(&caller));
         }
         (caller, true)
     }
@@ -129,17 +134,17 @@ impl Authorizer {
 /// The callers of the latest connections, by connection number.
 #[derive(Debug, Default)]
 struct RememberedCallers {
-    by_connection: FxHashMap<u64, Rc<Caller>>,
+    by_connection: FxHashMap<u64, Arc<Caller>>,
     /// Oldest first.
     order: VecDeque<u64>,
 }
 
 impl RememberedCallers {
-    fn get(&self, connection: u64) -> Option<Rc<Caller>> {
-        self.by_connection.get(&connection).map(Rc::clone)
+    fn get(&self, connection: u64) -> Option<Arc<Caller>> {
+        self.by_connection.get(&connection).map(Arc::clone)
     }
 
-    fn insert(&mut self, connection: u64, caller: Rc<Caller>) {
+    fn insert(&mut self, connection: u64, caller: Arc<Caller>) {
         if self.order.len() >= MAX_REMEMBERED_CALLERS
             && let Some(oldest) = self.order.pop_front()
         {

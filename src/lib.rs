@@ -17,3 +17,4 @@ pub mod peer;
 pub mod policy;
 pub mod request;
 pub mod spiffe_id;
+pub mod worker;

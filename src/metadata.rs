@@ -3,6 +3,8 @@
 //! Envoy hands it over as a serialized `envoy.config.core.v3.Metadata`, whose values are `google.protobuf.Struct`s. Only that
 //! form keeps the types apart: a number must not be taken for text, nor text for a list.
 
+use crate::request::HostFailure;
+
 /// A value, of the JSON types that policies look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -14,6 +16,8 @@ pub enum Value {
     Object(Object),
     /// A number, a boolean, or null: no policy matches one.
     Other,
+    /// There is a value, and the host does not tell which.
+    Unreadable,
 }
 
 /// Named values.
@@ -38,15 +42,23 @@ impl Object {
     }
 
     /// The value at the end of `path`, one name a step.
-    #[must_use]
-    pub fn get(&self, path: &[impl AsRef<str>]) -> Option<&Value> {
-        let (name, rest) = path.split_first()?;
-        let (_, value) = self.0.iter().find(|(found, _)| **found == *name.as_ref().as_bytes())?;
-        match value {
-            value if rest.is_empty() => Some(value),
-            Value::Object(object) => object.get(rest),
-            _ => None,
+    ///
+    /// # Errors
+    /// When the host does not tell it.
+    pub fn get(&self, path: &[impl AsRef<str>]) -> Result<Option<&Value>, HostFailure> {
+        let Some((name, rest)) = path.split_first() else { return Ok(None) };
+        match self.0.iter().find(|(found, _)| **found == *name.as_ref().as_bytes()).map(|(_, value)| value) {
+            Some(Value::Unreadable) => Err(HostFailure),
+            value if rest.is_empty() => Ok(value),
+            Some(Value::Object(object)) => object.get(rest),
+            _ => Ok(None),
         }
+    }
+}
+
+impl FromIterator<(Box<[u8]>, Value)> for Object {
+    fn from_iter<I: IntoIterator<Item = (Box<[u8]>, Value)>>(values: I) -> Self {
+        Self(values.into_iter().collect())
     }
 }
 
@@ -73,7 +85,7 @@ impl Value {
         match self {
             Self::String(text) => vec![text],
             Self::List(items) => items.iter().flat_map(Self::texts).collect(),
-            Self::Object(_) | Self::Other => Vec::new(),
+            Self::Object(_) | Self::Other | Self::Unreadable => Vec::new(),
         }
     }
 
@@ -82,7 +94,7 @@ impl Value {
         match self {
             Self::String(text) => matches(text),
             Self::List(items) => items.iter().any(|item| matches!(item, Self::String(text) if matches(text))),
-            Self::Object(_) | Self::Other => false,
+            Self::Object(_) | Self::Other | Self::Unreadable => false,
         }
     }
 }
@@ -196,6 +208,7 @@ impl<'b> Fields<'b> {
 #[cfg(test)]
 mod tests {
     use super::{MetadataError, Object, Value};
+    use crate::request::HostFailure;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -227,14 +240,23 @@ mod tests {
         let payload = [entry("list", &list), entry("n", &number), entry("inner", &inner)].concat();
         let metadata = entry("filter", &payload);
         let object = Object::from_metadata(&metadata).unwrap();
-        assert_eq!(object.get(&["filter", "inner", "s"]), Some(&Value::String(b"deep".as_slice().into())));
-        assert_eq!(object.get(&["filter", "n"]), Some(&Value::Other));
-        assert_eq!(object.get(&["filter", "inner", "bool"]), Some(&Value::Other));
-        assert_eq!(object.get(&["filter", "n", "x"]), None);
-        assert_eq!(object.get(&["other", "n"]), None);
-        let found = object.get(&["filter", "list"]).unwrap();
+        assert_eq!(object.get(&["filter", "inner", "s"]), Ok(Some(&Value::String(b"deep".as_slice().into()))));
+        assert_eq!(object.get(&["filter", "n"]), Ok(Some(&Value::Other)));
+        assert_eq!(object.get(&["filter", "inner", "bool"]), Ok(Some(&Value::Other)));
+        assert_eq!(object.get(&["filter", "n", "x"]), Ok(None));
+        assert_eq!(object.get(&["other", "n"]), Ok(None));
+        let found = object.get(&["filter", "list"]).unwrap().unwrap();
         assert!(found.any_text(|text| text == b"b") && !found.any_text(|text| text == b"c"));
-        assert!(!object.get(&["filter", "n"]).unwrap().any_text(|_| true));
+        assert!(!object.get(&["filter", "n"]).unwrap().unwrap().any_text(|_| true));
+    }
+
+    #[test]
+    fn what_cannot_be_read_fails_where_it_is_asked_for() {
+        let of = |name: &[u8], value| (Box::from(name), value);
+        let object: Object = [of(b"hidden", Value::Unreadable), of(b"n", Value::Other)].into_iter().collect();
+        assert_eq!(object.get(&["hidden"]), Err(HostFailure));
+        assert_eq!(object.get(&["hidden", "deeper"]), Err(HostFailure));
+        assert_eq!((object.get(&["n"]), object.get(&["absent"])), (Ok(Some(&Value::Other)), Ok(None)));
     }
 
     #[test]

@@ -38,6 +38,27 @@ pub struct Policy {
     stages: Stages,
 }
 
+/// What a route says for itself, besides the configuration document of its filter.
+///
+/// Neither field lets somebody in whose identity does not count, unless a document of the route's own says so.
+#[derive(Debug)]
+pub struct RoutePolicy {
+    /// Whether policies are acted on.
+    pub mode: Mode,
+    /// The document that stands here in the place of the filter's.
+    pub policy: Option<Policy>,
+}
+
+impl RoutePolicy {
+    /// Compiles `{"mode": …, "configuration": …}`; one of both may be left out.
+    ///
+    /// # Errors
+    /// Every mistake in it, or that it is no JSON.
+    pub fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+        compile::compile_route(text)
+    }
+}
+
 /// What happens to a caller that shows no certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerRequirement {

@@ -1,6 +1,6 @@
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -207,7 +207,7 @@ fn a_connection_is_asked_once() {
     let connection = FakeConnection::of(7, ID);
     let (first, _) = authorizer.caller(&connection);
     let (second, is_new) = authorizer.caller(&connection);
-    assert!(Rc::ptr_eq(&first, &second) && !is_new);
+    assert!(Arc::ptr_eq(&first, &second) && !is_new);
     assert_eq!(connection.asked.get(), 1);
     // A denied one too.
     let nobody = FakeConnection { id: Ok(Some(8)), ..FakeConnection::without_certificate() };

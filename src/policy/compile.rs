@@ -10,7 +10,7 @@ use super::node::Node;
 use super::pointer::Pointer;
 use super::reader::Reader;
 use super::rule::{Action, Mode, PolicyName, Rule};
-use super::{PeerRequirement, Policy, Stages};
+use super::{PeerRequirement, Policy, RoutePolicy, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::pattern::Pattern;
 use crate::peer::Realm;
@@ -26,29 +26,52 @@ pub(crate) const IGNORE_LINTS: &str = "ignoreLints";
 
 /// Compiles a document given as JSON text.
 pub(super) fn compile_json(text: &[u8]) -> Result<Policy, Vec<Diagnostic>> {
+    compile(&parse_json(text, "a JSON object with `trustDomain` and `policies`")?)
+}
+
+fn parse_json(text: &[u8], help: &str) -> Result<Node, Vec<Diagnostic>> {
     let syntax = |message: String| {
-        let help = "a JSON object with `trustDomain` and `policies`".to_owned();
-        vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
+        vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() }]
     };
     if text.trim_ascii().is_empty() {
         return Err(syntax("the configuration is empty".to_owned()));
     }
-    let root: Node = serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))?;
-    compile(&root)
+    serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))
+}
+
+/// Compiles what a route says for itself, given as JSON text.
+pub(super) fn compile_route(text: &[u8]) -> Result<RoutePolicy, Vec<Diagnostic>> {
+    let root = parse_json(text, "a JSON object with `mode`, `configuration`, or both")?;
+    let mut reader = Reader::new(&UNSUPPORTED);
+    let route = read_route(&mut reader, &root);
+    reader.finish(route)
+}
+
+fn read_route(r: &mut Reader, root: &Node) -> Option<RoutePolicy> {
+    let fields = r.object(root, &Pointer::ROOT, &["mode", "configuration"])?;
+    if fields.is_empty() {
+        r.report(&Pointer::ROOT, Code::Empty, "the route says nothing".to_owned(), "`mode`, `configuration`, or both");
+    }
+    let mode = fields.optional(r, "mode", read_mode).unwrap_or(Mode::Enforce);
+    let policy = fields.optional(r, "configuration", read_document);
+    Some(RoutePolicy { mode, policy })
+}
+
+fn read_mode(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Mode> {
+    r.one_of(node, at, &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])
 }
 
 /// Compiles a document that was parsed into nodes.
 pub(super) fn compile(root: &Node) -> Result<Policy, Vec<Diagnostic>> {
     let mut reader = Reader::new(&UNSUPPORTED);
-    let policy = read_document(&mut reader, root);
+    let policy = read_document(&mut reader, root, &Pointer::ROOT);
     reader.finish(policy)
 }
 
-fn read_document(r: &mut Reader, root: &Node) -> Option<Policy> {
-    let at = Pointer::ROOT;
+fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<Policy> {
     let fields = r.object(
         root,
-        &at,
+        at,
         &["trustDomain", "federatedTrustDomains", "trustDomainAliases", "identity", "policies", IGNORE_LINTS],
     )?;
     let trust_domain = fields.required(r, "trustDomain", read_trust_domain);
@@ -60,7 +83,7 @@ fn read_document(r: &mut Reader, root: &Node) -> Option<Policy> {
     let policies = fields.required(r, "policies", |r, n, at| r.list(n, at, |r, n, at| read_policy(r, n, at, &context)));
     fields.optional(r, IGNORE_LINTS, read_lint_names);
     let policies = policies?;
-    report_duplicates(r, &at, &policies);
+    report_duplicates(r, at, &policies);
     let (names, rules) = number(policies);
     let stages = Stages::of(&names, &rules);
     Some(Policy {
@@ -159,9 +182,7 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<
     let name = fields.required(r, "name", read_kubernetes_name);
     let namespace = fields.optional(r, "namespace", read_kubernetes_name);
     let action = fields.optional(r, "action", read_action).unwrap_or(Action::Allow);
-    let mode = fields
-        .optional(r, "mode", |r, n, at| r.one_of(n, at, &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)]))
-        .unwrap_or(Mode::Enforce);
+    let mode = fields.optional(r, "mode", read_mode).unwrap_or(Mode::Enforce);
     if action == Action::Audit && mode == Mode::Shadow {
         let message = "AUDIT decides nothing that could be tried out".to_owned();
         r.report(&at.key("mode"), Code::ConflictingFields, message, "`shadow` beside `ALLOW` or `DENY`");

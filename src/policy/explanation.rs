@@ -173,9 +173,12 @@ impl Field {
                 .collect(),
             Self::RequestPrincipals(_) => {
                 let object = request.metadata()?;
-                let claim = |name| metadata(object.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], name])).into_iter().next();
-                claim("iss")
-                    .zip(claim("sub"))
+                let claim = |name| {
+                    let value = object.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], name])?;
+                    Ok(metadata(value).into_iter().next())
+                };
+                claim("iss")?
+                    .zip(claim("sub")?)
                     .map(|(issuer, subject)| format!("{issuer}/{subject}"))
                     .into_iter()
                     .collect()
@@ -187,7 +190,7 @@ impl Field {
             Self::Paths(_) => request.path()?.map(text).into_iter().collect(),
             Self::ServerNames(_) => request.server_name()?.map(text).into_iter().collect(),
             Self::Header(name, ..) => request.headers()?.lines(name).map(text).collect(),
-            Self::Metadata(path, _) => metadata(request.metadata()?.get(path)),
+            Self::Metadata(path, _) => metadata(request.metadata()?.get(path)?),
             Self::Unasked(_) => Vec::new(),
         })
     }

@@ -216,14 +216,18 @@ impl ServiceAccount {
 }
 
 impl RequestPrincipal {
-    fn matches(&self, metadata: &Object) -> bool {
-        let text = |claim| match metadata.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], claim]) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        };
-        text("iss").is_some_and(|issuer| self.issuer.matches_some(issuer))
-            && text("sub").is_some_and(|subject| self.subject.matches_some(subject))
+    fn matches(&self, issuer: Option<&[u8]>, subject: Option<&[u8]>) -> bool {
+        issuer.is_some_and(|issuer| self.issuer.matches_some(issuer))
+            && subject.is_some_and(|subject| self.subject.matches_some(subject))
     }
+}
+
+/// A claim that is text.
+fn token_text<'m>(metadata: &'m Object, claim: &str) -> Result<Option<&'m [u8]>, HostFailure> {
+    Ok(match metadata.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], claim])? {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    })
 }
 
 impl MetadataValue {
@@ -251,7 +255,8 @@ impl Field {
             }
             Self::RequestPrincipals(values) => {
                 let metadata = request.metadata()?;
-                values.admit(|value| value.matches(metadata))
+                let (issuer, subject) = (token_text(metadata, "iss")?, token_text(metadata, "sub")?);
+                values.admit(|value| value.matches(issuer, subject))
             }
             Self::Addresses(of, values) => {
                 let address = request.address(*of)?;
@@ -279,7 +284,7 @@ impl Field {
             }
             Self::Header(name, values, reading) => values.admit_lines(request.headers()?.lines(name), *reading),
             Self::Metadata(path, values) => {
-                let value = request.metadata()?.get(path);
+                let value = request.metadata()?.get(path)?;
                 values.admit(|wanted| value.is_some_and(|value| wanted.matches(value)))
             }
             Self::Unasked(_) => true,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use proxy_wasm::hostcalls::get_buffer;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{BufferType, ContextType};
+use spiffe_authz::diagnostic::refusal;
 use spiffe_authz::policy::{Layer, Policy};
 
 use crate::http::Stream;
@@ -59,10 +60,7 @@ impl RootContext for Plugin {
                 true
             }
             Err(diagnostics) => {
-                for diagnostic in &diagnostics {
-                    log::error!("spiffe-authz: {diagnostic}");
-                }
-                log::error!("spiffe-authz: configuration refused: {} to mend", diagnostics.len());
+                refusal(&diagnostics).for_each(|line| log::error!("{line}"));
                 false
             }
         }

@@ -10,7 +10,6 @@ use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::Action;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::peer::IdentityReason;
-use spiffe_authz::request::Request;
 
 use crate::attributes::{CurrentConnection, TcpConnection};
 use crate::host;
@@ -53,7 +52,7 @@ impl Connection {
             State::Undecided | State::Held => {}
         }
         let denial = match &self.worker {
-            Some(worker) => worker.decide(&Request::new(TcpConnection)),
+            Some(worker) => worker.decide(TcpConnection),
             None => Some(DenyReason::NotConfigured),
         };
         self.state.set(if denial.is_none() { State::Allowed } else { State::Denied });
@@ -144,7 +143,7 @@ impl HeldConnection {
         host::act_for(self.context);
         if let Some(worker) = &self.worker {
             let reason = DenyReason::Identity(IdentityReason::PeerCertificateUnreadable);
-            worker.deny(reason, &Request::new(TcpConnection));
+            worker.deny(reason, TcpConnection);
         }
         self.state.set(State::Denied);
         refuse();

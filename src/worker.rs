@@ -1,0 +1,220 @@
+//! What one worker of Envoy does with a request or a connection, the same for every adapter: it decides, and then shows,
+//! counts and logs what came of it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::decision::{DenyReason, Outcome, RuleName, Verdict};
+use crate::filter::{Authorizer, Caller, Connection};
+use crate::log_line::{LogLine, RateLimit};
+use crate::peer::Peer;
+use crate::policy::{Mode, Policy};
+use crate::request::{Attributes, Request};
+
+/// The status of a denied request.
+pub const FORBIDDEN: u32 = 403;
+/// The body of a denied request: what a caller learns.
+pub const BODY: &str = "spiffe-authz: access denied";
+
+/// What is told of a denied request, or of a closed connection, in the access log.
+#[must_use]
+pub fn details(reason: DenyReason) -> String {
+    format!("spiffe_authz_denied[{}]", reason.slug())
+}
+
+/// Decides for one worker, and remembers what that needs.
+#[derive(Debug)]
+pub struct Worker {
+    authorizer: Authorizer,
+    log_limit: RefCell<RateLimit>,
+}
+
+impl Worker {
+    /// A worker that has decided nothing yet.
+    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        Self { authorizer: Authorizer::new(policy), log_limit: RefCell::default() }
+    }
+
+    /// Decides. In `Mode::Shadow` no policy is acted on. `seconds` is asked for the time, of any clock, when there is
+    /// something to log.
+    pub fn decide<A: Attributes>(
+        &self,
+        mode: Mode,
+        connection: &impl Connection,
+        attributes: A,
+        seconds: impl FnOnce() -> u64,
+    ) -> Ruling<'_> {
+        let (caller, caller_is_new) = self.authorizer.caller(connection);
+        let request = Request::new(attributes);
+        let outcome = self.authorizer.authorize(&caller, &request);
+        let outcome = if mode == Mode::Shadow { outcome.in_shadow() } else { outcome };
+        let line = self.line(&outcome, caller.peer(), &request, seconds);
+        Ruling { caller: Some(caller), caller_is_new, outcome, line }
+    }
+
+    /// Denies for a reason that neither caller nor policies were asked for.
+    pub fn deny<A: Attributes>(&self, reason: DenyReason, attributes: A, seconds: impl FnOnce() -> u64) -> Ruling<'_> {
+        let outcome = Outcome::denied(reason);
+        let line = self.line(&outcome, None, &Request::new(attributes), seconds);
+        Ruling { caller: None, caller_is_new: false, outcome, line }
+    }
+
+    /// Whether Envoy must have validated the caller's certificate on this very handshake.
+    #[must_use]
+    pub fn requires_validated(&self) -> bool {
+        self.authorizer.policy().requires_validated()
+    }
+
+    fn line<A: Attributes>(
+        &self,
+        outcome: &Outcome<'_>,
+        peer: Option<&Peer>,
+        request: &Request<A>,
+        seconds: impl FnOnce() -> u64,
+    ) -> Option<String> {
+        let line = LogLine::of(outcome, peer, request)?;
+        Some(line.to_json(self.log_limit.borrow_mut().pass(seconds())?))
+    }
+}
+
+/// What came of a request. Nothing of the request itself is borrowed any more, so that a host may be changed.
+#[derive(Debug)]
+#[must_use]
+pub struct Ruling<'p> {
+    caller: Option<Arc<Caller>>,
+    caller_is_new: bool,
+    outcome: Outcome<'p>,
+    line: Option<String>,
+}
+
+impl Ruling<'_> {
+    /// Why the request goes no further, if it does not.
+    #[must_use]
+    pub const fn denial(&self) -> Option<DenyReason> {
+        self.outcome.decision.verdict.reason()
+    }
+
+    /// Shows, counts and logs it.
+    pub fn record<O: Outputs>(&self, outputs: &mut O) {
+        let decision = &self.outcome.decision;
+        let position = decision.rule.map(|rule| rule.position.to_string());
+        let mut facts = Vec::with_capacity(Fact::COUNT);
+        if let Some(peer) = self.caller.as_ref().and_then(|caller| caller.peer())
+            && (self.caller_is_new || !O::CALLER_IS_KEPT)
+        {
+            facts.extend(facts_of(peer));
+        }
+        facts.push((Fact::Verdict, decision.verdict.slug()));
+        facts.extend(decision.verdict.reason().map(|reason| (Fact::Reason, reason.slug())));
+        facts.extend(decision.rule.map(|rule| (Fact::Policy, rule.policy)));
+        facts.extend(position.as_deref().map(|position| (Fact::Rule, position)));
+        outputs.show(&facts);
+        outputs.count(&Count { mode: Mode::Enforce, verdict: Some(decision.verdict), rule: decision.rule });
+        if let Some(shadow) = self.outcome.shadow {
+            outputs.count(&Count { mode: Mode::Shadow, verdict: Some(shadow.verdict), rule: shadow.rule });
+        }
+        if let Some(rule) = self.outcome.audit {
+            outputs.count(&Count { mode: Mode::Enforce, verdict: None, rule: Some(rule) });
+        }
+        if let Some(line) = &self.line {
+            outputs.log(line);
+        }
+    }
+}
+
+fn facts_of(peer: &Peer) -> impl Iterator<Item = (Fact, &str)> {
+    [
+        (Fact::Peer, Some(peer.spiffe_id())),
+        (Fact::TrustDomain, Some(peer.trust_domain())),
+        (Fact::Namespace, peer.namespace()),
+        (Fact::ServiceAccount, peer.service_account()),
+    ]
+    .into_iter()
+    .filter_map(|(fact, value)| Some((fact, value?)))
+}
+
+/// Where a host takes what operators and later filters see.
+pub trait Outputs {
+    /// Whether what was shown of a caller on the first request of its connection lasts for the next ones.
+    const CALLER_IS_KEPT: bool;
+
+    /// Shows facts to access logs and to later filters.
+    fn show(&mut self, facts: &[(Fact, &str)]);
+
+    /// Counts one.
+    fn count(&mut self, count: &Count<'_>);
+
+    /// Writes a line to the host's log.
+    fn log(&mut self, line: &str);
+}
+
+/// What is shown of a caller and of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// The caller's SPIFFE ID.
+    Peer,
+    /// Its trust domain.
+    TrustDomain,
+    /// Its namespace.
+    Namespace,
+    /// Its service account.
+    ServiceAccount,
+    /// `allow` or `deny`.
+    Verdict,
+    /// Why it is a denial.
+    Reason,
+    /// The policy that decided.
+    Policy,
+    /// The place of the rule in it, from 0.
+    Rule,
+}
+
+impl Fact {
+    const COUNT: usize = 8;
+
+    /// Those that stay the same for the life of a connection.
+    pub const OF_CALLER: [Self; 4] = [Self::Peer, Self::TrustDomain, Self::Namespace, Self::ServiceAccount];
+
+    /// Its name among those of other filters.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "spiffe_authz_peer",
+            Self::TrustDomain => "spiffe_authz_trust_domain",
+            Self::Namespace => "spiffe_authz_namespace",
+            Self::ServiceAccount => "spiffe_authz_service_account",
+            Self::Verdict => "spiffe_authz_verdict",
+            Self::Reason => "spiffe_authz_reason",
+            Self::Policy => "spiffe_authz_policy",
+            Self::Rule => "spiffe_authz_rule",
+        }
+    }
+}
+
+/// What the counter counts, by its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<'p> {
+    /// Whether this is the verdict that is acted on, or what it would be with the shadow policies.
+    pub mode: Mode,
+    /// `None` counts an AUDIT match.
+    pub verdict: Option<Verdict>,
+    /// The rule that decided or matched.
+    pub rule: Option<RuleName<'p>>,
+}
+
+impl<'p> Count<'p> {
+    /// The names of the labels, without the prefix that sets them apart from those of other filters.
+    pub const LABELS: [&'static str; 4] = ["mode", "verdict", "reason", "policy"];
+
+    /// The values of the labels, in their order.
+    #[must_use]
+    pub fn values(&self) -> [&'p str; 4] {
+        let reason = self.verdict.and_then(Verdict::reason);
+        [
+            self.mode.slug(),
+            self.verdict.map_or("audit", Verdict::slug),
+            reason.map_or("none", |reason| reason.slug()),
+            self.rule.map_or("none", |rule| rule.policy),
+        ]
+    }
+}
