@@ -13,22 +13,37 @@ use crate::workspace;
 /// What the filter may weigh: every proxy of a mesh downloads it.
 const MAX_WASM_BYTES: u64 = 450_000;
 
-/// Builds the filter and the command.
+/// Builds the filter, in both its forms, and the command.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     fs::create_dir_all(workspace::dist())?;
-    eprintln!("building the filter and the command");
+    eprintln!("building the Wasm filter, the dynamic module and the command");
     let wasm = build_filter(toolchain, "spiffe-authz-wasm")?;
     let size = fs::metadata(&wasm).with_context(|| format!("{} was not built", wasm.display()))?.len();
     if size > MAX_WASM_BYTES {
         bail!("the filter has {size} bytes, more than {MAX_WASM_BYTES}");
     }
     install(&wasm, "spiffe-authz.wasm")?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root());
-    run(cargo.args(["build", "--quiet", "--locked", "--release", "--package", "spiffe-authz-cli"]))?;
+    run(native().args(["--profile", "module", "--package", "spiffe-authz-dynamic-module"]))?;
+    install(&workspace::target().join("module").join(MODULE), "libspiffe_authz.so")?;
+    run(native().args(["--release", "--package", "spiffe-authz-cli"]))?;
     install(&workspace::target().join("release/spiffe-authz"), "spiffe-authz")?;
-    eprintln!("built target/dist/spiffe-authz.wasm ({size} bytes) and target/dist/spiffe-authz");
+    eprintln!("built in target/dist: spiffe-authz.wasm ({size} bytes), libspiffe_authz.so and spiffe-authz");
     Ok(())
+}
+
+/// The dynamic module with a header that makes it panic, for the tests.
+pub(crate) fn build_panicking_module() -> Result<PathBuf> {
+    run(native().args(["--package", "spiffe-authz-dynamic-module", "--features", "panic-on-request"]))?;
+    Ok(workspace::target().join("debug").join(MODULE))
+}
+
+/// What Cargo calls the dynamic module.
+const MODULE: &str = "libspiffe_authz_dynamic_module.so";
+
+fn native() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(["build", "--quiet", "--locked"]);
+    cargo
 }
 
 /// Builds a package that is a proxy-wasm filter.

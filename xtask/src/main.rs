@@ -27,7 +27,7 @@ struct Arguments {
 enum Task {
     /// Finds or gets Envoy, SPIRE and the WebAssembly targets.
     Tools,
-    /// Builds target/dist/spiffe-authz.wasm and target/dist/spiffe-authz.
+    /// Builds into target/dist: spiffe-authz.wasm, libspiffe_authz.so and spiffe-authz.
     Build,
     /// Builds the filter as images for Istio, in target/dist/oci, and prints their digests.
     Oci,

