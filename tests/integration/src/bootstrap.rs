@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,8 +12,10 @@ use serde_json::{Value, json};
 
 /// The socket of the SPIRE agent in the examples.
 pub const AGENT_SOCKET: &str = "/run/secrets/workload-spiffe-uds/socket";
-/// The place of the filter in the examples.
+/// The place of the Wasm filter in the examples.
 pub const WASM: &str = "/etc/spiffe-authz/spiffe-authz.wasm";
+/// The place of the dynamic module in the examples.
+pub const MODULE: &str = "/etc/spiffe-authz/libspiffe_authz.so";
 /// The server's mTLS port.
 pub const SERVER_PORT: u16 = 8443;
 /// The port of the workload behind the server.
@@ -31,10 +34,8 @@ pub const GATEWAY_HOST: &str = "gateway.example.org";
 pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
 /// Where the filter stands in the server's file.
 const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0";
-/// Where the filter's configuration stands in the server's file.
-pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
 /// Where the filter stands in the file of the server of TCP.
-const TCP_FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1";
+pub const TCP_FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1";
 /// Where `tcp_proxy` stands there.
 pub const TCP_PROXY: &str = "/static_resources/listeners/0/filter_chains/0/filters/2/typed_config";
 /// Where the listener's TLS settings stand in the server's file.
@@ -48,9 +49,77 @@ pub fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bootstrap")
 }
 
+/// Where the Wasm filter's configuration stands in the server's file.
+pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
+
+/// What decides inside Envoy: the same core in two forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adapter {
+    /// The proxy-wasm filter.
+    Wasm,
+    /// The dynamic module.
+    Module,
+}
+
+impl Adapter {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Wasm, Self::Module];
+
+    /// Its server's file in examples/bootstrap.
+    #[must_use]
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Wasm => "server/envoy.yaml",
+            Self::Module => "dynamic-module/envoy.yaml",
+        }
+    }
+
+    /// The file there of its server of TCP.
+    #[must_use]
+    pub const fn tcp_example(self) -> &'static str {
+        match self {
+            Self::Wasm => "tcp/envoy.yaml",
+            Self::Module => "dynamic-module/tcp.yaml",
+        }
+    }
+
+    /// Where its configuration stands in the server's file.
+    fn configuration(self) -> String {
+        match self {
+            Self::Wasm => CONFIGURATION.to_owned(),
+            Self::Module => format!("{FILTER}/typed_config/filter_config/value"),
+        }
+    }
+
+    /// The name of the counter of connections of these labels' values: mode, verdict, reason. The policy is `none`.
+    #[must_use]
+    pub fn tcp_counter(self, [mode, verdict, reason]: [&str; 3]) -> String {
+        match self {
+            Self::Wasm => self.counter([mode, verdict, reason, "none"]),
+            Self::Module => {
+                format!("dynamicmodulescustom.spiffe_authz_decisions.mode.{mode}.verdict.{verdict}.reason.{reason}")
+            }
+        }
+    }
+
+    /// The name of the counter of these labels' values: mode, verdict, reason, policy.
+    #[must_use]
+    pub fn counter(self, values: [&str; 4]) -> String {
+        let (name, prefix) = match self {
+            Self::Wasm => ("wasmcustom.spiffe_authz.decisions", ""),
+            Self::Module => ("dynamicmodulescustom.spiffe_authz_decisions", "spiffe_authz_"),
+        };
+        let labels = ["mode", "verdict", "reason", "policy"].iter().zip(values);
+        labels.fold(name.to_owned(), |name, (label, value)| format!("{name}.{prefix}{label}.{value}"))
+    }
+}
+
 /// An Envoy bootstrap that is being fitted to its place.
 #[derive(Debug, Clone)]
-pub struct Bootstrap(Value);
+pub struct Bootstrap {
+    value: Value,
+    adapter: Adapter,
+}
 
 impl Bootstrap {
     /// Reads a file of examples/bootstrap, such as `server/envoy.yaml`.
@@ -60,7 +129,8 @@ impl Bootstrap {
     pub fn example(name: &str) -> Result<Self> {
         let path = examples().join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self(serde_saphyr::from_str(&text).with_context(|| format!("{name} is no YAML"))?))
+        let value = serde_saphyr::from_str(&text).with_context(|| format!("{name} is no YAML"))?;
+        Ok(Self { value, adapter: Adapter::Wasm })
     }
 
     /// Replaces every text that is `from`.
@@ -68,7 +138,7 @@ impl Bootstrap {
     /// # Errors
     /// When there is none.
     pub fn text(mut self, from: &str, to: &str) -> Result<Self> {
-        let count = replace(&mut self.0, &json!(from), &json!(to));
+        let count = replace(&mut self.value, &json!(from), &json!(to));
         ensure!(count > 0, "the example holds no `{from}`");
         Ok(self)
     }
@@ -78,7 +148,7 @@ impl Bootstrap {
     /// # Errors
     /// When there is none.
     pub fn port(mut self, from: u16, to: u16) -> Result<Self> {
-        let count = replace_ports(&mut self.0, from, to);
+        let count = replace_ports(&mut self.value, from, to);
         ensure!(count > 0, "the example holds no port {from}");
         Ok(self)
     }
@@ -89,7 +159,7 @@ impl Bootstrap {
     /// When there is none.
     pub fn endpoint(mut self, host: &str, to: SocketAddr) -> Result<Self> {
         let from = json!({"address": host, "port_value": SERVER_PORT});
-        let count = replace(&mut self.0, &from, &json!({"address": to.ip(), "port_value": to.port()}));
+        let count = replace(&mut self.value, &from, &json!({"address": to.ip(), "port_value": to.port()}));
         ensure!(count > 0, "the example holds no endpoint {host}:{SERVER_PORT}");
         Ok(self)
     }
@@ -107,7 +177,7 @@ impl Bootstrap {
     /// # Errors
     /// When there is none, or `fields` is no object.
     pub fn connection_manager(mut self, fields: Value) -> Result<Self> {
-        let filters = self.0.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters");
+        let filters = self.value.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters");
         let filters = filters.and_then(Value::as_array_mut).context("the example has no filters")?;
         let manager = filters.iter_mut().find(|filter| filter["name"] == HTTP_CONNECTION_MANAGER);
         let manager = manager.and_then(|filter| filter["typed_config"].as_object_mut());
@@ -121,7 +191,7 @@ impl Bootstrap {
     /// # Errors
     /// When nothing stands there.
     pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
-        *self.0.pointer_mut(pointer).with_context(|| format!("the example has no {pointer}"))? = value;
+        *self.value.pointer_mut(pointer).with_context(|| format!("the example has no {pointer}"))? = value;
         Ok(self)
     }
 
@@ -131,7 +201,7 @@ impl Bootstrap {
     /// When there is none.
     pub fn without(mut self, pointer: &str, field: &str) -> Result<Self> {
         let removed =
-            self.0.pointer_mut(pointer).and_then(Value::as_object_mut).and_then(|fields| fields.remove(field));
+            self.value.pointer_mut(pointer).and_then(Value::as_object_mut).and_then(|fields| fields.remove(field));
         ensure!(removed.is_some(), "the example has no {pointer}/{field}");
         Ok(self)
     }
@@ -141,7 +211,19 @@ impl Bootstrap {
     /// # Errors
     /// When nothing stands there.
     pub fn at(&self, pointer: &str) -> Result<&Value> {
-        self.0.pointer(pointer).with_context(|| format!("the example has no {pointer}"))
+        self.value.pointer(pointer).with_context(|| format!("the example has no {pointer}"))
+    }
+
+    /// Names this adapter where it is, instead of its place in the examples.
+    ///
+    /// # Errors
+    /// When there is no such adapter, or the example does not name its place.
+    pub fn in_place(self, adapter: Adapter) -> Result<Self> {
+        let (place, variable) = match adapter {
+            Adapter::Wasm => (WASM, crate::tools::WASM),
+            Adapter::Module => (MODULE, crate::tools::MODULE),
+        };
+        self.text(place, &crate::tools::path(variable)?.to_string_lossy())
     }
 
     /// The server's example, for a place where only loopback and free ports are used.
@@ -149,7 +231,16 @@ impl Bootstrap {
     /// # Errors
     /// When a substitution does not find its value.
     pub fn server(upstream_port: u16) -> Result<Self> {
-        Self::example("server/envoy.yaml")?.guarding()?.port(UPSTREAM_PORT, upstream_port)
+        Self::server_with(Adapter::Wasm, upstream_port)
+    }
+
+    /// As `server`, with this adapter.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn server_with(adapter: Adapter, upstream_port: u16) -> Result<Self> {
+        let example = Self { adapter, ..Self::example(adapter.example())? };
+        example.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
 
     /// The example of the server with federation, for the same place.
@@ -170,11 +261,8 @@ impl Bootstrap {
 
     /// What every Envoy with the filter needs to run here.
     fn guarding(self) -> Result<Self> {
-        let wasm = crate::tools::path(crate::tools::WASM)?;
-        self.text(WASM, &wasm.to_string_lossy())?
-            .text("0.0.0.0", "127.0.0.1")?
-            .port(SERVER_PORT, 0)?
-            .port(ADMIN_PORT, 0)
+        let adapter = self.adapter;
+        self.in_place(adapter)?.text("0.0.0.0", "127.0.0.1")?.port(SERVER_PORT, 0)?.port(ADMIN_PORT, 0)
     }
 
     /// The example of a server of TCP, for the same place.
@@ -182,13 +270,16 @@ impl Bootstrap {
     /// # Errors
     /// When a substitution does not find its value.
     pub fn tcp(database_port: u16) -> Result<Self> {
-        let wasm = crate::tools::path(crate::tools::WASM)?;
-        Self::example("tcp/envoy.yaml")?
-            .text(WASM, &wasm.to_string_lossy())?
-            .text("0.0.0.0", "127.0.0.1")?
-            .port(SERVER_PORT, 0)?
-            .port(ADMIN_PORT, 0)?
-            .port(DATABASE_PORT, database_port)
+        Self::tcp_with(Adapter::Wasm, database_port)
+    }
+
+    /// As `tcp`, with this adapter.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn tcp_with(adapter: Adapter, database_port: u16) -> Result<Self> {
+        let example = Self { adapter, ..Self::example(adapter.tcp_example())? };
+        example.guarding()?.port(DATABASE_PORT, database_port)
     }
 
     /// The client's example, for the same place.
@@ -213,6 +304,19 @@ impl Bootstrap {
             .endpoint(GATEWAY_HOST, gateway)?
             .port(CLIENT_PORT, 0)?
             .port(ADMIN_PORT, 0)
+    }
+
+    /// Names the dynamic module of the server of TCP, and links it into the directory that Envoy is started with: releases before
+    /// 1.40 take no file there.
+    ///
+    /// # Errors
+    /// When there is no module, or no filter where it is expected.
+    pub fn named_module(self, directory: &Path) -> Result<Self> {
+        let link = directory.join("libspiffe_authz.so");
+        if !link.exists() {
+            symlink(crate::tools::path(crate::tools::MODULE)?, link)?;
+        }
+        self.set(&format!("{TCP_FILTER}/typed_config/dynamic_module_config"), json!({"name": "spiffe_authz"}))
     }
 
     /// Takes identity and trust from a SPIRE agent.
@@ -244,7 +348,23 @@ impl Bootstrap {
     /// # Errors
     /// When the example has none where it is expected.
     pub fn configuration(self, text: &str) -> Result<Self> {
-        self.set(CONFIGURATION, json!(text))
+        let pointer = self.adapter.configuration();
+        self.set(&pointer, json!(text))
+    }
+
+    /// Puts filters of Envoy's own before ours. What they find out and set as dynamic metadata under these names is handed to the
+    /// filter as its reference says.
+    ///
+    /// # Errors
+    /// When the example has no filters where they are expected.
+    pub fn filters_before(self, filters: Vec<Value>, metadata_of: &[&str]) -> Result<Self> {
+        let pointer = format!("{CONNECTION_MANAGER}/http_filters");
+        let mut list = filters;
+        if self.adapter == Adapter::Module {
+            list.push(metadata_state(metadata_of));
+        }
+        list.extend(self.at(&pointer)?.as_array().context("no filters")?.iter().cloned());
+        self.set(&pointer, json!(list))
     }
 
     /// Gives the network filter another configuration.
@@ -252,7 +372,11 @@ impl Bootstrap {
     /// # Errors
     /// When the example has none where it is expected.
     pub fn tcp_configuration(self, text: &str) -> Result<Self> {
-        self.set(&format!("{TCP_FILTER}/typed_config/config/configuration/value"), json!(text))
+        let path = match self.adapter {
+            Adapter::Wasm => "config/configuration/value",
+            Adapter::Module => "filter_config/value",
+        };
+        self.set(&format!("{TCP_FILTER}/typed_config/{path}"), json!(text))
     }
 
     /// Moves the listeners into a file that Envoy watches; returns the bootstrap, and that file's content.
@@ -261,7 +385,7 @@ impl Bootstrap {
     /// When the example has no listener.
     pub fn watched_listeners(mut self, file: &Path) -> Result<(Self, String)> {
         let listeners = self.listeners_file()?;
-        let resources = self.0.as_object_mut().context("the bootstrap is no object")?;
+        let resources = self.value.as_object_mut().context("the bootstrap is no object")?;
         resources["static_resources"]["listeners"] = json!([]);
         let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
         resources.insert("dynamic_resources".to_owned(), json!({"lds_config": source}));
@@ -298,7 +422,7 @@ impl Bootstrap {
     fn watched_at(mut self, pointer: &str, file: &Path) -> Result<(Self, String)> {
         let content = self.filter_file_at(pointer)?;
         let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
-        let filter = self.0.pointer_mut(pointer).context("the example has no filter")?;
+        let filter = self.value.pointer_mut(pointer).context("the example has no filter")?;
         let kind = filter["typed_config"]["@type"].clone();
         let discovery = json!({"config_source": source, "type_urls": [kind]});
         *filter = json!({"name": filter["name"], "config_discovery": discovery});
@@ -330,8 +454,26 @@ impl Bootstrap {
     /// The text for Envoy.
     #[must_use]
     pub fn to_json(&self) -> String {
-        self.0.to_string()
+        self.value.to_string()
     }
+}
+
+/// Envoy's filter that keeps the dynamic metadata of these filters as JSON, which the module reads.
+fn metadata_state(filters: &[&str]) -> Value {
+    let states: Vec<Value> = filters
+        .iter()
+        .map(|filter| {
+            json!({
+                "object_key": format!("spiffe_authz.metadata.{filter}"), "factory_key": "envoy.string", "skip_if_empty": true,
+                "format_string": {"omit_empty_values": true,
+                                  "text_format_source": {"inline_string": format!("%DYNAMIC_METADATA({filter})%")}}
+            })
+        })
+        .collect();
+    json!({"name": "envoy.filters.http.set_filter_state", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+        "on_request_headers": states,
+    }})
 }
 
 fn replace(value: &mut Value, from: &Value, to: &Value) -> usize {

@@ -202,6 +202,8 @@ fn launch(start: &Start<'_>, restart: &[&str], bootstrap: &Bootstrap, directory:
         .args(restart)
         .args(["--concurrency", "1", "--file-flush-interval-msec", "50"])
         .args(["--drain-time-s", "1", "--log-level", "warning", "--component-log-level", "wasm:info"])
-        .args(start.arguments);
+        .args(start.arguments)
+        // Where Envoy looks for dynamic modules that are named without a path.
+        .env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", directory);
     Ok((Process::start(&mut command, directory, start.name)?, admin_file))
 }

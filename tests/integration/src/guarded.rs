@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::authority::{Authority, Leaf, Shape, pooled_validation, spiffe_validation};
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Adapter, Bootstrap};
 use crate::envoy::{Envoy, Start};
 use crate::http::Client;
 use crate::scratch::Scratch;
@@ -32,6 +32,8 @@ pub struct Ground {
     pub local: Authority,
     /// The authority of example.io.
     pub federated: Authority,
+    /// What decides.
+    pub adapter: Adapter,
     /// The workload behind the server.
     pub upstream: Upstream,
     /// Its directory.
@@ -44,6 +46,14 @@ impl Ground {
     /// # Errors
     /// When one cannot be made.
     pub fn new(validation: Validation) -> Result<Self> {
+        Self::with(Adapter::Wasm, validation)
+    }
+
+    /// As `new`, for this adapter.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn with(adapter: Adapter, validation: Validation) -> Result<Self> {
         let scratch = Scratch::new()?;
         let (local, federated) = (Authority::new("example.org")?, Authority::new("example.io")?);
         scratch.write("certificate.json", &local.sign(&Shape::svid(SERVER_ID))?.secret())?;
@@ -52,7 +62,7 @@ impl Ground {
             Validation::Pooled => pooled_validation,
         };
         scratch.write("validation.json", &validate(&[&local, &federated]))?;
-        Ok(Self { local, federated, upstream: Upstream::start()?, scratch })
+        Ok(Self { local, federated, adapter, upstream: Upstream::start()?, scratch })
     }
 
     /// The examples' server, fitted to this ground, with the policies of the examples.
@@ -60,7 +70,7 @@ impl Ground {
     /// # Errors
     /// When the example does not have what is to be fitted.
     pub fn bootstrap(&self) -> Result<Bootstrap> {
-        Bootstrap::server(self.upstream.port())?
+        Bootstrap::server_with(self.adapter, self.upstream.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
     }
 
@@ -88,7 +98,15 @@ impl Guarded {
     /// # Errors
     /// When it does not start.
     pub fn start(validation: Validation, document: &Value) -> Result<Self> {
-        let ground = Ground::new(validation)?;
+        Self::with(Adapter::Wasm, validation, document)
+    }
+
+    /// As `start`, with this adapter.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn with(adapter: Adapter, validation: Validation, document: &Value) -> Result<Self> {
+        let ground = Ground::with(adapter, validation)?;
         let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?;
         let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
         Ok(Self { envoy, ground })

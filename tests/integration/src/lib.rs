@@ -23,3 +23,26 @@ pub mod token;
 pub mod tools;
 pub mod upstream;
 pub mod wait;
+
+/// Runs functions that take an adapter as tests, once with each: `wasm::<name>` and `module::<name>`.
+#[macro_export]
+macro_rules! test_with_each_adapter {
+    ($($name:ident),* $(,)?) => {
+        mod wasm {
+            $(
+                #[test]
+                fn $name() -> anyhow::Result<()> {
+                    super::$name($crate::bootstrap::Adapter::Wasm)
+                }
+            )*
+        }
+        mod module {
+            $(
+                #[test]
+                fn $name() -> anyhow::Result<()> {
+                    super::$name($crate::bootstrap::Adapter::Module)
+                }
+            )*
+        }
+    };
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Error, Result};
 
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Adapter, Bootstrap};
 use crate::envoy::{Envoy, Start};
 use crate::spire::Spire;
 use crate::upstream::Upstream;
@@ -34,9 +34,22 @@ impl<'d> Mesh<'d> {
     /// # Errors
     /// When a part does not start.
     pub fn start(directory: &'d Path, ttl: Duration, fit: impl FnOnce(Bootstrap) -> Result<Bootstrap>) -> Result<Self> {
+        Self::with(Adapter::Wasm, directory, ttl, fit)
+    }
+
+    /// As `start`, with this adapter.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn with(
+        adapter: Adapter,
+        directory: &'d Path,
+        ttl: Duration,
+        fit: impl FnOnce(Bootstrap) -> Result<Bootstrap>,
+    ) -> Result<Self> {
         let spire = Spire::start(directory, ttl)?;
         let upstream = Upstream::start()?;
-        let bootstrap = fit(Bootstrap::server(upstream.port())?.agent(&spire.socket())?)?;
+        let bootstrap = fit(Bootstrap::server_with(adapter, upstream.port())?.agent(&spire.socket())?)?;
         let server = envoy(&spire, "httpbin", "httpbin", &bootstrap, directory)?;
         Ok(Self { server, upstream, spire, directory })
     }

@@ -30,6 +30,7 @@ pub enum First {
 #[derive(Debug)]
 pub struct Database {
     port: u16,
+    connections: Arc<AtomicU64>,
     lines: Arc<AtomicU64>,
 }
 
@@ -43,20 +44,29 @@ impl Database {
         let port = listener.local_addr()?.port();
         let lines = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&lines);
+        let connections = Arc::new(AtomicU64::new(0));
+        let accepted = Arc::clone(&connections);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                accepted.fetch_add(1, Ordering::SeqCst);
                 let counter = Arc::clone(&counter);
                 // A connection that breaks off concerns nobody else.
                 thread::spawn(move || drop(serve(&stream, first, &counter)));
             }
         });
-        Ok(Self { port, lines })
+        Ok(Self { port, connections, lines })
     }
 
     /// Its port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections have reached it.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// How many lines have reached it.
@@ -153,7 +163,7 @@ impl Ground {
     /// # Errors
     /// When the example does not have what is to be fitted.
     pub fn tcp_bootstrap(&self, database: &Database) -> Result<Bootstrap> {
-        Bootstrap::tcp(database.port())?
+        Bootstrap::tcp_with(self.adapter, database.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
     }
 }

@@ -6,6 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 
+/// The filters below, by the names of their dynamic metadata.
+pub const METADATA: [&str; 2] = ["envoy.filters.http.jwt_authn", "envoy.filters.http.set_metadata"];
+
 /// A key that signs tokens of any issuer.
 #[derive(Debug)]
 pub struct TokenKey(KeyPair);

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 pub const ENVOY: &str = "SPIFFE_AUTHZ_ENVOY";
 /// The oldest Envoy that is supported.
 pub const OLDEST_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_OLDEST";
+/// The release before the one that is tested.
+pub const PREVIOUS_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_PREVIOUS";
 /// The command `spiffe-authz`.
 pub const COMMAND: &str = "SPIFFE_AUTHZ_CLI";
 /// SPIRE's server.
@@ -18,7 +20,12 @@ pub const SPIRE_AGENT: &str = "SPIFFE_AUTHZ_SPIRE_AGENT";
 /// The command of Docker, whose engine answers; not set by `cargo xtask test --no-compose`.
 pub const DOCKER: &str = "SPIFFE_AUTHZ_DOCKER";
 /// The filter.
+/// The Wasm filter.
 pub const WASM: &str = "SPIFFE_AUTHZ_WASM";
+/// The dynamic module.
+pub const MODULE: &str = "SPIFFE_AUTHZ_MODULE";
+/// The dynamic module with a header that makes it panic.
+pub const PANICKING_MODULE: &str = "SPIFFE_AUTHZ_MODULE_PANICKING";
 /// Istio's own translation of AuthorizationPolicies to RBAC filters.
 pub const ISTIO_RBAC: &str = "SPIFFE_AUTHZ_ISTIO_RBAC";
 /// Istio's own fetcher of images.

@@ -7,10 +7,18 @@ use anyhow::{Context as _, Result, ensure};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Name, Shape, client_config};
-use spiffe_authz_integration::bootstrap::TLS;
+use spiffe_authz_integration::bootstrap::{Adapter, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
 use spiffe_authz_integration::http::Client;
+
+spiffe_authz_integration::test_with_each_adapter![
+    what_the_spiffe_validator_accepts_and_the_filter_refuses,
+    what_the_spiffe_validator_refuses_is_refused_by_the_filter_too,
+    an_authority_speaks_for_its_own_trust_domain_only,
+    unusual_and_good,
+    nobody_enters_without_certificate,
+];
 
 const ID: &str = "spiffe://example.org/ns/default/sa/sleep";
 
@@ -49,9 +57,9 @@ fn denied(reason: &str) -> Fate {
 }
 
 /// Same certificates under both validators. `by_spiffe` is `None` where the SPIFFE validator itself refuses.
-fn check(cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Result<()> {
+fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Result<()> {
     for validation in [Validation::Spiffe, Validation::Pooled] {
-        let guarded = Guarded::start(validation, &open_to_all())?;
+        let guarded = Guarded::with(adapter, validation, &open_to_all())?;
         for (name, shape, by_spiffe, by_filter) in &cases {
             let expected = match (validation, by_spiffe) {
                 (Validation::Spiffe, None) => Fate::HandshakeRefused,
@@ -68,8 +76,7 @@ fn check(cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn what_the_spiffe_validator_accepts_and_the_filter_refuses() -> Result<()> {
+fn what_the_spiffe_validator_accepts_and_the_filter_refuses(adapter: Adapter) -> Result<()> {
     let two = |second: &str| Shape { names: vec![Name::uri(ID), Name::uri(second)], ..Shape::svid(ID) };
     let path = |path: &[u8]| Shape::svid([b"spiffe://example.org/", path].concat());
     let usage = |usage| Shape { extended_key_usages: vec![usage], ..Shape::svid(ID) };
@@ -121,46 +128,47 @@ fn what_the_spiffe_validator_accepts_and_the_filter_refuses() -> Result<()> {
         Some("certificate-san-not-critical"),
         "certificate-san-not-critical",
     ));
-    check(cases)
+    check(adapter, cases)
 }
 
-#[test]
-fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too() -> Result<()> {
+fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapter) -> Result<()> {
     let names = |names: Vec<Name>| Shape { names, ..Shape::svid(ID) };
     let uri = |uri: &[u8]| Shape::svid(uri);
     let usages = |key_usages: Vec<KeyUsagePurpose>| Shape { key_usages, ..Shape::svid(ID) };
     let ca = |key_usages| Shape { is_ca: IsCa::Ca(BasicConstraints::Unconstrained), key_usages, ..Shape::svid(ID) };
     let sign = KeyUsagePurpose::DigitalSignature;
-    check(vec![
-        (
-            "first URI of https",
-            names(vec![Name::uri("https://a/"), Name::uri(ID)]),
-            None,
-            "certificate-several-uri-sans",
-        ),
-        ("https only", uri(b"https://example.org/a"), None, "spiffe-id-scheme"),
-        ("no SAN", names(vec![]), None, "certificate-no-uri-san"),
-        ("DNS only", names(vec![Name::dns("example.org")]), None, "certificate-no-uri-san"),
-        ("foreign trust domain", uri(b"spiffe://example.com/a"), None, "foreign-trust-domain"),
-        ("upper-case trust domain", uri(b"spiffe://EXAMPLE.org/a"), None, "spiffe-id-trust-domain-character"),
-        ("upper-case scheme", uri(b"SPIFFE://example.org/a"), None, "spiffe-id-scheme"),
-        ("port", uri(b"spiffe://example.org:1/a"), None, "spiffe-id-trust-domain-character"),
-        ("userinfo", uri(b"spiffe://a@example.org/a"), None, "spiffe-id-trust-domain-character"),
-        ("NUL in the trust domain", uri(b"spiffe://example.org\0/a"), None, "spiffe-id-trust-domain-character"),
-        ("CA", ca(vec![sign]), None, "certificate-is-ca"),
-        ("CA that signs", ca(vec![sign, KeyUsagePurpose::KeyCertSign]), None, "certificate-is-ca"),
-        ("keyCertSign", usages(vec![sign, KeyUsagePurpose::KeyCertSign]), None, "certificate-key-cert-sign"),
-        ("cRLSign", usages(vec![sign, KeyUsagePurpose::CrlSign]), None, "certificate-crl-sign"),
-        ("no key usage", usages(vec![]), None, "certificate-key-usage-missing"),
-        ("no digitalSignature", usages(vec![KeyUsagePurpose::KeyAgreement]), None, ""),
-        ("expired", Shape { validity: (-2, -1), ..Shape::svid(ID) }, None, ""),
-        ("not yet good", Shape { validity: (1, 2), ..Shape::svid(ID) }, None, ""),
-    ])
+    check(
+        adapter,
+        vec![
+            (
+                "first URI of https",
+                names(vec![Name::uri("https://a/"), Name::uri(ID)]),
+                None,
+                "certificate-several-uri-sans",
+            ),
+            ("https only", uri(b"https://example.org/a"), None, "spiffe-id-scheme"),
+            ("no SAN", names(vec![]), None, "certificate-no-uri-san"),
+            ("DNS only", names(vec![Name::dns("example.org")]), None, "certificate-no-uri-san"),
+            ("foreign trust domain", uri(b"spiffe://example.com/a"), None, "foreign-trust-domain"),
+            ("upper-case trust domain", uri(b"spiffe://EXAMPLE.org/a"), None, "spiffe-id-trust-domain-character"),
+            ("upper-case scheme", uri(b"SPIFFE://example.org/a"), None, "spiffe-id-scheme"),
+            ("port", uri(b"spiffe://example.org:1/a"), None, "spiffe-id-trust-domain-character"),
+            ("userinfo", uri(b"spiffe://a@example.org/a"), None, "spiffe-id-trust-domain-character"),
+            ("NUL in the trust domain", uri(b"spiffe://example.org\0/a"), None, "spiffe-id-trust-domain-character"),
+            ("CA", ca(vec![sign]), None, "certificate-is-ca"),
+            ("CA that signs", ca(vec![sign, KeyUsagePurpose::KeyCertSign]), None, "certificate-is-ca"),
+            ("keyCertSign", usages(vec![sign, KeyUsagePurpose::KeyCertSign]), None, "certificate-key-cert-sign"),
+            ("cRLSign", usages(vec![sign, KeyUsagePurpose::CrlSign]), None, "certificate-crl-sign"),
+            ("no key usage", usages(vec![]), None, "certificate-key-usage-missing"),
+            ("no digitalSignature", usages(vec![KeyUsagePurpose::KeyAgreement]), None, ""),
+            ("expired", Shape { validity: (-2, -1), ..Shape::svid(ID) }, None, ""),
+            ("not yet good", Shape { validity: (1, 2), ..Shape::svid(ID) }, None, ""),
+        ],
+    )
 }
 
-#[test]
-fn an_authority_speaks_for_its_own_trust_domain_only() -> Result<()> {
-    let guarded = Guarded::start(Validation::Spiffe, &open_to_all())?;
+fn an_authority_speaks_for_its_own_trust_domain_only(adapter: Adapter) -> Result<()> {
+    let guarded = Guarded::with(adapter, Validation::Spiffe, &open_to_all())?;
     let forged = guarded.ground.federated.sign(&Shape::svid(ID))?;
     assert_eq!(fate(&guarded.envoy, &forged)?, Fate::HandshakeRefused);
     let federated = "spiffe://example.io/ns/default/sa/sleep";
@@ -169,8 +177,7 @@ fn an_authority_speaks_for_its_own_trust_domain_only() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn unusual_and_good() -> Result<()> {
+fn unusual_and_good(adapter: Adapter) -> Result<()> {
     let longest = format!("spiffe://example.org/{}", "a".repeat(2048 - 21));
     let with_dns = |dns: &[u8]| Shape { names: vec![Name::dns(dns), Name::uri(ID)], ..Shape::svid(ID) };
     let cases = [
@@ -185,7 +192,7 @@ fn unusual_and_good() -> Result<()> {
         ("no extended key usage", Shape { extended_key_usages: vec![], ..Shape::svid(ID) }, ID),
         ("no basic constraints", Shape { is_ca: IsCa::NoCa, ..Shape::svid(ID) }, ID),
     ];
-    let guarded = Guarded::start(Validation::Spiffe, &open_to_all())?;
+    let guarded = Guarded::with(adapter, Validation::Spiffe, &open_to_all())?;
     for (name, shape, id) in cases {
         let leaf = guarded.ground.local.sign(&shape)?;
         assert_eq!(fate(&guarded.envoy, &leaf)?, Fate::Admitted(id.to_owned()), "{name}");
@@ -193,9 +200,8 @@ fn unusual_and_good() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn nobody_enters_without_certificate() -> Result<()> {
-    let ground = Ground::new(Validation::Pooled)?;
+fn nobody_enters_without_certificate(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Pooled)?;
     let bootstrap = ground.bootstrap()?.configuration(&open_to_all().to_string())?;
     let required = Envoy::start(&Start::tested("required")?, &bootstrap, ground.scratch.path())?;
     let answer = Client::tls(required.address()?, client_config(None)?).and_then(|mut client| client.get("/"));

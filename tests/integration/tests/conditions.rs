@@ -1,12 +1,19 @@
 //! What a rule may ask of a request besides method, path and host, read from a real Envoy.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::CONNECTION_MANAGER;
+use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
 use spiffe_authz_integration::http::Client;
-use spiffe_authz_integration::token::{TokenKey, metadata_filter};
+use spiffe_authz_integration::token::{METADATA, TokenKey, metadata_filter};
+
+spiffe_authz_integration::test_with_each_adapter![
+    headers_line_by_line,
+    addresses_and_server_name,
+    without_filter_state_addresses_are_denied,
+    verified_tokens,
+];
 
 /// One policy for each rule, and each rule with a path of its own: `/<its number>`.
 fn document(rules: &[Value]) -> Value {
@@ -41,8 +48,7 @@ fn admitted(client: &mut Client, count: usize, headers: &[&[u8]]) -> Result<Vec<
     Ok(admitted)
 }
 
-#[test]
-fn headers_line_by_line() -> Result<()> {
+fn headers_line_by_line(adapter: Adapter) -> Result<()> {
     let rules = [
         when("request.headers[x-role]", &["admin"]),
         when("request.headers[X-Role]", &["a*"]),
@@ -50,7 +56,7 @@ fn headers_line_by_line() -> Result<()> {
         json!({"when": [{"key": "request.headers[x-role]", "notValues": ["admin"]}]}),
         when("request.headers[:method]", &["GET"]),
     ];
-    let guarded = Guarded::start(Validation::Spiffe, &document(&rules))?;
+    let guarded = Guarded::with(adapter, Validation::Spiffe, &document(&rules))?;
     let mut client = guarded.caller("default", "sleep")?;
     let mut with = |headers: &[&[u8]]| admitted(&mut client, rules.len(), headers);
     assert_eq!(with(&[])?, [3, 4]);
@@ -62,8 +68,7 @@ fn headers_line_by_line() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn addresses_and_server_name() -> Result<()> {
+fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
     let rules = [
         source("ipBlocks", "127.0.0.0/8"),
         source("ipBlocks", "203.0.113.0/24"),
@@ -73,22 +78,18 @@ fn addresses_and_server_name() -> Result<()> {
         when("remote.ip", &["127.0.0.1"]),
         json!({"when": [{"key": "connection.sni", "notValues": ["*"]}]}),
     ];
-    let guarded = Guarded::start(Validation::Spiffe, &document(&rules))?;
+    let guarded = Guarded::with(adapter, Validation::Spiffe, &document(&rules))?;
     let mut client = guarded.caller("default", "sleep")?;
     assert_eq!(admitted(&mut client, rules.len(), &[])?, [0, 3, 4, 5, 6]);
     assert_eq!(admitted(&mut client, rules.len(), &[b"x-forwarded-for: 203.0.113.7"])?, [0, 2, 3, 4, 6]);
     Ok(())
 }
 
-#[test]
-fn without_filter_state_addresses_are_denied() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+fn without_filter_state_addresses_are_denied(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
     let rules = [json!({"from": [{"source": {"notIpBlocks": ["10.0.0.0/8"]}}]})];
-    let filters = "/static_resources/listeners/0/filter_chains/0/filters";
-    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
-    let manager = bootstrap.at(CONNECTION_MANAGER)?;
-    let only = json!([{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]);
-    let bootstrap = bootstrap.clone().set(filters, only)?;
+    let state = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_new_connection";
+    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?.set(state, json!([]))?;
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
     let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!(client.get("/0")?.status, 403);
@@ -96,8 +97,7 @@ fn without_filter_state_addresses_are_denied() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn verified_tokens() -> Result<()> {
+fn verified_tokens(adapter: Adapter) -> Result<()> {
     let rules = [
         source("requestPrincipals", "https://issuer.example/alice"),
         source("requestPrincipals", "*"),
@@ -109,13 +109,10 @@ fn verified_tokens() -> Result<()> {
         when("experimental.envoy.filters.http.set_metadata[zone]", &["a*"]),
     ];
     let key = TokenKey::new()?;
-    let ground = Ground::new(Validation::Spiffe)?;
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
     let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
-    let filters = format!("{CONNECTION_MANAGER}/http_filters");
-    let mut with_tokens = bootstrap.at(&filters)?.as_array().context("no filters")?.clone();
-    with_tokens.insert(0, key.filter(&["https://issuer.example"]));
-    with_tokens.insert(1, metadata_filter(&json!({"zone": "abc"})));
-    let bootstrap = bootstrap.clone().set(&filters, json!(with_tokens))?;
+    let filters = vec![key.filter(&["https://issuer.example"]), metadata_filter(&json!({"zone": "abc"}))];
+    let bootstrap = bootstrap.filters_before(filters, &METADATA)?;
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
     let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
 

@@ -4,10 +4,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
-use spiffe_authz_integration::{bootstrap, tools, wait};
+use spiffe_authz_integration::{tools, wait};
+
+spiffe_authz_integration::test_with_each_adapter![
+    a_bad_configuration_is_refused_at_start_with_every_mistake,
+    a_bad_listener_update_is_refused_and_the_one_before_serves_on,
+    a_policy_update_drops_no_connection,
+    every_supported_envoy_enforces_the_example,
+];
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -34,9 +41,8 @@ const MISTAKES: [&str; 3] = [
     "spiffe-authz: /policies/0/rules/0/when: empty: ",
 ];
 
-#[test]
-fn a_bad_configuration_is_refused_at_start_with_every_mistake() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
     let refused = |text: &str| {
         let bootstrap = ground.bootstrap()?.configuration(text)?;
         Envoy::refused(&Start::tested("server")?, &bootstrap, ground.scratch.path())
@@ -57,9 +63,8 @@ fn a_bad_configuration_is_refused_at_start_with_every_mistake() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_bad_listener_update_is_refused_and_the_one_before_serves_on() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+fn a_bad_listener_update_is_refused_and_the_one_before_serves_on(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
     let file = ground.scratch.join("listeners.json");
     let good = ground.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
     let (bootstrap, content) = good.clone().watched_listeners(&file)?;
@@ -88,9 +93,8 @@ fn a_bad_listener_update_is_refused_and_the_one_before_serves_on() -> Result<()>
     })
 }
 
-#[test]
-fn a_policy_update_drops_no_connection() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+fn a_policy_update_drops_no_connection(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
     let file = ground.scratch.join("filter.json");
     let before = ground.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
     let (bootstrap, content) = before.clone().watched_filter(&file)?;
@@ -128,17 +132,18 @@ fn a_policy_update_drops_no_connection() -> Result<()> {
 #[test]
 fn envoy_accepts_every_example() -> Result<()> {
     let scratch = spiffe_authz_integration::scratch::Scratch::new()?;
-    let wasm = tools::path(tools::WASM)?;
-    for (name, has_filter) in [
-        ("server/envoy.yaml", true),
-        ("tcp/envoy.yaml", true),
-        ("client/envoy.yaml", false),
-        ("federation/server/envoy.yaml", true),
-        ("federation/client/envoy.yaml", false),
-        ("federation/gateway/envoy.yaml", true),
+    for (name, place) in [
+        (Adapter::Wasm.example(), Some(Adapter::Wasm)),
+        (Adapter::Module.example(), Some(Adapter::Module)),
+        (Adapter::Wasm.tcp_example(), Some(Adapter::Wasm)),
+        (Adapter::Module.tcp_example(), Some(Adapter::Module)),
+        ("client/envoy.yaml", None),
+        ("federation/server/envoy.yaml", Some(Adapter::Wasm)),
+        ("federation/client/envoy.yaml", None),
+        ("federation/gateway/envoy.yaml", Some(Adapter::Wasm)),
     ] {
         let example = Bootstrap::example(name)?;
-        let example = if has_filter { example.text(bootstrap::WASM, &wasm.to_string_lossy())? } else { example };
+        let example = if let Some(adapter) = place { example.in_place(adapter)? } else { example };
         let (accepted, log) = Envoy::validate(&example, scratch.path())?;
         assert!(accepted, "{name}:\n{log}");
     }
@@ -148,17 +153,21 @@ fn envoy_accepts_every_example() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_oldest_supported_envoy_enforces_the_example() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let start = Start { program: tools::path(tools::OLDEST_ENVOY)?, ..Start::tested("oldest")? };
-    let envoy = Envoy::start(&start, &ground.bootstrap()?, ground.scratch.path())?;
-    let mut sleep = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
-    let mut stranger = ground.leaf("other", "stranger")?.connect(envoy.address()?)?;
-    assert_eq!((sleep.get("/public/news")?.status, stranger.get("/public/news")?.status), (200, 403));
-    let log = envoy.access_log_of(2)?;
-    assert_eq!((&log[0]["policy"], &log[1]["reason"]), (&json!("default/sleep-reads"), &json!("no-policy-allows")));
-    assert_eq!(log[1]["details"], "spiffe_authz_denied[no-policy-allows]");
+fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
+    for release in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
+        let ground = Ground::with(adapter, Validation::Spiffe)?;
+        let start = Start { program: tools::path(release)?, ..Start::tested("server")? };
+        let envoy = Envoy::start(&start, &ground.bootstrap()?, ground.scratch.path())?;
+        let mut sleep = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let mut stranger = ground.leaf("other", "stranger")?.connect(envoy.address()?)?;
+        assert_eq!((sleep.get("/public/news")?.status, stranger.get("/public/news")?.status), (200, 403), "{release}");
+        let log = envoy.access_log_of(2)?;
+        assert_eq!(log[0]["peer"], "spiffe://example.org/ns/default/sa/sleep", "{release}");
+        assert_eq!((&log[0]["policy"], &log[1]["reason"]), (&json!("default/sleep-reads"), &json!("no-policy-allows")));
+        assert_eq!(log[1]["details"], "spiffe_authz_denied[no-policy-allows]", "{release}");
+        let name = adapter.counter(["enforce", "deny", "no-policy-allows", "none"]);
+        assert_eq!(envoy.stat(&name)?, Some(1), "{release}");
+    }
     Ok(())
 }
 
@@ -174,9 +183,13 @@ fn the_server_with_federation_is_the_server_with_another_configuration() -> Resu
 #[test]
 fn the_command_takes_the_configurations_of_the_examples() -> Result<()> {
     const GATEWAY: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+    const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/filter_config/value";
+    const TCP: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/filter_config/value";
     let scratch = spiffe_authz_integration::scratch::Scratch::new()?;
     for (name, pointer) in [
         ("server/envoy.yaml", CONFIGURATION),
+        ("dynamic-module/envoy.yaml", MODULE),
+        ("dynamic-module/tcp.yaml", TCP),
         ("federation/server/envoy.yaml", CONFIGURATION),
         ("federation/gateway/envoy.yaml", GATEWAY),
     ] {

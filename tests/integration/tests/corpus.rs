@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 use spiffe_authz::case::{Case, CaseRequest};
 use spiffe_authz::policy::Layer;
 use spiffe_authz_integration::authority::{Shape, client_config};
-use spiffe_authz_integration::bootstrap::{CONNECTION_MANAGER, SERVER_PORT, TLS};
+use spiffe_authz_integration::bootstrap::{Adapter, CONNECTION_MANAGER, SERVER_PORT, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::tcp::{Database, First, echoes};
-use spiffe_authz_integration::token::{TokenKey, metadata_filter};
+use spiffe_authz_integration::token::{METADATA, TokenKey, metadata_filter};
+
+spiffe_authz_integration::test_with_each_adapter![every_case_is_decided_as_expected];
 
 #[derive(Deserialize)]
 struct Table {
@@ -25,10 +27,9 @@ struct Table {
     cases: Vec<Case>,
 }
 
-#[test]
-fn every_case_is_decided_as_expected() -> Result<()> {
+fn every_case_is_decided_as_expected(adapter: Adapter) -> Result<()> {
     // The SPIFFE validator stops some of the identities before the filter meets them.
-    let ground = Ground::new(Validation::Pooled)?;
+    let ground = Ground::with(adapter, Validation::Pooled)?;
     let mut cases = 0;
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus"))? {
         let path = file?.path();
@@ -87,19 +88,13 @@ fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<En
         .set(&format!("{CONNECTION_MANAGER}/merge_slashes"), json!(false))?
         .set(&format!("{CONNECTION_MANAGER}/path_with_escaped_slashes_action"), json!("KEEP_UNCHANGED"))?
         .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
-    let filters = format!("{CONNECTION_MANAGER}/http_filters");
-    let mut list = bootstrap.at(&filters)?.as_array().context("no filters")?.clone();
-    if let Some(metadata) =
-        table.cases.iter().find_map(|case| case.request.metadata.get("envoy.filters.http.set_metadata"))
-    {
-        list.insert(0, metadata_filter(metadata));
-    }
+    let mut filters = Vec::new();
     let issuers: Vec<&str> =
         table.cases.iter().filter_map(|case| case.request.claims.as_ref()?.get("iss")?.as_str()).collect();
-    if let Some(issuer) = issuers.first() {
-        list.insert(0, key.filter(&[issuer]));
-    }
-    let bootstrap = bootstrap.clone().set(&filters, json!(list))?;
+    filters.extend(issuers.first().map(|issuer| key.filter(&[issuer])));
+    let metadata = table.cases.iter().find_map(|case| case.request.metadata.get("envoy.filters.http.set_metadata"));
+    filters.extend(metadata.map(metadata_filter));
+    let bootstrap = bootstrap.filters_before(filters, &METADATA)?;
     Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
 }
 

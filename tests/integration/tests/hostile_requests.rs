@@ -2,12 +2,20 @@
 
 use anyhow::Result;
 use serde_json::json;
+use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::guarded::{Guarded, Validation};
 use spiffe_authz_integration::http::Client;
 
+spiffe_authz_integration::test_with_each_adapter![
+    bytes_that_are_no_text,
+    headers_of_sixty_kilobytes,
+    a_thousand_denials_at_once_do_not_flood_the_log,
+];
+
 /// Reads every attribute that a policy can ask for.
-fn guarded() -> Result<Guarded> {
-    Guarded::start(
+fn guarded(adapter: Adapter) -> Result<Guarded> {
+    Guarded::with(
+        adapter,
         Validation::Spiffe,
         &json!({
             "trustDomain": "example.org",
@@ -22,9 +30,8 @@ fn raw(client: &mut Client, request: &[u8]) -> Result<u16> {
     Ok(client.raw(request)?.status)
 }
 
-#[test]
-fn bytes_that_are_no_text() -> Result<()> {
-    let guarded = guarded()?;
+fn bytes_that_are_no_text(adapter: Adapter) -> Result<()> {
+    let guarded = guarded(adapter)?;
     let mut client = guarded.caller("default", "sleep")?;
     for header in [b"x-bytes: \xff\xfe\x80".as_slice(), b"user-agent: \xc3\x28", b"cookie: \xf0\x9f", b"accept: \x80"] {
         assert_eq!(client.request("GET", "/", &[header])?.status, 200, "{header:?}");
@@ -46,9 +53,8 @@ fn bytes_that_are_no_text() -> Result<()> {
     still_well(&guarded, &mut client)
 }
 
-#[test]
-fn headers_of_sixty_kilobytes() -> Result<()> {
-    let guarded = guarded()?;
+fn headers_of_sixty_kilobytes(adapter: Adapter) -> Result<()> {
+    let guarded = guarded(adapter)?;
     let mut client = guarded.caller("default", "sleep")?;
     let long = "x".repeat(56_000);
     assert_eq!(client.request("GET", "/", &[format!("x-long: {long}").as_bytes()])?.status, 200);
@@ -61,10 +67,9 @@ fn headers_of_sixty_kilobytes() -> Result<()> {
     still_well(&guarded, &mut client)
 }
 
-#[test]
-fn a_thousand_denials_at_once_do_not_flood_the_log() -> Result<()> {
+fn a_thousand_denials_at_once_do_not_flood_the_log(adapter: Adapter) -> Result<()> {
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
-    let guarded = Guarded::start(Validation::Spiffe, &document)?;
+    let guarded = Guarded::with(adapter, Validation::Spiffe, &document)?;
     let mut client = guarded.caller("default", "sleep")?;
     let started = std::time::Instant::now();
     for _ in 0..1000 {

@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::mesh::{LONG, Mesh};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::secrets::serial_number;
 use spiffe_authz_integration::wait;
+
+spiffe_authz_integration::test_with_each_adapter![
+    identities_rotate_while_requests_flow,
+    a_dead_agent_stops_nothing_and_comes_back,
+    spire_identities_are_told_apart,
+];
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -48,10 +54,9 @@ fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
     bootstrap.set(CONNECTION_MANAGER, manager)
 }
 
-#[test]
-fn identities_rotate_while_requests_flow() -> Result<()> {
+fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mesh = Mesh::start(scratch.path(), Duration::from_secs(12), short_connections)?;
+    let mesh = Mesh::with(adapter, scratch.path(), Duration::from_secs(12), short_connections)?;
     let sleep = mesh.caller("sleep")?;
     let ((), count) = under_load(&sleep, || {
         for envoy in [&sleep, &mesh.server] {
@@ -68,10 +73,9 @@ fn identities_rotate_while_requests_flow() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_dead_agent_stops_nothing_and_comes_back() -> Result<()> {
+fn a_dead_agent_stops_nothing_and_comes_back(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut mesh = Mesh::start(scratch.path(), LONG, short_connections)?;
+    let mut mesh = Mesh::with(adapter, scratch.path(), LONG, short_connections)?;
     let sleep = mesh.caller("sleep")?;
     let spire = &mut mesh.spire;
     let ((), count) = under_load(&sleep, || {
@@ -89,10 +93,9 @@ fn a_dead_agent_stops_nothing_and_comes_back() -> Result<()> {
     })
 }
 
-#[test]
-fn spire_identities_are_told_apart() -> Result<()> {
+fn spire_identities_are_told_apart(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mesh = Mesh::start(scratch.path(), LONG, Ok)?;
+    let mesh = Mesh::with(adapter, scratch.path(), LONG, Ok)?;
     for (count, (name, namespace, path, status, policy)) in [
         ("sleep", "default", "/status/200", 200, json!("default/sleep-reads")),
         ("curl", "default", "/status/200", 403, json!(null)),
