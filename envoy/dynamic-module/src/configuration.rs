@@ -12,7 +12,7 @@ use crate::abi::{self, Level};
 const WORKERS: usize = 64;
 
 /// One for each worker thread of Envoy. A worker waits for no other but where there are more of them than places.
-pub(crate) struct Workers([Mutex<Option<Worker>>; WORKERS]);
+pub(crate) struct Workers([Mutex<Option<Box<Worker>>>; WORKERS]);
 
 impl Workers {
     pub(crate) const fn new() -> Self {
@@ -24,7 +24,7 @@ impl Workers {
         let place = usize::try_from(number).ok()?.checked_rem(WORKERS)?;
         // What a panic has left of a worker is no half-done decision: it remembers whole callers only.
         let mut worker = self.0.get(place)?.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(job(worker.get_or_insert_with(|| Worker::new(Arc::clone(policy)))))
+        Some(job(worker.get_or_insert_with(|| Box::new(Worker::new(Arc::clone(policy))))))
     }
 }
 

@@ -54,7 +54,8 @@ impl HttpConfiguration {
     pub(crate) fn on_request(&self, host: &mut HttpFilter<'_>) -> Step {
         #[cfg(feature = "panic-on-request")]
         assert!(host.header("x-spiffe-authz-panic").is_none(), "asked to");
-        let route = host.route();
+        // A route may have said anything; what it was is in another module's hands.
+        let Ok(route) = host.route() else { return deny(host, DenyReason::NotConfigured) };
         let mode = route.map_or(Mode::Enforce, |route| route.mode);
         let (policy, workers) = match route.and_then(|route| route.own.as_ref()) {
             Some((policy, workers)) => (policy, workers),

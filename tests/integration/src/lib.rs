@@ -11,6 +11,7 @@ pub mod flood;
 pub mod guarded;
 pub mod http;
 pub mod load;
+pub mod memory;
 pub mod mesh;
 pub mod process;
 pub mod relay;

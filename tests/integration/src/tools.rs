@@ -19,7 +19,6 @@ pub const SPIRE_SERVER: &str = "SPIFFE_AUTHZ_SPIRE_SERVER";
 pub const SPIRE_AGENT: &str = "SPIFFE_AUTHZ_SPIRE_AGENT";
 /// The command of Docker, whose engine answers; not set by `cargo xtask test --no-compose`.
 pub const DOCKER: &str = "SPIFFE_AUTHZ_DOCKER";
-/// The filter.
 /// The Wasm filter.
 pub const WASM: &str = "SPIFFE_AUTHZ_WASM";
 /// The dynamic module.

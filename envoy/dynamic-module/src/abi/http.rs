@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::OnceLock;
 
@@ -201,11 +202,24 @@ impl<'h> HttpFilter<'h> {
     }
 
     /// The configuration of the request's route, if it has one of its own.
-    pub(crate) fn route(&self) -> Option<&'h RouteConfiguration> {
+    ///
+    /// # Errors
+    /// When another module has made it: one of another file, even if it is a copy.
+    pub(crate) fn route(&self) -> Result<Option<&'h RouteConfiguration>, OfAnotherModule> {
         // SAFETY: see `worker_index`.
         let route = unsafe { envoy_dynamic_module_callback_get_most_specific_route_config(self.raw) };
-        // SAFETY: the host gives back what `per_route_config_new` has returned, and keeps the route while a hook runs, whatever is set.
-        unsafe { route.cast::<RouteConfiguration>().as_ref() }
+        let route = route.cast::<Route>();
+        if !route.is_aligned() {
+            return Err(OfAnotherModule);
+        }
+        // SAFETY: the host gives back what a `per_route_config_new` has returned, and keeps the route while a hook runs,
+        // whatever is set. Whatever build of this module has made it, this field comes first.
+        let Some(maker) = (unsafe { route.cast::<*const u8>().as_ref() }) else { return Ok(None) };
+        if *maker != &raw const MAKER {
+            return Err(OfAnotherModule);
+        }
+        // SAFETY: this very code has made it.
+        Ok(unsafe { route.as_ref() }.map(|route| &route.configuration))
     }
 
     /// What `call` lets the host write, if it says that it has.
@@ -273,6 +287,22 @@ impl<'h> HttpFilter<'h> {
     }
 }
 
+/// A route's configuration, as the host keeps it.
+#[repr(C)]
+struct Route {
+    maker: *const u8,
+    configuration: RouteConfiguration,
+}
+
+const _: () = assert!(offset_of!(Route, maker) == 0);
+
+/// Its address tells this module from every other that is loaded beside it.
+static MAKER: u8 = 0;
+
+/// A route's configuration of which nothing is known.
+#[derive(Debug)]
+pub(crate) struct OfAnotherModule;
+
 /// Whether a request goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -312,7 +342,10 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
     let new = || {
         // SAFETY: the host lends both for the length of this hook.
         let (name, text) = unsafe { (name.get(), text.get()) };
-        RouteConfiguration::new(name, text).map_or(null(), |new| Box::into_raw(Box::new(new)).cast_const().cast())
+        RouteConfiguration::new(name, text).map_or(null(), |configuration| {
+            let route = Route { maker: &raw const MAKER, configuration };
+            Box::into_raw(Box::new(route)).cast_const().cast()
+        })
     };
     guarded(new, null)
 }
@@ -320,7 +353,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(config: *mut c_void) {
     // SAFETY: the host gives back, once, what `per_route_config_new` has returned, when no request uses it.
-    guarded(|| drop(unsafe { Box::from_raw(config.cast::<RouteConfiguration>()) }), || ());
+    guarded(|| drop(unsafe { Box::from_raw(config.cast::<Route>()) }), || ());
 }
 
 /// A request keeps nothing of its own, so its filter is its configuration, which the host keeps as long as the filter.

@@ -1,0 +1,113 @@
+//! Whether Envoy's memory stays flat with the dynamic module, over many connections and many configurations.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::bootstrap::{Adapter, CONNECTION_MANAGER};
+use crate::envoy::{Envoy, Start};
+use crate::guarded::{Ground, Validation};
+use crate::wait;
+
+/// So much may it grow after the first fifth; a policy document alone weighs more than a tenth of it.
+const ALLOWED_KILOBYTES: u64 = 8 * 1024;
+/// Policies of each configuration, so that one that is kept would be seen.
+const POLICIES: u32 = 500;
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Amounts {
+    /// Connections, each with a handshake and a request.
+    pub connections: u32,
+    /// Configurations, each with a request.
+    pub reloads: u32,
+}
+
+/// Resident memory, in kilobytes.
+#[derive(Debug)]
+pub struct Measured {
+    /// After a fifth of the connections, and at their end.
+    pub connections: [u64; 2],
+    /// After a fifth of the configurations, and at their end.
+    pub reloads: [u64; 2],
+}
+
+impl Measured {
+    /// Holds it against what is allowed.
+    ///
+    /// # Errors
+    /// When memory has grown more.
+    pub fn check(&self) -> Result<()> {
+        for (what, [early, late]) in [("connections", self.connections), ("configurations", self.reloads)] {
+            ensure!(late.saturating_sub(early) <= ALLOWED_KILOBYTES, "{what}: from {early} kB to {late} kB");
+        }
+        Ok(())
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When a request is not decided as it should, or a configuration does not arrive.
+pub fn measure(amounts: Amounts) -> Result<Measured> {
+    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
+    let file = ground.scratch.join("filter.json");
+    let base = ground
+        .bootstrap()?
+        .set(&format!("{CONNECTION_MANAGER}/access_log"), json!([]))?
+        .configuration(&document(0).to_string())?;
+    let (bootstrap, content) = base.clone().watched_filter(&file)?;
+    ground.scratch.write("filter.json", &content)?;
+    let mut envoy = Envoy::start(&Start::tested("memory")?, &bootstrap, ground.scratch.path())?;
+    let address = envoy.address()?;
+    let leaf = ground.leaf("default", "sleep")?;
+
+    let early = amounts.connections / 5;
+    let mut connections = [0; 2];
+    for number in 1..=amounts.connections {
+        ensure!(leaf.connect(address)?.get("/0")?.status == 200, "connection {number}");
+        if number == early {
+            connections[0] = resident(&mut envoy)?;
+        }
+    }
+    connections[1] = resident(&mut envoy)?;
+
+    let early = amounts.reloads / 5;
+    let mut reloads = [0; 2];
+    let mut client = leaf.connect(address)?;
+    for number in 1..=amounts.reloads {
+        let next = base.clone().configuration(&document(number).to_string())?;
+        ground.scratch.write("filter.json", &next.filter_file()?)?;
+        let path = format!("/{number}");
+        wait::until("the new configuration decides", LIMIT, || Ok((client.get(&path)?.status == 200).then_some(())))?;
+        if number == early {
+            reloads[0] = resident(&mut envoy)?;
+        }
+    }
+    reloads[1] = resident(&mut envoy)?;
+    Ok(Measured { connections, reloads })
+}
+
+/// Lets `sleep` in to one path, with many policies beside.
+fn document(number: u32) -> Value {
+    let others = (0..POLICIES).map(|other| {
+        json!({"name": format!("p{other}"), "namespace": "default", "rules": [{
+            "from": [{"source": {"serviceAccounts": [format!("a{other}")]}}],
+            "to": [{"operation": {"paths": [format!("/{other}/*")]}}],
+        }]})
+    });
+    let ours = json!({"name": "ours", "namespace": "default", "rules": [{
+        "from": [{"source": {"serviceAccounts": ["sleep"]}}], "to": [{"operation": {"paths": [format!("/{number}")]}}],
+    }]});
+    json!({"trustDomain": "example.org", "policies": others.chain([ours]).collect::<Vec<_>>()})
+}
+
+/// proc(5), `VmRSS`.
+fn resident(envoy: &mut Envoy) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", envoy.process().id()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}

@@ -1,0 +1,295 @@
+//! What only the dynamic module has, on a real Envoy: configurations of routes, outputs for Envoy's own filters, panics that
+//! are caught, new code without a restart.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::memory;
+use spiffe_authz_integration::{tools, wait};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const ROUTES: &str = "/route_config/virtual_hosts/0/routes";
+const FILTER: &str = "/http_filters/0";
+
+/// Lets `sleep` in, with GET.
+fn document() -> Value {
+    json!({"trustDomain": "example.org", "policies": [{
+        "name": "sleep-reads", "namespace": "default", "rules": [{
+            "from": [{"source": {"serviceAccounts": ["sleep"]}}], "to": [{"operation": {"methods": ["GET"]}}]
+        }]
+    }]})
+}
+
+fn ground() -> Result<(Ground, Bootstrap)> {
+    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
+    let bootstrap = ground.bootstrap()?.configuration(&document().to_string())?;
+    Ok((ground, bootstrap))
+}
+
+/// The module that the filter names.
+fn of_filter(bootstrap: &Bootstrap) -> Result<Value> {
+    bootstrap.at(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/dynamic_module_config")).cloned()
+}
+
+/// A route for each path, with what it says for itself.
+fn with_routes(
+    bootstrap: &Bootstrap,
+    module: &Value,
+    name_field: &str,
+    routes: &[(&str, &Value)],
+) -> Result<Bootstrap> {
+    let route = |path: &str, own: &Value| {
+        let mut config = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+            "dynamic_module_config": module,
+            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": own.to_string()},
+        });
+        config[name_field] = json!("spiffe_authz");
+        json!({"match": {"prefix": path}, "route": {"cluster": "httpbin"}, "typed_per_filter_config": {"spiffe-authz": config}})
+    };
+    let mut list: Vec<Value> = routes.iter().map(|(path, own)| route(path, own)).collect();
+    list.push(json!({"match": {"prefix": "/"}, "route": {"cluster": "httpbin"}}));
+    bootstrap.clone().set(&format!("{CONNECTION_MANAGER}{ROUTES}"), json!(list))
+}
+
+#[test]
+fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
+    let own = json!({"configuration": {"trustDomain": "example.org", "policies": [{
+        "name": "curl-only", "rules": [{"from": [{"source": {"principals": ["*/sa/curl"]}}]}]
+    }]}});
+    let shadow = json!({"mode": "shadow"});
+    let both = json!({"mode": "shadow", "configuration": own["configuration"]});
+    for (release, field) in [
+        (tools::ENVOY, "filter_name"),
+        (tools::PREVIOUS_ENVOY, "per_route_config_name"),
+        (tools::OLDEST_ENVOY, "per_route_config_name"),
+    ] {
+        let (ground, bootstrap) = ground()?;
+        // Routes of older releases name a module, which Envoy looks for in a directory; it knows it for the same file.
+        symlink(tools::path(tools::MODULE)?, ground.scratch.join("libspiffe_authz.so"))?;
+        let module = if release == tools::ENVOY { of_filter(&bootstrap)? } else { json!({"name": "spiffe_authz"}) };
+        let bootstrap =
+            with_routes(&bootstrap, &module, field, &[("/own", &own), ("/shadow", &shadow), ("/both", &both)])?;
+        let start = Start { program: tools::path(release)?, ..Start::tested("routes")? };
+        let envoy = Envoy::start(&start, &bootstrap, ground.scratch.path())?;
+        let leaf = |id: &str| ground.local.sign(&spiffe_authz_integration::authority::Shape::svid(id));
+        let mut sleep = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let mut curl = ground.leaf("default", "curl")?.connect(envoy.address()?)?;
+        // Who has no identity that counts stays out of every route.
+        let mut misshapen = leaf("spiffe://example.org/workload")?.connect(envoy.address()?)?;
+        let expected =
+            [("/", 200, 403, 403), ("/own", 403, 200, 403), ("/shadow", 200, 200, 403), ("/both", 200, 200, 403)];
+        for (path, of_sleep, of_curl, of_misshapen) in expected {
+            let found = (sleep.get(path)?.status, curl.get(path)?.status, misshapen.get(path)?.status);
+            assert_eq!(found, (of_sleep, of_curl, of_misshapen), "{release} {path}");
+        }
+        let log = envoy.access_log_of(12)?;
+        let facts = |line: &Value| (line["verdict"].clone(), line["policy"].clone(), line["reason"].clone());
+        assert_eq!(facts(&log[4]), (json!("allow"), json!("curl-only"), Value::Null), "{}", log[4]);
+        assert_eq!(facts(&log[7]), (json!("allow"), Value::Null, Value::Null), "in shadow no policy decides");
+        assert_eq!(facts(&log[8]), (json!("deny"), Value::Null, json!("wrong-pattern")));
+        let shadow =
+            |verdict, reason, policy| envoy.stat(&Adapter::Module.counter(["shadow", verdict, reason, policy]));
+        assert_eq!(shadow("deny", "no-policy-allows", "none")?, Some(2), "curl on /shadow, sleep on /both");
+        assert_eq!(shadow("allow", "none", "curl-only")?, Some(1), "curl on /both");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let policies = json!([{"name": "a", "rules": [{"when": []}]}]);
+    for (own, mistakes) in [
+        (json!({"mode": "off"}), vec!["/mode: invalid-value: "]),
+        (json!({"disabled": true}), vec!["/disabled: unknown-field: "]),
+        (json!({}), vec!["/: empty: "]),
+        (
+            json!({"mode": "shadow", "identity": "none", "configuration": {"trustDomain": "X", "policies": policies}}),
+            vec![
+                "/identity: unknown-field: ",
+                "/configuration/trustDomain: invalid-value: ",
+                "/configuration/policies/0/rules/0/when: empty: ",
+            ],
+        ),
+    ] {
+        let bootstrap = with_routes(&bootstrap, &of_filter(&bootstrap)?, "filter_name", &[("/own", &own)])?;
+        let log = Envoy::refused(&Start::tested("routes")?, &bootstrap, ground.scratch.path())?;
+        for mistake in mistakes {
+            assert!(log.contains(&format!("spiffe-authz: {mistake}")), "`{mistake}` is not in:\n{log}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_route_says_to_another_module_is_a_denial() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let copy = ground.scratch.join("copy.so");
+    fs::copy(tools::path(tools::MODULE)?, &copy)?;
+    let module = json!({"module": {"local": {"filename": copy}}});
+    let bootstrap = with_routes(&bootstrap, &module, "filter_name", &[("/own", &json!({"mode": "shadow"}))])?;
+    let envoy = Envoy::start(&Start::tested("copy")?, &bootstrap, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    assert_eq!((client.get("/")?.status, client.get("/own")?.status), (200, 403));
+    assert_eq!(envoy.access_log_of(2)?[1]["details"], "spiffe_authz_denied[not-configured]");
+    Ok(())
+}
+
+#[test]
+fn another_filter_name_is_refused() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let bootstrap =
+        bootstrap.set(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/filter_name"), json!("spiffe"))?;
+    let log = Envoy::refused(&Start::tested("name")?, &bootstrap, ground.scratch.path())?;
+    assert!(log.contains("spiffe-authz: there is no filter `spiffe` here (`spiffe_authz`)"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn filters_of_envoys_own_can_match_what_was_found_out() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let sleep = "spiffe://example.org/ns/default/sa/sleep";
+    let by_state = json!({"filter_state": {"key": "spiffe_authz_peer", "string_match": {"exact": sleep}}});
+    let metadata = |key: &str, value: &str| {
+        json!({"sourced_metadata": {"metadata_matcher": {
+            "filter": "spiffe_authz", "path": [{"key": key}], "value": {"string_match": {"exact": value}}
+        }}})
+    };
+    let rbac = |name: &str, path: &str, principals: Value| {
+        let elsewhere = json!({"not_rule": {"url_path": {"path": {"prefix": path}}}});
+        let policies = json!({
+            "here": {"permissions": [{"any": true}], "principals": principals},
+            "elsewhere": {"permissions": [elsewhere], "principals": [{"any": true}]},
+        });
+        json!({"name": name, "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "ALLOW", "policies": policies},
+        }})
+    };
+    let all = ["trust_domain", "namespace", "service_account", "verdict", "policy", "rule"]
+        .into_iter()
+        .zip(["example.org", "default", "sleep", "allow", "default/sleep-reads", "0"])
+        .map(|(key, value)| metadata(key, value))
+        .collect::<Vec<_>>();
+    let filters = format!("{CONNECTION_MANAGER}/http_filters");
+    let mut list = bootstrap.at(&filters)?.as_array().context("no filters")?.clone();
+    list.splice(
+        1..1,
+        [
+            rbac("state", "/state", json!([by_state])),
+            rbac("not-state", "/not-state", json!([{"not_id": by_state}])),
+            rbac("metadata", "/metadata", json!([{"and_ids": {"ids": all}}])),
+            rbac("other", "/other", json!([metadata("service_account", "curl")])),
+        ],
+    );
+    let envoy =
+        Envoy::start(&Start::tested("rbac")?, &bootstrap.clone().set(&filters, json!(list))?, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    for (path, status) in [("/state", 200), ("/not-state", 403), ("/metadata", 200), ("/other", 403)] {
+        assert_eq!(client.get(path)?.status, status, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_certificate_that_is_not_handed_over_is_a_denial() -> Result<()> {
+    let state = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
+    for peer in ["required", "optional"] {
+        let (ground, bootstrap) = ground()?;
+        let mut document = document();
+        document["identity"] = json!({"peer": peer});
+        document["policies"] = json!([{"name": "all", "rules": [{}]}]);
+        let bootstrap = bootstrap.configuration(&document.to_string())?.set(state, json!([]))?;
+        let envoy = Envoy::start(&Start::tested("state")?, &bootstrap, ground.scratch.path())?;
+        let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        assert_eq!(client.get("/")?.status, 403);
+        assert_eq!(envoy.access_log_of(1)?[0]["reason"], "peer-certificate-unreadable", "{peer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_panic_denies_that_request_alone() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let [ours, panicking] = [tools::MODULE, tools::PANICKING_MODULE].map(tools::path);
+    let bootstrap = bootstrap.text(&ours?.to_string_lossy(), &panicking?.to_string_lossy())?;
+    let envoy = Envoy::start(&Start::tested("panic")?, &bootstrap, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    for _ in 0..100 {
+        assert_eq!(client.get("/")?.status, 200);
+        let response = client.request("GET", "/", &[b"x-spiffe-authz-panic: please"])?;
+        assert_eq!((response.status, response.text().as_str()), (403, "spiffe-authz: access denied"));
+    }
+    let log = envoy.access_log_of(200)?;
+    assert_eq!(log[199]["details"], "spiffe_authz_denied[filter-failed]");
+    assert!(envoy.log()?.contains("spiffe-authz: the module has panicked"), "{}", envoy.log()?);
+    Ok(())
+}
+
+#[test]
+fn new_code_under_a_new_path_takes_over_without_a_restart() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let module = tools::path(tools::MODULE)?;
+    let copies = ["first.so", "second.so"].map(|name| ground.scratch.join(name));
+    for copy in &copies {
+        fs::copy(&module, copy)?;
+    }
+    let at = |path: &Path| bootstrap.clone().text(&module.to_string_lossy(), &path.to_string_lossy());
+    let (first, content) = at(&copies[0])?.watched_filter(&ground.scratch.join("filter.json"))?;
+    ground.scratch.write("filter.json", &content)?;
+    let mut envoy = Envoy::start(&Start::tested("reload")?, &first, ground.scratch.path())?;
+    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    assert_eq!(client.get("/")?.status, 200);
+
+    let second = at(&copies[1])?
+        .configuration(&json!({"trustDomain": "example.org", "policies": [{"name": "none"}]}).to_string())?;
+    ground.scratch.write("filter.json", &second.filter_file()?)?;
+    wait::until("the new module decides on the old connection", LIMIT, || {
+        Ok((client.get("/")?.status == 403).then_some(()))
+    })?;
+    let maps = fs::read_to_string(format!("/proc/{}/maps", envoy.process().id()))?;
+    assert!(maps.contains("second.so"), "{maps}");
+    Ok(())
+}
+
+#[test]
+fn validation_by_envoy_can_be_asked_for() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let mut document = document();
+    document["identity"] = json!({"requireValidated": true});
+    let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
+    let mut list = bootstrap.at(states)?.as_array().context("no list")?.clone();
+    let bootstrap = bootstrap.configuration(&document.to_string())?;
+    list.push(json!({
+        "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string", "read_only": true,
+        "format_string": {
+            "text_format_source": {"inline_string": "%CEL(connection.peer_certificate_valid)%"},
+            "formatters": [{"name": "envoy.formatter.cel", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.formatter.cel.v3.Cel"
+            }}],
+        }
+    }));
+    for (name, bootstrap, status) in
+        [("without", bootstrap.clone(), 403), ("with", bootstrap.clone().set(states, json!(list))?, 200)]
+    {
+        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
+        let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        assert_eq!(client.get("/")?.status, status, "{name}");
+        let reason = envoy.access_log_of(1)?[0]["reason"].clone();
+        assert_eq!(reason, if status == 200 { Value::Null } else { json!("peer-certificate-not-validated") });
+    }
+    Ok(())
+}
+
+#[test]
+fn memory_stays_flat() -> Result<()> {
+    memory::measure(memory::Amounts { connections: 1500, reloads: 60 })?.check()
+}
