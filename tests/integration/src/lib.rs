@@ -13,6 +13,7 @@ pub mod http;
 pub mod load;
 pub mod memory;
 pub mod mesh;
+pub mod port;
 pub mod process;
 pub mod relay;
 pub mod scenario;

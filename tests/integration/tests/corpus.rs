@@ -1,7 +1,7 @@
 //! The tables of tests/corpus, decided by the filter in a real Envoy.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +14,7 @@ use spiffe_authz_integration::bootstrap::{Adapter, CONNECTION_MANAGER, SERVER_PO
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::port::ReservedPort;
 use spiffe_authz_integration::tcp::{Database, First, echoes};
 use spiffe_authz_integration::token::{METADATA, TokenKey, metadata_filter};
 
@@ -43,7 +44,8 @@ fn every_case_is_decided_as_expected(adapter: Adapter) -> Result<()> {
 
 fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
     // The port that a table names is the listener's.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let reserved = ReservedPort::new()?;
+    let port = reserved.number();
     let text = fs::read_to_string(path)?.replace(&SERVER_PORT.to_string(), &port.to_string());
     let table: Table = serde_json::from_str(&text)?;
     let key = TokenKey::new()?;

@@ -2,7 +2,7 @@
 //! requests or both for connections.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +17,7 @@ use crate::bootstrap::{Bootstrap, CONNECTION_MANAGER, TCP_PROXY, TLS};
 use crate::envoy::{Envoy, Start};
 use crate::guarded::{Ground, Validation};
 use crate::http::Client;
+use crate::port::ReservedPort;
 use crate::tcp::{self, Database, First};
 use crate::token::{TokenKey, metadata_filter};
 use crate::tools;
@@ -97,7 +98,7 @@ impl Caller {
 pub(super) struct Bed {
     envoy: Envoy,
     leaves: Vec<Option<Leaf>>,
-    ports: Vec<u16>,
+    ports: Vec<ReservedPort>,
     /// Tokens that requests show.
     pub(super) tokens: Vec<String>,
     _ground: Ground,
@@ -128,8 +129,8 @@ impl Bed {
         let ground = Ground::new(Validation::Pooled)?;
         let key = TokenKey::new()?;
         let database = Database::start(First::Client)?;
-        let ports = sets.iter().map(|_| free_port()).collect::<Result<Vec<_>>>()?;
-        let sets: Vec<PolicySet> = sets.iter().zip(&ports).map(|(set, port)| with_port(set, *port)).collect();
+        let ports = sets.iter().map(|_| ReservedPort::new()).collect::<Result<Vec<_>>>()?;
+        let sets: Vec<PolicySet> = sets.iter().zip(&ports).map(|(set, port)| with_port(set, port.number())).collect();
         let chain = match layer {
             Layer::Http => Chain::http(&ground, &key)?,
             Layer::Tcp => Chain::tcp(&ground, &database)?,
@@ -142,8 +143,8 @@ impl Bed {
             };
             let mut ours = chain.filter.clone();
             ours["typed_config"]["config"]["configuration"]["value"] = json!(import(set)?.to_string());
-            listeners.push(chain.listener(OURS, *port, &[ours])?);
-            listeners.push(chain.listener(ISTIO, *port, &rbac)?);
+            listeners.push(chain.listener(OURS, port.number(), &[ours])?);
+            listeners.push(chain.listener(ISTIO, port.number(), &rbac)?);
         }
         let bootstrap = chain.base.clone().set("/static_resources/listeners", json!(listeners))?;
         let envoy = Envoy::start(&Start::tested("differential")?, &bootstrap, ground.scratch.path())?;
@@ -167,7 +168,7 @@ impl Bed {
 
     fn client(&self, address: [u8; 4], set: usize, caller: &Caller) -> Result<Client> {
         let config = client_config(self.leaves[caller.identity].as_ref())?;
-        let address = SocketAddr::from((address, self.ports[set]));
+        let address = SocketAddr::from((address, self.ports[set].number()));
         let source = IpAddr::from(SOURCES[caller.source]);
         Client::tls_from(source, address, config, SERVER_NAMES[caller.server_name])
             .with_context(|| format!("{}\n{}", caller.describe(), self.envoy.log().unwrap_or_default()))
@@ -240,10 +241,6 @@ fn tokens(key: &TokenKey) -> Result<Vec<String>> {
         key.sign(json!({"iss": ISSUERS[1], "sub": "bob", "aud": "api", "groups": "ops"}))?,
         key.sign(json!({"iss": ISSUERS[0], "sub": "al", "realm": "roles"}))?,
     ])
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((IpAddr::from(OURS), 0))?.local_addr()?.port())
 }
 
 fn with_port(set: &PolicySet, port: u16) -> PolicySet {
