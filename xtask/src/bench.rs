@@ -19,11 +19,11 @@ pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
     Err(process::replace(&mut bench))
 }
 
-/// Becomes the comparison of the filter with Istio's RBAC, of so many verdicts on this layer made from `seed`.
-pub(crate) fn run_differential(layer: String, pairs: usize, seed: u64) -> Result<()> {
+/// Becomes the comparison of the filter with Istio's RBAC, of so many verdicts on this layer by this adapter made from `seed`.
+pub(crate) fn run_differential(layer: String, adapter: String, pairs: usize, seed: u64) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
-    let mut differential = program("differential", &[layer, pairs.to_string(), seed.to_string()]);
+    let mut differential = program("differential", &[layer, adapter, pairs.to_string(), seed.to_string()]);
     tools.describe_to(&mut differential);
     Err(process::replace(&mut differential))
 }

@@ -59,6 +59,9 @@ enum Task {
         /// What verdicts are about: requests or connections.
         #[arg(long, default_value = "http", value_parser = ["http", "tcp"])]
         layer: String,
+        /// What decides: the Wasm filter or the dynamic module.
+        #[arg(long, default_value = "wasm", value_parser = ["wasm", "module"])]
+        adapter: String,
         /// Verdicts to compare.
         #[arg(long, default_value_t = 100_000)]
         pairs: usize,
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { requests, rounds } => bench::run(requests, rounds),
-        Task::Differential { layer, pairs, seed } => bench::run_differential(layer, pairs, seed),
+        Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
         Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),
     };
     match result {

@@ -18,8 +18,8 @@ use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use serde_json::Value;
 
-pub use bed::Layer;
 use bed::{Bed, Caller};
+pub use bed::{Layer, Way};
 use policies::random_set;
 use requests::{Sample, random_sample};
 
@@ -49,7 +49,7 @@ pub struct Summary {
 /// A request or connection that is decided in two ways.
 #[derive(Debug, Clone)]
 struct Mismatch {
-    layer: Layer,
+    way: Way,
     set: PolicySet,
     caller: Caller,
     /// What is requested, if it is a request.
@@ -58,23 +58,23 @@ struct Mismatch {
     istio: bool,
 }
 
-/// Compares `pairs` verdicts on this layer, made from `seed`.
+/// Compares `pairs` verdicts, made from `seed`.
 ///
 /// # Errors
 /// When a verdict differs and no named difference explains it: with the smallest case that still differs.
-pub fn run(layer: Layer, pairs: usize, seed: u64) -> Result<Summary> {
+pub fn run(way: Way, pairs: usize, seed: u64) -> Result<Summary> {
     let start = Instant::now();
     let mut rng = Rng::with_seed(seed);
     let summary = Mutex::new(Summary::default());
-    let pairs_per_set = match layer {
+    let pairs_per_set = match way.layer {
         Layer::Http => REQUESTS_PER_SET,
         Layer::Tcp => Caller::ALL,
     };
     let mut left = pairs.div_ceil(pairs_per_set);
     while left > 0 {
-        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_BED)).map(|_| random_set(&mut rng, layer)).collect();
+        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_BED)).map(|_| random_set(&mut rng, way.layer)).collect();
         left -= sets.len();
-        if let Some(mismatch) = compare(layer, &sets, &mut rng, &summary)? {
+        if let Some(mismatch) = compare(way, &sets, &mut rng, &summary)? {
             bail!("seed {seed}: {}", shrink::shrink(mismatch)?);
         }
     }
@@ -84,8 +84,8 @@ pub fn run(layer: Layer, pairs: usize, seed: u64) -> Result<Summary> {
 }
 
 /// Sends the requests of every set, or connects to it; the first unexplained difference, if there is one.
-fn compare(layer: Layer, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Result<Option<Mismatch>> {
-    let bed = Bed::start(layer, sets)?;
+fn compare(way: Way, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Result<Option<Mismatch>> {
+    let bed = Bed::start(way, sets)?;
     let work: Vec<(usize, Rng)> = (0..sets.len()).map(|number| (number, rng.fork())).collect();
     let queue = Mutex::new(work.into_iter());
     let next = || queue.lock().ok()?.next();
@@ -99,7 +99,7 @@ fn compare(layer: Layer, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summ
                             break;
                         }
                         let set = &sets[number];
-                        let compared = match layer {
+                        let compared = match way.layer {
                             Layer::Http => compare_requests(&bed, number, set, &mut rng, summary)?,
                             Layer::Tcp => compare_connections(&bed, number, set, summary)?,
                         };
@@ -131,7 +131,7 @@ fn compare_requests(
             let sample = random_sample(rng);
             let (ours, istio) = pair.decide(&sample.bytes(&bed.tokens)).with_context(|| format!("{sample:?}"))?;
             let (set, caller) = (set.clone(), caller.clone());
-            let decided = Mismatch { layer: Layer::Http, set, caller, sample: Some(sample), ours, istio };
+            let decided = Mismatch { way: bed.way, set, caller, sample: Some(sample), ours, istio };
             if let Some(mismatch) = counts.add(decided) {
                 return Ok(Some(mismatch));
             }
@@ -149,7 +149,7 @@ fn compare_connections(
     let mut counts = Summary::default();
     for caller in Caller::all() {
         let (ours, istio) = bed.admits(number, &caller)?;
-        let decided = Mismatch { layer: Layer::Tcp, set: set.clone(), caller, sample: None, ours, istio };
+        let decided = Mismatch { way: bed.way, set: set.clone(), caller, sample: None, ours, istio };
         if let Some(mismatch) = counts.add(decided) {
             return Ok(Some(mismatch));
         }

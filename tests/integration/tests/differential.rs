@@ -1,35 +1,47 @@
-//! The filter against Istio's own RBAC.
+//! The filter against Istio's own RBAC, on both layers and with both adapters.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use spiffe_authz_integration::differential::{self, Layer};
+use spiffe_authz_integration::bootstrap::Adapter;
+use spiffe_authz_integration::differential::{self, Layer, Way};
 
-const PAIRS: usize = 100_000;
+/// Verdicts on requests, and on connections, each of which wants a handshake.
+const PAIRS: [(Layer, usize); 2] = [(Layer::Http, 100_000), (Layer::Tcp, 4_000)];
 
-#[test]
-fn grants_what_istio_grants_but_for_named_differences() -> Result<()> {
+fn grants_what_istio_grants_but_for_named_differences(layer: Layer, adapter: Adapter) -> Result<()> {
+    let way = Way { layer, adapter };
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    println!("differential test: seed {seed}; cargo xtask differential --seed {seed} repeats it");
-    let summary = differential::run(Layer::Http, PAIRS, seed)?;
+    let pairs = PAIRS.iter().find(|(of, _)| *of == layer).map_or(0, |(_, pairs)| *pairs);
+    let options = format!("--layer {layer:?} --adapter {adapter:?} --pairs {pairs} --seed {seed}").to_lowercase();
+    println!("repeat it by `cargo xtask differential {options}`");
+    let summary = differential::run(way, pairs, seed)?;
     println!("{summary:?}");
     // Were nearly all denied, or none, little would be compared.
-    assert!(summary.pairs >= PAIRS && summary.allowed > PAIRS / 10 && summary.allowed < PAIRS * 9 / 10, "{summary:?}");
+    let some = pairs / 10..pairs * 9 / 10;
+    assert!(summary.pairs >= pairs && some.contains(&summary.allowed), "{summary:?}");
     // Each named difference occurs, or it is no difference.
-    assert_eq!(summary.differences.len(), 3, "{summary:?}");
+    let differences = if layer == Layer::Http { 3 } else { 2 };
+    assert_eq!(summary.differences.len(), differences, "{summary:?}");
     Ok(())
 }
 
-const CONNECTIONS: usize = 4_000;
+#[test]
+fn requests_by_wasm() -> Result<()> {
+    grants_what_istio_grants_but_for_named_differences(Layer::Http, Adapter::Wasm)
+}
 
 #[test]
-fn lets_connect_whom_istio_lets_connect_but_for_named_differences() -> Result<()> {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    println!("differential test: seed {seed}; cargo xtask differential --layer tcp --seed {seed} repeats it");
-    let summary = differential::run(Layer::Tcp, CONNECTIONS, seed)?;
-    println!("{summary:?}");
-    let some = CONNECTIONS / 10..CONNECTIONS * 9 / 10;
-    assert!(summary.pairs >= CONNECTIONS && some.contains(&summary.allowed), "{summary:?}");
-    assert_eq!(summary.differences.len(), 2, "{summary:?}");
-    Ok(())
+fn requests_by_the_module() -> Result<()> {
+    grants_what_istio_grants_but_for_named_differences(Layer::Http, Adapter::Module)
+}
+
+#[test]
+fn connections_by_wasm() -> Result<()> {
+    grants_what_istio_grants_but_for_named_differences(Layer::Tcp, Adapter::Wasm)
+}
+
+#[test]
+fn connections_by_the_module() -> Result<()> {
+    grants_what_istio_grants_but_for_named_differences(Layer::Tcp, Adapter::Module)
 }

@@ -1,7 +1,8 @@
-//! The differential test, of any size. Run it by `cargo xtask differential`. Arguments: layer, pairs, seed.
+//! The differential test, of any size. Run it by `cargo xtask differential`. Arguments: layer, adapter, pairs, seed.
 
 use anyhow::{Context as _, Result, bail};
-use spiffe_authz_integration::differential::{self, Layer};
+use spiffe_authz_integration::bootstrap::Adapter;
+use spiffe_authz_integration::differential::{self, Layer, Way};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -10,9 +11,14 @@ fn main() -> Result<()> {
         "tcp" => Layer::Tcp,
         other => bail!("there is no layer `{other}`"),
     };
+    let adapter = match arguments.next().context("which adapter?")?.as_str() {
+        "wasm" => Adapter::Wasm,
+        "module" => Adapter::Module,
+        other => bail!("there is no adapter `{other}`"),
+    };
     let pairs = arguments.next().context("how many pairs?")?.parse()?;
     let seed = arguments.next().context("which seed?")?.parse()?;
-    let summary = differential::run(layer, pairs, seed)?;
+    let summary = differential::run(Way { layer, adapter }, pairs, seed)?;
     println!("seed {seed}: {} pairs in {} s, {} allowed by both", summary.pairs, summary.seconds, summary.allowed);
     for (name, count) in &summary.differences {
         println!("{count} denied by the filter alone: {name}");

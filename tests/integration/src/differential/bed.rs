@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::PolicySet;
 use super::policies::PORT;
 use crate::authority::{Leaf, Shape, client_config};
-use crate::bootstrap::{Bootstrap, CONNECTION_MANAGER, TCP_PROXY, TLS};
+use crate::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER, TLS};
 use crate::envoy::{Envoy, Start};
 use crate::guarded::{Ground, Validation};
 use crate::http::Client;
 use crate::port::ReservedPort;
 use crate::tcp::{self, Database, First};
-use crate::token::{TokenKey, metadata_filter};
+use crate::token::{METADATA, TokenKey, metadata_filter};
 use crate::tools;
 
 const ISSUERS: [&str; 2] = ["https://issuer-a", "https://issuer-b"];
@@ -47,6 +47,15 @@ pub enum Layer {
     Http,
     /// Connections of TCP.
     Tcp,
+}
+
+/// What is compared with Istio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// What is decided about.
+    pub layer: Layer,
+    /// What decides.
+    pub adapter: Adapter,
 }
 
 /// Who connects, and how.
@@ -96,6 +105,7 @@ impl Caller {
 }
 
 pub(super) struct Bed {
+    pub(super) way: Way,
     envoy: Envoy,
     leaves: Vec<Option<Leaf>>,
     ports: Vec<ReservedPort>,
@@ -124,25 +134,24 @@ impl Pair {
 }
 
 impl Bed {
-    pub(super) fn start(layer: Layer, sets: &[PolicySet]) -> Result<Self> {
+    pub(super) fn start(way: Way, sets: &[PolicySet]) -> Result<Self> {
         // The SPIFFE validator lets no caller in without certificate, whatever the listener requires.
-        let ground = Ground::new(Validation::Pooled)?;
+        let ground = Ground::with(way.adapter, Validation::Pooled)?;
         let key = TokenKey::new()?;
         let database = Database::start(First::Client)?;
         let ports = sets.iter().map(|_| ReservedPort::new()).collect::<Result<Vec<_>>>()?;
         let sets: Vec<PolicySet> = sets.iter().zip(&ports).map(|(set, port)| with_port(set, port.number())).collect();
-        let chain = match layer {
+        let chain = match way.layer {
             Layer::Http => Chain::http(&ground, &key)?,
             Layer::Tcp => Chain::tcp(&ground, &database)?,
         };
         let mut listeners = Vec::new();
         for ((set, rbac), port) in sets.iter().zip(istio_filters(&sets)?).zip(&ports) {
-            let rbac = match layer {
+            let rbac = match way.layer {
                 Layer::Http => rbac.http,
                 Layer::Tcp => rbac.tcp,
             };
-            let mut ours = chain.filter.clone();
-            ours["typed_config"]["config"]["configuration"]["value"] = json!(import(set)?.to_string());
+            let ours = chain.filter(way.layer, &import(set)?)?;
             listeners.push(chain.listener(OURS, port.number(), &[ours])?);
             listeners.push(chain.listener(ISTIO, port.number(), &rbac)?);
         }
@@ -153,7 +162,7 @@ impl Bed {
             if id.is_empty() { Ok(None) } else { authority.sign(&Shape::svid(id)).map(Some) }
         };
         let leaves = IDENTITIES.into_iter().map(leaf).collect::<Result<_>>()?;
-        Ok(Self { envoy, leaves, ports, tokens: tokens(&key)?, _ground: ground })
+        Ok(Self { way, envoy, leaves, ports, tokens: tokens(&key)?, _ground: ground })
     }
 
     pub(super) fn connect(&self, set: usize, caller: &Caller) -> Result<Pair> {
@@ -181,8 +190,6 @@ struct Chain {
     /// Where in the listener its filters stand.
     pointer: &'static str,
     before: Vec<Value>,
-    /// The filter of the examples.
-    filter: Value,
     /// What a caller reaches who is let in.
     last: Value,
 }
@@ -202,21 +209,28 @@ impl Chain {
                 json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]),
             )?;
         let pointer = "/filter_chains/0/filters/1/typed_config/http_filters";
-        let [filter, last] = filters(&base, pointer)? else { bail!("the example does not have two filters") };
-        let (filter, last) = (filter.clone(), last.clone());
         let before = vec![key.filter(&ISSUERS), metadata_filter(&json!({"zone": "abc", "list": ["x", "y"]}))];
-        Ok(Self { base, pointer, before, filter, last })
+        let with_before = base.clone().filters_before(before, &METADATA)?;
+        let [before @ .., _, last] = filters(&with_before, pointer)? else { bail!("the example has no two filters") };
+        Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })
     }
 
     fn tcp(ground: &Ground, database: &Database) -> Result<Self> {
-        let base = ground
-            .tcp_bootstrap(database)?
-            .set(&format!("{TCP_PROXY}/access_log"), json!([]))?
-            .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+        let base = ground.tcp_bootstrap(database)?.set(&format!("{TLS}/require_client_certificate"), json!(false))?;
         let pointer = "/filter_chains/0/filters";
-        let [first, filter, last] = filters(&base, pointer)? else { bail!("the example does not have three filters") };
-        let (before, filter, last) = (vec![first.clone()], filter.clone(), last.clone());
-        Ok(Self { base, pointer, before, filter, last })
+        let [before @ .., _, last] = filters(&base, pointer)? else { bail!("the example has no two filters") };
+        Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })
+    }
+
+    /// The filter of the example with this document.
+    fn filter(&self, layer: Layer, document: &Value) -> Result<Value> {
+        let (base, text) = (self.base.clone(), document.to_string());
+        let configured = match layer {
+            Layer::Http => base.configuration(&text)?,
+            Layer::Tcp => base.tcp_configuration(&text)?,
+        };
+        let [.., filter, _] = filters(&configured, self.pointer)? else { bail!("the example has no two filters") };
+        Ok(filter.clone())
     }
 
     fn listener(&self, address: [u8; 4], port: u16, deciding: &[Value]) -> Result<Value> {

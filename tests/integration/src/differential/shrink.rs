@@ -30,7 +30,7 @@ fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
     candidates.extend(smaller_sets(&mismatch.set).into_iter().map(|set| Mismatch { set, ..mismatch.clone() }));
     for candidates in candidates.chunks(SETS_PER_BED) {
         let sets: Vec<PolicySet> = candidates.iter().map(|candidate| candidate.set.clone()).collect();
-        let bed = Bed::start(mismatch.layer, &sets)?;
+        let bed = Bed::start(mismatch.way, &sets)?;
         for (number, candidate) in candidates.iter().enumerate() {
             let (ours, istio) = match &candidate.sample {
                 Some(sample) => bed.connect(number, &candidate.caller)?.decide(&sample.bytes(&bed.tokens))?,
