@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod bench;
+mod core_bench;
 mod demo;
 mod images;
 mod oci;
@@ -45,8 +46,11 @@ enum Task {
         #[arg(long)]
         no_compose: bool,
     },
-    /// Measures Envoy's CPU time per request with and without the filter.
+    /// Measures Envoy's CPU time per request with and without the filter, or the core alone.
     Bench {
+        /// Measure the core alone: deciding and compiling, by the number of policies.
+        #[arg(long, conflicts_with_all = ["requests", "rounds"])]
+        core: bool,
         /// Requests per variant and round.
         #[arg(long, default_value_t = 40_000)]
         requests: u32,
@@ -88,7 +92,8 @@ fn main() -> ExitCode {
         Task::Demo { keep } => demo::run(keep),
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
-        Task::Bench { requests, rounds } => bench::run(requests, rounds),
+        Task::Bench { core: true, .. } => core_bench::run(),
+        Task::Bench { requests, rounds, core: false } => bench::run(requests, rounds),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
         Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),
     };

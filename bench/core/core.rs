@@ -1,0 +1,178 @@
+//! Deciding and compiling, by the number of policies. Run it by `cargo xtask bench --core`, which prints a table.
+#![expect(missing_docs, reason = "criterion's macro writes a public function")]
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cpu_time::ThreadTime;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use spiffe_authz::decision::{DenyReason, Verdict};
+use spiffe_authz::metadata::Object;
+use spiffe_authz::peer::Peer;
+use spiffe_authz::policy::Policy;
+use spiffe_authz::request::{AddressOf, Attributes, HostFailure, Request};
+use spiffe_authz::spiffe_id::SpiffeId;
+
+const COUNTS: [u32; 3] = [10, 1_000, 10_000];
+const CALLER: &str = "spiffe://example.org/ns/default/sa/sleep";
+
+/// The worst cases: what a request of `CALLER` for the last policy's path meets.
+#[derive(Clone, Copy)]
+enum Case {
+    /// Every policy names another principal, and so none matches.
+    NoneMatches,
+    /// Every policy names the caller's principal with a path of its own; the last one matches.
+    SamePrincipal,
+}
+
+impl Case {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NoneMatches => "no policy matches",
+            Self::SamePrincipal => "all name the caller",
+        }
+    }
+
+    fn document(self, count: u32) -> String {
+        let principal = |number: u32| match self {
+            Self::NoneMatches => format!("example.org/ns/default/sa/other-{number}"),
+            Self::SamePrincipal => "example.org/ns/default/sa/sleep".to_owned(),
+        };
+        let policies: Vec<Value> = (0..count)
+            .map(|number| {
+                json!({"name": format!("p{number}"), "namespace": "default", "rules": [{
+                    "from": [{"source": {"principals": [principal(number)]}}],
+                    "to": [{"operation": {"methods": ["GET"], "paths": [path(number)]}}]
+                }]})
+            })
+            .collect();
+        json!({"trustDomain": "example.org", "policies": policies}).to_string()
+    }
+
+    const fn verdict(self) -> Verdict {
+        match self {
+            Self::NoneMatches => Verdict::Deny(DenyReason::NoPolicyAllows),
+            Self::SamePrincipal => Verdict::Allow,
+        }
+    }
+}
+
+/// All of one length, so that the texts that are compared do not grow with their number.
+fn path(number: u32) -> String {
+    format!("/p{number:05}/items")
+}
+
+/// A GET of the last policy's path.
+struct Get<'a>(&'a str);
+
+impl<'a> Attributes for &Get<'a> {
+    type Text = &'a str;
+    type Headers = Vec<(String, Vec<u8>)>;
+
+    fn method(&self) -> Result<Option<&'a str>, HostFailure> {
+        Ok(Some("GET"))
+    }
+
+    fn path(&self) -> Result<Option<&'a str>, HostFailure> {
+        Ok(Some(self.0))
+    }
+
+    fn authority(&self) -> Result<Option<&'a str>, HostFailure> {
+        Ok(Some("example.org"))
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        Ok(Some(8443))
+    }
+
+    fn headers(&self) -> Result<Self::Headers, HostFailure> {
+        Err(HostFailure)
+    }
+
+    fn address(&self, _: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        Err(HostFailure)
+    }
+
+    fn server_name(&self) -> Result<Option<&'a str>, HostFailure> {
+        Err(HostFailure)
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        Err(HostFailure)
+    }
+}
+
+/// The CPU time of the thread, so that it matters less what else the machine does.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = ThreadTime;
+    type Value = Duration;
+
+    fn start(&self) -> ThreadTime {
+        ThreadTime::now()
+    }
+
+    fn end(&self, start: ThreadTime) -> Duration {
+        start.elapsed()
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+fn decide(criterion: &mut Criterion<CpuTime>) {
+    for case in [Case::NoneMatches, Case::SamePrincipal] {
+        let mut group = criterion.benchmark_group(format!("decide, {}", case.name()));
+        for count in COUNTS {
+            let policy = Policy::from_json(case.document(count).as_bytes()).expect("a good document");
+            let id = SpiffeId::parse(CALLER.as_bytes()).expect("a SPIFFE ID");
+            let peer = Peer::from_id(id, policy.realm()).expect("a caller that counts");
+            let candidates = policy.candidates(Some(&peer));
+            let path = path(count - 1);
+            let get = Get(&path);
+            group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+                bencher.iter(|| {
+                    let outcome = policy.decide(Some(&peer), &candidates, &Request::new(black_box(&get)));
+                    assert_eq!(outcome.decision.verdict, case.verdict());
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+fn compile(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("compile");
+    group.sample_size(20);
+    for count in COUNTS {
+        let document = Case::NoneMatches.document(count);
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| Policy::from_json(black_box(document.as_bytes())).expect("a good document"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = decide, compile
+}
+criterion_main!(benches);
