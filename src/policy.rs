@@ -152,6 +152,12 @@ impl Policy {
         Self { stages: Stages::of(&self.names, &rules), rules, ..self }
     }
 
+    /// How many policies there are.
+    #[must_use]
+    pub const fn policy_count(&self) -> usize {
+        self.names.len()
+    }
+
     /// Whose identities count.
     #[must_use]
     pub const fn realm(&self) -> &Realm {

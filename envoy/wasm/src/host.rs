@@ -13,6 +13,8 @@ const NOT_FOUND: u32 = 1;
 const REQUEST_HEADERS: u32 = 0;
 const COUNTER: u32 = 0;
 const NOT_GRPC: i32 = -1;
+#[cfg(target_arch = "wasm32")]
+const WASM_PAGE_BYTES: usize = 65_536;
 const DOWNSTREAM: u32 = 2;
 
 #[link(wasm_import_module = "env")]
@@ -180,10 +182,23 @@ pub(crate) fn increment(counter: u32) {
     unsafe { proxy_increment_metric(counter, 1) };
 }
 
-/// Seconds since the epoch; 0 when the host has no clock.
-pub(crate) fn seconds() -> u64 {
+/// Nanoseconds since the epoch; 0 when the host has no clock.
+pub(crate) fn nanoseconds() -> u64 {
     let mut nanoseconds = 0;
     // SAFETY: as in `property`.
     unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-    nanoseconds / 1_000_000_000
+    nanoseconds
+}
+
+/// Seconds since the epoch; 0 when the host has no clock.
+pub(crate) fn seconds() -> u64 {
+    nanoseconds() / 1_000_000_000
+}
+
+/// How many MiB of memory the VM has taken.
+pub(crate) fn memory_mib() -> usize {
+    #[cfg(target_arch = "wasm32")]
+    return core::arch::wasm32::memory_size::<0>() * WASM_PAGE_BYTES / (1024 * 1024);
+    #[cfg(not(target_arch = "wasm32"))]
+    return 0;
 }

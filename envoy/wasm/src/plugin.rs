@@ -53,8 +53,12 @@ impl RootContext for Plugin {
             self.layer = Layer::Tcp;
         }
         let document = get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
+        let start = host::nanoseconds();
         match Policy::from_json(&document.ok().flatten().unwrap_or_default()) {
             Ok(policy) => {
+                let milliseconds = host::nanoseconds().saturating_sub(start) / 1_000_000;
+                let (policies, memory) = (policy.policy_count(), host::memory_mib());
+                log::info!("spiffe-authz: {policies} policies compiled in {milliseconds} ms; the VM has {memory} MiB");
                 worker::declare_filter_state();
                 self.worker = Some(Rc::new(Worker::new(policy.on(self.layer))));
                 true

@@ -23,15 +23,14 @@ pub use bed::{Layer, Way};
 use policies::random_set;
 use requests::{Sample, random_sample};
 
+use crate::istio::PolicySet;
+
 /// Requests for each set of policies; of connections, there is one for each caller.
 const REQUESTS_PER_SET: usize = 1000;
 /// Sets in one Envoy at a time.
 const SETS_PER_BED: usize = 50;
 const CALLERS_PER_SET: usize = 6;
 const THREADS: usize = 4;
-
-/// A set of AuthorizationPolicies, each with `name`, `namespace` and `spec`.
-type PolicySet = Vec<Value>;
 
 /// What came of a run.
 #[derive(Debug, Default)]

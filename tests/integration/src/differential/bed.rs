@@ -1,13 +1,10 @@
 //! One Envoy with two listeners for each set of policies: one with the filter, one with Istio's RBAC filters, both for
 //! requests or both for connections.
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::PolicySet;
@@ -17,10 +14,10 @@ use crate::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER, TLS};
 use crate::envoy::{Envoy, Start};
 use crate::guarded::{Ground, Validation};
 use crate::http::Client;
+use crate::istio;
 use crate::port::ReservedPort;
 use crate::tcp::{self, Database, First};
 use crate::token::{METADATA, TokenKey, metadata_filter};
-use crate::tools;
 
 const ISSUERS: [&str; 2] = ["https://issuer-a", "https://issuer-b"];
 /// A set's listeners have one port at two addresses, so that policies can name it.
@@ -146,12 +143,14 @@ impl Bed {
             Layer::Tcp => Chain::tcp(&ground, &database)?,
         };
         let mut listeners = Vec::new();
-        for ((set, rbac), port) in sets.iter().zip(istio_filters(&sets)?).zip(&ports) {
+        for ((set, rbac), port) in sets.iter().zip(istio::rbac_filters(&sets)?).zip(&ports) {
             let rbac = match way.layer {
                 Layer::Http => rbac.http,
                 Layer::Tcp => rbac.tcp,
             };
-            let ours = chain.filter(way.layer, &import(set)?)?;
+            let mut document = istio::import(set)?;
+            document["identity"] = json!({"peer": "optional"});
+            let ours = chain.filter(way.layer, &document)?;
             listeners.push(chain.listener(OURS, port.number(), &[ours])?);
             listeners.push(chain.listener(ISTIO, port.number(), &rbac)?);
         }
@@ -260,45 +259,4 @@ fn tokens(key: &TokenKey) -> Result<Vec<String>> {
 fn with_port(set: &PolicySet, port: u16) -> PolicySet {
     let text = Value::from(set.clone()).to_string().replace(PORT, &port.to_string());
     serde_json::from_str(&text).unwrap_or_default()
-}
-
-/// The RBAC filters that Istio pushes for a set.
-#[derive(Deserialize)]
-struct IstioFilters {
-    http: Vec<Value>,
-    tcp: Vec<Value>,
-}
-
-fn istio_filters(sets: &[PolicySet]) -> Result<Vec<IstioFilters>> {
-    let input: Vec<Value> = sets.iter().map(|set| json!({"policies": set})).collect();
-    let output = piped(&mut Command::new(tools::path(tools::ISTIO_RBAC)?), &Value::from(input).to_string())?;
-    Ok(serde_json::from_str(&output)?)
-}
-
-/// The same set as a configuration document.
-fn import(set: &PolicySet) -> Result<Value> {
-    let items: Vec<Value> = set
-        .iter()
-        .map(|policy| {
-            json!({
-                "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "spec": policy["spec"],
-                "metadata": {"name": policy["name"], "namespace": policy["namespace"]}
-            })
-        })
-        .collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    let mut command = Command::new(tools::path(tools::COMMAND)?);
-    command.args(["import", "--trust-domain", "example.org", "--federated-trust-domain", "example.io", "-"]);
-    let mut document: Value = serde_json::from_str(&piped(&mut command, &list.to_string())?)?;
-    document["identity"] = json!({"peer": "optional"});
-    Ok(document)
-}
-
-fn piped(command: &mut Command, input: &str) -> Result<String> {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start")?;
-    child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "{command:?} failed: {}\n{input}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }
