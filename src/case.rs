@@ -8,13 +8,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::CertificateReason;
 use crate::decision::{DenyReason, Outcome, RuleName, Verdict};
+use crate::identity::{self, IdentitySource};
 use crate::metadata::Object;
 use crate::peer::{IdentityReason, Peer};
-use crate::policy::{PeerRequirement, Policy};
+use crate::policy::Policy;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
-use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
+use crate::xfcc;
 
 /// A request, and what should come of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Case {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CaseRequest {
-    /// The caller's SPIFFE ID, as a valid certificate of its trust domain shows it.
+    /// The SPIFFE ID at the other end of the connection, as a valid certificate of its trust domain shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// The method.
@@ -128,23 +128,30 @@ impl Default for CaseRequest {
 }
 
 impl CaseRequest {
-    /// The caller's identity under this policy, or the reason why it has none that counts.
+    /// The caller's identity under this policy, or the reason why it has none that counts. Where proxies tell identities,
+    /// `peer` is the proxy, and the header tells the caller.
     ///
     /// # Errors
     /// That reason.
     pub fn identity(&self, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-        match &self.peer {
-            None if policy.peer_requirement() == PeerRequirement::Optional => Ok(None),
-            None => Err(IdentityReason::NoPeerCertificate),
-            Some(id) => {
-                let broken = |reason| IdentityReason::Certificate(CertificateReason::SpiffeId(reason));
-                let id = SpiffeId::parse(id.as_bytes()).map_err(|error| broken(error.reason()))?;
-                if id.path().is_empty() {
-                    return Err(broken(SpiffeIdReason::NoPath));
-                }
-                Peer::from_id(id, policy.realm()).map(Some)
+        let peer = self.peer.as_deref();
+        match policy.identity_source() {
+            IdentitySource::Tls => self.identity_of_caller(policy),
+            IdentitySource::PeerPrincipal => identity::of_peer_principal(peer.map(str::as_bytes), policy),
+            IdentitySource::Xfcc(proxies) => {
+                let proxy = identity::trusted(peer.ok_or(IdentityReason::NoPeerCertificate)?, proxies)?;
+                let lines = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(xfcc::HEADER));
+                identity::of_xfcc(lines.flat_map(|(_, lines)| lines.as_slice()).map(String::as_bytes), proxy, policy)
             }
         }
+    }
+
+    /// As `identity`, where `peer` is known to be the caller, wherever its identity came from: as in a log.
+    ///
+    /// # Errors
+    /// Why it has none that counts.
+    pub fn identity_of_caller(&self, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
+        identity::of_id(self.peer.as_deref().map(str::as_bytes), policy)
     }
 
     /// Decides this request.

@@ -8,12 +8,14 @@ use rustc_hash::FxHashMap;
 
 use crate::certificate::Svid;
 use crate::decision::Outcome;
+use crate::identity::{self, IdentitySource};
 use crate::peer::{IdentityReason, Peer};
-use crate::policy::{Candidates, PeerRequirement, Policy};
-use crate::request::{Attributes, HostFailure, Request};
+use crate::policy::{Candidates, Policy};
+use crate::request::{Attributes, Headers as _, HostFailure, Request};
+use crate::xfcc::{self, XfccReason};
 
-/// How many connections' callers are remembered at most by one worker, some hundred bytes each.
-const MAX_REMEMBERED_CALLERS: usize = 4096;
+/// Of how many connections one worker remembers the caller at most, some hundred bytes each.
+const MAX_REMEMBERED: usize = 4096;
 
 /// What Envoy tells of the connection that a request came in on. `Ok(None)` is an absent attribute.
 pub trait Connection {
@@ -46,9 +48,16 @@ pub trait Connection {
     /// # Errors
     /// When the host fails.
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure>;
+
+    /// What the tunnel that the connection came through has left of its client certificate: Istio's filter state
+    /// `io.istio.peer_principal`.
+    ///
+    /// # Errors
+    /// When the host fails.
+    fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure>;
 }
 
-/// Who is at the other end of a connection, and which rules can match it.
+/// Who makes a request, and which rules can match it.
 #[derive(Debug)]
 pub struct Caller {
     identity: Result<Option<Peer>, IdentityReason>,
@@ -67,13 +76,15 @@ impl Caller {
 #[derive(Debug)]
 pub struct Authorizer {
     policy: Arc<Policy>,
-    callers: RefCell<RememberedCallers>,
+    callers: RefCell<Remembered<Arc<Caller>>>,
+    /// Where proxies tell identities: the one at the other end of each connection, if it is believed.
+    proxies: RefCell<Remembered<Result<Arc<str>, IdentityReason>>>,
 }
 
 impl Authorizer {
     /// An authorizer that remembers no caller yet.
     pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
-        Self { policy: policy.into(), callers: RefCell::default() }
+        Self { policy: policy.into(), callers: RefCell::default(), proxies: RefCell::default() }
     }
 
     /// What it decides by.
@@ -82,34 +93,63 @@ impl Authorizer {
         &self.policy
     }
 
-    /// Who calls on this connection: found out on its first request, remembered for the next ones. The second value
-    /// tells whether it was found out just now.
-    pub fn caller(&self, connection: &impl Connection) -> (Arc<Caller>, bool) {
-        let Ok(Some(id)) = connection.id() else { return (Arc::new(self.identify(connection)), true) };
-        if let Some(caller) = self.callers.borrow().get(id) {
-            return (caller, false);
+    /// Who makes this request on this connection. The second value tells whether that was found out just now: it is
+    /// remembered for the next requests where it is the same for the life of a connection.
+    pub fn caller<A: Attributes>(&self, connection: &impl Connection, request: &Request<A>) -> (Arc<Caller>, bool) {
+        let of = |identity| Arc::new(self.caller_of(identity));
+        match self.policy.identity_source() {
+            IdentitySource::Xfcc(proxies) => (of(self.told_by_proxy(connection, request, proxies)), true),
+            source @ (IdentitySource::Tls | IdentitySource::PeerPrincipal) => once(
+                &self.callers,
+                connection,
+                || match source {
+                    IdentitySource::PeerPrincipal => of(self.left_by_tunnel(connection)),
+                    _ => of(self.shown_in_tls(connection)),
+                },
+                |caller| !matches!(caller.identity, Err(reason) if reason.may_pass()),
+            ),
         }
-        let caller = Arc::new(self.identify(connection));
-        if caller.identity != Err(IdentityReason::PeerCertificateUnreadable) {
-            self.callers.borrow_mut().insert(id, Arc::clone(&caller));
-        }
-        (caller, true)
     }
 
-    fn identify(&self, connection: &impl Connection) -> Caller {
-        let identity = self.identity(connection);
+    fn caller_of(&self, identity: Result<Option<Peer>, IdentityReason>) -> Caller {
         let candidates = self.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
         Caller { identity, candidates }
     }
 
-    fn identity(&self, connection: &impl Connection) -> Result<Option<Peer>, IdentityReason> {
+    fn shown_in_tls(&self, connection: &impl Connection) -> Result<Option<Peer>, IdentityReason> {
+        let svid = self.svid(connection)?;
+        identity::of_id(svid.as_ref().map(|svid| svid.spiffe_id().as_bytes()), &self.policy)
+    }
+
+    fn left_by_tunnel(&self, connection: &impl Connection) -> Result<Option<Peer>, IdentityReason> {
+        let principal = connection.peer_principal().map_err(|_| IdentityReason::PeerPrincipalUnreadable)?;
+        identity::of_peer_principal(principal.as_deref(), &self.policy)
+    }
+
+    fn told_by_proxy<A: Attributes>(
+        &self,
+        connection: &impl Connection,
+        request: &Request<A>,
+        proxies: &[Box<str>],
+    ) -> Result<Option<Peer>, IdentityReason> {
+        let (proxy, _) = once(
+            &self.proxies,
+            connection,
+            || {
+                let svid = self.svid(connection)?.ok_or(IdentityReason::NoPeerCertificate)?;
+                identity::trusted(svid.spiffe_id(), proxies).map(Arc::from)
+            },
+            |proxy| !matches!(proxy, Err(reason) if reason.may_pass()),
+        );
+        let proxy = proxy?;
+        let headers = request.headers().map_err(|_| IdentityReason::Xfcc(XfccReason::Unreadable))?;
+        identity::of_xfcc(headers.lines(xfcc::HEADER), &proxy, &self.policy)
+    }
+
+    /// The X509-SVID at the other end of the connection, if it has shown a certificate.
+    fn svid(&self, connection: &impl Connection) -> Result<Option<Svid>, IdentityReason> {
         let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
-        let Some(certificate) = connection.peer_certificate().map_err(unreadable)? else {
-            return match self.policy.peer_requirement() {
-                PeerRequirement::Required => Err(IdentityReason::NoPeerCertificate),
-                PeerRequirement::Optional => Ok(None),
-            };
-        };
+        let Some(certificate) = connection.peer_certificate().map_err(unreadable)? else { return Ok(None) };
         let svid = Svid::parse(&certificate).map_err(|error| error.reason())?;
         // Envoy's own reading of the certificate must be ours.
         let uri = connection.peer_uri_san().map_err(unreadable)?;
@@ -121,7 +161,7 @@ impl Authorizer {
         if self.policy.requires_validated() && connection.peer_certificate_valid().map_err(unreadable)? != Some(true) {
             return Err(IdentityReason::PeerCertificateNotValidated);
         }
-        Peer::from_svid(&svid, self.policy.realm()).map(Some)
+        Ok(Some(svid))
     }
 
     /// Decides one request of `caller`.
@@ -131,26 +171,47 @@ impl Authorizer {
     }
 }
 
-/// The callers of the latest connections, by connection number.
-#[derive(Debug, Default)]
-struct RememberedCallers {
-    by_connection: FxHashMap<u64, Arc<Caller>>,
+/// What was found out of a connection: remembered if it `lasts`, and found again where it did not. The second value tells
+/// whether it was found just now.
+fn once<V: Clone>(
+    remembered: &RefCell<Remembered<V>>,
+    connection: &impl Connection,
+    find: impl FnOnce() -> V,
+    lasts: impl FnOnce(&V) -> bool,
+) -> (V, bool) {
+    let Ok(Some(id)) = connection.id() else { return (find(), true) };
+    if let Some(found) = remembered.borrow().by_connection.get(&id) {
+        return (found.clone(), false);
+    }
+    let found = find();
+    if lasts(&found) {
+        remembered.borrow_mut().insert(id, found.clone());
+    }
+    (found, true)
+}
+
+/// What was found out of the latest connections, by their numbers.
+#[derive(Debug)]
+struct Remembered<V> {
+    by_connection: FxHashMap<u64, V>,
     /// Oldest first.
     order: VecDeque<u64>,
 }
 
-impl RememberedCallers {
-    fn get(&self, connection: u64) -> Option<Arc<Caller>> {
-        self.by_connection.get(&connection).map(Arc::clone)
+impl<V> Default for Remembered<V> {
+    fn default() -> Self {
+        Self { by_connection: FxHashMap::default(), order: VecDeque::new() }
     }
+}
 
-    fn insert(&mut self, connection: u64, caller: Arc<Caller>) {
-        if self.order.len() >= MAX_REMEMBERED_CALLERS
+impl<V> Remembered<V> {
+    fn insert(&mut self, connection: u64, found: V) {
+        if self.order.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.by_connection.remove(&oldest);
         }
-        if self.by_connection.insert(connection, caller).is_none() {
+        if self.by_connection.insert(connection, found).is_none() {
             self.order.push_back(connection);
         }
     }

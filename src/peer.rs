@@ -2,7 +2,8 @@
 
 use crate::certificate::{CertificateReason, Svid};
 use crate::pattern::Pattern;
-use crate::spiffe_id::SpiffeId;
+use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
+use crate::xfcc::XfccReason;
 
 /// Which identities count here: whose workloads may be let in at all, and the form that their IDs have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +53,19 @@ impl Peer {
     /// # Errors
     /// The reason why this certificate gives no identity that counts in `realm`.
     pub fn from_svid(svid: &Svid, realm: &Realm) -> Result<Self, IdentityReason> {
-        let id = SpiffeId::parse(svid.spiffe_id().as_bytes())
-            .map_err(|error| CertificateReason::SpiffeId(error.reason()))?;
+        Self::from_text(svid.spiffe_id().as_bytes(), realm)
+    }
+
+    /// The identity that the SPIFFE ID in these bytes names.
+    ///
+    /// # Errors
+    /// The reason why they give no identity that counts in `realm`.
+    pub fn from_text(id: &[u8], realm: &Realm) -> Result<Self, IdentityReason> {
+        let broken = |reason| IdentityReason::Certificate(CertificateReason::SpiffeId(reason));
+        let id = SpiffeId::parse(id).map_err(|error| broken(error.reason()))?;
+        if id.path().is_empty() {
+            return Err(broken(SpiffeIdReason::NoPath));
+        }
         Self::from_id(id, realm)
     }
 
@@ -127,6 +139,16 @@ pub enum IdentityReason {
     PeerCertificateMismatch,
     /// The configuration wants Envoy to have validated the certificate on this handshake, and it has not.
     PeerCertificateNotValidated,
+    /// No tunnel has left an identity in filter state.
+    PeerPrincipalMissing,
+    /// Envoy did not tell what the tunnel has left.
+    PeerPrincipalUnreadable,
+    /// The tunnel's certificate names several identities.
+    PeerPrincipalSeveral,
+    /// Identities are told by proxies, and the connection is of none of those that are believed.
+    UntrustedProxy,
+    /// What the proxy tells names no caller.
+    Xfcc(XfccReason),
     /// The certificate is no X509-SVID.
     Certificate(CertificateReason),
     /// SPIRE keeps this ID for itself; it names no workload.
@@ -151,12 +173,25 @@ impl IdentityReason {
             Self::PeerCertificateUnreadable,
             Self::PeerCertificateMismatch,
             Self::PeerCertificateNotValidated,
+            Self::PeerPrincipalMissing,
+            Self::PeerPrincipalUnreadable,
+            Self::PeerPrincipalSeveral,
+            Self::UntrustedProxy,
             Self::ReservedPath,
             Self::ForeignTrustDomain,
             Self::WrongPattern,
         ]
         .into_iter()
+        .chain(XfccReason::all().map(Self::Xfcc))
         .chain(CertificateReason::all().map(Self::Certificate))
+    }
+
+    /// Whether the next try may find another answer: the host has failed.
+    pub(crate) const fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Self::PeerCertificateUnreadable | Self::PeerPrincipalUnreadable | Self::Xfcc(XfccReason::Unreadable)
+        )
     }
 
     /// The stable name of this reason.
@@ -167,6 +202,11 @@ impl IdentityReason {
             Self::PeerCertificateUnreadable => "peer-certificate-unreadable",
             Self::PeerCertificateMismatch => "peer-certificate-mismatch",
             Self::PeerCertificateNotValidated => "peer-certificate-not-validated",
+            Self::PeerPrincipalMissing => "peer-principal-missing",
+            Self::PeerPrincipalUnreadable => "peer-principal-unreadable",
+            Self::PeerPrincipalSeveral => "peer-principal-several",
+            Self::UntrustedProxy => "untrusted-proxy",
+            Self::Xfcc(reason) => reason.slug(),
             Self::Certificate(reason) => reason.slug(),
             Self::ReservedPath => "reserved-path",
             Self::ForeignTrustDomain => "foreign-trust-domain",

@@ -22,6 +22,7 @@ pub use rule::{Action, Mode};
 
 use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
 use crate::diagnostic::Diagnostic;
+use crate::identity::IdentitySource;
 use crate::peer::{IdentityReason, Peer, Realm};
 use crate::request::{Attributes, HostFailure, Request};
 use index::{Index, RuleId};
@@ -31,6 +32,7 @@ use rule::{PolicyName, Rule, Untraced};
 #[derive(Debug)]
 pub struct Policy {
     realm: Realm,
+    source: IdentitySource,
     peer: PeerRequirement,
     require_validated: bool,
     names: Box<[PolicyName]>,
@@ -162,6 +164,12 @@ impl Policy {
     #[must_use]
     pub const fn realm(&self) -> &Realm {
         &self.realm
+    }
+
+    /// Where callers' identities come from.
+    #[must_use]
+    pub const fn identity_source(&self) -> &IdentitySource {
+        &self.source
     }
 
     /// What happens to a caller that shows no certificate.

@@ -44,8 +44,8 @@ impl Worker {
         attributes: A,
         seconds: impl FnOnce() -> u64,
     ) -> Ruling<'_> {
-        let (caller, caller_is_new) = self.authorizer.caller(connection);
         let request = Request::new(attributes);
+        let (caller, caller_is_new) = self.authorizer.caller(connection, &request);
         let outcome = self.authorizer.authorize(&caller, &request);
         let outcome = if mode == Mode::Shadow { outcome.in_shadow() } else { outcome };
         let line = self.line(&outcome, caller.peer(), &request, seconds);

@@ -135,7 +135,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let layer = Layer::from(arguments.layer);
     let document = document::load(&arguments.policy)?.on(layer);
     let request = arguments.request()?;
-    let identity = request.identity(&document.policy);
+    let identity =
+        if arguments.log { request.identity_of_caller(&document.policy) } else { request.identity(&document.policy) };
     let candidates = document.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
     let explanation = document
         .policy

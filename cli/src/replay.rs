@@ -77,7 +77,7 @@ fn decide<'p>(policy: &'p Policy, logged: &Logged) -> Option<Outcome<'p>> {
     if logged.request.peer.is_none() && without_identity {
         return None;
     }
-    let identity = logged.request.identity(policy);
+    let identity = logged.request.identity_of_caller(policy);
     let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
     let outcome = policy.authorize(&identity, &candidates, &Request::new(logged));
     (outcome.decision.verdict != Verdict::Deny(DenyReason::RequestUnreadable)).then_some(outcome)

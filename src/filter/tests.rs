@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Authorizer, Connection, MAX_REMEMBERED_CALLERS};
+use super::{Authorizer, Caller, Connection, MAX_REMEMBERED};
+use crate::certificate::CertificateReason;
 use crate::certificate::der_writer::{
     Extension, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
 };
@@ -13,6 +14,8 @@ use crate::metadata::Object;
 use crate::peer::IdentityReason;
 use crate::policy::Policy;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
+use crate::spiffe_id::SpiffeIdReason;
+use crate::xfcc::XfccReason;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -35,6 +38,7 @@ struct FakeConnection {
     uri: Result<Option<Vec<u8>>, HostFailure>,
     digest: Result<Option<Vec<u8>>, HostFailure>,
     valid: Result<Option<bool>, HostFailure>,
+    principal: Result<Option<Vec<u8>>, HostFailure>,
     asked: Cell<u32>,
 }
 
@@ -48,6 +52,7 @@ impl FakeConnection {
             uri: Ok(Some(id.into())),
             digest: Ok(Some(digest.into())),
             valid: Ok(Some(true)),
+            principal: Ok(None),
             asked: Cell::new(0),
         }
     }
@@ -78,11 +83,27 @@ impl Connection for FakeConnection {
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
         self.valid
     }
+
+    fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.asked.set(self.asked.get() + 1);
+        self.principal.clone()
+    }
 }
 
-/// A GET of `/x`; `path` may fail.
+/// A GET of `/x`; `path` and `headers` may fail.
+#[derive(Clone)]
 struct FakeRequest {
     path: Result<Option<&'static [u8]>, HostFailure>,
+    headers: Result<Vec<(String, Vec<u8>)>, HostFailure>,
+}
+
+impl FakeRequest {
+    const PLAIN: Self = Self { path: Ok(Some(b"/x")), headers: Ok(Vec::new()) };
+
+    fn with_xfcc(lines: &[String]) -> Self {
+        let headers = lines.iter().map(|line| ("X-Forwarded-Client-Cert".to_owned(), line.clone().into_bytes()));
+        Self { headers: Ok(headers.collect()), ..Self::PLAIN }
+    }
 }
 
 impl Attributes for FakeRequest {
@@ -106,7 +127,7 @@ impl Attributes for FakeRequest {
     }
 
     fn headers(&self) -> Result<Vec<(String, Vec<u8>)>, HostFailure> {
-        Ok(Vec::new())
+        self.headers.clone()
     }
 
     fn address(&self, _: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
@@ -132,9 +153,18 @@ fn authorizer(identity: &str) -> Authorizer {
     Authorizer::new(Policy::from_json(document.as_bytes()).unwrap())
 }
 
+fn caller(authorizer: &Authorizer, connection: &FakeConnection) -> (Arc<Caller>, bool) {
+    authorizer.caller(connection, &Request::new(FakeRequest::PLAIN))
+}
+
 fn verdict(authorizer: &Authorizer, connection: &FakeConnection) -> Verdict {
-    let (caller, _) = authorizer.caller(connection);
-    authorizer.authorize(&caller, &Request::new(FakeRequest { path: Ok(Some(b"/x")) })).decision.verdict
+    verdict_of(authorizer, connection, FakeRequest::PLAIN)
+}
+
+fn verdict_of(authorizer: &Authorizer, connection: &FakeConnection, request: FakeRequest) -> Verdict {
+    let request = Request::new(request);
+    let (caller, _) = authorizer.caller(connection, &request);
+    authorizer.authorize(&caller, &request).decision.verdict
 }
 
 fn denied(reason: IdentityReason) -> Verdict {
@@ -144,9 +174,9 @@ fn denied(reason: IdentityReason) -> Verdict {
 #[test]
 fn a_good_peer_is_decided_by_policy() {
     let authorizer = authorizer("{}");
-    let (caller, is_new) = authorizer.caller(&FakeConnection::of(1, ID));
+    let (found, is_new) = caller(&authorizer, &FakeConnection::of(1, ID));
     assert!(is_new);
-    assert_eq!(caller.peer().map(|peer| peer.spiffe_id()), Some(ID));
+    assert_eq!(found.peer().map(|peer| peer.spiffe_id()), Some(ID));
     assert_eq!(verdict(&authorizer, &FakeConnection::of(2, ID)), Verdict::Allow);
     let bad = FakeConnection::of(3, "spiffe://example.org/ns/default/sa/bad");
     assert_eq!(verdict(&authorizer, &bad), Verdict::Deny(DenyReason::DeniedByPolicy));
@@ -205,14 +235,14 @@ fn validation_on_this_handshake_can_be_required() {
 fn a_connection_is_asked_once() {
     let authorizer = authorizer("{}");
     let connection = FakeConnection::of(7, ID);
-    let (first, _) = authorizer.caller(&connection);
-    let (second, is_new) = authorizer.caller(&connection);
+    let (first, _) = caller(&authorizer, &connection);
+    let (second, is_new) = caller(&authorizer, &connection);
     assert!(Arc::ptr_eq(&first, &second) && !is_new);
     assert_eq!(connection.asked.get(), 1);
     // A denied one too.
     let nobody = FakeConnection { id: Ok(Some(8)), ..FakeConnection::without_certificate() };
-    authorizer.caller(&nobody);
-    authorizer.caller(&nobody);
+    caller(&authorizer, &nobody);
+    caller(&authorizer, &nobody);
     assert_eq!(nobody.asked.get(), 1);
 }
 
@@ -234,26 +264,118 @@ fn what_could_not_be_read_is_not_remembered() {
 #[test]
 fn the_oldest_connection_is_forgotten_first() {
     let authorizer = authorizer("{}");
-    let newest = u64::try_from(MAX_REMEMBERED_CALLERS).unwrap();
+    let newest = u64::try_from(MAX_REMEMBERED).unwrap();
     for number in 0..=newest {
-        authorizer.caller(&FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() });
+        caller(&authorizer, &FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() });
     }
     let asked = |number| {
         let connection = FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() };
-        authorizer.caller(&connection);
+        caller(&authorizer, &connection);
         connection.asked.get()
     };
     assert_eq!((asked(1), asked(newest), asked(0)), (0, 0, 1));
-    assert_eq!(authorizer.callers.borrow().order.len(), MAX_REMEMBERED_CALLERS);
+    assert_eq!(authorizer.callers.borrow().order.len(), MAX_REMEMBERED);
 }
 
 #[test]
 fn an_unreadable_request_is_denied() {
     let authorizer = authorizer("{}");
-    let (caller, _) = authorizer.caller(&FakeConnection::of(1, ID));
-    let outcome: Outcome<'_> = authorizer.authorize(&caller, &Request::new(FakeRequest { path: Err(HostFailure) }));
+    let (found, _) = caller(&authorizer, &FakeConnection::of(1, ID));
+    let with_path = |path| Request::new(FakeRequest { path, ..FakeRequest::PLAIN });
+    let outcome: Outcome<'_> = authorizer.authorize(&found, &with_path(Err(HostFailure)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::RequestUnreadable));
     // An absent path matches nothing.
-    let outcome = authorizer.authorize(&caller, &Request::new(FakeRequest { path: Ok(None) }));
+    let outcome = authorizer.authorize(&found, &with_path(Ok(None)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::NoPolicyAllows));
+}
+
+#[test]
+fn a_tunnel_tells_one_identity() {
+    let from_tunnel = r#"{"from": "peerPrincipal"}"#;
+    let tunnel = |principal: Result<Option<&str>, HostFailure>| FakeConnection {
+        principal: principal.map(|text| text.map(|text| text.as_bytes().into())),
+        ..FakeConnection::without_certificate()
+    };
+    let no_id = CertificateReason::SpiffeId(SpiffeIdReason::Scheme);
+    for (principal, expected) in [
+        (Ok(Some(ID)), Verdict::Allow),
+        (Ok(Some("spiffe://example.org/ns/a/sa/bad")), Verdict::Deny(DenyReason::DeniedByPolicy)),
+        (Ok(None), denied(IdentityReason::PeerPrincipalMissing)),
+        (Err(HostFailure), denied(IdentityReason::PeerPrincipalUnreadable)),
+        (
+            Ok(Some("spiffe://example.org/ns/a/sa/b,spiffe://example.org/c")),
+            denied(IdentityReason::PeerPrincipalSeveral),
+        ),
+        (Ok(Some(",")), denied(IdentityReason::PeerPrincipalSeveral)),
+        (Ok(Some("-")), denied(no_id.into())),
+        (Ok(Some("spiffe://example.com/ns/a/sa/b")), denied(IdentityReason::ForeignTrustDomain)),
+    ] {
+        assert_eq!(verdict(&authorizer(from_tunnel), &tunnel(principal)), expected, "{principal:?}");
+        let optional = verdict(&authorizer(r#"{"from": "peerPrincipal", "peer": "optional"}"#), &tunnel(principal));
+        assert_eq!(optional, if principal == Ok(None) { Verdict::Allow } else { expected }, "{principal:?}");
+    }
+    // The connection's own certificate is not looked at, and the tunnel is asked once.
+    let authorizer = authorizer(from_tunnel);
+    let connection = tunnel(Ok(Some(ID)));
+    assert_eq!((caller(&authorizer, &connection).1, caller(&authorizer, &connection).1), (true, false));
+    assert_eq!(connection.asked.get(), 1);
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(2, ID)), denied(IdentityReason::PeerPrincipalMissing));
+}
+
+const PROXY: &str = "spiffe://example.org/gateway";
+const FROM_PROXY: &str = r#"{"from": "xfcc", "trustedProxies": ["example.org/gateway"]}"#;
+
+#[test]
+fn a_named_proxy_tells_the_caller_of_each_request() {
+    let proxy = FakeConnection::of(1, PROXY);
+    let authorizer = authorizer(FROM_PROXY);
+    let told = |line: &str| verdict_of(&authorizer, &proxy, FakeRequest::with_xfcc(&[line.to_owned()]));
+    assert_eq!(told(&format!("By={PROXY};URI={ID}")), Verdict::Allow);
+    assert_eq!(told("URI=spiffe://example.org/ns/a/sa/bad"), Verdict::Deny(DenyReason::DeniedByPolicy));
+    assert_eq!(told(&format!("URI={ID}")), Verdict::Allow);
+    assert_eq!(proxy.asked.get(), 1);
+    let no_path = CertificateReason::SpiffeId(SpiffeIdReason::NoPath);
+    for (line, reason) in [
+        ("URI=spiffe://example.org", no_path.into()),
+        ("URI=spiffe://example.com/ns/a/sa/b", IdentityReason::ForeignTrustDomain),
+        ("URI=spiffe://example.org/gateway", IdentityReason::WrongPattern),
+        ("By=spiffe://example.org/other;URI=spiffe://example.org/x", IdentityReason::Xfcc(XfccReason::NotByProxy)),
+        ("URI=a,URI=b", IdentityReason::Xfcc(XfccReason::SeveralElements)),
+        ("", IdentityReason::Xfcc(XfccReason::Malformed)),
+    ] {
+        assert_eq!(told(line), denied(reason), "{line}");
+    }
+    let two = [format!("URI={ID}"), format!("URI={ID}")];
+    let several = verdict_of(&authorizer, &proxy, FakeRequest::with_xfcc(&two));
+    assert_eq!(several, denied(IdentityReason::Xfcc(XfccReason::SeveralLines)));
+    assert_eq!(verdict(&authorizer, &proxy), denied(IdentityReason::Xfcc(XfccReason::Missing)));
+    let unreadable = FakeRequest { headers: Err(HostFailure), ..FakeRequest::PLAIN };
+    let unreadable = verdict_of(&authorizer, &proxy, unreadable);
+    assert_eq!(unreadable, denied(IdentityReason::Xfcc(XfccReason::Unreadable)));
+}
+
+#[test]
+fn the_header_of_nobody_else_is_believed() {
+    let good = || FakeConnection::of(1, PROXY);
+    for (connection, reason) in [
+        (FakeConnection::of(1, ID), IdentityReason::UntrustedProxy),
+        (FakeConnection::of(1, "spiffe://example.org/gateway/x"), IdentityReason::UntrustedProxy),
+        (FakeConnection::without_certificate(), IdentityReason::NoPeerCertificate),
+        (FakeConnection { uri: Ok(None), ..good() }, IdentityReason::PeerCertificateMismatch),
+        (FakeConnection { certificate: Err(HostFailure), ..good() }, IdentityReason::PeerCertificateUnreadable),
+    ] {
+        for peer in ["required", "optional"] {
+            let identity = FROM_PROXY.replace('}', &format!(r#", "peer": "{peer}"}}"#));
+            let request = FakeRequest::with_xfcc(&[format!("URI={ID}")]);
+            assert_eq!(verdict_of(&authorizer(&identity), &connection, request), denied(reason));
+        }
+    }
+    let validated = FROM_PROXY.replace('}', r#", "requireValidated": true}"#);
+    let resumed = FakeConnection { valid: Ok(Some(false)), ..good() };
+    let request = FakeRequest::with_xfcc(&[format!("URI={ID}")]);
+    let verdict_of_resumed = verdict_of(&authorizer(&validated), &resumed, request);
+    assert_eq!(verdict_of_resumed, denied(IdentityReason::PeerCertificateNotValidated));
+    // Without the header, a caller of a named proxy is one without identity, where that is allowed.
+    let optional = FROM_PROXY.replace('}', r#", "peer": "optional"}"#);
+    assert_eq!(verdict(&authorizer(&optional), &good()), Verdict::Allow);
 }

@@ -4,18 +4,20 @@
 //! next, and each diagnostic points at the place in the text.
 
 mod condition;
+mod identity;
 mod selector;
 
 use super::node::Node;
 use super::pointer::Pointer;
 use super::reader::Reader;
 use super::rule::{Action, Mode, PolicyName, Rule};
-use super::{PeerRequirement, Policy, RoutePolicy, Stages};
+use super::{Policy, RoutePolicy, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::pattern::Pattern;
 use crate::peer::Realm;
 use crate::spiffe_id::TrustDomain;
 use condition::{read_condition, say_trust_domain};
+use identity::read_identity;
 use selector::{read_operation, read_source};
 
 /// Fields of Istio's AuthorizationPolicy that are refused by name rather than as unknown.
@@ -93,6 +95,7 @@ fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<Policy
             federated: federated.unwrap_or_else(Vec::new).into(),
             pattern: identity.pattern,
         },
+        source: identity.source,
         peer: identity.peer,
         require_validated: identity.require_validated,
         names,
@@ -126,48 +129,6 @@ fn read_others(r: &mut Reader, node: &Node, at: &Pointer<'_>, named: &mut Vec<Bo
         }
         named.push(name.clone());
         Some(name)
-    })
-}
-
-struct Identity {
-    pattern: Pattern,
-    peer: PeerRequirement,
-    require_validated: bool,
-}
-
-impl Default for Identity {
-    fn default() -> Self {
-        Self { pattern: Pattern::istio(), peer: PeerRequirement::Required, require_validated: false }
-    }
-}
-
-fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Identity> {
-    let fields = r.object(node, at, &["pattern", "from", "peer", "requireValidated"])?;
-    let pattern = fields.optional(r, "pattern", |r, node, at| {
-        let text = r.string(node, at)?;
-        Pattern::parse(&text)
-            .map_err(|error| {
-                let help = "`istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`";
-                r.report(at, Code::InvalidValue, format!("`{text}`: {error}"), help);
-            })
-            .ok()
-    });
-    fields.optional(r, "from", |r, node, at| {
-        if matches!(node, Node::String(source) if matches!(&**source, "peerPrincipal" | "xfcc")) {
-            r.report(at, Code::Unsupported, "identities are taken from TLS only".to_owned(), "`tls`");
-            return None;
-        }
-        r.one_of(node, at, &[("tls", ())])
-    });
-    let peer = fields.optional(r, "peer", |r, node, at| {
-        r.one_of(node, at, &[("required", PeerRequirement::Required), ("optional", PeerRequirement::Optional)])
-    });
-    let require_validated = fields.optional(r, "requireValidated", Reader::boolean);
-    let default = Identity::default();
-    Some(Identity {
-        pattern: pattern.unwrap_or(default.pattern),
-        peer: peer.unwrap_or(default.peer),
-        require_validated: require_validated.unwrap_or(default.require_validated),
     })
 }
 

@@ -73,6 +73,10 @@ impl Connection for CurrentConnection {
             Some(_) => Err(HostFailure),
         }
     }
+
+    fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        text(b"filter_state\0io.istio.peer_principal")
+    }
 }
 
 /// The request that is being served.

@@ -59,7 +59,10 @@ impl RootContext for Plugin {
                 let milliseconds = host::nanoseconds().saturating_sub(start) / 1_000_000;
                 let (policies, memory) = (policy.policy_count(), host::memory_mib());
                 log::info!("spiffe-authz: {policies} policies compiled in {milliseconds} ms; the VM has {memory} MiB");
-                worker::declare_filter_state();
+                // Else it lasts for the request.
+                if policy.identity_source().is_of_connection() {
+                    worker::declare_filter_state();
+                }
                 self.worker = Some(Rc::new(Worker::new(policy.on(self.layer))));
                 true
             }
