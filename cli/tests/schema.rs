@@ -50,7 +50,7 @@ fn every_field() -> Value {
     })
 }
 
-const STRINGS: [&str; 40] = [
+const STRINGS: [&str; 42] = [
     "",
     "*",
     "**",
@@ -88,6 +88,8 @@ const STRINGS: [&str; 40] = [
     "/{**}x",
     "istio",
     "ALLOW",
+    "xfcc",
+    "peerPrincipal",
     "source.ip",
     "request.headers[]",
     "source.nothing",
@@ -142,7 +144,12 @@ fn schema_and_parser_agree() {
     let schema = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
     let (mut taken, mut refused) = (0, 0);
     let document = every_field();
-    for mutant in std::iter::once(document.clone()).chain(mutants(&document)) {
+    let mut tunnelled = json!({"trustDomain": "example.org", "identity": {"from": "peerPrincipal"}, "policies": []});
+    let mut told = tunnelled.clone();
+    tunnelled["identity"]["requireValidated"] = json!(false);
+    told["identity"] = json!({"from": "xfcc", "trustedProxies": ["example.org/a/b"], "requireValidated": true});
+    let documents = [document, tunnelled, told];
+    for mutant in documents.iter().flat_map(|document| std::iter::once(document.clone()).chain(mutants(document))) {
         let diagnostics = Policy::from_json(mutant.to_string().as_bytes()).err().unwrap_or_default();
         if !diagnostics.is_empty() && diagnostics.iter().all(is_beyond_schemas) {
             continue;

@@ -63,8 +63,16 @@ fn cases() -> Vec<(String, String, Code)> {
     case(changed("trustdomain", json!("a")), "/trustdomain", Code::UnknownField);
     case(changed("a/b~c", json!("a")), "/a~1b~0c", Code::UnknownField);
     case(changed("identity", json!({"pattern": "kubernetes"})), "/identity/pattern", Code::InvalidValue);
-    case(changed("identity", json!({"from": "xfcc"})), "/identity/from", Code::Unsupported);
-    case(changed("identity", json!({"from": "peerPrincipal"})), "/identity/from", Code::Unsupported);
+    case(changed("identity", json!({"from": "xfcc"})), "/identity/trustedProxies", Code::MissingField);
+    let proxies = |proxies: Value| changed("identity", json!({"from": "xfcc", "trustedProxies": proxies}));
+    case(proxies(json!([])), "/identity/trustedProxies", Code::Empty);
+    for wrong in ["spiffe://example.org/a", "example.org", "example.org/*", "*", "Example.org/a", "example.org/a/"] {
+        case(proxies(json!([wrong])), "/identity/trustedProxies/0", Code::InvalidValue);
+    }
+    let idle = json!({"from": "tls", "trustedProxies": ["example.org/a"]});
+    case(changed("identity", idle), "/identity/trustedProxies", Code::ConflictingFields);
+    let elsewhere = json!({"from": "peerPrincipal", "requireValidated": true});
+    case(changed("identity", elsewhere), "/identity/requireValidated", Code::ConflictingFields);
     case(changed("identity", json!({"from": "header"})), "/identity/from", Code::InvalidValue);
     case(changed("identity", json!({"peer": "maybe"})), "/identity/peer", Code::InvalidValue);
     case(changed("identity", json!({"requireValidated": "yes"})), "/identity/requireValidated", Code::WrongType);
