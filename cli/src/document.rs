@@ -6,6 +6,8 @@ use std::path::Path;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{Layer, Node, Policy};
 
+use crate::yaml;
+
 /// A document that compiles.
 pub(crate) struct Document {
     /// As it is written.
@@ -41,7 +43,7 @@ pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
     } else {
         std::str::from_utf8(text)
             .map_err(|error| error.to_string())
-            .and_then(|text| serde_saphyr::from_str(text).map_err(|error| error.to_string()))
+            .and_then(|text| yaml::from_str(text).map_err(|error| error.to_string()))
     };
     let root: Node = parsed.map_err(|message| {
         let message = message.lines().next().unwrap_or_default().to_owned();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use spiffe_authz::policy::Policy;
 
 use crate::style::{BAD, NOTABLE, styled};
-use crate::{Ended, Format, document};
+use crate::{Ended, Format, document, yaml};
 use convert::{Importer, Workload};
 
 /// Converts Istio's AuthorizationPolicies to a configuration document.
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         let text = document::read(file)?;
         let wrong = |message: String| io::Error::other(format!("{}: {message}", file.display()));
         let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
-        let resources: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
+        let resources: Vec<Value> = yaml::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
         resources.iter().for_each(|resource| importer.add(resource));
     }
     let (policies, mut remarks) = importer.finish();

@@ -15,6 +15,7 @@ mod schema;
 mod secret;
 mod style;
 mod test;
+mod yaml;
 
 use std::process::ExitCode;
 

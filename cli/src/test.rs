@@ -14,7 +14,7 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::document::Document;
-use crate::{Ended, document};
+use crate::{Ended, document, yaml};
 use coverage::Coverage;
 
 /// Decides the requests of tables, and compares with what the tables expect.
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 fn run_table(file: &Path) -> io::Result<Results<'_>> {
     let wrong = |message: String| io::Error::other(format!("{}: {message}", file.display()));
     let text = String::from_utf8(document::read(file)?).map_err(|error| wrong(error.to_string()))?;
-    let table: Table = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let table: Table = yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let document = match (&table.policy, &table.configuration) {
         (Some(policy), None) => document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
         (None, Some(configuration)) => {

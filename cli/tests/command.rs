@@ -317,6 +317,21 @@ spec: {action: DENY, rules: [{to: [{operation: {ports: ["25"]}}]}]}
 }
 
 #[test]
+fn import_takes_the_policies_of_a_large_mesh() {
+    let values = "a, ".repeat(2600);
+    let policy = |number| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p{number}, namespace: n}}\n\
+             spec: {{rules: [{{to: [{{operation: {{methods: [{values}]}}}}]}}]}}\n"
+        )
+    };
+    let mesh: String = (0..100).map(policy).collect();
+    let (status, out) = outcome(&["import", "--trust-domain", "example.org", "-"], &mesh);
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, document["policies"].as_array().unwrap().len()), (Some(0), 100));
+}
+
+#[test]
 fn completions_know_the_subcommands() {
     for shell in ["bash", "zsh", "fish"] {
         let (status, out) = outcome(&["completions", shell], "");
