@@ -189,8 +189,8 @@ mod tests {
     fn anything_else_is_refused_by_its_name() {
         use XfccReason::{Malformed, NoUri, NotByProxy, SeveralElements, SeveralUris};
         for (line, reason) in [
-            (format!("Hash=0a1b"), NoUri),
-            (format!("Hash=0a1b;URI="), NoUri),
+            ("Hash=0a1b".to_owned(), NoUri),
+            ("Hash=0a1b;URI=".to_owned(), NoUri),
             (format!("By={PROXY}"), NoUri),
             (format!("URI={CALLER};URI={CALLER}"), SeveralUris),
             (format!("URI={CALLER};URI="), SeveralUris),

@@ -133,15 +133,14 @@ fn examples_of_settings_compile_and_show_their_field() {
 
 #[test]
 fn examples_of_rules_match_what_they_say() {
-    let in_condition = |example: &Value| json!({"when": [example]});
-    let in_source = |example: &Value| json!({"from": [{"source": example}]});
-    let in_operation = |example: &Value| json!({"to": [{"operation": example}]});
-    let in_rule: [(&str, &dyn Fn(&Value) -> Value); 3] =
-        [(SOURCE, &in_source), (OPERATION, &in_operation), (CONDITION, &in_condition)];
-    for (header, rule) in in_rule {
+    let in_rule = |header, example: &Value| match header {
+        SOURCE => json!({"from": [{"source": example}]}),
+        OPERATION => json!({"to": [{"operation": example}]}),
+        _ => json!({"when": [example]}),
+    };
+    for header in [SOURCE, OPERATION, CONDITION] {
         for row in rows(header) {
-            let shown = example(row[2]);
-            let document = policy(&rule(&shown));
+            let document = policy(&in_rule(header, &example(row[2])));
             let policy = Policy::from_json(document.to_string().as_bytes())
                 .unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
             for (cell, matches) in [(row[3], true), (row[4], false)] {
@@ -181,7 +180,7 @@ fn lints_find_their_examples_and_not_the_better_ones() {
 
 /// The lints of an example: fields of a source or of an operation.
 fn found_in(fields: &str) -> BTreeSet<&'static str> {
-    let fields: serde_json::Value = serde_json::from_str(fields).expect("JSON");
+    let fields: Value = serde_json::from_str(fields).expect("JSON");
     let is_operation = ["paths", "hosts", "methods", "ports"].iter().any(|name| fields.get(name).is_some());
     let rule =
         if is_operation { json!({"to": [{"operation": fields}]}) } else { json!({"from": [{"source": fields}]}) };
