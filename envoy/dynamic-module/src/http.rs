@@ -14,7 +14,7 @@ use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
 use crate::abi::{self, Attribute, Counter, Level};
 use crate::configuration::{Workers, accepted, is_ours};
 use crate::outputs::{COUNTER, LABELS, METADATA, key, seconds};
-use crate::state::{METADATA_OF, NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, SOURCE_IP, parse};
+use crate::state::{METADATA_OF, NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP, parse};
 
 /// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
 const GRPC_PERMISSION_DENIED: &str = "7";
@@ -121,6 +121,10 @@ impl Connection for HttpFilter<'_> {
 
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
         Ok(self.filter_state(PEER_CERTIFICATE_VALID).map(|valid| valid == b"true"))
+    }
+
+    fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.filter_state(PEER_PRINCIPAL).filter(|principal| !principal.is_empty()).map(<[u8]>::to_vec))
     }
 }
 

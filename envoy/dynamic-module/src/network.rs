@@ -15,7 +15,7 @@ use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
 use crate::configuration::{Workers, accepted, is_ours};
 use crate::outputs::{COUNTER, METADATA, key, seconds};
-use crate::state::{NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, parse};
+use crate::state::{NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, parse};
 
 /// A configuration of the filter, for all workers.
 pub(crate) struct NetworkConfiguration {
@@ -103,6 +103,10 @@ impl Connection for NetworkFilter<'_> {
 
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
         Ok(self.filter_state(PEER_CERTIFICATE_VALID).map(|valid| valid == b"true"))
+    }
+
+    fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.filter_state(PEER_PRINCIPAL).filter(|principal| !principal.is_empty()).map(<[u8]>::to_vec))
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) const PEER_CERTIFICATE: &str = "spiffe_authz.peer_certificate";
 pub(crate) const PEER_CERTIFICATE_DIGEST: &str = "spiffe_authz.peer_certificate_digest";
 /// Whether it was validated on this handshake: `true` or else.
 pub(crate) const PEER_CERTIFICATE_VALID: &str = "spiffe_authz.peer_certificate_valid";
+/// What Istio's tunnel (HBONE) has left of its client's certificate.
+pub(crate) const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 /// The other end of the connection, which Envoy tells network filters by itself: `%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%`.
 pub(crate) const SOURCE_IP: &str = "spiffe_authz.source_ip";
 /// The dynamic metadata of a filter, whose name follows, as JSON: `%DYNAMIC_METADATA(<name>)%`.

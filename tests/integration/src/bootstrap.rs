@@ -18,6 +18,8 @@ pub const WASM: &str = "/etc/spiffe-authz/spiffe-authz.wasm";
 pub const MODULE: &str = "/etc/spiffe-authz/libspiffe_authz.so";
 /// The server's mTLS port.
 pub const SERVER_PORT: u16 = 8443;
+/// The port of a tunnel's server.
+pub const TUNNEL_PORT: u16 = 15008;
 /// The port of the workload behind the server.
 pub const UPSTREAM_PORT: u16 = 8080;
 /// The port of the database behind the server of TCP.
@@ -40,6 +42,9 @@ pub const TCP_FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filt
 pub const TCP_PROXY: &str = "/static_resources/listeners/0/filter_chains/0/filters/2/typed_config";
 /// Where the listener's TLS settings stand in the server's file.
 pub const TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
+
+/// Where a client's TLS settings stand in its file.
+pub const CLIENT_TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
 
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
@@ -319,6 +324,32 @@ impl Bootstrap {
         self.set(&format!("{TCP_FILTER}/typed_config/dynamic_module_config"), json!({"name": "spiffe_authz"}))
     }
 
+    /// The example of a tunnel's server, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn tunnel_server(upstream_port: u16) -> Result<Self> {
+        let wasm = crate::tools::path(crate::tools::WASM)?;
+        Self::example("tunnel/server/envoy.yaml")?
+            .text(WASM, &wasm.to_string_lossy())?
+            .text("0.0.0.0", "127.0.0.1")?
+            .port(TUNNEL_PORT, 0)?
+            .port(ADMIN_PORT, 0)?
+            .port(UPSTREAM_PORT, upstream_port)
+    }
+
+    /// The example of a tunnel's client, for the same place.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn tunnel_client(server_port: u16) -> Result<Self> {
+        Self::example("tunnel/client/envoy.yaml")?
+            .text(SERVER_HOST, "127.0.0.1")?
+            .port(TUNNEL_PORT, server_port)?
+            .port(CLIENT_PORT, 0)?
+            .port(ADMIN_PORT, 0)
+    }
+
     /// Takes identity and trust from a SPIRE agent.
     ///
     /// # Errors
@@ -332,13 +363,21 @@ impl Bootstrap {
     /// # Errors
     /// When the example has no TLS settings where they are expected.
     pub fn secrets(self, certificate: &Path, validation: &Path) -> Result<Self> {
+        self.secrets_at(TLS, certificate, validation)
+    }
+
+    /// Takes identity and trust of the TLS settings at a JSON pointer from files.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn secrets_at(self, tls: &str, certificate: &Path, validation: &Path) -> Result<Self> {
         let file = |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"}});
         self.set(
-            &format!("{TLS}/common_tls_context/tls_certificate_sds_secret_configs/0"),
+            &format!("{tls}/common_tls_context/tls_certificate_sds_secret_configs/0"),
             file("default", certificate),
         )?
         .set(
-            &format!("{TLS}/common_tls_context/combined_validation_context/validation_context_sds_secret_config"),
+            &format!("{tls}/common_tls_context/combined_validation_context/validation_context_sds_secret_config"),
             file("ROOTCA", validation),
         )
     }

@@ -90,6 +90,11 @@ fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<En
         .set(&format!("{CONNECTION_MANAGER}/merge_slashes"), json!(false))?
         .set(&format!("{CONNECTION_MANAGER}/path_with_escaped_slashes_action"), json!("KEEP_UNCHANGED"))?
         .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+    let bootstrap = match table.configuration["identity"]["from"].as_str() {
+        Some("xfcc") => bootstrap.connection_manager(json!({"forward_client_cert_details": "FORWARD_ONLY"}))?,
+        Some("peerPrincipal") => bootstrap.set(SET_FILTER_STATE, peer_principal())?,
+        _ => bootstrap,
+    };
     let mut filters = Vec::new();
     let issuers: Vec<&str> =
         table.cases.iter().filter_map(|case| case.request.claims.as_ref()?.get("iss")?.as_str()).collect();
@@ -98,6 +103,20 @@ fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<En
     filters.extend(metadata.map(metadata_filter));
     let bootstrap = bootstrap.filters_before(filters, &METADATA)?;
     Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
+}
+
+/// Where the network filter that sets filter state stands.
+const SET_FILTER_STATE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+
+/// Leaves what a tunnel leaves, of this very connection.
+fn peer_principal() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
+        "on_downstream_tls_handshake": [{
+            "object_key": "io.istio.peer_principal", "factory_key": "envoy.string",
+            "format_string": {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}}
+        }]
+    })
 }
 
 fn start_tcp(ground: &Ground, table: &Table, port: u16, database: &Database) -> Result<Envoy> {

@@ -139,7 +139,7 @@ fn compiled(line: &str) -> Option<(u64, u64)> {
     let (_, rest) = line.split_once(&format!("{COMPILED} policies compiled in "))?;
     let mut words = rest.split_whitespace();
     let milliseconds = words.next()?.parse().ok()?;
-    let mebibytes = words.nth(3)?.parse().ok()?;
+    let mebibytes = words.nth(4)?.parse().ok()?;
     Some((milliseconds, mebibytes))
 }
 

@@ -1,0 +1,172 @@
+//! Where the caller's identity comes from, when it is not the client certificate of the connection: Istio's tunnel, and a
+//! named proxy. That certificate itself is what every other test is about.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use spiffe_authz_integration::authority::{Leaf, Name, Shape};
+use spiffe_authz_integration::bootstrap::{Bootstrap, CLIENT_TLS};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::http::Client;
+
+const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
+const CURL: &str = "spiffe://example.org/ns/default/sa/curl";
+const GATEWAY: &str = "spiffe://example.org/ns/edge/sa/gateway";
+
+/// What came of a request, as the access log has it: its caller, and the policy or the reason.
+fn last_line(envoy: &Envoy, count: usize) -> Result<(Value, Value)> {
+    let lines = envoy.access_log_of(count)?;
+    let line = lines.last().context("no line")?;
+    let what = if line["verdict"] == "allow" { &line["policy"] } else { &line["reason"] };
+    Ok((line["peer"].clone(), what.clone()))
+}
+
+/// An Envoy that opens tunnels to `server` with this certificate.
+fn tunnel_client(ground: &Ground, name: &str, leaf: &Leaf, server: &Envoy) -> Result<Envoy> {
+    let certificate = ground.scratch.write(&format!("{name}.secret.json"), &leaf.secret())?;
+    let bootstrap = Bootstrap::tunnel_client(server.address()?.port())?.secrets_at(
+        CLIENT_TLS,
+        &certificate,
+        &ground.scratch.join("validation.json"),
+    )?;
+    Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())
+}
+
+fn tunnel_server(ground: &Ground) -> Result<Bootstrap> {
+    let (certificate, validation) = (ground.scratch.join("certificate.json"), ground.scratch.join("validation.json"));
+    Bootstrap::tunnel_server(ground.upstream.port())?.secrets(&certificate, &validation)
+}
+
+#[test]
+fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
+    // The pooled authorities let a certificate with several names reach the filter.
+    let ground = Ground::new(Validation::Pooled)?;
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &tunnel_server(&ground)?, ground.scratch.path())?;
+    let two_names = Shape { names: vec![Name::uri(SLEEP), Name::uri(CURL)], ..Shape::svid(SLEEP) };
+    let foreign = "spiffe://example.io/ns/default/sa/sleep";
+    let cases = [
+        ("sleep", ground.leaf("default", "sleep")?, json!(SLEEP), "default/sleep-reads"),
+        ("curl", ground.leaf("default", "curl")?, json!(CURL), "no-policy-allows"),
+        ("foreign", ground.federated.sign(&Shape::svid(foreign))?, json!(foreign), "no-policy-allows"),
+        ("two-names", ground.local.sign(&two_names)?, json!(null), "peer-principal-several"),
+        ("no-workload", ground.local.sign(&Shape::svid("spiffe://example.org/x"))?, json!(null), "wrong-pattern"),
+    ];
+    for (count, (name, leaf, peer, what)) in (1..).zip(cases) {
+        let client = tunnel_client(&ground, name, &leaf, &server)?;
+        // What a client writes inside is a header like any other.
+        let forged = [format!("io.istio.peer_principal: {SLEEP}"), format!("x-forwarded-client-cert: URI={SLEEP}")];
+        let forged = forged.each_ref().map(|line| line.as_bytes());
+        let status = Client::plain(client.address()?)?.request("GET", "/status/200", &forged)?.status;
+        assert_eq!(status, if what.contains('/') { 200 } else { 403 }, "{name}");
+        assert_eq!(last_line(&server, count)?, (peer, json!(what)), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_name_from_the_tunnel_nobody_gets_in() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+    let bootstrap = tunnel_server(&ground)?;
+    let router = bootstrap.at(&format!("{filters}/1"))?.clone();
+    let bootstrap = bootstrap.set(filters, json!([router]))?;
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, ground.scratch.path())?;
+    let client = tunnel_client(&ground, "sleep", &ground.leaf("default", "sleep")?, &server)?;
+    assert_eq!(Client::plain(client.address()?)?.get("/status/200")?.status, 403);
+    assert_eq!(last_line(&server, 1)?, (json!(null), json!("peer-principal-missing")));
+    Ok(())
+}
+
+/// A workload's Envoy that believes the gateway, and hands the header on so.
+fn protected(ground: &Ground, forward: &Value) -> Result<Envoy> {
+    let document = json!({
+        "trustDomain": "example.org",
+        "identity": {"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]},
+        "policies": [{"name": "sleep", "namespace": "default", "rules": [
+            {"from": [{"source": {"serviceAccounts": ["sleep"]}}]}
+        ]}]
+    });
+    let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?.connection_manager(forward.clone())?;
+    Envoy::start(&Start::tested("protected")?, &bootstrap, ground.scratch.path())
+}
+
+/// The gateway of the examples in front of it, which tells of its callers so.
+fn gateway(ground: &Ground, server: &Envoy, tells: &Value) -> Result<Envoy> {
+    let leaf = ground.local.sign(&Shape::svid(GATEWAY))?;
+    let certificate = ground.scratch.write("gateway.secret.json", &leaf.secret())?;
+    let validation = ground.scratch.join("validation.json");
+    let bootstrap = Bootstrap::gateway(server.address()?)?
+        .secrets(&certificate, &validation)?
+        .secrets_at(CLIENT_TLS, &certificate, &validation)?
+        .connection_manager(tells.clone())?;
+    Envoy::start(&Start::tested("gateway")?, &bootstrap, ground.scratch.path())
+}
+
+fn sanitize_set() -> Value {
+    json!({"forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": {"uri": true}})
+}
+
+fn forward_only() -> Value {
+    json!({"forward_client_cert_details": "FORWARD_ONLY"})
+}
+
+/// What a client may write to be taken for `sleep`.
+const FORGED: &[u8] = b"x-forwarded-client-cert: \
+    By=spiffe://example.org/ns/edge/sa/gateway;URI=spiffe://example.org/ns/default/sa/sleep";
+
+#[test]
+fn a_named_gateway_tells_who_calls() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let server = protected(&ground, &forward_only())?;
+    let gateway = gateway(&ground, &server, &sanitize_set())?;
+    let connect = |account: &str| ground.leaf("default", account)?.connect(gateway.address()?);
+    let (mut sleep, mut curl) = (connect("sleep")?, connect("curl")?);
+    // By turns, over the gateway's own connections: each request has its own caller.
+    for round in 0..3 {
+        assert_eq!(sleep.request("GET", "/a", &[])?.status, 200);
+        assert_eq!(last_line(&server, round * 3 + 1)?, (json!(SLEEP), json!("default/sleep")));
+        assert_eq!(curl.request("GET", "/a", &[])?.status, 403);
+        assert_eq!(last_line(&server, round * 3 + 2)?, (json!(CURL), json!("no-policy-allows")));
+        // What the client claims, the gateway writes over.
+        assert_eq!(curl.request("GET", "/a", &[FORGED])?.status, 403);
+        assert_eq!(last_line(&server, round * 3 + 3)?, (json!(CURL), json!("no-policy-allows")));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_header_of_anybody_else_is_not_believed() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let server = protected(&ground, &forward_only())?;
+    for (count, account) in (1..).zip(["sleep", "curl", "gateway"]) {
+        let status =
+            ground.leaf("default", account)?.connect(server.address()?)?.request("GET", "/a", &[FORGED])?.status;
+        assert_eq!(status, 403, "{account}");
+        assert_eq!(last_line(&server, count)?, (json!(null), json!("untrusted-proxy")), "{account}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_gateway_or_an_envoy_that_is_set_otherwise_lets_nobody_in() -> Result<()> {
+    let append =
+        json!({"forward_client_cert_details": "APPEND_FORWARD", "set_current_client_cert_details": {"uri": true}});
+    let cases = [
+        // How the gateway tells, how the workload's Envoy hands on, what the client claims, and what comes of it.
+        (json!({"forward_client_cert_details": "SANITIZE"}), forward_only(), vec![], "xfcc-missing"),
+        (json!({"forward_client_cert_details": "SANITIZE_SET"}), forward_only(), vec![], "xfcc-no-uri"),
+        (append.clone(), forward_only(), vec![FORGED], "xfcc-several-elements"),
+        (sanitize_set(), json!({"forward_client_cert_details": "SANITIZE"}), vec![], "xfcc-missing"),
+        (sanitize_set(), sanitize_set(), vec![], "xfcc-not-by-proxy"),
+        (sanitize_set(), append, vec![], "xfcc-several-elements"),
+    ];
+    let ground = Ground::new(Validation::Spiffe)?;
+    for (tells, hands_on, claims, reason) in cases {
+        let server = protected(&ground, &hands_on)?;
+        let gateway = gateway(&ground, &server, &tells)?;
+        let mut sleep = ground.leaf("default", "sleep")?.connect(gateway.address()?)?;
+        assert_eq!(sleep.request("GET", "/a", &claims)?.status, 403, "{reason}");
+        assert_eq!(last_line(&server, 1)?, (json!(null), json!(reason)), "{tells} {hands_on}");
+    }
+    Ok(())
+}
