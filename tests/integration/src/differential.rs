@@ -23,6 +23,7 @@ pub use bed::{Layer, Way};
 use policies::random_set;
 use requests::{Sample, random_sample};
 
+use crate::bootstrap::Adapter;
 use crate::istio::PolicySet;
 
 /// Requests for each set of policies; of connections, there is one for each caller.
@@ -195,6 +196,10 @@ impl Mismatch {
             && names(&["amespaces\"", "erviceAccounts\"", "source.namespace", "source.serviceAccount"])
         {
             return Some("trust domain left unsaid");
+        }
+        let by_module = self.way == Way { layer: Layer::Tcp, adapter: Adapter::Module };
+        if by_module && names(&["experimental.envoy.filters."]) {
+            return Some("metadata that Envoy does not tell");
         }
         if self.sample.as_ref().is_some_and(Sample::repeats_header) && names(&["request.headers["]) {
             return Some("repeated header lines");

@@ -21,7 +21,10 @@ fn grants_what_istio_grants_but_for_named_differences(layer: Layer, adapter: Ada
     let some = pairs / 10..pairs * 9 / 10;
     assert!(summary.pairs >= pairs && some.contains(&summary.allowed), "{summary:?}");
     // Each named difference occurs, or it is no difference.
-    let differences = if layer == Layer::Http { 3 } else { 2 };
+    let differences = match (layer, adapter) {
+        (Layer::Http, _) | (Layer::Tcp, Adapter::Module) => 3,
+        (Layer::Tcp, Adapter::Wasm) => 2,
+    };
     assert_eq!(summary.differences.len(), differences, "{summary:?}");
     Ok(())
 }
