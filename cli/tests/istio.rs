@@ -113,7 +113,7 @@ fn every_configuration_is_one_of_the_policy_files() {
     for (file, policy) in &policies {
         assert!(configurations.values().any(|configuration| configuration == policy), "{file} is in no manifest");
     }
-    assert!(configurations.len() >= 7, "{configurations:?}");
+    assert!(configurations.len() >= 8, "{configurations:?}");
 }
 
 /// What `spiffe-authz check` has to say of a configuration, notes included.
@@ -210,7 +210,7 @@ fn pin_writes_url_and_digest_into_every_manifest() {
     assert!(!pin("sha256:0123").success());
     assert!(pin(&format!("sha256:{digest}")).success());
     let mut pinned = 0;
-    for folder in ["wasmplugin", "trafficextension", "tcp"] {
+    for folder in ["wasmplugin", "trafficextension", "waypoint", "tcp"] {
         for entry in fs::read_dir(copy.join(folder)).unwrap() {
             let text = fs::read_to_string(entry.unwrap().path()).unwrap();
             if !text.contains("kind: WasmPlugin") && !text.contains("kind: TrafficExtension") {
@@ -221,5 +221,5 @@ fn pin_writes_url_and_digest_into_every_manifest() {
             assert!(text.contains(&format!("sha256: \"{digest}\"\n")), "{text}");
         }
     }
-    assert_eq!(pinned, 5);
+    assert_eq!(pinned, 6);
 }

@@ -11,7 +11,7 @@ if ! expr "$digest" : '[0-9a-f]\{64\}$' >/dev/null; then
 fi
 cd "$(dirname "$0")"
 
-for file in wasmplugin/*.yaml trafficextension/*.yaml tcp/*.yaml; do
+for file in wasmplugin/*.yaml trafficextension/*.yaml waypoint/wasmplugin.yaml tcp/*.yaml; do
     sed -e "s|^\( *url: \).*|\1$url|" -e "s|^\( *sha256: \).*|\1\"$digest\"|" "$file" >"$file.part"
     mv "$file.part" "$file"
 done

@@ -14,6 +14,10 @@ delete -k 5-authorization/wasmplugin
 delete -k 5-authorization/trafficextension
 delete -k 5-authorization/envoyfilter
 delete -f 5-authorization/tcp/wasmplugin.yaml
+# Where the Gateway API's definitions are not installed, there is no waypoint either.
+if kubectl get crd gateways.gateway.networking.k8s.io >/dev/null 2>&1; then
+    delete -k 5-authorization/waypoint
+fi
 delete configmap spiffe-authz -n default
 delete configmap spiffe-authz -n istio-system
 delete -k 4-workloads
