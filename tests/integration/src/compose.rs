@@ -105,6 +105,22 @@ impl Project {
         docker(&[&run, &*labels, &[image], &fetch].concat(), "")
     }
 
+    /// Gives example.io another authority, and makes example.org fetch the bundle where example.io serves it; returns how many
+    /// authorities of example.io it knew before, and knows then.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub fn fetch_a_new_authority(&self) -> Result<(usize, usize)> {
+        let known = || -> Result<usize> {
+            let bundle = self.spire_server(OWN, &["bundle", "list", "-id", "spiffe://example.io"], "")?;
+            Ok(bundle.matches("BEGIN CERTIFICATE").count())
+        };
+        let before = known()?;
+        self.spire_server(OTHER, &["localauthority", "x509", "prepare"], "")?;
+        self.spire_server(OWN, &["federation", "refresh", "-id", OTHER], "")?;
+        Ok((before, known()?))
+    }
+
     /// Where httpbin is published.
     fn httpbin(&self) -> Result<SocketAddr> {
         Ok(self.compose(&["port", "httpbin.example.org", "8443"])?.trim().parse()?)

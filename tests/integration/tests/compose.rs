@@ -37,6 +37,7 @@ mod containers {
         assert!(in_readme().count() > 2 && in_readme().all(|row| words(TABLE).contains(&words(row)[0])), "README.md");
         containers_are_told_by_their_labels(project)?;
         scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
+        assert_eq!(project.fetch_a_new_authority()?, (1, 2), "authorities of example.io that example.org knows");
         // Again, with everything running.
         project.up()?;
         assert_eq!(words(&project.demo()?), words(&format!("{TABLE}\n{TABLE}")));
