@@ -50,6 +50,12 @@ fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, with_compose: boo
     bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", wasm_bindgen_runner);
     report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
 
+    let mut sanitized = native(&["test", "--locked", "--package", "spiffe-authz-dynamic-module"]);
+    // A target, so that what runs while building is left alone; the sanitizer comes with the stable compiler.
+    sanitized.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(workspace::target().join("sanitizer"));
+    sanitized.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
+    report.tests("the dynamic module's hooks under AddressSanitizer", sanitized)?;
+
     artifacts::build(&tools.wasm)?;
     oci::build()?;
     let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);

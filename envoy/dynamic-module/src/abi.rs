@@ -164,10 +164,15 @@ fn guarded<T>(hook: impl FnOnce() -> T, failed: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(hook)) {
         Ok(result) => result,
         Err(payload) => {
-            // Dropping what a panic carries might panic again.
-            std::mem::forget(payload);
+            // Dropping what a panic carries might panic again; what that carries is kept.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(payload);
+            }
             log(Level::Error, "spiffe-authz: the module has panicked; what it was asked for is denied");
             failed()
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -313,7 +313,7 @@ pub(crate) enum Step {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     host: *mut c_void,
     name: Buffer<'_>,
     text: Buffer<'_>,
@@ -329,13 +329,13 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *mut c_void) {
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *mut c_void) {
     // SAFETY: the host gives back, once, what `config_new` has returned, when no filter of it is left.
     guarded(|| drop(unsafe { Box::from_raw(config.cast::<HttpConfiguration>()) }), || ());
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
     name: Buffer<'_>,
     text: Buffer<'_>,
 ) -> *const c_void {
@@ -351,22 +351,25 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(config: *mut c_void) {
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(config: *mut c_void) {
     // SAFETY: the host gives back, once, what `per_route_config_new` has returned, when no request uses it.
     guarded(|| drop(unsafe { Box::from_raw(config.cast::<Route>()) }), || ());
 }
 
 /// A request keeps nothing of its own, so its filter is its configuration, which the host keeps as long as the filter.
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_new(config: *const c_void, _host: *mut c_void) -> *const c_void {
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_new(
+    config: *const c_void,
+    _host: *mut c_void,
+) -> *const c_void {
     config
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_destroy(_filter: *const c_void) {}
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_destroy(_filter: *const c_void) {}
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     host: *mut c_void,
     filter: *const c_void,
     _end_of_stream: bool,

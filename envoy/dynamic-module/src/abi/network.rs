@@ -291,7 +291,7 @@ impl Filter {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
     host: *mut c_void,
     name: Buffer<'_>,
     text: Buffer<'_>,
@@ -307,14 +307,17 @@ extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_config_destroy(config: *mut c_void) {
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_config_destroy(config: *mut c_void) {
     // SAFETY: the host gives back, once, what `config_new` has returned, when no filter of it is left.
     guarded(|| drop(unsafe { Box::from_raw(config.cast::<NetworkConfiguration>()) }), || ());
 }
 
 /// NULL makes Envoy close the connection.
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_new(config: *mut c_void, _host: *mut c_void) -> *const c_void {
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_new(
+    config: *mut c_void,
+    _host: *mut c_void,
+) -> *const c_void {
     NonNull::new(config.cast()).map_or(null(), |configuration| {
         let filter = Filter { configuration, state: Cell::new(State::Undecided), reading_forbidden: Cell::new(0) };
         Box::into_raw(Box::new(filter)).cast_const().cast()
@@ -322,7 +325,7 @@ extern "C" fn envoy_dynamic_module_on_network_filter_new(config: *mut c_void, _h
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_destroy(filter: *mut c_void) {
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_destroy(filter: *mut c_void) {
     // SAFETY: the host gives back, once, what `filter_new` has returned.
     drop(unsafe { Box::from_raw(filter.cast::<Filter>()) });
 }
@@ -336,7 +339,10 @@ fn on(filter: *const c_void, hook: impl FnOnce(&Filter) -> c_int) -> c_int {
 
 /// Before the TLS handshake. The next filters, and so the upstream, hear of the connection when it is allowed.
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_new_connection(host: *mut c_void, filter: *const c_void) -> c_int {
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_new_connection(
+    host: *mut c_void,
+    filter: *const c_void,
+) -> c_int {
     on(filter, |filter| {
         let mut host = NetworkFilter { raw: host, hook: PhantomData };
         if host.is_tls() {
@@ -352,7 +358,11 @@ extern "C" fn envoy_dynamic_module_on_network_filter_new_connection(host: *mut c
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_event(host: *mut c_void, filter: *const c_void, event: c_int) {
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_event(
+    host: *mut c_void,
+    filter: *const c_void,
+    event: c_int,
+) {
     let decide = |filter: &Filter| {
         if event == CONNECTED && filter.state.get() == State::Undecided {
             filter.decide(NetworkFilter { raw: host, hook: PhantomData });
@@ -368,7 +378,7 @@ extern "C" fn envoy_dynamic_module_on_network_filter_event(host: *mut c_void, fi
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_read(
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_read(
     _host: *mut c_void,
     filter: *const c_void,
     _length: usize,
@@ -378,7 +388,7 @@ extern "C" fn envoy_dynamic_module_on_network_filter_read(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_network_filter_write(
+pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_write(
     _host: *mut c_void,
     filter: *const c_void,
     _length: usize,
