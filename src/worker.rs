@@ -98,7 +98,7 @@ impl Ruling<'_> {
     pub fn record<O: Outputs>(&self, outputs: &mut O) {
         let decision = &self.outcome.decision;
         let position = decision.rule.map(|rule| rule.position.to_string());
-        let mut facts = Vec::with_capacity(Fact::COUNT);
+        let mut facts = Vec::with_capacity(Fact::ALL.len());
         if let Some(peer) = self.caller.as_ref().and_then(|caller| caller.peer())
             && (self.caller_is_new || !O::CALLER_IS_KEPT)
         {
@@ -170,7 +170,17 @@ pub enum Fact {
 }
 
 impl Fact {
-    const COUNT: usize = 8;
+    /// Every fact.
+    pub const ALL: [Self; 8] = [
+        Self::Peer,
+        Self::TrustDomain,
+        Self::Namespace,
+        Self::ServiceAccount,
+        Self::Verdict,
+        Self::Reason,
+        Self::Policy,
+        Self::Rule,
+    ];
 
     /// Those that stay the same for the life of a connection.
     pub const OF_CALLER: [Self; 4] = [Self::Peer, Self::TrustDomain, Self::Namespace, Self::ServiceAccount];

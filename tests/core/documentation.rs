@@ -7,18 +7,24 @@ use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::diagnostic::Code;
 use spiffe_authz::lint::{Lint, Target, lint};
-use spiffe_authz::policy::{Layer, Node, Policy};
+use spiffe_authz::policy::{Layer, Node, Policy, RoutePolicy};
 use spiffe_authz::request::Request;
+use spiffe_authz::worker::{Count, Fact};
 
 const LINTS: &str = include_str!("../../docs/lints.md");
 const POLICY: &str = include_str!("../../docs/policy.md");
+const MODULE: &str = include_str!("../../docs/dynamic-module.md");
 const TCP: &str = include_str!("../../docs/tcp.md");
 const README: &str = include_str!("../../README.md");
 
 /// The first column of the table under a heading, without its code marks.
 fn first_column(heading: &str) -> BTreeSet<&'static str> {
-    let heading = format!("\n{heading}\n");
-    let (_, section) = README.split_once(&heading).unwrap_or_else(|| panic!("README.md has no heading{heading}"));
+    first_column_after(README, &format!("\n{heading}\n"))
+}
+
+/// The first column of the first table after this text.
+fn first_column_after(page: &'static str, text: &str) -> BTreeSet<&'static str> {
+    let (_, section) = page.split_once(text).unwrap_or_else(|| panic!("there is no `{text}`"));
     let table = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     table.skip(2).filter_map(|row| row.split('|').nth(1)).map(|cell| cell.trim().trim_matches('`')).collect()
 }
@@ -31,6 +37,28 @@ fn deny_reasons() {
 #[test]
 fn diagnostic_codes() {
     assert_eq!(first_column("### Mistakes in a configuration"), Code::ALL.map(Code::slug).into());
+}
+
+#[test]
+fn facts_of_a_decision() {
+    let names: BTreeSet<&str> = Fact::ALL.map(Fact::name).into();
+    assert_eq!(first_column("### Access logs and later filters"), names);
+    let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_")).collect();
+    assert_eq!(first_column_after(MODULE, "**Dynamic metadata**"), keys);
+}
+
+#[test]
+fn labels_of_the_counter() {
+    let labels = first_column("### Metrics");
+    let expected = Count::LABELS.map(|label| format!("spiffe_authz_{label}"));
+    assert_eq!(labels, expected.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn fields_of_a_route() {
+    let diagnostics = RoutePolicy::from_json(br#"{"x": 1}"#).expect_err("there is no such field");
+    let allowed: BTreeSet<&str> = codes(&diagnostics[0].help).collect();
+    assert_eq!(first_column_after(MODULE, "## Routes"), allowed);
 }
 
 #[test]
