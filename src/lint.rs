@@ -194,7 +194,7 @@ struct Domains<'n> {
 }
 
 impl<'n> Domains<'n> {
-    fn of(root: &'n Node) -> Self {
+    fn of(root: &'n Node<'n>) -> Self {
         let texts = |name| list(root, name).iter().filter_map(Node::text).collect();
         Self {
             own: root.field("trustDomain").and_then(Node::text).unwrap_or_default(),
@@ -209,7 +209,7 @@ impl<'n> Domains<'n> {
 }
 
 struct Policy<'n> {
-    node: &'n Node,
+    node: &'n Node<'n>,
     pointer: String,
     position: usize,
     action: &'n str,
@@ -218,13 +218,13 @@ struct Policy<'n> {
 }
 
 struct Rule<'n> {
-    node: &'n Node,
+    node: &'n Node<'n>,
     pointer: String,
     position: usize,
 }
 
 impl<'n> Policy<'n> {
-    fn of((position, node): (usize, &'n Node)) -> Self {
+    fn of((position, node): (usize, &'n Node<'n>)) -> Self {
         let pointer = format!("/policies/{position}");
         let rules = list(node, "rules").iter().enumerate();
         let rules =
@@ -282,7 +282,7 @@ fn selectors<'n>(rule: &Rule<'n>, list_name: &str, wrapper: &str) -> Vec<Vec<Fie
         .collect()
 }
 
-fn selector_field<'n>(name: &'n str, node: &'n Node, selector: &str) -> Field<'n> {
+fn selector_field<'n>(name: &'n str, node: &'n Node<'n>, selector: &str) -> Field<'n> {
     let positive = name.strip_prefix("not").filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
     let known = positive.and_then(|positive| {
         let names = [
@@ -475,6 +475,6 @@ fn any_name(node: &Node, is: &impl Fn(&str) -> bool) -> bool {
     }
 }
 
-fn list<'n>(node: &'n Node, name: &str) -> &'n [Node] {
+fn list<'n>(node: &'n Node<'n>, name: &str) -> &'n [Node<'n>] {
     node.field(name).map_or(&[], Node::items)
 }

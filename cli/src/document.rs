@@ -11,7 +11,7 @@ use crate::yaml;
 /// A document that compiles.
 pub(crate) struct Document {
     /// As it is written.
-    pub(crate) root: Node,
+    pub(crate) root: Node<'static>,
     /// As it decides.
     pub(crate) policy: Policy,
 }
@@ -39,13 +39,13 @@ pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
     let parsed = if trimmed.is_empty() || trimmed.starts_with(b"{") {
         // The filter's own way, also to say what is wrong.
         Policy::from_json(text)?;
-        serde_json::from_slice(text).map_err(|error| error.to_string())
+        serde_json::from_slice(text).map(Node::into_owned).map_err(|error| error.to_string())
     } else {
         std::str::from_utf8(text)
             .map_err(|error| error.to_string())
-            .and_then(|text| yaml::from_str(text).map_err(|error| error.to_string()))
+            .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| error.to_string()))
     };
-    let root: Node = parsed.map_err(|message| {
+    let root: Node<'static> = parsed.map_err(|message| {
         let message = message.lines().next().unwrap_or_default().to_owned();
         let help = "JSON or YAML of an object with `trustDomain` and `policies`".to_owned();
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]

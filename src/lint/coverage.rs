@@ -20,9 +20,7 @@ fn says_trust_domain(rule: &Node) -> bool {
 
 /// Every selector of `narrow` is within one of `wide`; no selectors at all is no restriction.
 fn selectors_cover(wide: &Node, narrow: &Node, list: &str, wrapper: &str) -> bool {
-    let of = |rule: &Node| -> Vec<Node> {
-        items(rule, list).iter().filter_map(|item| item.field(wrapper).cloned()).collect()
-    };
+    let of = |rule| selectors(rule, list, wrapper);
     let (wide, narrow) = (of(wide), of(narrow));
     wide.is_empty()
         || (!narrow.is_empty() && narrow.iter().all(|narrow| wide.iter().any(|wide| asks_no_more(wide, narrow))))
@@ -50,6 +48,10 @@ fn subset(small: &[Node], large: &[Node]) -> bool {
     small.iter().all(|item| large.contains(item))
 }
 
-fn items<'n>(node: &'n Node, name: &str) -> &'n [Node] {
+fn selectors<'n>(rule: &'n Node<'n>, list: &str, wrapper: &str) -> Vec<&'n Node<'n>> {
+    items(rule, list).iter().filter_map(|item| item.field(wrapper)).collect()
+}
+
+fn items<'n>(node: &'n Node<'n>, name: &str) -> &'n [Node<'n>] {
     node.field(name).map_or(&[], Node::items)
 }

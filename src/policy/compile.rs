@@ -31,7 +31,7 @@ pub(super) fn compile_json(text: &[u8]) -> Result<Policy, Vec<Diagnostic>> {
     compile(&parse_json(text, "a JSON object with `trustDomain` and `policies`")?)
 }
 
-fn parse_json(text: &[u8], help: &str) -> Result<Node, Vec<Diagnostic>> {
+fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic>> {
     let syntax = |message: String| {
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() }]
     };

@@ -1,5 +1,7 @@
 //! Reads nodes into values, and collects every mistake on the way.
 
+use std::borrow::Cow;
+
 use super::node::Node;
 use super::pointer::Pointer;
 use crate::diagnostic::{Code, Diagnostic};
@@ -31,7 +33,7 @@ impl Reader {
     /// An object with no other fields than `allowed`, each at most once.
     pub(crate) fn object<'n, 'p>(
         &mut self,
-        node: &'n Node,
+        node: &'n Node<'n>,
         at: &'p Pointer<'p>,
         allowed: &[&'static str],
     ) -> Option<Object<'n, 'p>> {
@@ -92,7 +94,7 @@ impl Reader {
             self.report(at, Code::Empty, "the string is empty".to_owned(), "at least one character");
             return None;
         }
-        Some(value.clone())
+        Some((**value).into())
     }
 
     pub(crate) fn boolean(&mut self, node: &Node, at: &Pointer<'_>) -> Option<bool> {
@@ -127,7 +129,7 @@ impl Reader {
 
 /// An object whose field names were checked.
 pub(crate) struct Object<'n, 'p> {
-    fields: &'n [(Box<str>, Node)],
+    fields: &'n [(Cow<'n, str>, Node<'n>)],
     at: &'p Pointer<'p>,
 }
 
@@ -144,7 +146,7 @@ impl<'p> Object<'_, 'p> {
         self.node(key).is_some()
     }
 
-    pub(crate) fn node(&self, key: &str) -> Option<&Node> {
+    pub(crate) fn node(&self, key: &str) -> Option<&Node<'_>> {
         self.fields.iter().find(|(name, _)| &**name == key).map(|(_, node)| node)
     }
 

@@ -221,7 +221,8 @@ fn found_in(fields: &str) -> BTreeSet<&'static str> {
             "policies": [{"name": "p", "namespace": "n", "action": action, "rules": [rule]}]
         });
         Policy::from_json(document.to_string().as_bytes()).expect("a document that compiles");
-        let root: Node = serde_json::from_str(&document.to_string()).expect("JSON");
+        let text = document.to_string();
+        let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
         found.extend(lint(&root, target).into_iter().map(|finding| finding.lint.slug()));
     }
     found

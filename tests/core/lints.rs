@@ -10,7 +10,7 @@ use spiffe_authz::policy::{Node, Policy};
 fn found(document: &Value, target: Target) -> Vec<String> {
     let text = document.to_string();
     Policy::from_json(text.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
-    let root: Node = serde_json::from_str(&text).expect("JSON");
+    let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
     lint(&root, target).iter().map(|finding| format!("{} {}", finding.pointer, finding.lint.slug())).collect()
 }
 

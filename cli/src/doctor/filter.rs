@@ -71,14 +71,14 @@ pub(crate) enum Failure {
 pub(crate) struct Document {
     /// As it decides.
     pub(crate) policy: Policy,
-    root: Node,
+    root: Node<'static>,
 }
 
 impl Document {
     fn compile(text: &[u8]) -> Result<Self, Vec<String>> {
         let policy = Policy::from_json(text)
             .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let root = serde_json::from_slice(text).map_err(|error| vec![error.to_string()])?;
+        let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| vec![error.to_string()])?;
         Ok(Self { policy, root })
     }
 

@@ -161,7 +161,7 @@ pub(super) fn read_operation(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> O
 }
 
 /// An object of these fields, at least one of them: an empty one would read as "anything".
-fn selector<'n, 'p>(r: &mut Reader, node: &'n Node, at: &'p Pointer<'p>, keys: &[Twin]) -> Option<Object<'n, 'p>> {
+fn selector<'n, 'p>(r: &mut Reader, node: &'n Node<'n>, at: &'p Pointer<'p>, keys: &[Twin]) -> Option<Object<'n, 'p>> {
     let keys = keys.concat();
     let fields = r.object(node, at, &keys)?;
     if fields.is_empty() {
