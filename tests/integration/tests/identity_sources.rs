@@ -152,21 +152,28 @@ fn a_gateway_or_an_envoy_that_is_set_otherwise_lets_nobody_in() -> Result<()> {
     let append =
         json!({"forward_client_cert_details": "APPEND_FORWARD", "set_current_client_cert_details": {"uri": true}});
     let cases = [
-        // How the gateway tells, how the workload's Envoy hands on, what the client claims, and what comes of it.
-        (json!({"forward_client_cert_details": "SANITIZE"}), forward_only(), vec![], "xfcc-missing"),
-        (json!({"forward_client_cert_details": "SANITIZE_SET"}), forward_only(), vec![], "xfcc-no-uri"),
-        (append.clone(), forward_only(), vec![FORGED], "xfcc-several-elements"),
-        (sanitize_set(), json!({"forward_client_cert_details": "SANITIZE"}), vec![], "xfcc-missing"),
-        (sanitize_set(), sanitize_set(), vec![], "xfcc-not-by-proxy"),
-        (sanitize_set(), append, vec![], "xfcc-several-elements"),
+        // How the workload's Envoy hands on; how the gateway tells, what the client claims, and what comes of it.
+        (
+            forward_only(),
+            vec![
+                (json!({"forward_client_cert_details": "SANITIZE"}), vec![], "xfcc-missing"),
+                (json!({"forward_client_cert_details": "SANITIZE_SET"}), vec![], "xfcc-no-uri"),
+                (append.clone(), vec![FORGED], "xfcc-several-elements"),
+            ],
+        ),
+        (json!({"forward_client_cert_details": "SANITIZE"}), vec![(sanitize_set(), vec![], "xfcc-missing")]),
+        (sanitize_set(), vec![(sanitize_set(), vec![], "xfcc-not-by-proxy")]),
+        (append, vec![(sanitize_set(), vec![], "xfcc-several-elements")]),
     ];
     let ground = Ground::new(Validation::Spiffe)?;
-    for (tells, hands_on, claims, reason) in cases {
+    for (hands_on, gateways) in cases {
         let server = protected(&ground, &hands_on)?;
-        let gateway = gateway(&ground, &server, &tells)?;
-        let mut sleep = ground.leaf("default", "sleep")?.connect(gateway.address()?)?;
-        assert_eq!(sleep.request("GET", "/a", &claims)?.status, 403, "{reason}");
-        assert_eq!(last_line(&server, 1)?, (json!(null), json!(reason)), "{tells} {hands_on}");
+        for (count, (tells, claims, reason)) in (1..).zip(gateways) {
+            let gateway = gateway(&ground, &server, &tells)?;
+            let mut sleep = ground.leaf("default", "sleep")?.connect(gateway.address()?)?;
+            assert_eq!(sleep.request("GET", "/a", &claims)?.status, 403, "{reason}");
+            assert_eq!(last_line(&server, count)?, (json!(null), json!(reason)), "{tells} {hands_on}");
+        }
     }
     Ok(())
 }
