@@ -13,7 +13,7 @@ use crate::authority::{Authority, Leaf, Shape};
 use crate::bootstrap::{Bootstrap, GATEWAY_HOST, SERVER_HOST};
 use crate::envoy::{Envoy, Epoch, Start};
 use crate::http::Client;
-use crate::mesh::{await_identity, envoy};
+use crate::mesh::{LONG, await_identity, envoy};
 use crate::relay::Relay;
 use crate::scenario::{Answer, Bed, Certificate, Server, Workload};
 use crate::spire::{self, Federated, Spire};
@@ -95,6 +95,11 @@ pub struct Fit {
     pub gateway: fn(Bootstrap) -> Result<Bootstrap>,
     /// Changes the bootstrap of every client.
     pub client: fn(Bootstrap) -> Result<Bootstrap>,
+}
+
+impl Fit {
+    /// As the examples have it.
+    pub const NONE: Self = Self { ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
 }
 
 impl<'d> Federation<'d> {
