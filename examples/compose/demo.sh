@@ -15,12 +15,7 @@ number=0
 while read -r _ method host path; do
   number=$((number + 1))
   # Envoy writes its log a little later than its answer.
-  for _ in {1..100}; do
-    line=$(grep -h "request=$run-$number\"" "/demo/$host.log" || true)
-    [ -z "$line" ] || break
-    sleep 0.1
-  done
-  if [ -z "$line" ]; then
+  if ! line=$(timeout 20 grep -m 1 "request=$run-$number\"" < <(exec tail -n +1 -f "/demo/$host.log")); then
     echo "the access log of $host has no request $run-$number"
     exit 1
   fi

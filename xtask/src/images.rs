@@ -26,8 +26,10 @@ const LABEL: &str = "spiffe-authz.made-of";
 const RECIPE: &str = include_str!("images.rs");
 const ENTRYPOINT: &str = include_str!("images/envoy-entrypoint.sh");
 /// What the scripts of examples/compose and the entrypoint run.
-const PROGRAMS: [&str; 14] =
-    ["bash", "cat", "chmod", "chown", "date", "env", "grep", "id", "mkdir", "rm", "sed", "setpriv", "sleep", "tee"];
+const PROGRAMS: [&str; 15] = [
+    "bash", "cat", "chmod", "chown", "date", "env", "grep", "id", "mkdir", "rm", "sed", "setpriv", "tail", "tee",
+    "timeout",
+];
 
 struct Image {
     name: String,
