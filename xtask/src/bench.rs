@@ -19,6 +19,15 @@ pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
     Err(process::replace(&mut bench))
 }
 
+/// Becomes the long run of the memory's test.
+pub(crate) fn run_memory(connections: u32, reloads: u32) -> Result<()> {
+    let tools = Tools::find_or_get()?;
+    artifacts::build(&tools.wasm)?;
+    let mut memory = program("memory", &[connections.to_string(), reloads.to_string()]);
+    tools.describe_to(&mut memory);
+    Err(process::replace(&mut memory))
+}
+
 /// Becomes the comparison of the filter with Istio's RBAC, of so many verdicts on this layer by this adapter made from `seed`.
 pub(crate) fn run_differential(layer: String, adapter: String, pairs: usize, seed: u64) -> Result<()> {
     let tools = Tools::find_or_get()?;

@@ -58,6 +58,15 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// Holds Envoy's memory with the dynamic module against growth, over connections and configurations.
+    Memory {
+        /// Connections, each with a request.
+        #[arg(long, default_value_t = 100_000)]
+        connections: u32,
+        /// Configurations, each with a request.
+        #[arg(long, default_value_t = 1000)]
+        reloads: u32,
+    },
     /// Compares the filter's verdicts with those of Istio's RBAC, on random policies and requests or connections.
     Differential {
         /// What verdicts are about: requests or connections.
@@ -94,6 +103,7 @@ fn main() -> ExitCode {
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),
         Task::Bench { requests, rounds, core: false } => bench::run(requests, rounds),
+        Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
         Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),
     };

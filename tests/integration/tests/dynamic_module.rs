@@ -290,6 +290,42 @@ fn validation_by_envoy_can_be_asked_for() -> Result<()> {
 }
 
 #[test]
+fn identities_come_from_a_tunnel_or_a_named_proxy_too() -> Result<()> {
+    let (ground, bootstrap) = ground()?;
+    let sleep = "spiffe://example.org/ns/default/sa/sleep";
+    let with = |identity: Value| {
+        let mut document = document();
+        document["identity"] = identity;
+        bootstrap.clone().configuration(&document.to_string())
+    };
+    let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_new_connection";
+    let tunnel = |principal: &str| {
+        let state = json!({
+            "object_key": "io.istio.peer_principal", "factory_key": "envoy.string",
+            "format_string": {"text_format_source": {"inline_string": principal}}
+        });
+        with(json!({"from": "peerPrincipal"}))?.set(states, json!([state]))
+    };
+    let xfcc = with(json!({"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]}))?
+        .set(&format!("{CONNECTION_MANAGER}/forward_client_cert_details"), json!("FORWARD_ONLY"))?;
+    let header = format!("x-forwarded-client-cert: URI={sleep}");
+    let headers: &[&[u8]] = &[header.as_bytes()];
+    for (name, bootstrap, headers, reason) in [
+        ("tunnel", tunnel(sleep)?, &[][..], Value::Null),
+        ("stranger", tunnel("spiffe://example.org/ns/other/sa/stranger")?, &[], json!("no-policy-allows")),
+        ("no-tunnel", with(json!({"from": "peerPrincipal"}))?, &[], json!("peer-principal-missing")),
+        ("proxy", xfcc, headers, Value::Null),
+    ] {
+        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
+        let mut gateway = ground.leaf("edge", "gateway")?.connect(envoy.address()?)?;
+        let status = gateway.request("GET", "/", headers)?.status;
+        let line = &envoy.access_log_of(1)?[0];
+        assert_eq!((status, &line["reason"]), (if reason.is_null() { 200 } else { 403 }, &reason), "{name}: {line}");
+    }
+    Ok(())
+}
+
+#[test]
 fn memory_stays_flat() -> Result<()> {
     memory::measure(memory::Amounts { connections: 1500, reloads: 60 })?.check()
 }
