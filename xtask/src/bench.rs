@@ -9,11 +9,19 @@ use crate::tools::Tools;
 use crate::{artifacts, process, workspace};
 
 /// Becomes the benchmark, which measures every variant in turn, `rounds` times.
-pub(crate) fn run(requests: u32, rounds: u32) -> Result<()> {
+pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
     let empty = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
-    let mut bench = program("bench", &[requests.to_string(), rounds.to_string()]);
+    let mut bench = program(
+        "bench",
+        &[
+            requests.to_string(),
+            connections.to_string(),
+            rounds.to_string(),
+            workspace::root().join("bench/cost.svg").to_string_lossy().into_owned(),
+        ],
+    );
     tools.describe_to(&mut bench);
     bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty);
     Err(process::replace(&mut bench))

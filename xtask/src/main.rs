@@ -49,11 +49,14 @@ enum Task {
     /// Measures Envoy's CPU time per request with and without the filter, or the core alone.
     Bench {
         /// Measure the core alone: deciding and compiling, by the number of policies.
-        #[arg(long, conflicts_with_all = ["requests", "rounds"])]
+        #[arg(long, conflicts_with_all = ["requests", "connections", "rounds"])]
         core: bool,
         /// Requests per variant and round.
         #[arg(long, default_value_t = 40_000)]
         requests: u32,
+        /// New connections, with a request each, per variant and round.
+        #[arg(long, default_value_t = 1_000)]
+        connections: u32,
         /// Rounds; in each, every variant has its turn.
         #[arg(long, default_value_t = 5)]
         rounds: u32,
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),
-        Task::Bench { requests, rounds, core: false } => bench::run(requests, rounds),
+        Task::Bench { requests, connections, rounds, core: false } => bench::run(requests, connections, rounds),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
         Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),

@@ -1,0 +1,109 @@
+//! What is asked of each Envoy: many requests on kept connections, and one request on each of many connections.
+
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::variants::{Subject, Variant};
+
+/// How many at a time.
+pub(crate) const CLIENTS: u32 = 4;
+/// Before the first round, for caches and the JIT compiler.
+const WARM_UP_REQUESTS: u32 = 4000;
+const WARM_UP_CONNECTIONS: u32 = 100;
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// On kept connections, a round.
+    pub(crate) requests: u32,
+    /// With one request each, a round.
+    pub(crate) connections: u32,
+    pub(crate) rounds: u32,
+}
+
+/// What was measured of a subject, a value for each round.
+pub(crate) struct Measured {
+    pub(crate) subject: Subject,
+    /// Envoy's CPU time for a request on a kept connection, in microseconds.
+    pub(crate) request: Vec<f64>,
+    /// Envoy's CPU time for a new connection and a request on it, in microseconds.
+    pub(crate) connection: Vec<f64>,
+    /// New connections a second, with a request each.
+    pub(crate) rate: Vec<f64>,
+}
+
+impl Load {
+    /// Measures all of them; in each round, every one has its turn.
+    pub(crate) fn measure(&self, variants: Vec<Variant<'_>>) -> Result<Vec<Measured>> {
+        for variant in &variants {
+            eprintln!("warming up: {}", variant.subject.name());
+            variant.kept(WARM_UP_REQUESTS)?;
+            variant.new_ones(WARM_UP_CONNECTIONS)?;
+        }
+        let empty = |variant: &Variant<'_>| Measured {
+            subject: variant.subject,
+            request: Vec::new(),
+            connection: Vec::new(),
+            rate: Vec::new(),
+        };
+        let mut measured: Vec<Measured> = variants.iter().map(empty).collect();
+        for round in 1..=self.rounds {
+            for (variant, measured) in variants.iter().zip(&mut measured) {
+                measured.request.push(variant.kept(self.requests)?);
+                let start = Instant::now();
+                measured.connection.push(variant.new_ones(self.connections)?);
+                measured.rate.push(f64::from(self.connections) / start.elapsed().as_secs_f64());
+            }
+            eprintln!("round {round} of {}", self.rounds);
+        }
+        Ok(measured)
+    }
+}
+
+impl Variant<'_> {
+    /// Microseconds of a request, of so many on kept connections.
+    fn kept(&self, requests: u32) -> Result<f64> {
+        self.microseconds(requests, |share| {
+            let mut client = self.ground.leaf("default", "sleep")?.connect(self.envoy.address()?)?;
+            for _ in 0..share {
+                let status = client.get("/status/200")?.status;
+                ensure!(status == 200, "status {status}");
+            }
+            Ok(())
+        })
+    }
+
+    /// Microseconds of a request, of so many with a connection each.
+    fn new_ones(&self, connections: u32) -> Result<f64> {
+        self.microseconds(connections, |share| {
+            let (leaf, address) = (self.ground.leaf("default", "sleep")?, self.envoy.address()?);
+            for _ in 0..share {
+                let status = leaf.connect(address)?.get("/status/200")?.status;
+                ensure!(status == 200, "status {status}");
+            }
+            Ok(())
+        })
+    }
+
+    fn microseconds(&self, count: u32, client: impl Fn(u32) -> Result<()> + Sync) -> Result<f64> {
+        let before = self.envoy.cpu_ticks()?;
+        thread::scope(|scope| -> Result<()> {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(count / CLIENTS))).collect();
+            clients
+                .into_iter()
+                .try_for_each(|client| client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
+        })?;
+        let ticks = u32::try_from(self.envoy.cpu_ticks()? - before)?;
+        // Linux counts in hundredths of a second for user space (time(7), "USER_HZ").
+        Ok(f64::from(ticks) * 10_000.0 / f64::from(count))
+    }
+}
+
+/// The middle of the rounds.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

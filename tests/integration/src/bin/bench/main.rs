@@ -1,0 +1,37 @@
+//! Envoy's CPU time per request, with and without the filter, beside Istio's RBAC for the same policies, in one run; and
+//! what compiling ten thousand policies takes inside Envoy.
+//!
+//! Run it by `cargo xtask bench`, which gets everything that it needs. Arguments: requests per round, connections per
+//! round, rounds, the file of the plot.
+
+mod load;
+mod plot;
+mod policies;
+mod report;
+mod variants;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use spiffe_authz_integration::bootstrap::Adapter;
+use spiffe_authz_integration::guarded::{Ground, Validation};
+
+use load::Load;
+use variants::Bed;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number =
+        |what: &str| -> Result<u32> { Ok(arguments.next().with_context(|| format!("how many {what}?"))?.parse()?) };
+    let load = Load { requests: number("requests")?, connections: number("connections")?, rounds: number("rounds")? };
+    let file = PathBuf::from(arguments.next().context("which file for the plot?")?);
+    let wasm = Ground::with(Adapter::Wasm, Validation::Spiffe)?;
+    let module = Ground::with(Adapter::Module, Validation::Spiffe)?;
+    let bed = Bed::new(&wasm, &module)?;
+    println!("{}\n", bed.compiling()?);
+    let measured = load.measure(bed.variants()?)?;
+    report::print(&load, &measured)?;
+    plot::draw(&file, &measured)?;
+    println!("\nThe plot is {}.", file.display());
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What is measured: an Envoy for each filter and number of policies.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::guarded::Ground;
+use spiffe_authz_integration::istio;
+use spiffe_authz_integration::tools;
+
+use crate::policies::{Kind, policies};
+
+/// How many policies the filters have.
+const COUNTS: [u32; 5] = [1, 10, 100, 1000, 10_000];
+/// Of them, those that Istio's RBAC is measured with: at ten thousand it would take a millisecond.
+const RBAC_COUNTS: [u32; 4] = [1, 10, 100, 1000];
+/// How many policies of `Kind::Callers` there are.
+const CALLERS: u32 = 1000;
+/// Policies that are compiled.
+const COMPILED: u32 = 10_000;
+
+/// What decides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decider {
+    Nothing,
+    EmptyWasm,
+    IstiosRbac,
+    Ours(Adapter),
+}
+
+impl Decider {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "no filter",
+            Self::EmptyWasm => "empty Wasm filter",
+            Self::IstiosRbac => "Istio's RBAC",
+            Self::Ours(Adapter::Wasm) => "spiffe-authz, Wasm",
+            Self::Ours(Adapter::Module) => "spiffe-authz, module",
+        }
+    }
+}
+
+/// What is measured beside the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) decider: Decider,
+    /// Of what kind and how many its policies are.
+    pub(crate) policies: Option<(Kind, u32)>,
+}
+
+impl Subject {
+    pub(crate) const fn of(decider: Decider, kind: Kind, count: u32) -> Self {
+        Self { decider, policies: Some((kind, count)) }
+    }
+
+    pub(crate) const fn plain(decider: Decider) -> Self {
+        Self { decider, policies: None }
+    }
+
+    pub(crate) fn name(self) -> String {
+        let decider = self.decider.name();
+        match self.policies {
+            None => decider.to_owned(),
+            Some((Kind::Paths, 1)) => format!("{decider}, 1 policy"),
+            Some((Kind::Paths, count)) => format!("{decider}, {count} policies"),
+            Some((Kind::Callers, count)) => format!("{decider}, {count} policies of serviceAccounts"),
+        }
+    }
+}
+
+/// A running Envoy.
+pub(crate) struct Variant<'g> {
+    pub(crate) subject: Subject,
+    pub(crate) ground: &'g Ground,
+    pub(crate) envoy: Envoy,
+}
+
+/// The examples that the Envoys are made from.
+pub(crate) struct Bed<'g> {
+    wasm: (&'g Ground, Bootstrap),
+    module: (&'g Ground, Bootstrap),
+}
+
+impl<'g> Bed<'g> {
+    pub(crate) fn new(wasm: &'g Ground, module: &'g Ground) -> Result<Self> {
+        Ok(Self { wasm: (wasm, quiet(wasm)?), module: (module, quiet(module)?) })
+    }
+
+    /// Every variant, running.
+    pub(crate) fn variants(&self) -> Result<Vec<Variant<'g>>> {
+        let mut variants = vec![self.plain(Decider::Nothing)?, self.plain(Decider::EmptyWasm)?];
+        let of_paths =
+            |counts: &'static [u32]| counts.iter().map(|count| (Kind::Paths, *count)).chain([(Kind::Callers, CALLERS)]);
+        for (kind, count) in of_paths(&RBAC_COUNTS) {
+            variants.push(self.rbac(kind, count)?);
+        }
+        for adapter in Adapter::ALL {
+            for (kind, count) in of_paths(&COUNTS) {
+                variants.push(self.ours(adapter, kind, count)?);
+            }
+        }
+        Ok(variants)
+    }
+
+    fn plain(&self, decider: Decider) -> Result<Variant<'g>> {
+        let (ground, base) = &self.wasm;
+        let filters = if decider == Decider::EmptyWasm {
+            let mut empty = base.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone();
+            let code = &mut empty["typed_config"]["config"]["vm_config"]["code"];
+            code["local"]["filename"] = json!(tools::path(tools::EMPTY_WASM)?);
+            vec![empty]
+        } else {
+            Vec::new()
+        };
+        start(ground, &replaced(base, filters)?, Subject::plain(decider))
+    }
+
+    fn rbac(&self, kind: Kind, count: u32) -> Result<Variant<'g>> {
+        let (ground, base) = &self.wasm;
+        let set = policies(kind, count);
+        let filters = istio::rbac_filters(std::slice::from_ref(&set))?.pop().context("no filters of Istio's")?.http;
+        start(ground, &replaced(base, filters)?, Subject::of(Decider::IstiosRbac, kind, count))
+    }
+
+    fn ours(&self, adapter: Adapter, kind: Kind, count: u32) -> Result<Variant<'g>> {
+        let (ground, base) = match adapter {
+            Adapter::Wasm => &self.wasm,
+            Adapter::Module => &self.module,
+        };
+        let bootstrap = base.clone().configuration(&istio::import(&policies(kind, count))?.to_string())?;
+        start(ground, &bootstrap, Subject::of(Decider::Ours(adapter), kind, count))
+    }
+
+    /// What the Wasm filter itself logs of compiling, inside Envoy, by Envoy's clock: from the fastest to the slowest of its
+    /// VMs.
+    pub(crate) fn compiling(&self) -> Result<String> {
+        let mut times = Vec::new();
+        let mut largest = 0;
+        for kind in [Kind::Paths, Kind::Callers] {
+            let log = self.ours(Adapter::Wasm, kind, COMPILED)?.envoy.log()?;
+            let told: Vec<(u64, u64)> = log.lines().filter_map(compiled).collect();
+            // Envoy configures a trial VM, a base VM, and one for each worker.
+            ensure!(told.len() >= 2, "the filter does not tell what compiling took:\n{log}");
+            for (milliseconds, mebibytes) in told {
+                times.push(milliseconds);
+                largest = largest.max(mebibytes);
+            }
+        }
+        times.sort_unstable();
+        let (fastest, slowest) = (times.first().context("no time")?, times.last().context("no time")?);
+        Ok(format!(
+            "{COMPILED} policies, in Envoy's VM: compiled in {fastest} to {slowest} ms; at most {largest} MiB of memory"
+        ))
+    }
+}
+
+/// The server's example without upstream and log: less noise, the same for all.
+fn quiet(ground: &Ground) -> Result<Bootstrap> {
+    ground.bootstrap()?.connection_manager(json!({
+        "access_log": [],
+        "route_config": {"virtual_hosts": [{
+            "name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
+        }]}
+    }))
+}
+
+/// These filters in the place of ours.
+fn replaced(base: &Bootstrap, mut filters: Vec<Value>) -> Result<Bootstrap> {
+    let list = format!("{CONNECTION_MANAGER}/http_filters");
+    filters.extend(base.at(&list)?.as_array().context("no filters")?.last().cloned());
+    base.clone().set(&list, json!(filters))
+}
+
+fn start<'g>(ground: &'g Ground, bootstrap: &Bootstrap, subject: Subject) -> Result<Variant<'g>> {
+    let file = subject.name().replace([' ', ',', '\''], "-");
+    let envoy = Envoy::start(&Start::tested(&file)?, bootstrap, ground.scratch.path())?;
+    Ok(Variant { subject, ground, envoy })
+}
+
+/// Milliseconds and MiB in a line such as `… spiffe-authz: 7 policies compiled in 8 ms; the VM has 9 MiB`.
+fn compiled(line: &str) -> Option<(u64, u64)> {
+    let (_, rest) = line.split_once(&format!("{COMPILED} policies compiled in "))?;
+    let mut words = rest.split_whitespace();
+    let milliseconds = words.next()?.parse().ok()?;
+    let mebibytes = words.nth(4)?.parse().ok()?;
+    Some((milliseconds, mebibytes))
+}
