@@ -5,6 +5,7 @@ mod bench;
 mod core_bench;
 mod demo;
 mod images;
+mod mesh;
 mod oci;
 mod process;
 mod test;
@@ -26,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Finds or gets Envoy, SPIRE and the WebAssembly targets.
+    /// Finds or gets everything that is run and not ours: Envoy, SPIRE, Kubernetes, Istio, the WebAssembly targets.
     Tools,
     /// Builds into target/dist: spiffe-authz.wasm, libspiffe_authz.so and spiffe-authz.
     Build,
@@ -35,6 +36,12 @@ enum Task {
     /// Shows real SPIRE identities authorized inside a real Envoy, as a table.
     Demo {
         /// Stay up after the table, and print curl lines to try.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Follows examples/istio on a real Kubernetes, Istio and SPIRE on this machine, and shows each step's check.
+    Mesh {
+        /// Stay up afterwards, and print the KUBECONFIG and what to try.
         #[arg(long)]
         keep: bool,
     },
@@ -98,10 +105,13 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Tools => tools::Tools::find_or_get().map(|_| ()),
+        Task::Tools => {
+            tools::Tools::find_or_get().and_then(|_| tools::control_plane::ControlPlane::find_or_get()).map(|_| ())
+        }
         Task::Build => tools::wasm::Toolchain::find_or_get().and_then(|toolchain| artifacts::build(&toolchain)),
         Task::Oci => oci::run(),
         Task::Demo { keep } => demo::run(keep),
+        Task::Mesh { keep } => mesh::run(keep),
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),

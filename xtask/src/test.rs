@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::shown;
+use crate::tools::control_plane::ControlPlane;
 use crate::tools::docker::{self, Engine};
 use crate::tools::wasm::{BARE, WASI};
 use crate::tools::{Tools, wasm_bindgen};
@@ -19,9 +20,10 @@ pub(crate) fn run(with_compose: bool) -> Result<()> {
     let tools = Tools::find_or_get()?;
     // Early, since it may fail; an engine that had to be started ends with this function.
     let engine = if with_compose { Some(containers()?) } else { None };
+    let control_plane = ControlPlane::find_or_get()?;
     let runner = wasm_bindgen::find_or_get()?;
     let mut report = Report::default();
-    let result = steps(&tools, &runner, engine.is_some(), &mut report);
+    let result = steps(&tools, &control_plane, &runner, engine.is_some(), &mut report);
     report.print();
     result
 }
@@ -32,7 +34,13 @@ fn containers() -> Result<Engine> {
     Ok(engine)
 }
 
-fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, with_compose: bool, report: &mut Report) -> Result<()> {
+fn steps(
+    tools: &Tools,
+    control_plane: &ControlPlane,
+    wasm_bindgen_runner: &std::path::Path,
+    with_compose: bool,
+    report: &mut Report,
+) -> Result<()> {
     report.check("format", native(&["fmt", "--all", "--check"]))?;
     report.check("clippy", native(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     report.tests("the core", native(&["test", "--locked", "--package", "spiffe-authz"]))?;
@@ -68,6 +76,10 @@ fn steps(tools: &Tools, wasm_bindgen_runner: &std::path::Path, with_compose: boo
         integration.args(["--", "--skip", "containers::"]);
     }
     report.tests("real Envoy and real SPIRE", integration)?;
+    let mut mesh = native(&["test", "--locked", "--package", "spiffe-authz-mesh"]);
+    tools.describe_to(&mut mesh);
+    control_plane.describe_to(&mut mesh);
+    report.tests("a mesh: real Kubernetes, Istio, SPIRE and Envoys", mesh)?;
     let mut soak =
         native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);
     tools.describe_to(soak.arg(SOAK_MINUTES));

@@ -39,3 +39,28 @@ pub(crate) const COMPOSE: &str = "2.40.3";
 
 /// Debian's packages that run containers.
 pub(crate) const DEBIAN_DOCKER_PACKAGES: [&str; 3] = ["docker.io", "iproute2", "iptables"];
+
+/// etcd, as the Go module `go.etcd.io/etcd/server/v3` of the same version.
+pub(crate) const ETCD: &str = "3.7.3";
+
+/// Kubernetes, as the Go module `k8s.io/kubernetes` of the same version.
+pub(crate) const KUBERNETES: &str = "1.37.2";
+
+/// The modules that live in the repository of Kubernetes, such as `k8s.io/api`.
+pub(crate) const KUBERNETES_LIBRARIES: &str = "0.37.2";
+
+/// What tells the programs their version, which clients ask for.
+pub(crate) const KUBERNETES_LINK: &str = "-X k8s.io/component-base/version.gitVersion=v1.37.2 \
+     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
+
+/// Istio, as the Go module `istio.io/istio`, which has pseudo-versions only; `tests/istio-rbac` takes the same.
+pub(crate) const ISTIO: &str = "0.0.0-20260827124520-eed52ebb66ad";
+
+/// SPIRE's controller manager, as its Go module.
+pub(crate) const SPIRE_CONTROLLER_MANAGER: &str = "0.6.4";
+
+/// The Gateway API whose resources that Istio knows, as its Go module.
+pub(crate) const GATEWAY_API: &str = "1.6.0";
+
+/// KWOK, which plays the nodes, as its Go module.
+pub(crate) const KWOK: &str = "0.8.0";

@@ -24,6 +24,11 @@ delete -k 4-workloads
 
 istioctl uninstall --purge --skip-confirmation
 delete namespace istio-system
+# What istiod itself has made, and `istioctl uninstall` does not know of.
+delete gatewayclass istio istio-remote
+for namespace in $(kubectl get namespaces -o jsonpath='{.items[*].metadata.name}'); do
+    delete configmap istio-ca-root-cert istio-ca-crl -n "$namespace"
+done
 
 # While the controller manager still runs, so that it removes the entries, too.
 delete -k 2-registration

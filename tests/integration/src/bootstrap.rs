@@ -126,6 +126,13 @@ pub struct Bootstrap {
     adapter: Adapter,
 }
 
+/// A bootstrap of no example, with the Wasm filter if any.
+impl From<Value> for Bootstrap {
+    fn from(value: Value) -> Self {
+        Self { value, adapter: Adapter::Wasm }
+    }
+}
+
 impl Bootstrap {
     /// Reads a file of examples/bootstrap, such as `server/envoy.yaml`.
     ///

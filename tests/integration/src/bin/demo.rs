@@ -3,14 +3,13 @@
 //! Run it by `cargo xtask demo`, which gets everything that it needs.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::interruption;
 use spiffe_authz_integration::mesh::{LONG, Mesh};
 use spiffe_authz_integration::scratch::Scratch;
 
@@ -29,43 +28,9 @@ const REQUESTS: [(&str, &str, &str, u16); 9] = [
     ("stranger", "GET", "/public/news", 403),
 ];
 
-enum Event {
-    Interrupted,
-    Ended(Result<()>),
-}
-
 fn main() -> ExitCode {
-    match run(std::env::args().any(|argument| argument == "--keep")) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(keep: bool) -> Result<()> {
-    let scratch = Arc::new(Scratch::new()?);
-    let (sender, receiver) = channel();
-    let interrupted = sender.clone();
-    ctrlc::set_handler(move || send(&interrupted, Event::Interrupted))?;
-    let directory = Arc::clone(&scratch);
-    thread::spawn(move || send(&sender, Event::Ended(demonstrate(&directory, keep))));
-    match receiver.recv()? {
-        Event::Ended(result) => result,
-        Event::Interrupted => end_at_once(&scratch, keep, &receiver),
-    }
-}
-
-/// Nobody receives any more once the demo ends.
-fn send(sender: &Sender<Event>, event: Event) {
-    let _ = sender.send(event);
-}
-
-/// The kernel ends every child with us; the directory is left to remove.
-fn end_at_once(scratch: &Scratch, keep: bool, _still_open: &Receiver<Event>) -> Result<()> {
-    std::fs::remove_dir_all(scratch.path())?;
-    std::process::exit(if keep { 0 } else { 130 })
+    let keep = std::env::args().any(|argument| argument == "--keep");
+    interruption::run(keep, move |scratch| demonstrate(scratch, keep))
 }
 
 fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {

@@ -1,0 +1,246 @@
+//! The bed: a cluster whose SPIRE federates with a second trust domain, before anything of the guide is applied to it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::Bootstrap;
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::process::Process;
+use spiffe_authz_integration::{tools as programs, wait};
+
+use crate::control_plane::{ControlPlane, NODE};
+use crate::controller_manager::{self, CLASS, CLUSTER};
+use crate::kubectl::Kubectl;
+use crate::spire::{Agent, Server};
+use crate::tools;
+
+/// The trust domain of the cluster.
+pub const HOME: &str = "example.org";
+/// The federated one, which has a SPIRE server and an agent, and no cluster.
+pub const FOREIGN: &str = "example.io";
+
+/// Another federated one, that no caller here is of.
+pub const THIRD: &str = "example.ai";
+
+const FOREIGN_AGENT: &str = "spiffe://example.io/agent";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Two trust domains and a cluster; ended when dropped.
+#[derive(Debug)]
+pub struct Bed {
+    // In the order in which they end.
+    _controller_manager: Process,
+    /// The agent on the cluster's node.
+    pub agent: Agent,
+    /// The agent of the foreign trust domain.
+    pub foreign_agent: Agent,
+    /// The SPIRE server of the cluster.
+    pub home: Server,
+    /// The SPIRE server of the foreign trust domain.
+    pub foreign: Server,
+    /// The SPIFFE ID of the agent on the node.
+    pub agent_id: String,
+    control_plane: ControlPlane,
+    objects: BTreeSet<String>,
+    directory: PathBuf,
+}
+
+impl Bed {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When a part does not start in time.
+    pub fn start(directory: &Path) -> Result<Self> {
+        let control_plane = ControlPlane::start(&directory.join("kubernetes"))?;
+        let kubectl = &control_plane.kubectl;
+        install_definitions(kubectl, tools::GATEWAY_API)?;
+        let objects = objects(kubectl)?;
+        install_definitions(kubectl, tools::CONTROLLER_MANAGER)?;
+        kubectl.apply(include_str!("../manifests/spire.yaml"))?;
+        let home = Server::start(&directory.join(HOME), HOME, &cluster_attestor(kubectl))?;
+        let foreign = Server::start(&directory.join(FOREIGN), FOREIGN, "")?;
+        let (agent, agent_id) = node_agent(kubectl, &home, directory)?;
+        let token = foreign.join_token(FOREIGN_AGENT)?;
+        let foreign_agent =
+            foreign.agent(r#"NodeAttestor "join_token" { plugin_data {} }"#, &["-joinToken", &token])?;
+        foreign.federate_with(&home)?;
+        let controller_manager = controller_manager::start(kubectl, &home, directory)?;
+        Ok(Self {
+            _controller_manager: controller_manager,
+            agent,
+            foreign_agent,
+            home,
+            foreign,
+            agent_id,
+            control_plane,
+            objects,
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The client of the cluster.
+    #[must_use]
+    pub const fn kubectl(&self) -> &Kubectl {
+        &self.control_plane.kubectl
+    }
+
+    /// What is in the API server beyond the bare cluster, before anything of SPIRE or Istio came into it.
+    ///
+    /// # Errors
+    /// When the API server does not tell.
+    pub fn new_objects(&self) -> Result<Vec<String>> {
+        Ok(objects(self.kubectl())?.difference(&self.objects).cloned().collect())
+    }
+
+    /// Where logs and files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes an Envoy a workload of the cluster's trust domain with this name among processes. Its entry is a resource of the
+    /// cluster: the agent knows pods by the kubelet, which there is not, and so the process by its path.
+    ///
+    /// # Errors
+    /// When SPIRE does not take the entry.
+    pub fn workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
+        let program = self.agent.workload(name, &programs::path(programs::ENVOY)?)?;
+        let id = format!("spiffe://{HOME}/ns/{namespace}/sa/{service_account}");
+        let entry = json!({
+            "apiVersion": "spire.spiffe.io/v1alpha1",
+            "kind": "ClusterStaticEntry",
+            "metadata": {"name": format!("process-{name}")},
+            "spec": {
+                "className": CLASS,
+                "spiffeID": id,
+                "parentID": self.agent_id,
+                "selectors": [format!("unix:path:{}", program.display())],
+                "federatesWith": [FOREIGN, THIRD],
+            },
+        });
+        self.kubectl().apply(&entry.to_string())?;
+        Ok(program)
+    }
+
+    /// Makes an Envoy a workload of the foreign trust domain.
+    ///
+    /// # Errors
+    /// When SPIRE does not take the entry.
+    pub fn foreign_workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
+        let program = self.foreign_agent.workload(name, &programs::path(programs::ENVOY)?)?;
+        self.foreign.command(&[
+            "entry",
+            "create",
+            "-parentID",
+            FOREIGN_AGENT,
+            "-spiffeID",
+            &format!("spiffe://{FOREIGN}/ns/{namespace}/sa/{service_account}"),
+            "-selector",
+            &format!("unix:path:{}", program.display()),
+            "-federatesWith",
+            &format!("spiffe://{HOME}"),
+        ])?;
+        Ok(program)
+    }
+
+    /// Starts the Envoy of a caller, by the example of a client without Istio, and waits for its identity.
+    ///
+    /// # Errors
+    /// When it does not serve, or gets no identity, in time.
+    pub fn caller(&self, name: &str, program: PathBuf, agent: &Agent, target: &Target<'_>) -> Result<Envoy> {
+        const TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
+        const SERVER: &str = "spiffe://example.org/ns/default/sa/httpbin";
+        let bootstrap = Bootstrap::client(target.port)?
+            .agent(&agent.socket)?
+            .text(SERVER, &format!("spiffe://{HOME}{}", target.id))?;
+        let mut tls = bootstrap.at(TLS)?.clone();
+        tls["sni"] = json!(target.server_name);
+        let bootstrap = bootstrap.set(TLS, tls)?;
+        let caller = Envoy::start(&Start { program, name, arguments: &[] }, &bootstrap, &self.directory)?;
+        wait_for_secrets(&caller)?;
+        Ok(caller)
+    }
+}
+
+/// What a caller calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    /// The path of the SPIFFE ID that it must show.
+    pub id: &'a str,
+    /// The server name to ask for.
+    pub server_name: &'a str,
+}
+
+/// Waits until an Envoy has its certificate and the bundles.
+///
+/// # Errors
+/// When they do not come in time.
+pub fn wait_for_secrets(envoy: &Envoy) -> Result<()> {
+    wait::until("the Envoy has its identity", LIMIT, || {
+        let secrets: Value =
+            serde_json::from_slice(&envoy.admin("/config_dump?resource=dynamic_active_secrets")?.body)?;
+        let names: Vec<&str> =
+            secrets["configs"].as_array().into_iter().flatten().filter_map(|secret| secret["name"].as_str()).collect();
+        Ok((names.contains(&"default") && names.contains(&"ROOTCA")).then_some(()))
+    })
+}
+
+fn install_definitions(kubectl: &Kubectl, variable: &str) -> Result<()> {
+    let directory = tools::path(variable, "crds")?;
+    kubectl.run(&["apply", "--server-side", "-f", &directory.to_string_lossy()])?;
+    kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+    Ok(())
+}
+
+/// Every object of the cluster, but those that come and go by themselves.
+fn objects(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
+    const PASSING: [&str; 4] = ["events", "events.events.k8s.io", "leases.coordination.k8s.io", "endpoints"];
+    let kinds = kubectl.run(&["api-resources", "--verbs=list", "--output=name"])?;
+    let kinds: Vec<&str> = kinds.lines().filter(|kind| !PASSING.contains(kind)).collect();
+    let template = "{range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
+    let listed =
+        kubectl.run(&["get", &kinds.join(","), "--all-namespaces", "--output", &format!("jsonpath={template}")])?;
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
+/// The chart's way to admit agents: by the token of their pod, which the API server vouches for.
+fn cluster_attestor(kubectl: &Kubectl) -> String {
+    format!(
+        r#"NodeAttestor "k8s_psat" {{ plugin_data {{ clusters = {{ "{CLUSTER}" = {{
+    service_account_allow_list = ["spire-server:spire-agent"]
+    audience = ["spire-server"]
+    kube_config_file = "{}"
+  }} }} }} }}"#,
+        kubectl.kubeconfig().display()
+    )
+}
+
+/// Starts the agent of the node with the token that a kubelet would have put into its pod.
+fn node_agent(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<(Agent, String)> {
+    let pod = wait::until("the agent has its pod", LIMIT, || {
+        let pods = kubectl.list(&["pods", "-n", "spire-server", "-l", "app.kubernetes.io/name=agent"])?;
+        Ok(pods.into_iter().find(|pod| pod["status"]["phase"] == "Running"))
+    })?;
+    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).context("the agent's pod has no name");
+    let (name, uid) = (text("/metadata/name")?, text("/metadata/uid")?);
+    let bound = ["--bound-object-kind", "Pod", "--bound-object-name", name, "--bound-object-uid", uid];
+    let token = kubectl.run(
+        &[["create", "token", "spire-agent", "-n", "spire-server", "--audience", "spire-server"].as_slice(), &bound]
+            .concat(),
+    )?;
+    let file = directory.join("agent-token");
+    std::fs::write(&file, token.trim())?;
+    let node = kubectl.get(&["node", NODE])?;
+    let node_uid = node["metadata"]["uid"].as_str().context("the node has no uid")?.to_owned();
+    let attestor = format!(
+        r#"NodeAttestor "k8s_psat" {{ plugin_data {{ cluster = "{CLUSTER}", token_path = "{}" }} }}"#,
+        file.display()
+    );
+    let agent = server.agent(&attestor, &[])?;
+    Ok((agent, format!("spiffe://{HOME}/spire/agent/k8s_psat/{CLUSTER}/{node_uid}")))
+}

@@ -1,0 +1,90 @@
+//! The tour: examples/istio followed on a mesh on this machine, with each step's check.
+//!
+//! Run it by `cargo xtask mesh`, which gets everything that it needs.
+
+use std::fs;
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Result, ensure};
+use spiffe_authz_integration::interruption;
+use spiffe_authz_integration::scratch::Scratch;
+use spiffe_authz_mesh::mesh::Way::{Gateway, Sidecar};
+use spiffe_authz_mesh::mesh::{Mesh, Way};
+
+/// Caller, way, method, path, and the status that the policies of the guide give it.
+const REQUESTS: [(&str, Way, &str, &str, u16); 8] = [
+    ("sleep", Sidecar, "GET", "/status/200", 200),
+    ("sleep", Sidecar, "GET", "/ip", 403),
+    ("sleep", Sidecar, "DELETE", "/status/200", 403),
+    ("report", Sidecar, "GET", "/headers", 200),
+    ("partner-report", Sidecar, "GET", "/headers", 403),
+    ("partner-sleep", Sidecar, "GET", "/status/200", 200),
+    ("partner-sleep", Gateway, "GET", "/status/200", 200),
+    ("partner-report", Gateway, "GET", "/status/200", 403),
+];
+
+fn main() -> ExitCode {
+    let keep = std::env::args().any(|argument| argument == "--keep");
+    interruption::run(keep, move |scratch| tour(scratch, keep))
+}
+
+fn tour(scratch: &Scratch, keep: bool) -> Result<()> {
+    eprintln!("starting etcd, the API server, KWOK, and SPIRE for three trust domains");
+    eprintln!("(step 1, SPIRE by Helm: its charts are in no package registry, so what they install is started here)");
+    let mesh = Mesh::start(scratch.path(), true)?;
+    verify(&mesh)?;
+    if keep {
+        print_hints(&mesh)?;
+        loop {
+            thread::park();
+        }
+    }
+    mesh.shell.step("8. Clean-up");
+    mesh.clean_up()?;
+    println!("nothing is left in the API server, and no entry in the SPIRE server");
+    Ok(())
+}
+
+/// The guide's checks. Its scripts run commands in containers, which there are not: the proxies' secrets come from the admin
+/// interfaces of the Envoys, and the requests from the callers.
+fn verify(mesh: &Mesh) -> Result<()> {
+    mesh.shell.step("7. Verify");
+    mesh.shell.run("7-verify/entries.sh -spiffeID spiffe://example.org/ns/default/sa/httpbin")?;
+    mesh.shell.run("7-verify/gateway.sh")?;
+    let dump = mesh.bed.directory().join("httpbin.json");
+    fs::write(&dump, mesh.sidecar.admin("/config_dump")?.body)?;
+    mesh.shell.run(&format!(
+        "istioctl proxy-config secret --file {} -o json | spiffe-authz secret --bundle example.io --bundle example.ai -",
+        dump.display()
+    ))?;
+    println!("\n{:<15} {:<8} {:<20} STATUS", "CALLER", "WAY", "REQUEST");
+    for (caller, way, method, path, wanted) in REQUESTS {
+        let status = mesh.status(caller, way, method, path)?;
+        let way = format!("{way:?}").to_lowercase();
+        println!("{caller:<15} {way:<8} {:<20} {status}", format!("{method} {path}"));
+        ensure!(status == wanted, "{caller} {method} {path}: {wanted} was expected");
+    }
+    Ok(())
+}
+
+fn print_hints(mesh: &Mesh) -> Result<()> {
+    println!("\nEverything stays up until Ctrl-C. To try:");
+    println!("  export KUBECONFIG={}", mesh.bed.kubectl().kubeconfig().display());
+    println!(
+        "  export PATH={}:$PATH   # kubectl, istioctl, spire-server, spiffe-authz",
+        mesh.shell.programs().display()
+    );
+    println!("  cd {}   # the examples, fitted to this place", mesh.shell.files().display());
+    println!("  kubectl get pods -A");
+    println!("  spire-server entry show");
+    println!("  kubectl edit wasmplugin spiffe-authz -n default   # and ask again:");
+    for (caller, host, address) in mesh.callers() {
+        println!("  curl -i -H 'host: {host}' http://{address}/status/200   # as {caller}");
+    }
+    println!(
+        "  curl -s 'http://{}/stats?filter=spiffe_authz'   # the sidecar's counters",
+        mesh.sidecar.admin_address()
+    );
+    Ok(())
+}

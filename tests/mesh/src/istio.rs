@@ -1,0 +1,113 @@
+//! Istio: installed by istioctl as the guide does, with istiod as a process beside its pod.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::process::Process;
+use spiffe_authz_integration::wait;
+
+use crate::kubectl::Kubectl;
+use crate::{ports, tools};
+
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// Where Istio lives.
+pub const NAMESPACE: &str = "istio-system";
+
+/// istiod; ended when dropped.
+#[derive(Debug)]
+pub struct Istiod {
+    process: Process,
+    /// The port that Envoys ask for their configuration.
+    pub xds: u16,
+}
+
+/// Where the API server finds istiod's webhooks.
+#[derive(Debug, Clone, Copy)]
+pub struct Webhooks {
+    port: u16,
+}
+
+impl Webhooks {
+    /// At a free port.
+    ///
+    /// # Errors
+    /// When none is free.
+    pub fn new() -> Result<Self> {
+        Ok(Self { port: ports::free()? })
+    }
+
+    /// What an installation needs where istiod is no pod and proxies are upstream Envoys: the API server finds the
+    /// webhooks at an address instead of a service, and proxies are sent none of the filters that only Istio's own build
+    /// of Envoy has.
+    #[must_use]
+    pub fn settings(&self) -> [String; 3] {
+        let port = self.port;
+        [
+            format!("values.istiodRemote.injectionURL=https://localhost:{port}/inject"),
+            format!("values.base.validationURL=https://localhost:{port}/validate"),
+            "values.telemetry.enabled=false".to_owned(),
+        ]
+    }
+}
+
+impl Istiod {
+    /// Starts istiod where its webhooks are expected, on a cluster in which Istio is installed.
+    ///
+    /// # Errors
+    /// When it does not start in time.
+    pub fn start(kubectl: &Kubectl, webhooks: &Webhooks, directory: &Path) -> Result<Self> {
+        let (xds, http) = (ports::free()?, ports::free()?);
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let mut command = Command::new(tools::path(tools::ISTIO, "pilot-discovery")?);
+        // It reads the ConfigMaps of the cluster, since in this directory there are no files of that name.
+        command.current_dir(directory).arg("discovery").arg("--kubeconfig").arg(kubectl.kubeconfig());
+        command.args([
+            "--grpcAddr",
+            &address(xds),
+            "--httpAddr",
+            &address(http),
+            "--httpsAddr",
+            &address(webhooks.port),
+        ]);
+        command.args(["--secureGRPCAddr", &address(ports::free()?), "--monitoringAddr", &address(ports::free()?)]);
+        command.env("POD_NAME", "istiod").env("POD_NAMESPACE", NAMESPACE).env("REVISION", "default");
+        command.env("ISTIOD_CUSTOM_HOST", "localhost").env("CLUSTER_ID", "Kubernetes");
+        command.env("INJECTION_WEBHOOK_CONFIG_NAME", "istio-sidecar-injector");
+        command.env("VALIDATION_WEBHOOK_CONFIG_NAME", "istio-validator-istio-system");
+        command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
+        let mut process = Process::start(&mut command, directory, "istiod")?;
+        wait::until("istiod is ready", START_LIMIT, || {
+            process.check_running()?;
+            let ready = Client::plain(([127, 0, 0, 1], http).into()).and_then(|mut client| client.get("/ready"));
+            Ok(ready.is_ok_and(|response| response.status == 200).then_some(()))
+        })
+        .with_context(|| process.tail())?;
+        let istiod = Self { process, xds };
+        istiod.wait_for_webhooks(kubectl)?;
+        Ok(istiod)
+    }
+
+    /// istiod writes its authority into the webhooks' configuration; until then the API server cannot call them.
+    fn wait_for_webhooks(&self, kubectl: &Kubectl) -> Result<()> {
+        for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+            wait::until("istiod has signed its webhooks", START_LIMIT, || {
+                let all = kubectl.list(&[kind])?;
+                let mut webhooks = all.iter().flat_map(|one| one["webhooks"].as_array().into_iter().flatten());
+                Ok(webhooks.all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What it has logged so far.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(self.process.output()? + &self.process.log()?)
+    }
+}

@@ -1,0 +1,246 @@
+//! The mesh of the guide: every step of examples/istio done on the bed, and the Envoys of its workloads.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use spiffe_authz_integration::envoy::Envoy;
+use spiffe_authz_integration::http::{Client, Response};
+use spiffe_authz_integration::upstream::Upstream;
+use spiffe_authz_integration::wait;
+
+use crate::bed::{Bed, FOREIGN, HOME, THIRD, Target, wait_for_secrets};
+use crate::istio::{Istiod, Webhooks};
+use crate::ports;
+use crate::proxy::Proxy;
+use crate::shell::Shell;
+use crate::spire::{Agent, Server};
+
+/// The host of the guide's gateway.
+const HOST: &str = "httpbin.example.org";
+
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);
+
+/// A running mesh; ended when dropped.
+#[derive(Debug)]
+pub struct Mesh {
+    // In the order in which they end.
+    callers: Vec<Caller>,
+    /// The Envoy beside httpbin.
+    pub sidecar: Envoy,
+    /// The ingress gateway.
+    pub gateway: Envoy,
+    /// httpbin.
+    pub upstream: Upstream,
+    istiod: Mutex<Option<Istiod>>,
+    /// The guide's commands.
+    pub shell: Shell,
+    _third: Server,
+    /// SPIRE and the cluster.
+    pub bed: Bed,
+    processes: String,
+}
+
+/// A workload that sends requests.
+#[derive(Debug)]
+struct Caller {
+    name: &'static str,
+    way: Way,
+    host: &'static str,
+    _envoy: Envoy,
+    port: u16,
+}
+
+/// How a request reaches httpbin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From workload to workload.
+    Sidecar,
+    /// Through the ingress gateway.
+    Gateway,
+}
+
+/// The ports of the Envoys on 127.0.0.1.
+#[derive(Debug)]
+struct Ports {
+    sidecar: u16,
+    gateway: u16,
+}
+
+/// The callers: their names, trust domains, namespaces and service accounts.
+const CALLERS: [(&str, &str, &str, &str); 4] = [
+    ("sleep", HOME, "default", "sleep"),
+    ("report", HOME, "prod", "report"),
+    ("partner-sleep", FOREIGN, "default", "sleep"),
+    ("partner-report", FOREIGN, "prod", "report"),
+];
+
+impl Mesh {
+    /// Starts the bed and follows the guide. With `shown`, its steps go to standard output.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub fn start(directory: &Path, shown: bool) -> Result<Self> {
+        let bed = Bed::start(directory)?;
+        let webhooks = Webhooks::new()?;
+        let shell = Shell::new(&bed, &webhooks, shown)?;
+        let third = Server::start(&directory.join(THIRD), THIRD, "")?;
+
+        shell.step("2. Registration: who gets which identity");
+        shell.run("kubectl apply -k 2-registration")?;
+
+        shell.step("3. Istio, with the agent's socket in its proxies");
+        shell.run("3-istio/install.sh")?;
+        let istiod = Istiod::start(bed.kubectl(), &webhooks, directory)?;
+
+        shell.step("4. A client, a server, a gateway");
+        let ports = Ports { sidecar: ports::free()?, gateway: ports::free()? };
+        let server = format!("- bind: 127.0.0.1\n    port:\n      number: {}", ports.gateway);
+        shell.fit("4-workloads/gateway.yaml", "- port:\n      number: 443", &server)?;
+        shell.run("kubectl apply -k 4-workloads")?;
+        for deployment in ["sleep", "httpbin"] {
+            shell.run(&format!("kubectl rollout status deployment/{deployment} -n default --timeout 60s"))?;
+        }
+
+        shell.step("5. The filter and its policies");
+        shell.run("5-authorization/pin.sh \"file://$WASM\" \"sha256:$(sha256sum \"$WASM\" | cut -c 1-64)\"")?;
+        shell.run("kubectl apply -k 5-authorization/wasmplugin")?;
+        shell.run("kubectl apply -f 5-authorization/connections.yaml")?;
+
+        shell.step("6. Two more trust domains");
+        federate(&shell, directory, &[&bed.foreign, &third])?;
+
+        let upstream = Upstream::start()?;
+        let processes = fitted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
+        bed.kubectl().apply(&processes)?;
+        let start = |kind, namespace, service_account, label: (&str, &str)| {
+            let program = bed.workload(service_account, namespace, service_account)?;
+            let labels = json!({label.0: label.1});
+            let proxy = Proxy { kind, pod: label.1, namespace, service_account, labels: &labels };
+            let envoy = proxy.start(program, istiod.xds, &bed.agent.socket, directory)?;
+            wait_for_secrets(&envoy)?;
+            Ok::<_, anyhow::Error>(envoy)
+        };
+        let sidecar = start("sidecar", "default", "httpbin", ("app", "httpbin"))?;
+        let account = "istio-ingressgateway-service-account";
+        let gateway = start("router", "istio-system", account, ("istio", "ingressgateway"))?;
+        let mut callers = Vec::new();
+        for (name, trust_domain, namespace, service_account) in CALLERS {
+            let (program, agent): (PathBuf, &Agent) = if trust_domain == HOME {
+                (bed.workload(name, namespace, service_account)?, &bed.agent)
+            } else {
+                (bed.foreign_workload(name, namespace, service_account)?, &bed.foreign_agent)
+            };
+            for (way, port, account) in
+                [(Way::Sidecar, ports.sidecar, "/ns/default/sa/httpbin"), (Way::Gateway, ports.gateway, GATEWAY_ID)]
+            {
+                let target = Target { port, id: account, server_name: HOST };
+                let envoy = bed.caller(&format!("{name}-{way:?}"), program.clone(), agent, &target)?;
+                let port = envoy.address()?.port();
+                callers.push(Caller { name, way, host: HOST, _envoy: envoy, port });
+            }
+        }
+        let istiod = Mutex::new(Some(istiod));
+        Ok(Self { callers, sidecar, gateway, upstream, istiod, shell, _third: third, bed, processes })
+    }
+
+    /// A kept connection of a caller to its own Envoy.
+    ///
+    /// # Errors
+    /// When there is no such caller.
+    pub fn connect(&self, name: &str, way: Way) -> Result<Connection> {
+        let caller = self.callers.iter().find(|caller| caller.name == name && caller.way == way);
+        let caller = caller.with_context(|| format!("no caller {name} goes by {way:?}"))?;
+        Ok(Connection { client: Client::plain(([127, 0, 0, 1], caller.port).into())?, host: caller.host })
+    }
+
+    /// The callers: name and way, the host that they ask for, the address at which their Envoy takes requests.
+    pub fn callers(&self) -> impl Iterator<Item = (String, &'static str, SocketAddr)> {
+        let address = |caller: &Caller| SocketAddr::from(([127, 0, 0, 1], caller.port));
+        self.callers.iter().map(move |caller| {
+            (format!("{}, by the {:?}", caller.name, caller.way).to_lowercase(), caller.host, address(caller))
+        })
+    }
+
+    /// Takes everything away by the guide's own script, and waits until nothing is left of it.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub fn clean_up(&self) -> Result<()> {
+        let kubectl = self.bed.kubectl();
+        // What stands for the processes is no part of the guide.
+        kubectl.with_input(&["delete", "-f", "-"], &self.processes)?;
+        kubectl.run(&["delete", "clusterstaticentries", "--all"])?;
+        thread::scope(|scope| -> Result<()> {
+            let script = scope.spawn(|| self.shell.run("8-clean-up/clean-up.sh"));
+            // In a cluster, istiod ends with its pod.
+            wait::until("Istio is uninstalled", CLEAN_UP_LIMIT, || {
+                let left = kubectl.list(&["deployments", "-n", "istio-system"])?;
+                Ok((left.is_empty() || script.is_finished()).then_some(()))
+            })?;
+            drop(self.istiod.lock().map_err(|_| anyhow::anyhow!("istiod is lost"))?.take());
+            script.join().map_err(|_| anyhow::anyhow!("the script panicked"))?.map(|_| ())
+        })?;
+        let gone = |what, left: &dyn Fn() -> Result<Vec<String>>| {
+            wait::until(what, CLEAN_UP_LIMIT, || Ok(left()?.is_empty().then_some(())))
+                .with_context(|| format!("left: {:?}", left()))
+        };
+        gone("nothing is left in the API server", &|| self.bed.new_objects())?;
+        gone("no entry is left in the SPIRE server", &|| {
+            Ok(self.bed.home.entries()?.iter().map(ToString::to_string).collect())
+        })
+    }
+
+    /// The status of one request.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn status(&self, name: &str, way: Way, method: &str, path: &str) -> Result<u16> {
+        Ok(self.connect(name, way)?.send(method, path)?.status)
+    }
+}
+
+const GATEWAY_ID: &str = "/ns/istio-system/sa/istio-ingressgateway-service-account";
+
+/// A caller's connection.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    host: &'static str,
+}
+
+impl Connection {
+    /// Sends a request without body.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn send(&mut self, method: &str, path: &str) -> Result<Response> {
+        self.client.raw(format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host).as_bytes())
+    }
+}
+
+/// The trust domains of the guide, at the places where they are here; then the entries that name them.
+fn federate(shell: &Shell, directory: &Path, others: &[&Server]) -> Result<()> {
+    let file = "6-federation/trust-domains.yaml";
+    for other in others {
+        shell.fit(file, &format!("https://spire.{}:8443", other.trust_domain), &other.bundle_url())?;
+    }
+    shell.run(&format!("kubectl apply -f {file}"))?;
+    for other in others {
+        let bundle = directory.join(format!("{}.json", other.trust_domain));
+        std::fs::write(&bundle, other.bundle()?)?;
+        let name = other.trust_domain.replace('.', "-");
+        shell.run(&format!("6-federation/bundle.sh {name} {}", bundle.display()))?;
+    }
+    shell.run("kubectl apply -k 6-federation")?;
+    Ok(())
+}
+
+fn fitted(manifest: &str, ports: &Ports, workload: u16) -> String {
+    let Ports { sidecar, gateway: _ } = ports;
+    manifest.replace("${SIDECAR}", &sidecar.to_string()).replace("${WORKLOAD}", &workload.to_string())
+}

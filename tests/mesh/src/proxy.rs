@@ -1,0 +1,90 @@
+//! The Envoys of the mesh: started as istio-agent starts them, with all but their bootstrap from istiod and SPIRE.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::Bootstrap;
+use spiffe_authz_integration::envoy::{Envoy, Start};
+
+/// A proxy of the mesh, as istiod has to know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Proxy<'a> {
+    /// `sidecar` or `router`, which is a gateway.
+    pub kind: &'a str,
+    /// The name of its pod.
+    pub pod: &'a str,
+    /// The namespace of its pod.
+    pub namespace: &'a str,
+    /// The service account of its pod.
+    pub service_account: &'a str,
+    /// The labels of its pod.
+    pub labels: &'a Value,
+}
+
+impl Proxy<'_> {
+    /// Starts it as a workload of this program.
+    ///
+    /// # Errors
+    /// When it does not serve in time.
+    pub fn start(&self, program: PathBuf, xds: u16, agent: &Path, directory: &Path) -> Result<Envoy> {
+        let bootstrap = Bootstrap::from(self.bootstrap(xds, agent));
+        Envoy::start(&Start { program, name: self.pod, arguments: &[] }, &bootstrap, directory)
+    }
+
+    fn bootstrap(&self, xds: u16, agent: &Path) -> Value {
+        let Self { kind, pod, namespace, service_account, labels } = self;
+        let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
+        let istiod = json!({"socket_address": {"address": "127.0.0.1", "port_value": xds}});
+        json!({
+            "node": {
+                "id": format!("{kind}~127.0.0.1~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+                "cluster": format!("{service_account}.{namespace}"),
+                "metadata": {
+                    "NAME": pod,
+                    "NAMESPACE": namespace,
+                    "SERVICE_ACCOUNT": service_account,
+                    "LABELS": labels,
+                    "CLUSTER_ID": "Kubernetes",
+                    "ISTIO_VERSION": "1.31.0",
+                    "INTERCEPTION_MODE": "NONE",
+                    "UNPRIVILEGED_POD": "true",
+                },
+            },
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+            "dynamic_resources": {
+                "lds_config": ads,
+                "cds_config": ads,
+                "ads_config": {
+                    "api_type": "GRPC",
+                    "transport_api_version": "V3",
+                    "set_node_on_first_message_only": true,
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+                },
+            },
+            // The names that istiod expects: `xds-grpc` is itself, `sds-grpc` is where certificates come from. istio-agent makes
+            // it the SPIRE agent's socket as soon as that is there.
+            "static_resources": {"clusters": [
+                http2_cluster("xds-grpc", &istiod),
+                http2_cluster("sds-grpc", &json!({"pipe": {"path": agent}})),
+            ]},
+        })
+    }
+}
+
+fn http2_cluster(name: &str, address: &Value) -> Value {
+    json!({
+        "name": name,
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            },
+        },
+    })
+}

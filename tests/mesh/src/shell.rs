@@ -1,0 +1,139 @@
+//! A shell in a copy of examples/istio, in which the commands of the guide work on the bed.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use spiffe_authz_integration::tools as programs;
+
+use crate::bed::Bed;
+use crate::istio::Webhooks;
+use crate::kubectl::finish;
+use crate::tools;
+
+/// The environment of the guide's commands.
+#[derive(Debug, Clone)]
+pub struct Shell {
+    files: PathBuf,
+    programs: PathBuf,
+    path: OsString,
+    environment: Vec<(&'static str, PathBuf)>,
+    shown: bool,
+}
+
+impl Shell {
+    /// Copies examples/istio, which some commands write to, and puts kubectl, istioctl and the command of this project into
+    /// the path. With `shown`, steps, commands and what they print go to standard output.
+    ///
+    /// # Errors
+    /// When a program is not there.
+    pub fn new(bed: &Bed, webhooks: &Webhooks, shown: bool) -> Result<Self> {
+        let files = bed.directory().join("istio");
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/istio"), &files)?;
+        let programs = bed.directory().join("bin");
+        fs::create_dir_all(&programs)?;
+        symlink(bed.kubectl().program(), programs.join("kubectl"))?;
+        symlink(programs::path(programs::COMMAND)?, programs.join("spiffe-authz"))?;
+        let istioctl = tools::path(tools::ISTIO, "istioctl")?;
+        let settings = webhooks.settings().map(|setting| format!(" --set {setting}")).concat();
+        // What this place needs of an installation stands in no file of the guide.
+        let body = format!("[ \"$1\" = install ] && set -- \"$@\"{settings}\nexec {} \"$@\"", istioctl.display());
+        script(&programs.join("istioctl"), &body)?;
+        let server = programs::path(programs::SPIRE_SERVER)?;
+        let body = format!("exec {} \"$@\" -socketPath {}", server.display(), bed.home.socket().display());
+        script(&programs.join("spire-server"), &body)?;
+        script(&programs.join("helm"), &helm(bed))?;
+        let environment = vec![
+            ("KUBECONFIG", bed.kubectl().kubeconfig().to_owned()),
+            ("SPIRE_SERVER", programs.join("spire-server")),
+            ("WASM", programs::path(programs::WASM)?),
+        ];
+        let rest = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths(std::iter::once(programs.clone()).chain(env::split_paths(&rest)))?;
+        Ok(Self { files, programs, path, environment, shown })
+    }
+
+    /// Announces a step of the guide.
+    pub fn step(&self, title: &str) {
+        if self.shown {
+            println!("\n── {title}");
+        }
+    }
+
+    /// Runs a line of the guide; returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it says.
+    pub fn run(&self, line: &str) -> Result<String> {
+        if self.shown {
+            println!("$ {line}");
+        }
+        let mut command = Command::new("sh");
+        command.current_dir(&self.files).args(["-c", line]).env("PATH", &self.path);
+        let output = finish(command.envs(self.environment.iter().map(|(name, value)| (name, value))))?;
+        if self.shown {
+            print!("{output}");
+        }
+        Ok(output)
+    }
+
+    /// Replaces a text in a file of the guide, as its reader has to: a value that depends on the place.
+    ///
+    /// # Errors
+    /// When the file does not hold it.
+    pub fn fit(&self, file: &str, from: &str, to: &str) -> Result<()> {
+        let path = self.files.join(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("there is no {file}"))?;
+        ensure!(text.contains(from), "{file} holds no `{from}`");
+        Ok(fs::write(path, text.replace(from, to))?)
+    }
+
+    /// The directory of the programs.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// The copy of examples/istio.
+    #[must_use]
+    pub fn files(&self) -> &Path {
+        &self.files
+    }
+}
+
+/// The charts of SPIRE are in no package registry: what the bed has put in their place goes when the guide deletes them.
+fn helm(bed: &Bed) -> String {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/spire.yaml");
+    format!(
+        "case \"$*\" in\n\
+         'delete -n spire-server spire') exec kubectl delete -f {} ;;\n\
+         'delete -n spire-server spire-crds') ;;\n\
+         *) echo \"no helm here: $*\" >&2; exit 1 ;;\nesac\n# for {}",
+        manifest.display(),
+        bed.home.trust_domain
+    )
+}
+
+fn script(path: &Path, body: &str) -> Result<()> {
+    fs::write(path, format!("#!/bin/sh\n{body}\n"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("there is no {}", from.display()))? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &place)?;
+        } else {
+            fs::copy(entry.path(), place)?;
+        }
+    }
+    Ok(())
+}

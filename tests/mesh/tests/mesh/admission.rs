@@ -1,0 +1,98 @@
+//! The API server, with the definitions and webhooks of Istio and SPIRE, and istioctl look at every manifest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use spiffe_authz_mesh::mesh::Mesh;
+
+/// Files of examples/istio that are no resources of a cluster: values for Helm, patches, configuration documents, tables.
+const NO_RESOURCES: [&str; 9] = [
+    "1-spire/values.yaml",
+    "3-istio/helm/gateway.yaml",
+    "3-istio/helm/istiod.yaml",
+    "5-authorization/envoyfilter/volume-gateway.yaml",
+    "5-authorization/envoyfilter/volume-httpbin.yaml",
+    "5-authorization/policies/httpbin.yaml",
+    "5-authorization/policies/httpbin_test.yaml",
+    "5-authorization/policies/ingress.yaml",
+    "5-authorization/policies/ingress_test.yaml",
+];
+/// What istioctl reads, and no API server.
+const OVERLAY: &str = "3-istio/istio.yaml";
+
+/// The YAML files of examples/istio, by their path in it.
+fn files(mesh: &Mesh) -> Result<Vec<String>> {
+    fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                collect(&path, found)?;
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let root = mesh.shell.files();
+    let mut found = Vec::new();
+    collect(root, &mut found)?;
+    found.sort();
+    found.iter().map(|path| Ok(path.strip_prefix(root)?.to_string_lossy().into_owned())).collect()
+}
+
+/// The files with resources, and the folders with a kustomization.
+fn manifests(mesh: &Mesh) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut resources, mut folders) = (Vec::new(), Vec::new());
+    for file in files(mesh)? {
+        match file.strip_suffix("/kustomization.yaml") {
+            Some(folder) => folders.push(folder.to_owned()),
+            None if NO_RESOURCES.contains(&&*file) || file == OVERLAY => {}
+            None => resources.push(file),
+        }
+    }
+    ensure!(resources.len() >= 15 && folders.len() >= 6, "files are missing: {resources:?} {folders:?}");
+    Ok((resources, folders))
+}
+
+pub(crate) fn every_manifest_is_admitted(mesh: &Mesh) -> Result<()> {
+    let (resources, folders) = manifests(mesh)?;
+    for file in &resources {
+        mesh.shell.run(&format!("kubectl apply --dry-run=server -f {file}")).context(file.clone())?;
+    }
+    for folder in &folders {
+        mesh.shell.run(&format!("kubectl apply --dry-run=server -k {folder}")).context(folder.clone())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn mistakes_are_not_admitted(mesh: &Mesh) -> Result<()> {
+    for (folder, from, to, complaint) in [
+        ("5-authorization/wasmplugin", "phase: AUTHZ", "phase: LATER", "spec.phase"),
+        ("5-authorization/trafficextension", "mode: SERVER", "mode: SERVERS", "spec.match"),
+        ("2-registration", "spiffeIDTemplate:", "spiffeIdTemplate:", "spiffeIDTemplate"),
+    ] {
+        let line =
+            format!("kubectl kustomize {folder} | sed 's/{from}/{to}/' | kubectl apply --dry-run=server -f - 2>&1");
+        let Err(error) = mesh.shell.run(&line) else { anyhow::bail!("{folder} with {to} is admitted") };
+        ensure!(format!("{error:#}").contains(complaint), "{folder} with {to}: {error:#}");
+    }
+    // What only istiod's own webhook knows.
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x}, \
+                  spec: {rules: [{when: [{key: request.nonsense, values: [a]}]}]}}";
+    let line = format!("echo '{policy}' | kubectl apply --dry-run=server -f - 2>&1");
+    let Err(error) = mesh.shell.run(&line) else { anyhow::bail!("an unknown condition is admitted") };
+    ensure!(format!("{error:#}").contains("validation.istio.io"), "{error:#}");
+    Ok(())
+}
+
+pub(crate) fn istioctl_finds_no_fault(mesh: &Mesh) -> Result<()> {
+    let (resources, _) = manifests(mesh)?;
+    let all = resources.iter().map(|file| format!(" -f {file}")).collect::<String>();
+    mesh.shell.run(&format!("istioctl validate -f {OVERLAY}{all}"))?;
+    let broken = "sed 's/phase: AUTHZ/phase: LATER/' 5-authorization/wasmplugin/sidecar.yaml | istioctl validate -f -";
+    ensure!(mesh.shell.run(broken).is_err(), "istioctl validates nothing");
+    let found = mesh.shell.run("istioctl analyze --all-namespaces 2>&1")?;
+    ensure!(!found.contains("Error ["), "{found}");
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The policies change while callers keep their connections.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use spiffe_authz_integration::wait;
+use spiffe_authz_mesh::mesh::{Mesh, Way};
+
+use crate::{LIMIT, verdicts};
+
+/// Gauges and counters of an Envoy that tell whether it has drained a listener or dropped a connection.
+const CONNECTIONS: [&str; 4] = [
+    "listener_manager.total_listeners_draining",
+    "listener_manager.listener_modified",
+    "listener_manager.listener_removed",
+    "listener_manager.listener_in_place_updated",
+];
+
+/// The WasmPlugin beside httpbin as it is applied, for `kubectl apply` again.
+fn plugin(mesh: &Mesh) -> Result<Value> {
+    let mut plugin = mesh.bed.kubectl().get(&["wasmplugin", "spiffe-authz", "-n", "default"])?;
+    plugin["metadata"] = json!({"name": "spiffe-authz", "namespace": "default"});
+    plugin.as_object_mut().context("no object")?.remove("status");
+    Ok(plugin)
+}
+
+fn connections(mesh: &Mesh) -> Result<Vec<(String, u64)>> {
+    let text = mesh.sidecar.admin("/stats?usedonly")?.text();
+    let of_callers = |name: &str| {
+        name.starts_with("http.")
+            && name.contains("inbound")
+            && name.contains("downstream_cx_")
+            && !name.contains("bytes")
+    };
+    let counted = |name: &str| name.ends_with("_total") || name.ends_with("_destroy") || name.ends_with("_drain_close");
+    let stats = text.lines().filter_map(|line| line.split_once(": "));
+    let wanted = stats.filter(|(name, _)| CONNECTIONS.contains(name) || of_callers(name) && counted(name));
+    wanted.map(|(name, value)| Ok((name.to_owned(), value.parse()?))).collect()
+}
+
+pub(crate) fn a_policy_takes_effect_without_draining(mesh: &Mesh) -> Result<()> {
+    let old = plugin(mesh)?;
+    let mut new = old.clone();
+    new["spec"]["pluginConfig"]["policies"].as_array_mut().context("no policies")?.push(json!({
+        "name": "partner-reads-its-address",
+        "namespace": "default",
+        "rules": [{
+            "from": [{"source": {"principals": ["example.io/ns/default/sa/sleep"]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": ["/ip"]}}],
+        }],
+    }));
+    let mut caller = mesh.connect("partner-sleep", Way::Sidecar)?;
+    ensure!(caller.send("GET", "/ip")?.status == 403, "the policy is there already");
+    let before = connections(mesh)?;
+    ensure!(before.iter().any(|(name, total)| name.ends_with("downstream_cx_total") && *total > 0), "{before:?}");
+    for (manifest, wanted) in [(&new, 200), (&old, 403)] {
+        mesh.bed.kubectl().apply(&manifest.to_string())?;
+        let applied = Instant::now();
+        wait::until("the policy takes effect", LIMIT, || {
+            Ok((caller.send("GET", "/ip")?.status == wanted).then_some(()))
+        })?;
+        println!("kubectl apply to verdict {wanted}: {} ms", applied.elapsed().as_millis());
+    }
+    let after = connections(mesh)?;
+    ensure!(before == after, "connections or listeners were touched: {before:?} to {after:?}");
+    Ok(())
+}
+
+pub(crate) fn a_broken_configuration_keeps_the_old_one(mesh: &Mesh) -> Result<()> {
+    let old = plugin(mesh)?;
+    let mut broken = old.clone();
+    broken["spec"]["pluginConfig"]["policies"][0]["action"] = json!("PERMIT");
+    let mark = mesh.sidecar.log()?.len();
+    // Istio looks at no plugin's configuration: the API server admits it.
+    mesh.bed.kubectl().apply(&broken.to_string())?;
+    wait::until("Envoy logs what is wrong", LIMIT, || {
+        let said = mesh.sidecar.log()?[mark..].contains("spiffe-authz: /policies/0/action: invalid-value");
+        Ok(said.then_some(()))
+    })?;
+    verdicts::hold(mesh)?;
+    // And a good one is taken again.
+    let mut closed = old.clone();
+    closed["spec"]["pluginConfig"]["policies"] = json!([{"name": "nobody", "namespace": "default"}]);
+    mesh.bed.kubectl().apply(&closed.to_string())?;
+    wait::until("the next configuration is taken", LIMIT, || {
+        Ok((mesh.status("sleep", Way::Sidecar, "GET", "/status/200")? == 403).then_some(()))
+    })?;
+    mesh.bed.kubectl().apply(&old.to_string())?;
+    wait::until("the first configuration is taken again", LIMIT, || {
+        Ok((mesh.status("sleep", Way::Sidecar, "GET", "/status/200")? == 200).then_some(()))
+    })
+}

@@ -1,0 +1,147 @@
+//! Callers of the own and of the federated trust domain, at the sidecar and at the gateway, with the filter attached in each of
+//! the three ways.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use spiffe_authz_integration::envoy::Envoy;
+use spiffe_authz_integration::tools as programs;
+use spiffe_authz_integration::wait;
+use spiffe_authz_mesh::mesh::Way::{Gateway, Sidecar};
+use spiffe_authz_mesh::mesh::{Mesh, Way};
+
+use crate::LIMIT;
+
+/// Caller, way, method, path, the status, and where it is 403 the reason.
+type Verdict = (&'static str, Way, &'static str, &'static str, u16, &'static str);
+
+/// What the policies of examples/istio say.
+const VERDICTS: [Verdict; 16] = [
+    ("sleep", Sidecar, "GET", "/status/200", 200, ""),
+    ("sleep", Sidecar, "GET", "/headers", 200, ""),
+    ("sleep", Sidecar, "GET", "/ip", 403, "no-policy-allows"),
+    ("sleep", Sidecar, "DELETE", "/status/200", 403, "denied-by-policy"),
+    // In shadow mode only.
+    ("sleep", Sidecar, "GET", "/status/418", 200, ""),
+    ("report", Sidecar, "GET", "/headers", 200, ""),
+    ("report", Sidecar, "GET", "/status/200", 403, "no-policy-allows"),
+    ("partner-sleep", Sidecar, "GET", "/status/200", 200, ""),
+    // What the own `sleep` may, and the own `prod`.
+    ("partner-sleep", Sidecar, "GET", "/headers", 403, "no-policy-allows"),
+    ("partner-report", Sidecar, "GET", "/headers", 403, "no-policy-allows"),
+    ("partner-sleep", Gateway, "GET", "/status/200", 200, ""),
+    ("partner-sleep", Gateway, "GET", "/headers", 403, "no-policy-allows"),
+    ("partner-report", Gateway, "GET", "/status/200", 403, "no-policy-allows"),
+    ("report", Gateway, "GET", "/status/200", 200, ""),
+    // Through the gateway, and then refused behind it, where the caller is the gateway.
+    ("report", Gateway, "GET", "/headers", 403, "no-policy-allows"),
+    ("report", Gateway, "POST", "/status/200", 403, "no-policy-allows"),
+];
+
+/// Every verdict, and what reaches the workload.
+pub(crate) fn hold(mesh: &Mesh) -> Result<()> {
+    let before = mesh.upstream.requests();
+    for (caller, way, method, path, status, reason) in VERDICTS {
+        let marks = [mesh.sidecar.log()?.len(), mesh.gateway.log()?.len()];
+        let response = mesh.connect(caller, way)?.send(method, path)?;
+        ensure!(response.status == status, "{caller} by {way:?}, {method} {path}: {}, not {status}", response.status);
+        if status == 403 {
+            let body = response.text();
+            ensure!(body.contains("spiffe-authz: access denied"), "{caller} by {way:?}, {method} {path}: {body}");
+            logged(mesh, marks, caller, reason)?;
+        }
+    }
+    let allowed = VERDICTS.iter().filter(|verdict| verdict.4 == 200).count();
+    ensure!(
+        mesh.upstream.requests() - before == u64::try_from(allowed)?,
+        "others than the allowed requests got through"
+    );
+    Ok(())
+}
+
+/// Beyond these marks, the sidecar or the gateway logs a denial of this caller.
+fn logged(mesh: &Mesh, marks: [usize; 2], caller: &str, reason: &str) -> Result<()> {
+    let id = match caller {
+        "sleep" => "spiffe://example.org/ns/default/sa/sleep",
+        "report" => "spiffe://example.org/ns/",
+        "partner-sleep" => "spiffe://example.io/ns/default/sa/sleep",
+        _ => "spiffe://example.io/ns/prod/sa/report",
+    };
+    let wanted = [format!("\"reason\":\"{reason}\""), format!("\"peer\":\"{id}")];
+    wait::until("the denial is logged", LIMIT, || {
+        let logs = mesh.sidecar.log()?[marks[0]..].to_owned() + &mesh.gateway.log()?[marks[1]..];
+        Ok(logs.lines().any(|line| wanted.iter().all(|part| line.contains(part))).then_some(()))
+    })
+    .with_context(|| format!("{caller}: {reason}"))
+}
+
+/// Waits until neither sidecar nor gateway has the filter: then a caller that no policy lets in gets through both.
+pub(crate) fn wait_for_none(mesh: &Mesh) -> Result<()> {
+    wait::until("the filter is gone", LIMIT, || {
+        let at = |way| Ok::<_, anyhow::Error>(mesh.status("partner-report", way, "GET", "/headers")? == 200);
+        Ok((at(Sidecar)? && at(Gateway)?).then_some(()))
+    })
+}
+
+/// Waits until sidecar and gateway have the filter.
+pub(crate) fn wait_for_filter(mesh: &Mesh) -> Result<()> {
+    wait::until("the filter decides", LIMIT, || {
+        let at = |way| Ok::<_, anyhow::Error>(mesh.status("partner-report", way, "GET", "/headers")? == 403);
+        let through = mesh.status("partner-sleep", Gateway, "GET", "/status/200")? == 200;
+        Ok((at(Sidecar)? && at(Gateway)? && through).then_some(()))
+    })
+}
+
+/// The names of the filters that an Envoy got by extension config discovery.
+fn discovered(envoy: &Envoy) -> Result<Vec<String>> {
+    let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=ecds_filters")?.body)?;
+    let all = dump["configs"].as_array().into_iter().flatten();
+    Ok(all.filter_map(|one| Some(one["ecds_filter"]["name"].as_str()?.to_owned())).collect())
+}
+
+fn both_discovered(mesh: &Mesh, kind: &str) -> Result<()> {
+    for (envoy, namespace) in [(&mesh.sidecar, "default"), (&mesh.gateway, "istio-system")] {
+        let names = discovered(envoy)?;
+        let wanted = format!("{namespace}.spiffe-authz");
+        ensure!(names.iter().any(|name| name.contains(&wanted) && name.contains(kind)), "{wanted} is not in {names:?}");
+    }
+    Ok(())
+}
+
+pub(crate) fn by_wasm_plugin(mesh: &Mesh) -> Result<()> {
+    wait_for_filter(mesh)?;
+    both_discovered(mesh, "wasmplugin")?;
+    hold(mesh)
+}
+
+pub(crate) fn by_traffic_extension(mesh: &Mesh) -> Result<()> {
+    mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
+    wait_for_none(mesh)?;
+    mesh.shell.run("kubectl apply -k 5-authorization/trafficextension")?;
+    wait_for_filter(mesh)?;
+    both_discovered(mesh, "trafficextension")?;
+    hold(mesh)?;
+    mesh.shell.run("kubectl delete -k 5-authorization/trafficextension")?;
+    restore(mesh)
+}
+
+pub(crate) fn by_envoy_filter(mesh: &Mesh) -> Result<()> {
+    let wasm = programs::path(programs::WASM)?;
+    for file in ["sidecar", "gateway"] {
+        let file = format!("5-authorization/envoyfilter/{file}.yaml");
+        mesh.shell.fit(&file, "/etc/spiffe-authz/spiffe-authz.wasm", &wasm.to_string_lossy())?;
+    }
+    mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
+    wait_for_none(mesh)?;
+    mesh.shell.run("kubectl apply -k 5-authorization/envoyfilter")?;
+    wait_for_filter(mesh)?;
+    hold(mesh)?;
+    mesh.shell.run("kubectl delete -k 5-authorization/envoyfilter")?;
+    restore(mesh)
+}
+
+/// Attaches the filter as the guide does.
+pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
+    wait_for_none(mesh)?;
+    mesh.shell.run("kubectl apply -k 5-authorization/wasmplugin")?;
+    wait_for_filter(mesh)
+}

@@ -1,0 +1,172 @@
+//! What a mesh needs beside Envoy and SPIRE: Kubernetes, Istio, SPIRE's controller manager, KWOK, the Gateway API; built
+//! from their Go modules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::go::GoModule;
+use crate::versions::{
+    ETCD, GATEWAY_API, ISTIO, KUBERNETES, KUBERNETES_LIBRARIES, KUBERNETES_LINK, KWOK, SPIRE_CONTROLLER_MANAGER,
+};
+use crate::workspace::cached;
+
+/// Without tables of symbols, which nobody reads here, the programs are half the size.
+const STRIPPED: &str = "-s -w";
+
+/// The cache entries: directories of programs, and of what else comes with their modules.
+pub(crate) struct ControlPlane {
+    etcd: PathBuf,
+    kubernetes: PathBuf,
+    istio: PathBuf,
+    controller_manager: PathBuf,
+    gateway_api: PathBuf,
+    kwok: PathBuf,
+}
+
+impl ControlPlane {
+    /// Finds each, and builds those that are not there.
+    pub(crate) fn find_or_get() -> Result<Self> {
+        Ok(Self {
+            etcd: etcd()?,
+            kubernetes: kubernetes()?,
+            istio: istio()?,
+            controller_manager: controller_manager()?,
+            gateway_api: gateway_api()?,
+            kwok: kwok()?,
+        })
+    }
+
+    /// Tells a program of `tests/mesh` where everything is.
+    pub(crate) fn describe_to(&self, command: &mut Command) {
+        command
+            .env("SPIFFE_AUTHZ_ETCD", &self.etcd)
+            .env("SPIFFE_AUTHZ_KUBERNETES", &self.kubernetes)
+            .env("SPIFFE_AUTHZ_ISTIO", &self.istio)
+            .env("SPIFFE_AUTHZ_CONTROLLER_MANAGER", &self.controller_manager)
+            .env("SPIFFE_AUTHZ_GATEWAY_API", &self.gateway_api)
+            .env("SPIFFE_AUTHZ_KWOK", &self.kwok);
+    }
+}
+
+fn etcd() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "go.etcd.io/etcd/server/v3",
+        version: ETCD,
+        beside: ETCD,
+        replace: None,
+        link: STRIPPED,
+        programs: &[("etcd", ".")],
+    };
+    cached(&format!("etcd-{ETCD}"), |directory| {
+        eprintln!("etcd {ETCD}: building it from the Go module (one minute when nothing is cached)");
+        module.build(directory)
+    })
+}
+
+fn kubernetes() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "k8s.io/kubernetes",
+        version: KUBERNETES,
+        beside: KUBERNETES_LIBRARIES,
+        replace: None,
+        link: &format!("{STRIPPED} {KUBERNETES_LINK}"),
+        programs: &[
+            ("kube-apiserver", "./cmd/kube-apiserver"),
+            ("kube-controller-manager", "./cmd/kube-controller-manager"),
+            ("kube-scheduler", "./cmd/kube-scheduler"),
+            ("kubectl", "./cmd/kubectl"),
+        ],
+    };
+    cached(&format!("kubernetes-{KUBERNETES}"), |directory| {
+        eprintln!("Kubernetes {KUBERNETES}: building it from the Go module (six minutes when nothing is cached)");
+        module.build(directory)
+    })
+}
+
+fn istio() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "istio.io/istio",
+        version: ISTIO,
+        beside: ISTIO,
+        replace: None,
+        link: STRIPPED,
+        programs: &[("pilot-discovery", "./pilot/cmd/pilot-discovery"), ("istioctl", "./istioctl/cmd/istioctl")],
+    };
+    cached(&format!("istio-{ISTIO}"), |directory| {
+        eprintln!("Istio: building istiod and istioctl from the Go module (four minutes when nothing is cached)");
+        module.build(directory)
+    })
+}
+
+fn controller_manager() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "github.com/spiffe/spire-controller-manager",
+        version: SPIRE_CONTROLLER_MANAGER,
+        beside: SPIRE_CONTROLLER_MANAGER,
+        replace: None,
+        link: STRIPPED,
+        programs: &[("spire-controller-manager", "./cmd")],
+    };
+    cached(&format!("spire-controller-manager-{SPIRE_CONTROLLER_MANAGER}"), |directory| {
+        eprintln!("SPIRE controller manager {SPIRE_CONTROLLER_MANAGER}: building it from the Go module (a minute)");
+        module.build(directory)?;
+        copy(&module.source()?.join("config/crd/bases"), &directory.join("crds"))
+    })
+}
+
+fn gateway_api() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "sigs.k8s.io/gateway-api",
+        version: GATEWAY_API,
+        beside: GATEWAY_API,
+        replace: None,
+        link: "",
+        programs: &[],
+    };
+    cached(&format!("gateway-api-{GATEWAY_API}"), |directory| {
+        copy(&module.source()?.join("config/crd/standard"), &directory.join("crds"))
+    })
+}
+
+fn kwok() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "sigs.k8s.io/kwok",
+        version: KWOK,
+        beside: KWOK,
+        replace: None,
+        link: STRIPPED,
+        programs: &[("kwok", "./cmd/kwok")],
+    };
+    cached(&format!("kwok-{KWOK}"), |directory| {
+        eprintln!("KWOK {KWOK}: building it from the Go module (a minute when nothing is cached)");
+        module.build(directory)?;
+        let stages = module.source()?.join("kustomize/stage");
+        copy(&stages.join("pod/fast"), &directory.join("stages/pod"))?;
+        copy(&stages.join("node/fast"), &directory.join("stages/node"))
+    })
+}
+
+/// Copies the files of a directory; not their read-only mode, which they have in the module cache.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("there is no {}", from.display()))? {
+        let entry = entry?;
+        fs::write(to.join(entry.file_name()), fs::read(entry.path())?)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::versions::ISTIO;
+    use crate::workspace::root;
+
+    #[test]
+    fn one_istio_is_used_everywhere() {
+        let go_mod = std::fs::read_to_string(root().join("tests/istio-rbac/go.mod")).expect("tests/istio-rbac/go.mod");
+        assert!(go_mod.contains(&format!("\tistio.io/istio v{ISTIO}\n")), "tests/istio-rbac takes another Istio");
+    }
+}
