@@ -149,24 +149,42 @@ fn kwok() -> Result<PathBuf> {
     })
 }
 
-/// Copies the files of a directory; not their read-only mode, which they have in the module cache.
+/// Copies the files of a directory, and none of those below; not their read-only mode, which they have in the module cache.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("there is no {}", from.display()))? {
         let entry = entry?;
-        fs::write(to.join(entry.file_name()), fs::read(entry.path())?)?;
+        if entry.file_type()?.is_file() {
+            fs::write(to.join(entry.file_name()), fs::read(entry.path())?)?;
+        }
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::copy;
     use crate::versions::ISTIO;
     use crate::workspace::root;
 
     #[test]
     fn one_istio_is_used_everywhere() {
-        let go_mod = std::fs::read_to_string(root().join("tests/istio-rbac/go.mod")).expect("tests/istio-rbac/go.mod");
+        let go_mod = fs::read_to_string(root().join("tests/istio-rbac/go.mod")).expect("tests/istio-rbac/go.mod");
         assert!(go_mod.contains(&format!("\tistio.io/istio v{ISTIO}\n")), "tests/istio-rbac takes another Istio");
+    }
+
+    #[test]
+    fn the_files_of_a_directory_are_copied() {
+        let directory = std::env::temp_dir().join(format!("spiffe-authz-copy-{}", std::process::id()));
+        let (from, to) = (directory.join("from"), directory.join("to"));
+        fs::create_dir_all(from.join("testdata")).expect("a directory");
+        fs::write(from.join("stage.yaml"), "kind: Stage").expect("a file");
+        copy(&from, &to).expect("a copy");
+        let copied: Vec<_> =
+            fs::read_dir(&to).expect("a directory").map(|entry| entry.expect("an entry").file_name()).collect();
+        fs::remove_dir_all(&directory).expect("the directory removed");
+        assert_eq!(copied, ["stage.yaml"]);
     }
 }
