@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION, CONNECTION_MANAGER, TLS, WASM};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION, CONNECTION_MANAGER, TLS, WASM};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::scratch::Scratch;
@@ -48,6 +48,21 @@ fn listeners_are_told_apart() -> Result<()> {
     assert_eq!(run(&[&admin, "--fail-level", "never"])?.0, Some(0));
     let (_, text) = run(&[&admin])?;
     assert!(text.contains("warning  session-resumption: stateless resumption is on [listener resumption, "), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_module_wants_the_certificate_in_filter_state() -> Result<()> {
+    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
+    let bootstrap = healthy(&ground)?;
+    let mut listeners = Listeners::of(&bootstrap)?;
+    listeners.add("healthy", &[])?;
+    listeners
+        .add("kept-back", &[(&at(&network_filter(0), "typed_config/on_downstream_tls_handshake"), json!(null))])?;
+    let bootstrap = listeners.into(bootstrap)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let answer = wait_for(&envoy, ground.scratch.path(), &[("kept-back", &["peer-certificate-missing"])])?;
+    assert_eq!(answer.status, Some(3));
     Ok(())
 }
 
