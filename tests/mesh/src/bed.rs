@@ -95,6 +95,14 @@ impl Bed {
         Ok(objects(self.kubectl())?.difference(&self.objects).cloned().collect())
     }
 
+    /// What the SPIRE server of the cluster holds for others: entries, federation relationships, federated bundles.
+    ///
+    /// # Errors
+    /// When the server does not tell.
+    pub fn in_spire(&self) -> Result<Vec<Value>> {
+        Ok([self.home.entries()?, self.home.relationships()?, self.home.federated_bundles()?].concat())
+    }
+
     /// Where logs and files are.
     #[must_use]
     pub fn directory(&self) -> &Path {

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::{Client, Response};
 use spiffe_authz_integration::upstream::Upstream;
@@ -22,6 +22,9 @@ use crate::spire::{Agent, Server};
 
 /// The host of the guide's gateway.
 const HOST: &str = "httpbin.example.org";
+
+/// The guide's script that takes everything away.
+pub const CLEAN_UP: &str = "8-clean-up/clean-up.sh";
 
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);
 
@@ -166,7 +169,8 @@ impl Mesh {
         })
     }
 
-    /// Takes everything away by the guide's own script, and waits until nothing is left of it.
+    /// Takes everything away by the guide's own script. When it ends, the SPIRE server must be empty; the API server soon, since
+    /// it deletes what belongs to deleted things by and by.
     ///
     /// # Errors
     /// When something stays.
@@ -175,8 +179,12 @@ impl Mesh {
         // What stands for the processes is no part of the guide.
         kubectl.with_input(&["delete", "-f", "-"], &self.processes)?;
         kubectl.run(&["delete", "clusterstaticentries", "--all"])?;
+        wait::until("the processes have no entries", CLEAN_UP_LIMIT, || {
+            let of_a_process = |entry: &Value| entry["selectors"].to_string().contains("unix");
+            Ok((!self.bed.home.entries()?.iter().any(of_a_process)).then_some(()))
+        })?;
         thread::scope(|scope| -> Result<()> {
-            let script = scope.spawn(|| self.shell.run("8-clean-up/clean-up.sh"));
+            let script = scope.spawn(|| self.shell.run(CLEAN_UP));
             // In a cluster, istiod ends with its pod.
             wait::until("Istio is uninstalled", CLEAN_UP_LIMIT, || {
                 let left = kubectl.list(&["deployments", "-n", "istio-system"])?;
@@ -185,14 +193,12 @@ impl Mesh {
             drop(self.istiod.lock().map_err(|_| anyhow::anyhow!("istiod is lost"))?.take());
             script.join().map_err(|_| anyhow::anyhow!("the script panicked"))?.map(|_| ())
         })?;
-        let gone = |what, left: &dyn Fn() -> Result<Vec<String>>| {
-            wait::until(what, CLEAN_UP_LIMIT, || Ok(left()?.is_empty().then_some(())))
-                .with_context(|| format!("left: {:?}", left()))
-        };
-        gone("nothing is left in the API server", &|| self.bed.new_objects())?;
-        gone("no entry is left in the SPIRE server", &|| {
-            Ok(self.bed.home.entries()?.iter().map(ToString::to_string).collect())
+        let left = self.bed.in_spire()?;
+        ensure!(left.is_empty(), "left in the SPIRE server: {left:#?}");
+        wait::until("nothing is left in the API server", CLEAN_UP_LIMIT, || {
+            Ok(self.bed.new_objects()?.is_empty().then_some(()))
         })
+        .with_context(|| format!("left: {:?}", self.bed.new_objects()))
     }
 
     /// The status of one request.

@@ -137,9 +137,31 @@ plugins {{
     /// # Errors
     /// When the server does not give them.
     pub fn entries(&self) -> Result<Vec<Value>> {
-        let mut shown: Value = serde_json::from_str(&self.command(&["entry", "show", "-output", "json"])?)?;
-        let Value::Array(entries) = shown["entries"].take() else { bail!("the SPIRE server showed no entries") };
-        Ok(entries)
+        self.list(&["entry", "show"], "entries")
+    }
+
+    /// The trust domains whose bundles it fetches.
+    ///
+    /// # Errors
+    /// When the server does not give them.
+    pub fn relationships(&self) -> Result<Vec<Value>> {
+        self.list(&["federation", "list"], "federation_relationships")
+    }
+
+    /// The bundles of other trust domains that it holds.
+    ///
+    /// # Errors
+    /// When the server does not give them.
+    pub fn federated_bundles(&self) -> Result<Vec<Value>> {
+        self.list(&["bundle", "list"], "bundles")
+    }
+
+    fn list(&self, command: &[&str], field: &str) -> Result<Vec<Value>> {
+        let answer = self.command(&[command, &["-output", "json"]].concat())?;
+        let Value::Array(items) = serde_json::from_str::<Value>(&answer)?[field].take() else {
+            bail!("the SPIRE server showed no {field}: {answer}")
+        };
+        Ok(items)
     }
 
     /// Starts an agent, admitted by `attestor`, a block of its configuration. It tells workloads by the path of their

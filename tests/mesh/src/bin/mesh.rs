@@ -42,7 +42,7 @@ fn tour(scratch: &Scratch, keep: bool) -> Result<()> {
     }
     mesh.shell.step("8. Clean-up");
     mesh.clean_up()?;
-    println!("nothing is left in the API server, and no entry in the SPIRE server");
+    println!("nothing is left: no object in the API server; no entry, federation or bundle in the SPIRE server");
     Ok(())
 }
 
