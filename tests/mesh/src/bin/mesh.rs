@@ -75,6 +75,9 @@ fn print_hints(mesh: &Mesh) -> Result<()> {
         "  export PATH={}:$PATH   # kubectl, istioctl, spire-server, spiffe-authz",
         mesh.shell.programs().display()
     );
+    println!(
+        "  export SPIRE_SERVER=spire-server   # for the scripts of the examples, which look for its pod without it"
+    );
     println!("  cd {}   # the examples, fitted to this place", mesh.shell.files().display());
     println!("  kubectl get pods -A");
     println!("  spire-server entry show");
