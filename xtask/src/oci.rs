@@ -1,6 +1,6 @@
 //! The filter as images, in the two layouts that Istio's proxies pull: an OCI layout directory, made without a registry.
 //!
-//! Source: the Wasm Image Specification of solo-io/wasm, `spec/README.md`, and `pkg/wasm/imagefetcher.go` of Istio.
+//! Source: the Wasm Image Specification (solo-io/wasm, `spec`), and `pkg/wasm/imagefetcher.go` of Istio.
 
 use std::fs;
 use std::io::Write as _;
