@@ -1,6 +1,6 @@
 //! The mesh of the guide: every step of examples/istio done on the bed, and the Envoys of its workloads.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -22,10 +22,17 @@ use crate::spire::{Agent, Server};
 
 /// The host of the guide's gateway.
 const HOST: &str = "httpbin.example.org";
+/// The name of the guide's server in the cluster.
+const SERVICE: &str = "httpbin";
+/// The address of its pod.
+const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// The address of its client's pod, another one: to Istio, whatever is at an address is the same workload.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// The guide's script that takes everything away.
 pub const CLEAN_UP: &str = "8-clean-up/clean-up.sh";
 
+const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);
 
 /// A running mesh; ended when dropped.
@@ -55,7 +62,7 @@ struct Caller {
     way: Way,
     host: &'static str,
     _envoy: Envoy,
-    port: u16,
+    address: SocketAddr,
 }
 
 /// How a request reaches httpbin.
@@ -63,15 +70,18 @@ struct Caller {
 pub enum Way {
     /// From workload to workload.
     Sidecar,
+    /// From workload to workload, and the caller has a sidecar of Istio, too.
+    Mesh,
     /// Through the ingress gateway.
     Gateway,
 }
 
-/// The ports of the Envoys on 127.0.0.1.
+/// The ports of the Envoys on 127.0.0.1; the service's is where the client's sidecar takes requests to it.
 #[derive(Debug)]
 struct Ports {
     sidecar: u16,
     gateway: u16,
+    service: u16,
 }
 
 /// The callers: their names, trust domains, namespaces and service accounts.
@@ -101,9 +111,12 @@ impl Mesh {
         let istiod = Istiod::start(bed.kubectl(), &webhooks, directory)?;
 
         shell.step("4. A client, a server, a gateway");
-        let ports = Ports { sidecar: ports::free()?, gateway: ports::free()? };
+        let ports = Ports { sidecar: ports::free()?, gateway: ports::free()?, service: ports::free()? };
         let server = format!("- bind: 127.0.0.1\n    port:\n      number: {}", ports.gateway);
         shell.fit("4-workloads/gateway.yaml", "- port:\n      number: 443", &server)?;
+        let service = ports.service.to_string();
+        shell.fit("4-workloads/gateway.yaml", "number: 8000", &format!("number: {service}"))?;
+        shell.fit("4-workloads/httpbin.yaml", "port: 8000", &format!("port: {service}"))?;
         shell.run("kubectl apply -k 4-workloads")?;
         for deployment in ["sleep", "httpbin"] {
             shell.run(&format!("kubectl rollout status deployment/{deployment} -n default --timeout 60s"))?;
@@ -120,18 +133,21 @@ impl Mesh {
         let upstream = Upstream::start()?;
         let processes = fitted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
         bed.kubectl().apply(&processes)?;
-        let start = |kind, namespace, service_account, label: (&str, &str)| {
-            let program = bed.workload(service_account, namespace, service_account)?;
-            let labels = json!({label.0: label.1});
-            let proxy = Proxy { kind, pod: label.1, namespace, service_account, labels: &labels };
+        let start = |kind, service_account, namespace, label: (&str, &str), address| {
+            let program = bed.workload(&format!("{}-{kind}", label.1), namespace, service_account)?;
+            let proxy =
+                Proxy { kind, pod: label.1, address, namespace, service_account, labels: &json!({label.0: label.1}) };
             let envoy = proxy.start(program, istiod.xds, &bed.agent.socket, directory)?;
             wait_for_secrets(&envoy)?;
             Ok::<_, anyhow::Error>(envoy)
         };
-        let sidecar = start("sidecar", "default", "httpbin", ("app", "httpbin"))?;
+        let sidecar = start("sidecar", "httpbin", "default", ("app", "httpbin"), SERVER)?;
         let account = "istio-ingressgateway-service-account";
-        let gateway = start("router", "istio-system", account, ("istio", "ingressgateway"))?;
-        let mut callers = Vec::new();
+        let gateway = start("router", account, "istio-system", ("istio", "ingressgateway"), SERVER)?;
+        let client = start("sidecar", "sleep", "default", ("app", "sleep"), CLIENT)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.service));
+        wait::until("the sidecar of sleep listens", LISTEN_LIMIT, || Ok(TcpStream::connect(address).ok()))?;
+        let mut callers = vec![Caller { name: "sleep", way: Way::Mesh, host: SERVICE, _envoy: client, address }];
         for (name, trust_domain, namespace, service_account) in CALLERS {
             let (program, agent): (PathBuf, &Agent) = if trust_domain == HOME {
                 (bed.workload(name, namespace, service_account)?, &bed.agent)
@@ -143,8 +159,8 @@ impl Mesh {
             {
                 let target = Target { port, id: account, server_name: HOST };
                 let envoy = bed.caller(&format!("{name}-{way:?}"), program.clone(), agent, &target)?;
-                let port = envoy.address()?.port();
-                callers.push(Caller { name, way, host: HOST, _envoy: envoy, port });
+                let address = envoy.address()?;
+                callers.push(Caller { name, way, host: HOST, _envoy: envoy, address });
             }
         }
         let istiod = Mutex::new(Some(istiod));
@@ -158,14 +174,13 @@ impl Mesh {
     pub fn connect(&self, name: &str, way: Way) -> Result<Connection> {
         let caller = self.callers.iter().find(|caller| caller.name == name && caller.way == way);
         let caller = caller.with_context(|| format!("no caller {name} goes by {way:?}"))?;
-        Ok(Connection { client: Client::plain(([127, 0, 0, 1], caller.port).into())?, host: caller.host })
+        Ok(Connection { client: Client::plain(caller.address)?, host: caller.host })
     }
 
     /// The callers: name and way, the host that they ask for, the address at which their Envoy takes requests.
     pub fn callers(&self) -> impl Iterator<Item = (String, &'static str, SocketAddr)> {
-        let address = |caller: &Caller| SocketAddr::from(([127, 0, 0, 1], caller.port));
-        self.callers.iter().map(move |caller| {
-            (format!("{}, by the {:?}", caller.name, caller.way).to_lowercase(), caller.host, address(caller))
+        self.callers.iter().map(|caller| {
+            (format!("{}, by the {:?}", caller.name, caller.way).to_lowercase(), caller.host, caller.address)
         })
     }
 
@@ -247,6 +262,6 @@ fn federate(shell: &Shell, directory: &Path, others: &[&Server]) -> Result<()> {
 }
 
 fn fitted(manifest: &str, ports: &Ports, workload: u16) -> String {
-    let Ports { sidecar, gateway: _ } = ports;
-    manifest.replace("${SIDECAR}", &sidecar.to_string()).replace("${WORKLOAD}", &workload.to_string())
+    let values = [("${SIDECAR}", ports.sidecar), ("${SERVICE}", ports.service), ("${WORKLOAD}", workload)];
+    values.iter().fold(manifest.to_owned(), |text, (name, value)| text.replace(name, &value.to_string()))
 }

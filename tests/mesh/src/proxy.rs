@@ -1,5 +1,6 @@
 //! The Envoys of the mesh: started as istio-agent starts them, with all but their bootstrap from istiod and SPIRE.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -14,6 +15,8 @@ pub struct Proxy<'a> {
     pub kind: &'a str,
     /// The name of its pod.
     pub pod: &'a str,
+    /// The address of its pod: whatever workload Istio knows at it, is beside this proxy.
+    pub address: Ipv4Addr,
     /// The namespace of its pod.
     pub namespace: &'a str,
     /// The service account of its pod.
@@ -33,12 +36,12 @@ impl Proxy<'_> {
     }
 
     fn bootstrap(&self, xds: u16, agent: &Path) -> Value {
-        let Self { kind, pod, namespace, service_account, labels } = self;
+        let Self { kind, pod, address, namespace, service_account, labels } = self;
         let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
         let istiod = json!({"socket_address": {"address": "127.0.0.1", "port_value": xds}});
         json!({
             "node": {
-                "id": format!("{kind}~127.0.0.1~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+                "id": format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
                 "cluster": format!("{service_account}.{namespace}"),
                 "metadata": {
                     "NAME": pod,

@@ -9,14 +9,15 @@ use std::thread;
 use anyhow::{Result, ensure};
 use spiffe_authz_integration::interruption;
 use spiffe_authz_integration::scratch::Scratch;
-use spiffe_authz_mesh::mesh::Way::{Gateway, Sidecar};
+use spiffe_authz_mesh::mesh::Way::{Gateway, Mesh as ByMesh, Sidecar};
 use spiffe_authz_mesh::mesh::{Mesh, Way};
 
 /// Caller, way, method, path, and the status that the policies of the guide give it.
-const REQUESTS: [(&str, Way, &str, &str, u16); 8] = [
+const REQUESTS: [(&str, Way, &str, &str, u16); 9] = [
     ("sleep", Sidecar, "GET", "/status/200", 200),
     ("sleep", Sidecar, "GET", "/ip", 403),
     ("sleep", Sidecar, "DELETE", "/status/200", 403),
+    ("sleep", ByMesh, "GET", "/status/200", 200),
     ("report", Sidecar, "GET", "/headers", 200),
     ("partner-report", Sidecar, "GET", "/headers", 403),
     ("partner-sleep", Sidecar, "GET", "/status/200", 200),

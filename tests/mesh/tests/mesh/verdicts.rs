@@ -6,7 +6,7 @@ use serde_json::Value;
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::tools as programs;
 use spiffe_authz_integration::wait;
-use spiffe_authz_mesh::mesh::Way::{Gateway, Sidecar};
+use spiffe_authz_mesh::mesh::Way::{Gateway, Mesh as ByMesh, Sidecar};
 use spiffe_authz_mesh::mesh::{Mesh, Way};
 
 use crate::LIMIT;
@@ -15,13 +15,16 @@ use crate::LIMIT;
 type Verdict = (&'static str, Way, &'static str, &'static str, u16, &'static str);
 
 /// What the policies of examples/istio say.
-const VERDICTS: [Verdict; 16] = [
+const VERDICTS: [Verdict; 19] = [
     ("sleep", Sidecar, "GET", "/status/200", 200, ""),
     ("sleep", Sidecar, "GET", "/headers", 200, ""),
     ("sleep", Sidecar, "GET", "/ip", 403, "no-policy-allows"),
     ("sleep", Sidecar, "DELETE", "/status/200", 403, "denied-by-policy"),
     // In shadow mode only.
     ("sleep", Sidecar, "GET", "/status/418", 200, ""),
+    ("sleep", ByMesh, "GET", "/status/200", 200, ""),
+    ("sleep", ByMesh, "GET", "/ip", 403, "no-policy-allows"),
+    ("sleep", ByMesh, "DELETE", "/status/200", 403, "denied-by-policy"),
     ("report", Sidecar, "GET", "/headers", 200, ""),
     ("report", Sidecar, "GET", "/status/200", 403, "no-policy-allows"),
     ("partner-sleep", Sidecar, "GET", "/status/200", 200, ""),
