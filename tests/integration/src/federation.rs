@@ -17,8 +17,8 @@ use crate::mesh::{LONG, await_identity, envoy};
 use crate::relay::Relay;
 use crate::scenario::{Answer, Bed, Certificate, Server, Workload};
 use crate::spire::{self, Federated, Spire};
-use crate::tools;
 use crate::upstream::Upstream;
+use crate::{port, tools};
 
 /// The trust domain of httpbin and the gateway.
 pub const OWN: &str = "example.org";
@@ -256,7 +256,7 @@ pub const fn host(server: Server) -> &'static str {
 
 /// Both SPIREs, federated; example.org knows the outsider's bundle.
 fn domains(directory: &Path, ttl: Duration, outsider: &Authority) -> Result<[Domain; 2]> {
-    let ports = [spire::free_port()?, spire::free_port()?];
+    let ports = [port::free()?, port::free()?];
     let relays = [Relay::start(ports[0])?, Relay::start(ports[1])?];
     let start = |trust_domain: &str, port, with: &str, relay: &Relay| {
         let federated = Federated { port, with: with.to_owned(), their_port: relay.port() };

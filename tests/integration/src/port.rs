@@ -1,11 +1,27 @@
-//! Ports that an Envoy is to listen on, known before it starts.
+//! Ports of 127.0.0.1 that programs are to listen on, known before they start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
-/// A free port of 127.0.0.1. While it is held, the kernel gives it to no connection, and Envoy can listen on it.
+/// Ports below those that Linux gives to connections (`ip_local_port_range`).
+const UNASSIGNED: Range<u16> = 10_000..32_000;
+const TRIES: usize = 100;
+
+/// A port that was free just now, for a program that cannot choose one by itself. It is none that the kernel gives to
+/// connections, since a server that is stopped must get it again.
+///
+/// # Errors
+/// When none is found.
+pub fn free() -> Result<u16> {
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut tries = std::iter::repeat_with(|| fastrand::u16(UNASSIGNED)).take(TRIES);
+    tries.find(is_free).context("no free port was found")
+}
+
+/// A free port for an Envoy. While it is held, the kernel gives it to no connection, and Envoy can listen on it.
 #[derive(Debug)]
 pub struct ReservedPort {
     number: u16,

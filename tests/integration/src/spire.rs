@@ -3,7 +3,6 @@
 mod server;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,10 +15,6 @@ use crate::process::Process;
 use crate::{tools, wait};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// Ports below those that Linux gives to connections (`ip_local_port_range`).
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
-const PORT_TRIES: usize = 100;
 
 /// Where the examples have the programs of the workloads.
 const WORKLOADS: &str = "/opt/workloads";
@@ -137,12 +132,4 @@ impl Spire {
         self.agent = Some(agent);
         Ok(())
     }
-}
-
-/// A port that was free just now: SPIRE cannot choose one by itself. It is none that the kernel gives to connections, since a
-/// server that is stopped must get it again.
-pub(crate) fn free_port() -> Result<u16> {
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let mut tries = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(PORT_TRIES);
-    tries.find(is_free).context("no free port was found")
 }

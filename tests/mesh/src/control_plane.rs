@@ -6,11 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use spiffe_authz_integration::port;
 use spiffe_authz_integration::process::Process;
 use spiffe_authz_integration::wait;
 
 use crate::kubectl::Kubectl;
-use crate::{ports, tools};
+use crate::tools;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -63,7 +64,7 @@ impl ControlPlane {
 
 fn start_etcd(directory: &Path) -> Result<(Process, String)> {
     let (clients, peers) =
-        (format!("http://127.0.0.1:{}", ports::free()?), format!("http://127.0.0.1:{}", ports::free()?));
+        (format!("http://127.0.0.1:{}", port::free()?), format!("http://127.0.0.1:{}", port::free()?));
     let mut command = Command::new(tools::path(tools::ETCD, "etcd")?);
     command.arg("--data-dir").arg(directory.join("etcd"));
     command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
@@ -81,7 +82,7 @@ fn start_api_server(directory: &Path, etcd: &str) -> Result<(Process, Kubectl)> 
     fs::write(at("service-accounts.pub"), key.public_key_pem())?;
     let token = format!("{:032x}", fastrand::u128(..));
     fs::write(at("tokens.csv"), format!("{token},admin,admin,system:masters\n"))?;
-    let port = ports::free()?;
+    let port = port::free()?;
     let mut command = Command::new(tools::path(tools::KUBERNETES, "kube-apiserver")?);
     command.args(["--etcd-servers", etcd, "--bind-address", "127.0.0.1", "--secure-port", &port.to_string()]);
     command.arg("--cert-dir").arg(at("certificates"));

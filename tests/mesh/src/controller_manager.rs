@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::port;
 use spiffe_authz_integration::process::Process;
 use spiffe_authz_integration::wait;
 
 use crate::kubectl::Kubectl;
 use crate::spire::Server;
-use crate::{ports, tools};
+use crate::tools;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,7 +27,7 @@ pub const CLASS: &str = "spire-server-spire";
 /// # Errors
 /// When it does not start in time.
 pub fn start(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<Process> {
-    let health = ports::free()?;
+    let health = port::free()?;
     let configuration = format!(
         "apiVersion: spire.spiffe.io/v1alpha1\nkind: ControllerManagerConfig\n\
          clusterName: {CLUSTER}\nclusterDomain: cluster.local\ntrustDomain: {}\n\

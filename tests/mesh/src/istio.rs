@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::port;
 use spiffe_authz_integration::process::Process;
 use spiffe_authz_integration::wait;
 
 use crate::kubectl::Kubectl;
-use crate::{ports, tools};
+use crate::tools;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -37,7 +38,7 @@ impl Webhooks {
     /// # Errors
     /// When none is free.
     pub fn new() -> Result<Self> {
-        Ok(Self { port: ports::free()? })
+        Ok(Self { port: port::free()? })
     }
 
     /// What an installation needs where istiod is no pod and proxies are upstream Envoys: the API server finds the
@@ -60,7 +61,7 @@ impl Istiod {
     /// # Errors
     /// When it does not start in time.
     pub fn start(kubectl: &Kubectl, webhooks: &Webhooks, directory: &Path) -> Result<Self> {
-        let (xds, http) = (ports::free()?, ports::free()?);
+        let (xds, http) = (port::free()?, port::free()?);
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new(tools::path(tools::ISTIO, "pilot-discovery")?);
         // It reads the ConfigMaps of the cluster, since in this directory there are no files of that name.
@@ -73,7 +74,7 @@ impl Istiod {
             "--httpsAddr",
             &address(webhooks.port),
         ]);
-        command.args(["--secureGRPCAddr", &address(ports::free()?), "--monitoringAddr", &address(ports::free()?)]);
+        command.args(["--secureGRPCAddr", &address(port::free()?), "--monitoringAddr", &address(port::free()?)]);
         command.env("POD_NAME", "istiod").env("POD_NAMESPACE", NAMESPACE).env("REVISION", "default");
         command.env("ISTIOD_CUSTOM_HOST", "localhost").env("CLUSTER_ID", "Kubernetes");
         command.env("INJECTION_WEBHOOK_CONFIG_NAME", "istio-sidecar-injector");

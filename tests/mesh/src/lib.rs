@@ -8,7 +8,6 @@ pub mod controller_manager;
 pub mod istio;
 pub mod kubectl;
 pub mod mesh;
-pub mod ports;
 pub mod proxy;
 pub mod shell;
 pub mod spire;

@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::{Client, Response};
+use spiffe_authz_integration::port;
 use spiffe_authz_integration::upstream::Upstream;
 use spiffe_authz_integration::wait;
 
 use crate::bed::{Bed, FOREIGN, HOME, THIRD, Target, wait_for_secrets};
 use crate::istio::{Istiod, Webhooks};
-use crate::ports;
 use crate::proxy::Proxy;
 use crate::shell::Shell;
 use crate::spire::{Agent, Server};
@@ -111,7 +111,7 @@ impl Mesh {
         let istiod = Istiod::start(bed.kubectl(), &webhooks, directory)?;
 
         shell.step("4. A client, a server, a gateway");
-        let ports = Ports { sidecar: ports::free()?, gateway: ports::free()?, service: ports::free()? };
+        let ports = Ports { sidecar: port::free()?, gateway: port::free()?, service: port::free()? };
         let server = format!("- bind: 127.0.0.1\n    port:\n      number: {}", ports.gateway);
         shell.fit("4-workloads/gateway.yaml", "- port:\n      number: 443", &server)?;
         let service = ports.service.to_string();

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+use spiffe_authz_integration::port;
 use spiffe_authz_integration::process::Process;
 use spiffe_authz_integration::{tools, wait};
 
 use crate::kubectl::finish;
-use crate::ports;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -34,7 +34,7 @@ impl Server {
     pub fn start(directory: &Path, trust_domain: &'static str, attestor: &str) -> Result<Self> {
         let data = directory.join("server");
         fs::create_dir_all(&data)?;
-        let (port, bundle_port) = (ports::free()?, ports::free()?);
+        let (port, bundle_port) = (port::free()?, port::free()?);
         let configuration = format!(
             r#"server {{
   bind_address = "127.0.0.1"

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::START_LIMIT;
 use crate::bootstrap::text_example;
 use crate::process::Process;
-use crate::{tools, wait};
+use crate::{port, tools, wait};
 
 /// Where SPIRE's own interval is shortened: five seconds, it would make a new entry wait for as long.
 const LOG_LEVEL: &str = "log_level    = \"INFO\"\n";
@@ -43,7 +43,7 @@ impl Server {
     /// # Errors
     /// When it does not start in time.
     pub fn start(directory: &Path, trust_domain: &str, federated: Option<Federated>) -> Result<Self> {
-        let (port, data) = (super::free_port()?, directory.join("server"));
+        let (port, data) = (port::free()?, directory.join("server"));
         fs::create_dir_all(&data)?;
         let configuration = configuration(directory, port, federated.as_ref())?;
         fs::write(directory.join("server.conf"), configuration)?;
