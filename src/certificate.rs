@@ -18,7 +18,7 @@ use x509_parser::oid_registry::{
     OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
     OID_X509_EXT_SUBJECT_ALT_NAME,
 };
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::pem::{Pem, parse_x509_pem};
 
 use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
 
@@ -376,5 +376,19 @@ impl CertificateReason {
 
 #[cfg(test)]
 pub(crate) mod der_writer;
+/// What `read` makes of every certificate of a PEM text, in its order.
+fn each_of_pem<T>(
+    text: &[u8],
+    read: impl Fn(&X509Certificate<'_>) -> Result<T, CertificateError>,
+) -> Result<Vec<T>, CertificateError> {
+    let malformed = CertificateError(CertificateReason::Malformed);
+    Pem::iter_from_buffer(text)
+        .map(|block| {
+            let block = block.map_err(|_| malformed)?;
+            read(&block.parse_x509().map_err(|_| malformed)?)
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;

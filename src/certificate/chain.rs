@@ -1,9 +1,8 @@
 //! What the certificates of a PEM text say of themselves: for tools that look at chains and bundles, not for decisions.
 
 use x509_parser::extensions::GeneralName;
-use x509_parser::pem::Pem;
 
-use super::{CertificateError, CertificateReason};
+use super::{CertificateError, CertificateReason, each_of_pem};
 
 /// A certificate, of a workload or of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,17 +18,13 @@ pub struct Described {
 /// # Errors
 /// When one of them, or the text, cannot be read.
 pub fn describe(pem: &[u8]) -> Result<Vec<Described>, CertificateError> {
-    let malformed = CertificateError(CertificateReason::Malformed);
-    Pem::iter_from_buffer(pem)
-        .map(|block| {
-            let block = block.map_err(|_| malformed)?;
-            let certificate = block.parse_x509().map_err(|_| malformed)?;
-            let names = certificate.subject_alternative_name().map_err(|_| malformed)?;
-            let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(Box::from(*uri)),
-                _ => None,
-            });
-            Ok(Described { uris: uris.collect(), not_after: certificate.validity().not_after.timestamp() })
-        })
-        .collect()
+    each_of_pem(pem, |certificate| {
+        let names = certificate.subject_alternative_name();
+        let names = names.map_err(|_| CertificateError(CertificateReason::Malformed))?;
+        let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(Box::from(*uri)),
+            _ => None,
+        });
+        Ok(Described { uris: uris.collect(), not_after: certificate.validity().not_after.timestamp() })
+    })
 }

@@ -2,9 +2,8 @@
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
-use x509_parser::pem::Pem;
 
-use super::{CertificateError, CertificateReason};
+use super::{CertificateError, each_of_pem};
 
 /// What a certificate says about its making.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +28,7 @@ impl Issuance {
     /// # Errors
     /// When the text, or a certificate in it, cannot be read.
     pub fn of_pem(text: &[u8]) -> Result<Vec<Self>, CertificateError> {
-        let malformed = CertificateError(CertificateReason::Malformed);
-        Pem::iter_from_buffer(text)
-            .map(|block| {
-                let block = block.map_err(|_| malformed)?;
-                block.parse_x509().map(|certificate| Self::of(&certificate)).map_err(|_| malformed)
-            })
-            .collect()
+        each_of_pem(text, |certificate| Ok(Self::of(certificate)))
     }
 
     fn of(certificate: &X509Certificate<'_>) -> Self {
