@@ -174,17 +174,18 @@ impl Envoy {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// The CPU time that it has used, in clock ticks.
+    /// The CPU time that its threads have used, as the scheduler counts it.
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub fn cpu_ticks(&self) -> Result<u64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let after_name = stat.rsplit_once(") ").context("unexpected /proc/PID/stat")?.1;
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        // proc(5): utime and stime are the fields 14 and 15, the state after the name is field 3.
-        let field = |number: usize| -> Result<u64> { Ok(fields.get(number - 3).context("too few fields")?.parse()?) };
-        Ok(field(14)? + field(15)?)
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            // Documentation/scheduler/sched-stats.rst: the first number is the time on the CPU.
+            let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanoseconds += stat.split(' ').next().context("unexpected schedstat")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 }
 

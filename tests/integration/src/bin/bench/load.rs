@@ -88,16 +88,14 @@ impl Variant<'_> {
     }
 
     fn microseconds(&self, count: u32, client: impl Fn(u32) -> Result<()> + Sync) -> Result<f64> {
-        let before = self.envoy.cpu_ticks()?;
+        let before = self.envoy.cpu_time()?;
         thread::scope(|scope| -> Result<()> {
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(count / CLIENTS))).collect();
             clients
                 .into_iter()
                 .try_for_each(|client| client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
         })?;
-        let ticks = u32::try_from(self.envoy.cpu_ticks()? - before)?;
-        // Linux counts in hundredths of a second for user space (time(7), "USER_HZ").
-        Ok(f64::from(ticks) * 10_000.0 / f64::from(count))
+        Ok((self.envoy.cpu_time()? - before).as_secs_f64() * 1e6 / f64::from(count))
     }
 }
 
