@@ -59,13 +59,13 @@ enum Task {
         #[arg(long, conflicts_with_all = ["requests", "connections", "rounds"])]
         core: bool,
         /// Requests per variant and round.
-        #[arg(long, default_value_t = 40_000)]
+        #[arg(long, default_value_t = 5_000)]
         requests: u32,
         /// New connections, with a request each, per variant and round.
-        #[arg(long, default_value_t = 1_000)]
+        #[arg(long, default_value_t = 125)]
         connections: u32,
         /// Rounds; in each, every variant has its turn.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 40)]
         rounds: u32,
     },
     /// Holds Envoy's memory with the dynamic module against growth, over connections and configurations.

@@ -101,7 +101,12 @@ impl Variant<'_> {
 
 /// The middle of the rounds.
 pub(crate) fn median(values: &[f64]) -> f64 {
+    quantile(values, 1, 2)
+}
+
+/// The value that `part` of so many `parts` of the rounds lie below.
+pub(crate) fn quantile(values: &[f64], part: usize, parts: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted[sorted.len() * part / parts]
 }
