@@ -1,11 +1,12 @@
 //! Envoy's attributes of the connection and the request that are being served.
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use spiffe_authz::filter::Connection;
 use spiffe_authz::metadata::Object;
-use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
+use spiffe_authz::request::{AddressOf, Attributes, Headers as _, HostFailure};
 
 use crate::header_map::HeaderMap;
 use crate::host;
@@ -80,23 +81,32 @@ impl Connection for CurrentConnection {
 }
 
 /// The request that is being served.
-#[derive(Debug)]
-pub(crate) struct CurrentRequest;
+#[derive(Default)]
+pub(crate) struct CurrentRequest {
+    headers: OnceCell<Result<HeaderMap, HostFailure>>,
+}
+
+impl CurrentRequest {
+    /// A pseudo-header. All headers in one host call cost little more than one of them, and rules mostly ask for several.
+    fn pseudo_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.headers()?.lines(name).next().map(<[u8]>::to_vec))
+    }
+}
 
 impl Attributes for CurrentRequest {
     type Text = Vec<u8>;
     type Headers = HeaderMap;
 
     fn method(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        host::request_header(":method")
+        self.pseudo_header(":method")
     }
 
     fn path(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        host::request_header(":path")
+        self.pseudo_header(":path")
     }
 
     fn authority(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        host::request_header(":authority")
+        self.pseudo_header(":authority")
     }
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
@@ -104,7 +114,7 @@ impl Attributes for CurrentRequest {
     }
 
     fn headers(&self) -> Result<HeaderMap, HostFailure> {
-        HeaderMap::new(host::request_headers()?)
+        self.headers.get_or_init(|| HeaderMap::new(host::request_headers()?)).clone()
     }
 
     fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {

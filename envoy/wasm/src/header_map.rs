@@ -1,14 +1,17 @@
 //! Header lines as the ABI lays them out.
 
+use std::rc::Rc;
+
 use spiffe_authz::request::{Headers, HostFailure};
 
-/// A map of header lines that was checked once.
-pub(crate) struct HeaderMap(Vec<u8>);
+/// A map of header lines that was checked once. Copies share it.
+#[derive(Clone)]
+pub(crate) struct HeaderMap(Rc<Vec<u8>>);
 
 impl HeaderMap {
     /// Fails when the bytes are no such map.
     pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, HostFailure> {
-        let map = Self(bytes);
+        let map = Self(Rc::new(bytes));
         let count = map.number(0).ok_or(HostFailure)?;
         if map.pairs().count() == count { Ok(map) } else { Err(HostFailure) }
     }

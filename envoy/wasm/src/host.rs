@@ -21,13 +21,6 @@ const DOWNSTREAM: u32 = 2;
 unsafe extern "C" {
     fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
-    fn proxy_get_header_map_value(
-        map: u32,
-        key: *const u8,
-        key_size: usize,
-        value: *mut *mut u8,
-        value_size: *mut usize,
-    ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, value: *mut *mut u8, value_size: *mut usize) -> u32;
     fn proxy_send_local_response(
         status_code: u32,
@@ -125,20 +118,6 @@ pub(crate) fn keep_filter_state_for_connection(key: &str) {
     };
     // Nothing is in the answer, but it is ours to free.
     drop(returned(status, result, size));
-}
-
-/// A request header. Pseudo-headers occur once; of any other only the first line is returned.
-pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailure> {
-    let (mut value, mut size) = (null_mut(), 0);
-    // SAFETY: as in `property`.
-    let status = unsafe {
-        proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), &raw mut value, &raw mut size)
-    };
-    match status {
-        // A header that is there and empty has no bytes to hand over.
-        OK if value.is_null() => Ok(Some(Vec::new())),
-        _ => returned(status, value, size),
-    }
 }
 
 /// Every request header line, as the ABI lays a map out: how many pairs, the lengths of each name and value, then each

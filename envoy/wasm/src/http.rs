@@ -22,7 +22,7 @@ impl Context for Stream {}
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let denial = match &self.worker {
-            Some(worker) => worker.decide(CurrentRequest),
+            Some(worker) => worker.decide(CurrentRequest::default()),
             None => Some(DenyReason::NotConfigured),
         };
         denial.map_or(Action::Continue, deny)
