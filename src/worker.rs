@@ -98,17 +98,19 @@ impl Ruling<'_> {
     pub fn record<O: Outputs>(&self, outputs: &mut O) {
         let decision = &self.outcome.decision;
         let position = decision.rule.map(|rule| rule.position.to_string());
-        let mut facts = Vec::with_capacity(Fact::ALL.len());
-        if let Some(peer) = self.caller.as_ref().and_then(|caller| caller.peer())
-            && (self.caller_is_new || !O::CALLER_IS_KEPT)
-        {
-            facts.extend(facts_of(peer));
-        }
-        facts.push((Fact::Verdict, decision.verdict.slug()));
-        facts.extend(decision.verdict.reason().map(|reason| (Fact::Reason, reason.slug())));
-        facts.extend(decision.rule.map(|rule| (Fact::Policy, rule.policy)));
-        facts.extend(position.as_deref().map(|position| (Fact::Rule, position)));
-        outputs.show(&facts);
+        let is_shown = self.caller_is_new || !O::CALLER_IS_KEPT;
+        let peer = self.caller.as_ref().and_then(|caller| caller.peer()).filter(|_| is_shown);
+        let facts = [
+            peer.map(|peer| (Fact::Peer, peer.spiffe_id())),
+            peer.map(|peer| (Fact::TrustDomain, peer.trust_domain())),
+            peer.and_then(|peer| Some((Fact::Namespace, peer.namespace()?))),
+            peer.and_then(|peer| Some((Fact::ServiceAccount, peer.service_account()?))),
+            Some((Fact::Verdict, decision.verdict.slug())),
+            decision.verdict.reason().map(|reason| (Fact::Reason, reason.slug())),
+            decision.rule.map(|rule| (Fact::Policy, rule.policy)),
+            position.as_deref().map(|position| (Fact::Rule, position)),
+        ];
+        outputs.show(facts.into_iter().flatten());
         outputs.count(&Count { mode: Mode::Enforce, verdict: Some(decision.verdict), rule: decision.rule });
         if let Some(shadow) = self.outcome.shadow {
             outputs.count(&Count { mode: Mode::Shadow, verdict: Some(shadow.verdict), rule: shadow.rule });
@@ -122,24 +124,13 @@ impl Ruling<'_> {
     }
 }
 
-fn facts_of(peer: &Peer) -> impl Iterator<Item = (Fact, &str)> {
-    [
-        (Fact::Peer, Some(peer.spiffe_id())),
-        (Fact::TrustDomain, Some(peer.trust_domain())),
-        (Fact::Namespace, peer.namespace()),
-        (Fact::ServiceAccount, peer.service_account()),
-    ]
-    .into_iter()
-    .filter_map(|(fact, value)| Some((fact, value?)))
-}
-
 /// Where a host takes what operators and later filters see.
 pub trait Outputs {
     /// Whether what was shown of a caller on the first request of its connection lasts for the next ones.
     const CALLER_IS_KEPT: bool;
 
     /// Shows facts to access logs and to later filters.
-    fn show(&mut self, facts: &[(Fact, &str)]);
+    fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone);
 
     /// Counts one.
     fn count(&mut self, count: &Count<'_>);

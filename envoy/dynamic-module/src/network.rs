@@ -166,10 +166,10 @@ impl Outputs for CurrentOutputs<'_, '_> {
     /// There is one decision for each connection.
     const CALLER_IS_KEPT: bool = false;
 
-    fn show(&mut self, facts: &[(Fact, &str)]) {
+    fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {
-            self.host.set_metadata(METADATA, key(*fact), value);
-            if *fact == Fact::Peer {
+            self.host.set_metadata(METADATA, key(fact), value);
+            if fact == Fact::Peer {
                 self.host.set_filter_state(fact.name(), value);
             }
         }

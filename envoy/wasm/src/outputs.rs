@@ -17,7 +17,7 @@ impl Outputs for &CurrentOutputs {
     /// By `host::keep_filter_state_for_connection`.
     const CALLER_IS_KEPT: bool = true;
 
-    fn show(&mut self, facts: &[(Fact, &str)]) {
+    fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {
             host::set_filter_state(fact.name(), value.as_bytes());
         }
