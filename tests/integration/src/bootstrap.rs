@@ -2,6 +2,8 @@
 //!
 //! Every substitution must find its value in the file: an example that changes without this harness fails a test.
 
+mod adapter;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+
+pub use self::adapter::Adapter;
 
 /// The socket of the SPIRE agent in the examples.
 pub const AGENT_SOCKET: &str = "/run/secrets/workload-spiffe-uds/socket";
@@ -32,6 +36,8 @@ pub const ADMIN_PORT: u16 = 9901;
 pub const SERVER_HOST: &str = "httpbin.example.org";
 /// Where callers and the server find the gateway.
 pub const GATEWAY_HOST: &str = "gateway.example.org";
+/// Where the listener's network filters stand in every file.
+const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters";
 /// Where the server's HTTP connection manager stands in its file.
 pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
 /// Where the filter stands in the server's file.
@@ -56,68 +62,6 @@ pub fn examples() -> PathBuf {
 
 /// Where the Wasm filter's configuration stands in the server's file.
 pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
-
-/// What decides inside Envoy: the same core in two forms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adapter {
-    /// The proxy-wasm filter.
-    Wasm,
-    /// The dynamic module.
-    Module,
-}
-
-impl Adapter {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Wasm, Self::Module];
-
-    /// Its server's file in examples/bootstrap.
-    #[must_use]
-    pub const fn example(self) -> &'static str {
-        match self {
-            Self::Wasm => "server/envoy.yaml",
-            Self::Module => "dynamic-module/envoy.yaml",
-        }
-    }
-
-    /// The file there of its server of TCP.
-    #[must_use]
-    pub const fn tcp_example(self) -> &'static str {
-        match self {
-            Self::Wasm => "tcp/envoy.yaml",
-            Self::Module => "dynamic-module/tcp.yaml",
-        }
-    }
-
-    /// Where its configuration stands in the server's file.
-    fn configuration(self) -> String {
-        match self {
-            Self::Wasm => CONFIGURATION.to_owned(),
-            Self::Module => format!("{FILTER}/typed_config/filter_config/value"),
-        }
-    }
-
-    /// The name of the counter of connections of these labels' values: mode, verdict, reason. The policy is `none`.
-    #[must_use]
-    pub fn tcp_counter(self, [mode, verdict, reason]: [&str; 3]) -> String {
-        match self {
-            Self::Wasm => self.counter([mode, verdict, reason, "none"]),
-            Self::Module => {
-                format!("dynamicmodulescustom.spiffe_authz_decisions.mode.{mode}.verdict.{verdict}.reason.{reason}")
-            }
-        }
-    }
-
-    /// The name of the counter of these labels' values: mode, verdict, reason, policy.
-    #[must_use]
-    pub fn counter(self, values: [&str; 4]) -> String {
-        let (name, prefix) = match self {
-            Self::Wasm => ("wasmcustom.spiffe_authz.decisions", ""),
-            Self::Module => ("dynamicmodulescustom.spiffe_authz_decisions", "spiffe_authz_"),
-        };
-        let labels = ["mode", "verdict", "reason", "policy"].iter().zip(values);
-        labels.fold(name.to_owned(), |name, (label, value)| format!("{name}.{prefix}{label}.{value}"))
-    }
-}
 
 /// An Envoy bootstrap that is being fitted to its place.
 #[derive(Debug, Clone)]
@@ -189,7 +133,7 @@ impl Bootstrap {
     /// # Errors
     /// When there is none, or `fields` is no object.
     pub fn connection_manager(mut self, fields: Value) -> Result<Self> {
-        let filters = self.value.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters");
+        let filters = self.value.pointer_mut(FILTERS);
         let filters = filters.and_then(Value::as_array_mut).context("the example has no filters")?;
         let manager = filters.iter_mut().find(|filter| filter["name"] == HTTP_CONNECTION_MANAGER);
         let manager = manager.and_then(|filter| filter["typed_config"].as_object_mut());
@@ -255,20 +199,20 @@ impl Bootstrap {
         example.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
 
-    /// The example of the server with federation, for the same place.
+    /// The example of the server with federation and this adapter, for the same place.
     ///
     /// # Errors
     /// When a substitution does not find its value.
-    pub fn federated_server(upstream_port: u16) -> Result<Self> {
-        Self::example("federation/server/envoy.yaml")?.guarding()?.port(UPSTREAM_PORT, upstream_port)
+    pub fn federated_server(adapter: Adapter, upstream_port: u16) -> Result<Self> {
+        Self::example("federation/server/envoy.yaml")?.with(adapter)?.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
 
-    /// The gateway's example, for the same place.
+    /// The gateway's example with this adapter, for the same place.
     ///
     /// # Errors
     /// When a substitution does not find its value.
-    pub fn gateway(server: SocketAddr) -> Result<Self> {
-        Self::example("federation/gateway/envoy.yaml")?.endpoint(SERVER_HOST, server)?.guarding()
+    pub fn gateway(adapter: Adapter, server: SocketAddr) -> Result<Self> {
+        Self::example("federation/gateway/envoy.yaml")?.with(adapter)?.endpoint(SERVER_HOST, server)?.guarding()
     }
 
     /// What every Envoy with the filter needs to run here.
@@ -387,6 +331,15 @@ impl Bootstrap {
             &format!("{tls}/common_tls_context/combined_validation_context/validation_context_sds_secret_config"),
             file("ROOTCA", validation),
         )
+    }
+
+    /// The filter's configuration document.
+    ///
+    /// # Errors
+    /// When the example has none where it is expected, or it is no JSON.
+    pub fn document(&self) -> Result<Value> {
+        let text = self.at(&self.adapter.configuration())?.as_str().context("the configuration is no text")?;
+        Ok(serde_json::from_str(text)?)
     }
 
     /// Gives the filter another configuration: a document, or any text.

@@ -175,7 +175,7 @@ impl<'b, 'd> Faults<'b, 'd> {
             }
             Fault::PoliciesChange => return self.policies.change(self.bed, long),
             Fault::PoliciesBreak => return self.policies.break_and_mend(self.bed, long),
-            Fault::EnvoyRestarts => self.bed.restart_httpbin(&STEADY)?,
+            Fault::EnvoyRestarts => self.bed.restart_httpbin()?,
             Fault::Flood => return self.flood(long),
         }
         Ok(String::new())

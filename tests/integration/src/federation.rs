@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::authority::{Authority, Leaf, Shape};
-use crate::bootstrap::{Bootstrap, GATEWAY_HOST, SERVER_HOST};
+use crate::bootstrap::{Adapter, Bootstrap, GATEWAY_HOST, SERVER_HOST};
 use crate::envoy::{Envoy, Epoch, Start};
 use crate::http::Client;
 use crate::mesh::{LONG, await_identity, envoy};
@@ -70,6 +70,7 @@ pub struct Federation<'d> {
     /// SPIRE of example.io.
     pub other: Domain,
     outsider: Authority,
+    fit: Fit,
     epoch: u32,
     directory: &'d Path,
 }
@@ -87,6 +88,8 @@ pub struct Domain {
 /// What differs from bed to bed.
 #[derive(Debug, Clone, Copy)]
 pub struct Fit {
+    /// What decides in the Envoys of httpbin and the gateway.
+    pub adapter: Adapter,
     /// How long identities are good.
     pub ttl: Duration,
     /// Changes the bootstrap of httpbin.
@@ -99,7 +102,8 @@ pub struct Fit {
 
 impl Fit {
     /// As the examples have it.
-    pub const NONE: Self = Self { ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
+    pub const NONE: Self =
+        Self { adapter: Adapter::Wasm, ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
 }
 
 impl<'d> Federation<'d> {
@@ -107,13 +111,13 @@ impl<'d> Federation<'d> {
     ///
     /// # Errors
     /// When a part does not start.
-    pub fn start(directory: &'d Path, fit: &Fit) -> Result<Self> {
+    pub fn start(directory: &'d Path, fit: Fit) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
         let [own, other] = domains(directory, fit.ttl, &outsider)?;
         let upstream = Upstream::start()?;
-        let bootstrap = Bootstrap::federated_server(upstream.port())?.agent(&own.spire.socket())?;
+        let bootstrap = Bootstrap::federated_server(fit.adapter, upstream.port())?.agent(&own.spire.socket())?;
         let httpbin = start_httpbin(&own.spire, &(fit.httpbin)(bootstrap, directory)?, directory, 0)?;
-        let bootstrap = Bootstrap::gateway(httpbin.address()?)?.agent(&own.spire.socket())?;
+        let bootstrap = Bootstrap::gateway(fit.adapter, httpbin.address()?)?.agent(&own.spire.socket())?;
         let gateway = envoy(&own.spire, "gateway", "gateway", &(fit.gateway)(bootstrap)?, directory)?;
         let mut callers = BTreeMap::new();
         for (trust_domain, name) in CALLERS {
@@ -125,7 +129,7 @@ impl<'d> Federation<'d> {
             callers.insert(format!("{trust_domain}/{name}"), caller);
         }
         await_identity(&gateway)?;
-        Ok(Self { callers, gateway, httpbin, upstream, own, other, outsider, epoch: 0, directory })
+        Ok(Self { callers, gateway, httpbin, upstream, own, other, outsider, fit, epoch: 0, directory })
     }
 
     /// The Envoy of a caller.
@@ -147,10 +151,9 @@ impl<'d> Federation<'d> {
     /// # Errors
     /// When its admin interface does not answer.
     pub fn deny_reasons(&self) -> Result<BTreeSet<String>> {
-        const DENIED: &str = "wasmcustom.spiffe_authz.decisions.mode.enforce.verdict.deny.reason.";
         let stats = self.httpbin.admin("/stats?usedonly&filter=spiffe_authz")?.text();
-        let reasons = stats.lines().filter_map(|line| line.strip_prefix(DENIED)?.split_once(".policy."));
-        Ok(reasons.map(|(reason, _)| reason.to_owned()).collect())
+        let reasons = stats.lines().filter_map(|line| self.fit.adapter.deny_reason(line));
+        Ok(reasons.map(str::to_owned).collect())
     }
 
     /// The Envoys of a trust domain.
@@ -178,6 +181,14 @@ impl<'d> Federation<'d> {
         }
     }
 
+    /// The bootstrap of httpbin's Envoy, before it is fitted to this bed.
+    ///
+    /// # Errors
+    /// When a substitution does not find its value.
+    pub fn example(&self) -> Result<Bootstrap> {
+        Bootstrap::federated_server(self.fit.adapter, self.upstream.port())
+    }
+
     /// The directory of the bed.
     #[must_use]
     pub const fn directory(&self) -> &'d Path {
@@ -188,10 +199,10 @@ impl<'d> Federation<'d> {
     ///
     /// # Errors
     /// When it does not start, or the old one does not end.
-    pub fn restart_httpbin(&mut self, fit: &Fit) -> Result<()> {
+    pub fn restart_httpbin(&mut self) -> Result<()> {
         let port = self.httpbin.address()?.port();
-        let bootstrap = Bootstrap::federated_server(self.upstream.port())?.agent(&self.own.spire.socket())?;
-        let bootstrap = (fit.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
+        let bootstrap = self.example()?.agent(&self.own.spire.socket())?;
+        let bootstrap = (self.fit.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
         self.epoch += 1;
         let successor = start_httpbin(&self.own.spire, &bootstrap, self.directory, self.epoch)?;
         std::mem::replace(&mut self.httpbin, successor).superseded()

@@ -181,6 +181,14 @@ fn the_server_with_federation_is_the_server_with_another_configuration() -> Resu
 }
 
 #[test]
+fn the_server_with_the_module_is_the_server_with_another_filter() -> Result<()> {
+    let value = |bootstrap: &Bootstrap| serde_json::from_str::<Value>(&bootstrap.to_json());
+    let fitted = Bootstrap::example(Adapter::Wasm.example())?.with(Adapter::Module)?;
+    assert_eq!(value(&fitted)?, value(&Bootstrap::example(Adapter::Module.example())?)?);
+    Ok(())
+}
+
+#[test]
 fn the_command_takes_the_configurations_of_the_examples() -> Result<()> {
     const GATEWAY: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
     const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/filter_config/value";

@@ -1,11 +1,13 @@
 //! Faults under a steady load of requests: no verdict is wrong, and every caller is served again soon.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::fault::{self, Fault, Faults, STEADY, callers};
-use spiffe_authz_integration::federation::Federation;
+use spiffe_authz_integration::federation::{Federation, Fit};
 use spiffe_authz_integration::load::Load;
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::wait;
@@ -15,10 +17,15 @@ const LONG: Duration = Duration::from_secs(4);
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-#[test]
-fn no_fault_changes_a_verdict() -> Result<()> {
+/// The flood of one test would be a fault that the other does not expect.
+static ALONE: Mutex<()> = Mutex::new(());
+
+spiffe_authz_integration::test_with_each_adapter![no_fault_changes_a_verdict];
+
+fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new()?;
-    let mut bed = Federation::start(scratch.path(), &STEADY)?;
+    let mut bed = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
     let load = Load::start(callers(&bed)?);
     load.recovered(LIMIT)?;
     let mut faults = Faults::on(&mut bed)?;

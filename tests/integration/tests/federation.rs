@@ -1,14 +1,16 @@
 //! Two federated trust domains, each with its own SPIRE: who is let in, and who is not.
 
 use anyhow::Result;
+use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::federation::{Federation, Fit};
 use spiffe_authz_integration::scenario::{self, Expectation};
 use spiffe_authz_integration::scratch::Scratch;
 
-#[test]
-fn every_scenario_of_federation() -> Result<()> {
+spiffe_authz_integration::test_with_each_adapter![every_scenario_of_federation];
+
+fn every_scenario_of_federation(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let bed = Federation::start(scratch.path(), &Fit::NONE)?;
+    let bed = Federation::start(scratch.path(), Fit { adapter, ..Fit::NONE })?;
     let mut scenarios = scenario::federation()?;
     scenario::play(&scenarios, &bed)?;
     // The check can fail.

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Name, Shape};
-use spiffe_authz_integration::bootstrap::{Bootstrap, CLIENT_TLS};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CLIENT_TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
@@ -95,7 +95,7 @@ fn gateway(ground: &Ground, server: &Envoy, tells: &Value) -> Result<Envoy> {
     let leaf = ground.local.sign(&Shape::svid(GATEWAY))?;
     let certificate = ground.scratch.write("gateway.secret.json", &leaf.secret())?;
     let validation = ground.scratch.join("validation.json");
-    let bootstrap = Bootstrap::gateway(server.address()?)?
+    let bootstrap = Bootstrap::gateway(Adapter::Wasm, server.address()?)?
         .secrets(&certificate, &validation)?
         .secrets_at(CLIENT_TLS, &certificate, &validation)?
         .connection_manager(tells.clone())?;

@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     println!("soak: {minutes} minutes, seed {seed}");
     let mut random = Rng::with_seed(seed);
     let scratch = Scratch::new()?;
-    let mut bed = Federation::start(scratch.path(), &STEADY)?;
+    let mut bed = Federation::start(scratch.path(), STEADY)?;
     let load = Load::start(callers(&bed)?);
     thread::sleep(WARM_UP);
     let before = memory(&bed)?;

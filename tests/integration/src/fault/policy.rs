@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::steady::FILTER_FILE;
-use crate::bootstrap::{Bootstrap, CONFIGURATION};
 use crate::federation::{Federation, OWN};
 use crate::http::Client;
 use crate::scratch::write_whole;
@@ -28,9 +27,7 @@ pub(super) struct Policies {
 
 impl Policies {
     pub(super) fn of(bed: &Federation<'_>) -> Result<Self> {
-        let example = Bootstrap::federated_server(bed.upstream.port())?;
-        let text = example.at(CONFIGURATION)?.as_str().context("the configuration is no text")?;
-        Ok(Self { document: serde_json::from_str(text)?, version: 0 })
+        Ok(Self { document: bed.example()?.document()?, version: 0 })
     }
 
     /// Changes the policies every second, for so long.
@@ -85,7 +82,7 @@ impl Policies {
 /// # Errors
 /// When its file cannot be written.
 pub fn publish(bed: &Federation<'_>, document: &Value) -> Result<()> {
-    let bootstrap = Bootstrap::federated_server(bed.upstream.port())?.configuration(&document.to_string())?;
+    let bootstrap = bed.example()?.configuration(&document.to_string())?;
     write_whole(&bed.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
 }
 

@@ -17,7 +17,7 @@ pub(super) const FILTER_FILE: &str = "filter.json";
 /// Identities are good for 16 seconds and renewed after three (SPIRE dates them back by ten, and renews them at half of their
 /// life); connections are renewed every second, so that identities come into use. Policies come from a file. A request that
 /// fails says why.
-pub const STEADY: Fit = Fit { ttl: Duration::from_secs(16), httpbin, gateway: guarding, client };
+pub const STEADY: Fit = Fit { ttl: Duration::from_secs(16), httpbin, gateway: guarding, client, ..Fit::NONE };
 
 fn httpbin(bootstrap: Bootstrap, directory: &Path) -> Result<Bootstrap> {
     let file = directory.join(FILTER_FILE);

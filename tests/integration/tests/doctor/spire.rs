@@ -39,7 +39,7 @@ fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
 #[test]
 fn the_federated_examples_are_in_order() -> Result<()> {
     let scratch = Scratch::new()?;
-    let bed = Federation::start(scratch.path(), &Fit::NONE)?;
+    let bed = Federation::start(scratch.path(), Fit::NONE)?;
     let answer = wait_for(&bed.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
     assert_eq!(answer.status, Some(0), "a note");
     assert_eq!(answer.messages("bundle-unnamed"), ["the filter's configuration does not name `example.net`"]);

@@ -1,0 +1,138 @@
+//! The two forms of the filter, and how one takes the place of the other in a bootstrap.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Error, Result};
+use serde_json::Value;
+
+use super::{Bootstrap, CONFIGURATION, FILTER, FILTERS};
+
+/// Where the fields of the access log stand in the server's file.
+const LOG_FIELDS: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/access_log/0/typed_config/log_format/json_format";
+
+/// What decides inside Envoy: the same core in two forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adapter {
+    /// The proxy-wasm filter.
+    Wasm,
+    /// The dynamic module.
+    Module,
+}
+
+impl Adapter {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Wasm, Self::Module];
+
+    /// Its server's file in examples/bootstrap.
+    #[must_use]
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Wasm => "server/envoy.yaml",
+            Self::Module => "dynamic-module/envoy.yaml",
+        }
+    }
+
+    /// The file there of its server of TCP.
+    #[must_use]
+    pub const fn tcp_example(self) -> &'static str {
+        match self {
+            Self::Wasm => "tcp/envoy.yaml",
+            Self::Module => "dynamic-module/tcp.yaml",
+        }
+    }
+
+    /// Where its configuration stands in the server's file.
+    pub(super) fn configuration(self) -> String {
+        match self {
+            Self::Wasm => CONFIGURATION.to_owned(),
+            Self::Module => format!("{FILTER}/typed_config/filter_config/value"),
+        }
+    }
+
+    /// The name of the counter of connections of these labels' values: mode, verdict, reason. The policy is `none`.
+    #[must_use]
+    pub fn tcp_counter(self, [mode, verdict, reason]: [&str; 3]) -> String {
+        match self {
+            Self::Wasm => self.counter([mode, verdict, reason, "none"]),
+            Self::Module => {
+                format!("dynamicmodulescustom.spiffe_authz_decisions.mode.{mode}.verdict.{verdict}.reason.{reason}")
+            }
+        }
+    }
+
+    /// The name of the counter of these labels' values: mode, verdict, reason, policy.
+    #[must_use]
+    pub fn counter(self, values: [&str; 4]) -> String {
+        let (name, prefix) = match self {
+            Self::Wasm => ("wasmcustom.spiffe_authz.decisions", ""),
+            Self::Module => ("dynamicmodulescustom.spiffe_authz_decisions", "spiffe_authz_"),
+        };
+        let labels = ["mode", "verdict", "reason", "policy"].iter().zip(values);
+        labels.fold(name.to_owned(), |name, (label, value)| format!("{name}.{prefix}{label}.{value}"))
+    }
+
+    /// The reason in the name of a counter of denials that were enforced; `None` of every other name.
+    #[must_use]
+    pub fn deny_reason(self, counter: &str) -> Option<&str> {
+        let any = self.counter(["enforce", "deny", "*", ""]);
+        let (before, after) = any.split_once('*')?;
+        Some(counter.strip_prefix(before)?.split_once(after)?.0)
+    }
+}
+
+/// As the commands name it.
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wasm => "wasm",
+            Self::Module => "module",
+        })
+    }
+}
+
+impl FromStr for Adapter {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|adapter| adapter.to_string() == name)
+            .with_context(|| format!("there is no adapter `{name}`"))
+    }
+}
+
+impl Bootstrap {
+    /// An example of the Wasm filter with this adapter in its place, and the same document.
+    ///
+    /// # Errors
+    /// When this example or the module's is not as expected.
+    pub fn with(self, adapter: Adapter) -> Result<Self> {
+        match adapter {
+            Adapter::Wasm => Ok(self),
+            Adapter::Module => self.with_module(),
+        }
+    }
+
+    /// Everything that is the module's comes from its own example.
+    fn with_module(self) -> Result<Self> {
+        let example = Self::example(Adapter::Module.example())?;
+        // Its counters have labels without stats tags.
+        let mut fitted = Self { adapter: Adapter::Module, ..self.without("", "stats_config")? };
+
+        // With what hands the certificate over before it, the connection manager has the same place in every example.
+        let state = example.at(&format!("{FILTERS}/0"))?;
+        let filters = fitted.value.pointer_mut(FILTERS).and_then(Value::as_array_mut);
+        let filters = filters.context("the example has no filters")?;
+        filters.retain(|filter| filter["name"] != state["name"]);
+        filters.insert(0, state.clone());
+
+        let document = fitted.at(CONFIGURATION)?.clone();
+        let mut logged = fitted.at(LOG_FIELDS)?.clone();
+        for (name, field) in logged.as_object_mut().context("the access log has no fields")? {
+            *field = example.at(&format!("{LOG_FIELDS}/{name}"))?.clone();
+        }
+        let filter = example.at(FILTER)?.clone();
+        fitted.set(LOG_FIELDS, logged)?.set(FILTER, filter)?.set(&Adapter::Module.configuration(), document)
+    }
+}
