@@ -45,11 +45,12 @@ pub(crate) fn run_differential(layer: String, adapter: String, pairs: usize, see
     Err(process::replace(&mut differential))
 }
 
-/// Becomes the soak, of so many minutes.
-pub(crate) fn run_soak(minutes: u64, seed: Option<u64>) -> Result<()> {
+/// Becomes the soak of this adapter, of so many minutes.
+pub(crate) fn run_soak(adapter: String, minutes: u64, seed: Option<u64>) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
-    let arguments: Vec<String> = [Some(minutes), seed].into_iter().flatten().map(|number| number.to_string()).collect();
+    let mut arguments = vec![adapter, minutes.to_string()];
+    arguments.extend(seed.map(|seed| seed.to_string()));
     let mut soak = program("soak", &arguments);
     tools.describe_to(&mut soak);
     Err(process::replace(&mut soak))

@@ -94,6 +94,9 @@ enum Task {
     },
     /// Brings faults about at random under a steady load of requests, and reports what became of them.
     Soak {
+        /// What decides: the Wasm filter or the dynamic module.
+        #[arg(long, default_value = "wasm", value_parser = ["wasm", "module"])]
+        adapter: String,
         /// For how many minutes.
         #[arg(long, default_value_t = 60)]
         minutes: u64,
@@ -118,7 +121,7 @@ fn main() -> ExitCode {
         Task::Bench { requests, connections, rounds, core: false } => bench::run(requests, connections, rounds),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
-        Task::Soak { minutes, seed } => bench::run_soak(minutes, seed),
+        Task::Soak { adapter, minutes, seed } => bench::run_soak(adapter, minutes, seed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -84,10 +84,12 @@ fn steps(
     tools.describe_to(&mut mesh);
     control_plane.describe_to(&mut mesh);
     report.tests("a mesh: real Kubernetes, Istio, SPIRE and Envoys", mesh)?;
-    let mut soak =
-        native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);
-    tools.describe_to(soak.arg(SOAK_MINUTES));
-    report.check("a short soak", soak)?;
+    for adapter in ["wasm", "module"] {
+        let mut soak =
+            native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);
+        tools.describe_to(soak.args([adapter, SOAK_MINUTES]));
+        report.check(&format!("a short soak, {adapter}"), soak)?;
+    }
     let mut doc = native(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     report.check("documentation", doc)

@@ -11,11 +11,7 @@ fn main() -> Result<()> {
         "tcp" => Layer::Tcp,
         other => bail!("there is no layer `{other}`"),
     };
-    let adapter = match arguments.next().context("which adapter?")?.as_str() {
-        "wasm" => Adapter::Wasm,
-        "module" => Adapter::Module,
-        other => bail!("there is no adapter `{other}`"),
-    };
+    let adapter: Adapter = arguments.next().context("which adapter?")?.parse()?;
     let pairs = arguments.next().context("how many pairs?")?.parse()?;
     let seed = arguments.next().context("which seed?")?.parse()?;
     let summary = differential::run(Way { layer, adapter }, pairs, seed)?;

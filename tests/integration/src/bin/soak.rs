@@ -1,6 +1,7 @@
 //! Faults at random under a steady load of requests, for as long as is asked for; then a report.
 //!
-//! Run it by `cargo xtask soak`, which gets everything that it needs. Arguments: minutes, and the seed of what is random.
+//! Run it by `cargo xtask soak`, which gets everything that it needs. Arguments: adapter, minutes, and the seed of what is
+//! random.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
+use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::fault::{Fault, Faults, Outcome, STEADY, callers};
-use spiffe_authz_integration::federation::{Federation, OTHER, OWN};
+use spiffe_authz_integration::federation::{Federation, Fit, OTHER, OWN};
 use spiffe_authz_integration::load::{Load, Tally};
 use spiffe_authz_integration::scratch::Scratch;
 
@@ -22,12 +24,13 @@ const CALM: std::ops::RangeInclusive<u64> = 0..=3;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
+    let adapter: Adapter = arguments.next().context("which adapter?")?.parse()?;
     let minutes: u64 = arguments.next().context("how many minutes?")?.parse()?;
     let seed = arguments.next().map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
-    println!("soak: {minutes} minutes, seed {seed}");
+    println!("soak: {adapter}, {minutes} minutes, seed {seed}");
     let mut random = Rng::with_seed(seed);
     let scratch = Scratch::new()?;
-    let mut bed = Federation::start(scratch.path(), STEADY)?;
+    let mut bed = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
     let load = Load::start(callers(&bed)?);
     thread::sleep(WARM_UP);
     let before = memory(&bed)?;
@@ -55,7 +58,7 @@ fn main() -> Result<()> {
     }
     let Faults { flooded, fastest_flood, .. } = faults;
     let (lasted, steady, after) = (start.elapsed(), load.tally(), memory(&bed)?);
-    let report = Report { seed, lasted, steady, flooded, fastest_flood, outcomes, before, after };
+    let report = Report { adapter, seed, lasted, steady, flooded, fastest_flood, outcomes, before, after };
     report.print();
     end?;
     report.check()
@@ -74,6 +77,7 @@ fn memory(bed: &Federation<'_>) -> Result<Memory> {
 }
 
 struct Report {
+    adapter: Adapter,
     seed: u64,
     lasted: Duration,
     steady: Tally,
@@ -94,8 +98,8 @@ impl Report {
 
     /// As Markdown.
     fn print(&self) {
-        let Self { seed, lasted, steady, flooded, fastest_flood, outcomes, before, after } = self;
-        println!("\n{:.1} minutes, seed {seed}:\n", lasted.as_secs_f64() / 60.0);
+        let Self { adapter, seed, lasted, steady, flooded, fastest_flood, outcomes, before, after } = self;
+        println!("\n{adapter}, {:.1} minutes, seed {seed}:\n", lasted.as_secs_f64() / 60.0);
         println!("| | |\n|---|---|");
         println!(
             "| Requests of the steady load | {} ({} a second) |",

@@ -136,3 +136,19 @@ impl Bootstrap {
         fitted.set(LOG_FIELDS, logged)?.set(FILTER, filter)?.set(&Adapter::Module.configuration(), document)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Adapter;
+
+    #[test]
+    fn tells_reasons_of_denials_from_other_counters() {
+        for adapter in Adapter::ALL {
+            let reason = |values| adapter.deny_reason(&format!("{}: 7", adapter.counter(values))).map(str::to_owned);
+            let denied = reason(["enforce", "deny", "denied-by-policy", "default/nobody-reads.admin"]);
+            assert_eq!(denied.as_deref(), Some("denied-by-policy"), "{adapter}");
+            assert_eq!(reason(["enforce", "allow", "none", "default/sleep-reads"]), None, "{adapter}");
+            assert_eq!(reason(["shadow", "deny", "denied-by-policy", "default/no-teapots"]), None, "{adapter}");
+        }
+    }
+}
