@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::policy::Policies;
 pub use self::policy::publish;
 pub use self::steady::{STEADY, callers};
+use crate::bootstrap::Adapter;
 use crate::federation::{Federation, Side};
 use crate::flood::{self, flood};
 use crate::load::{Call, Load, Tally};
@@ -41,6 +42,8 @@ pub enum Fault {
     PoliciesChange,
     /// Policies come that do not compile, and good ones after them.
     PoliciesBreak,
+    /// A new file of the dynamic module takes the place of the one before every second.
+    ModuleChanges,
     /// Another Envoy takes the place of httpbin's (hot restart), which drains and ends.
     EnvoyRestarts,
     /// Connections are opened and closed, up to 1,000 in each second.
@@ -57,6 +60,7 @@ impl fmt::Display for Fault {
             Self::EndpointUnreachable(side) => ("bundle endpoint unreachable", Some(side)),
             Self::PoliciesChange => ("policies change every second", None),
             Self::PoliciesBreak => ("policies that do not compile", None),
+            Self::ModuleChanges => ("module changes every second", None),
             Self::EnvoyRestarts => ("Envoy restarted hot", None),
             Self::Flood => ("1,000 connections a second", None),
         };
@@ -102,8 +106,18 @@ pub struct Faults<'b, 'd> {
 }
 
 impl Fault {
-    /// Each of them, on either side where there are two.
-    pub const ALL: [Self; 13] = [
+    /// Each that an Envoy with this adapter can meet, on either side where there are two.
+    #[must_use]
+    pub fn all(adapter: Adapter) -> Vec<Self> {
+        let mut all = Self::EITHER.to_vec();
+        if adapter == Adapter::Module {
+            all.push(Self::ModuleChanges);
+        }
+        all
+    }
+
+    /// Each that does not depend on the adapter.
+    const EITHER: [Self; 13] = [
         Self::IdentitiesRotate,
         Self::AuthorityRotates(Side::Own),
         Self::AuthorityRotates(Side::Other),
@@ -175,6 +189,7 @@ impl<'b, 'd> Faults<'b, 'd> {
             }
             Fault::PoliciesChange => return self.policies.change(self.bed, long),
             Fault::PoliciesBreak => return self.policies.break_and_mend(self.bed, long),
+            Fault::ModuleChanges => return self.policies.change_module(self.bed, long),
             Fault::EnvoyRestarts => self.bed.restart_httpbin()?,
             Fault::Flood => return self.flood(long),
         }

@@ -29,7 +29,7 @@ fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
     let load = Load::start(callers(&bed)?);
     load.recovered(LIMIT)?;
     let mut faults = Faults::on(&mut bed)?;
-    for fault in Fault::ALL {
+    for fault in Fault::all(adapter) {
         let before = load.tally();
         let outcome = faults.bring(fault, LONG, &load)?;
         let tally = load.tally();

@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     while start.elapsed() < length && end.is_ok() {
         // Each has its turn before one comes again.
         if due.is_empty() {
-            due = Fault::ALL.to_vec();
+            due = Fault::all(adapter);
             random.shuffle(&mut due);
         }
         let Some(fault) = due.pop() else { break };

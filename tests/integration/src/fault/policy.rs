@@ -1,5 +1,6 @@
-//! Policies that change while they are asked, by a file that Envoy watches.
+//! Policies that change while they are asked, and what decides by them, by a file that Envoy watches.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::steady::FILTER_FILE;
+use crate::bootstrap::Bootstrap;
 use crate::federation::{Federation, OWN};
 use crate::http::Client;
 use crate::scratch::write_whole;
-use crate::wait;
+use crate::{tools, wait};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Within which new policies must decide, and broken ones must be refused.
@@ -32,10 +34,29 @@ impl Policies {
 
     /// Changes the policies every second, for so long.
     pub(super) fn change(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
+        self.every_second(long, |policies| policies.next(bed))
+    }
+
+    /// Puts a new file of the module in the place of the one before every second, for so long, and then the first one again.
+    pub(super) fn change_module(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
+        let module = tools::path(tools::MODULE)?;
+        let seen = self.every_second(long, |policies| {
+            let copy = bed.directory().join(format!("module-{}.so", policies.version));
+            fs::copy(&module, &copy)?;
+            let example = bed.example()?.text(&module.to_string_lossy(), &copy.to_string_lossy())?;
+            policies.next_in(bed, example)?;
+            // What is loaded does not need its file.
+            Ok(fs::remove_file(&copy)?)
+        })?;
+        self.next(bed)?;
+        Ok(seen)
+    }
+
+    fn every_second(&mut self, long: Duration, mut update: impl FnMut(&mut Self) -> Result<()>) -> Result<String> {
         let (start, mut slowest, mut count) = (Instant::now(), Duration::ZERO, 0);
         while start.elapsed() < long {
             let publish = Instant::now();
-            self.next(bed)?;
+            update(self)?;
             slowest = slowest.max(publish.elapsed());
             count += 1;
             thread::sleep(INTERVAL.saturating_sub(publish.elapsed()));
@@ -62,6 +83,11 @@ impl Policies {
 
     /// Publishes the next version, and waits until it decides.
     fn next(&mut self, bed: &Federation<'_>) -> Result<()> {
+        self.next_in(bed, bed.example()?)
+    }
+
+    /// As `next`, with the filter of this bootstrap.
+    fn next_in(&mut self, bed: &Federation<'_>, bootstrap: Bootstrap) -> Result<()> {
         self.version += 1;
         let mut document = self.document.clone();
         document["policies"].as_array_mut().context("no policies")?.push(json!({
@@ -72,7 +98,7 @@ impl Policies {
                 "to": [{"operation": {"paths": [format!("/version/{}", self.version)]}}],
             }],
         }));
-        publish(bed, &document)?;
+        publish_in(bed, bootstrap, &document)?;
         wait::until("the new policies decide", UPDATE_LIMIT, || Ok(decides(bed, self.version)?.then_some(())))
     }
 }
@@ -82,7 +108,11 @@ impl Policies {
 /// # Errors
 /// When its file cannot be written.
 pub fn publish(bed: &Federation<'_>, document: &Value) -> Result<()> {
-    let bootstrap = bed.example()?.configuration(&document.to_string())?;
+    publish_in(bed, bed.example()?, document)
+}
+
+fn publish_in(bed: &Federation<'_>, bootstrap: Bootstrap, document: &Value) -> Result<()> {
+    let bootstrap = bootstrap.configuration(&document.to_string())?;
     write_whole(&bed.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
 }
 
