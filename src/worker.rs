@@ -4,11 +4,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::decision::{DenyReason, Outcome, RuleName, Verdict};
+use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
 use crate::filter::{Authorizer, Caller, Connection};
 use crate::log_line::{LogLine, RateLimit};
 use crate::peer::Peer;
-use crate::policy::{Mode, Policy};
+use crate::policy::{Action, Mode, Policy};
 use crate::request::{Attributes, Request};
 
 /// The status of a denied request.
@@ -111,13 +111,7 @@ impl Ruling<'_> {
             position.as_deref().map(|position| (Fact::Rule, position)),
         ];
         outputs.show(facts.into_iter().flatten());
-        outputs.count(&Count { mode: Mode::Enforce, verdict: Some(decision.verdict), rule: decision.rule });
-        if let Some(shadow) = self.outcome.shadow {
-            outputs.count(&Count { mode: Mode::Shadow, verdict: Some(shadow.verdict), rule: shadow.rule });
-        }
-        if let Some(rule) = self.outcome.audit {
-            outputs.count(&Count { mode: Mode::Enforce, verdict: None, rule: Some(rule) });
-        }
+        self.outcome.counts().for_each(|count| outputs.count(&count));
         if let Some(line) = &self.line {
             outputs.log(line);
         }
@@ -203,9 +197,42 @@ pub struct Count<'p> {
     pub rule: Option<RuleName<'p>>,
 }
 
+impl<'p> Outcome<'p> {
+    /// What is counted of it.
+    pub fn counts(&self) -> impl Iterator<Item = Count<'p>> {
+        let Self { decision, shadow, audit } = *self;
+        let of = |mode, Decision { verdict, rule }| Count { mode, verdict: Some(verdict), rule };
+        let audit = audit.map(|rule| Count { mode: Mode::Enforce, verdict: None, rule: Some(rule) });
+        [Some(of(Mode::Enforce, decision)), shadow.map(|shadow| of(Mode::Shadow, shadow)), audit].into_iter().flatten()
+    }
+}
+
 impl<'p> Count<'p> {
     /// The names of the labels, without the prefix that sets them apart from those of other filters.
     pub const LABELS: [&'static str; 4] = ["mode", "verdict", "reason", "policy"];
+
+    /// Every count that can come of `policy`: one for all rules of a policy, and those that no rule makes.
+    pub fn all(policy: &'p Policy) -> impl Iterator<Item = Self> {
+        let without_rule = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]);
+        let without_rule = without_rule.flat_map(|verdict| {
+            [Mode::Enforce, Mode::Shadow].map(|mode| Self { mode, verdict: Some(verdict), rule: None })
+        });
+        let with_rule = policy.names().flat_map(|(rule, action, modes)| {
+            let verdict = match action {
+                Action::Allow => Some(Verdict::Allow),
+                Action::Deny => Some(Verdict::Deny(DenyReason::DeniedByPolicy)),
+                Action::Audit => None,
+            };
+            modes.map(move |mode| Self { mode, verdict, rule: Some(rule) })
+        });
+        without_rule.chain(with_rule)
+    }
+
+    /// What tells it from every other count of the same policy document.
+    #[must_use]
+    pub fn key(&self) -> CountKey {
+        CountKey { mode: self.mode, verdict: self.verdict, policy: self.rule.map(|rule| rule.policy_id) }
+    }
 
     /// The values of the labels, in their order.
     #[must_use]
@@ -218,4 +245,20 @@ impl<'p> Count<'p> {
             self.rule.map_or("none", |rule| rule.policy),
         ]
     }
+
+    /// The name of a counter that has no labels: `base`, and the name and value of each. It ends with the policy, which may hold
+    /// dots; the stats tags of a bootstrap take it apart.
+    #[must_use]
+    pub fn name(&self, base: &str) -> String {
+        let labels = Self::LABELS.iter().zip(self.values());
+        labels.fold(base.to_owned(), |name, (label, value)| name + "." + label + "." + value)
+    }
+}
+
+/// What tells counts apart that are made by one policy document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CountKey {
+    mode: Mode,
+    verdict: Option<Verdict>,
+    policy: Option<u32>,
 }

@@ -1,8 +1,11 @@
 //! The tables of tests/corpus, decided by the core.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use spiffe_authz::case::Case;
 use spiffe_authz::policy::{Layer, Policy};
+use spiffe_authz::worker::{Count, CountKey};
 
 #[derive(Deserialize)]
 struct Table {
@@ -58,6 +61,22 @@ fn every_case_is_decided_as_expected() {
         for case in table.cases {
             let differences = case.expect.differences(&case.request.decide(&policy));
             assert!(differences.is_empty(), "{name}: {}: {differences:?}", case.name);
+        }
+    }
+}
+
+/// Where counters must be defined before they count.
+#[test]
+fn every_count_of_every_case_was_expected() {
+    for (name, text) in TABLES {
+        let table: Table = serde_json::from_str(text).expect("a table");
+        let policy = Policy::from_json(table.configuration.to_string().as_bytes()).expect("a policy").on(table.layer);
+        let expected: HashMap<CountKey, String> =
+            Count::all(&policy).map(|count| (count.key(), count.name(""))).collect();
+        for case in table.cases {
+            for count in case.request.decide(&policy).counts() {
+                assert_eq!(expected.get(&count.key()), Some(&count.name("")), "{name}: {}", case.name);
+            }
         }
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use spiffe_authz::decision::{DenyReason, Verdict};
+use spiffe_authz::decision::DenyReason;
 use spiffe_authz::filter::Connection;
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::{Layer, Mode, Policy};
 use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
-use spiffe_authz::worker::{Count, Fact, Outputs, details};
+use spiffe_authz::worker::{Count, CountKey, Fact, Outputs, details};
 
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
@@ -24,9 +24,8 @@ pub(crate) struct NetworkConfiguration {
     counters: Counters,
 }
 
-/// Envoy has no labels for the counters of network filters, and wants each to be defined with the configuration; so there is one for
-/// each mode, verdict and reason, and none for a policy.
-type Counters = HashMap<(Mode, Option<Verdict>), Counter>;
+/// Envoy has no labels for the counters of network filters, and wants each to be defined with the configuration.
+type Counters = HashMap<CountKey, Counter>;
 
 /// Hooks run on every worker.
 const fn is_shared_by_threads<T: Send + Sync>() {}
@@ -39,7 +38,7 @@ impl NetworkConfiguration {
             return None;
         }
         let policy = accepted(Policy::from_json(text))?.on(Layer::Tcp);
-        let Some(counters) = counters(host) else {
+        let Some(counters) = counters(host, &policy) else {
             abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
             return None;
         };
@@ -63,18 +62,8 @@ pub(crate) fn failed() -> String {
     details(DenyReason::FilterFailed)
 }
 
-fn counters(host: &mut NetworkFilterConfig<'_>) -> Option<Counters> {
-    let verdicts = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]).map(Some).chain([None]);
-    let mut counters = Counters::new();
-    for verdict in verdicts {
-        for mode in [Mode::Enforce, Mode::Shadow] {
-            let count = Count { mode, verdict, rule: None };
-            let labels = Count::LABELS.iter().zip(count.values()).take(3);
-            let name = labels.fold(COUNTER.to_owned(), |name, (label, value)| format!("{name}.{label}.{value}"));
-            counters.insert((mode, verdict), host.counter(&name)?);
-        }
-    }
-    Some(counters)
+fn counters(host: &mut NetworkFilterConfig<'_>, policy: &Policy) -> Option<Counters> {
+    Count::all(policy).map(|count| Some((count.key(), host.counter(&count.name(COUNTER))?))).collect()
 }
 
 impl Connection for NetworkFilter<'_> {
@@ -176,7 +165,7 @@ impl Outputs for CurrentOutputs<'_, '_> {
     }
 
     fn count(&mut self, count: &Count<'_>) {
-        if let Some(counter) = self.counters.get(&(count.mode, count.verdict)) {
+        if let Some(counter) = self.counters.get(&count.key()) {
             self.host.increment(*counter);
         }
     }

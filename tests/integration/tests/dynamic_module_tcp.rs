@@ -35,8 +35,14 @@ fn a_server_that_speaks_first_hears_of_nobody_who_is_denied_on_every_envoy() -> 
         assert_eq!((&allowed["policy"], &allowed["rule"]), (&json!("default/sleep-queries"), &json!("0")));
         assert_eq!((&allowed["service_account"], &allowed["reason"]), (&json!("sleep"), &json!(null)));
         let prometheus = envoy.admin("/stats/prometheus")?.text();
-        let line = r#"spiffe_authz_decisions{spiffe_authz_mode="enforce",spiffe_authz_verdict="deny",spiffe_authz_reason="no-policy-allows"} 1"#;
-        assert!(prometheus.contains(line), "{release}: {prometheus}");
+        for (verdict, reason, policy) in
+            [("allow", "none", "default/sleep-queries"), ("deny", "no-policy-allows", "none")]
+        {
+            let line = format!(
+                r#"spiffe_authz_decisions{{spiffe_authz_mode="enforce",spiffe_authz_verdict="{verdict}",spiffe_authz_reason="{reason}",spiffe_authz_policy="{policy}"}} 1"#
+            );
+            assert!(prometheus.contains(&line), "{release}: {line} in {prometheus}");
+        }
     }
     Ok(())
 }

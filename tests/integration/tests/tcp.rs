@@ -88,7 +88,9 @@ fn the_example_lets_in_by_identity_and_server_name(adapter: Adapter) -> Result<(
         assert_eq!(log[0]["peer"], json!(format!("spiffe://{SLEEP}")));
         assert_eq!((&log[1]["verdict"], &log[1]["reason"]), (&json!("deny"), &json!("no-policy-allows")));
         assert_eq!((&log[2]["namespace"], &log[2]["sent"]), (&json!("other"), &json!(0)));
-        assert_eq!(envoy.stat(&adapter.tcp_counter(["enforce", "deny", "no-policy-allows"]))?, Some(2));
+        let count = |values| envoy.stat(&adapter.tcp_counter(values));
+        assert_eq!(count(["enforce", "allow", "none", "default/sleep-queries"])?, Some(1));
+        assert_eq!(count(["enforce", "deny", "no-policy-allows", "none"])?, Some(2));
         assert!(envoy.log()?.contains(r#""event":"deny","mode":"enforce","reason":"no-policy-allows""#));
     }
     Ok(())

@@ -50,23 +50,25 @@ impl Adapter {
         }
     }
 
-    /// The name of the counter of connections of these labels' values: mode, verdict, reason. The policy is `none`.
+    /// The name of the counter of connections of these labels' values: mode, verdict, reason, policy. No form has labels there.
     #[must_use]
-    pub fn tcp_counter(self, [mode, verdict, reason]: [&str; 3]) -> String {
+    pub fn tcp_counter(self, values: [&str; 4]) -> String {
+        self.named("", values)
+    }
+
+    /// The name of the counter of requests of these labels' values: mode, verdict, reason, policy.
+    #[must_use]
+    pub fn counter(self, values: [&str; 4]) -> String {
         match self {
-            Self::Wasm => self.counter([mode, verdict, reason, "none"]),
-            Self::Module => {
-                format!("dynamicmodulescustom.spiffe_authz_decisions.mode.{mode}.verdict.{verdict}.reason.{reason}")
-            }
+            Self::Wasm => self.named("", values),
+            Self::Module => self.named("spiffe_authz_", values),
         }
     }
 
-    /// The name of the counter of these labels' values: mode, verdict, reason, policy.
-    #[must_use]
-    pub fn counter(self, values: [&str; 4]) -> String {
-        let (name, prefix) = match self {
-            Self::Wasm => ("wasmcustom.spiffe_authz.decisions", ""),
-            Self::Module => ("dynamicmodulescustom.spiffe_authz_decisions", "spiffe_authz_"),
+    fn named(self, prefix: &str, values: [&str; 4]) -> String {
+        let name = match self {
+            Self::Wasm => "wasmcustom.spiffe_authz.decisions",
+            Self::Module => "dynamicmodulescustom.spiffe_authz_decisions",
         };
         let labels = ["mode", "verdict", "reason", "policy"].iter().zip(values);
         labels.fold(name.to_owned(), |name, (label, value)| format!("{name}.{prefix}{label}.{value}"))
