@@ -97,7 +97,7 @@ impl Ruling<'_> {
     /// Shows, counts and logs it.
     pub fn record<O: Outputs>(&self, outputs: &mut O) {
         let decision = &self.outcome.decision;
-        let position = decision.rule.map(|rule| rule.position.to_string());
+        let mut digits = itoa::Buffer::new();
         let is_shown = self.caller_is_new || !O::CALLER_IS_KEPT;
         let peer = self.caller.as_ref().and_then(|caller| caller.peer()).filter(|_| is_shown);
         let facts = [
@@ -108,7 +108,7 @@ impl Ruling<'_> {
             Some((Fact::Verdict, decision.verdict.slug())),
             decision.verdict.reason().map(|reason| (Fact::Reason, reason.slug())),
             decision.rule.map(|rule| (Fact::Policy, rule.policy)),
-            position.as_deref().map(|position| (Fact::Rule, position)),
+            decision.rule.map(|rule| (Fact::Rule, digits.format(rule.position))),
         ];
         outputs.show(facts.into_iter().flatten());
         self.outcome.counts().for_each(|count| outputs.count(&count));
