@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use fastrand::Rng;
 
 use crate::variants::{Subject, Variant};
 
@@ -35,7 +36,8 @@ pub(crate) struct Measured {
 }
 
 impl Load {
-    /// Measures all of them; in each round, every one has its turn.
+    /// Measures all of them; in each round, every one has its turn, in another order, since one that has worked hard leaves a
+    /// slower machine to the next.
     pub(crate) fn measure(&self, variants: Vec<Variant<'_>>) -> Result<Vec<Measured>> {
         for variant in &variants {
             eprintln!("warming up: {}", variant.subject.name());
@@ -49,8 +51,11 @@ impl Load {
             rate: Vec::new(),
         };
         let mut measured: Vec<Measured> = variants.iter().map(empty).collect();
+        let mut random = Rng::with_seed(self.rounds.into());
         for round in 1..=self.rounds {
-            for (variant, measured) in variants.iter().zip(&mut measured) {
+            let mut turns: Vec<_> = variants.iter().zip(&mut measured).collect();
+            random.shuffle(&mut turns);
+            for (variant, measured) in turns {
                 measured.request.push(variant.kept(self.requests)?);
                 let start = Instant::now();
                 measured.connection.push(variant.new_ones(self.connections)?);
