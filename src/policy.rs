@@ -258,14 +258,16 @@ impl Policy {
         Decision { verdict, rule: rule.and_then(|id| self.name(id)) }
     }
 
-    /// Each policy by its name, with what it does, and with the modes in which it may decide: a policy that is enforced decides of
-    /// the shadow verdict, too, where there is one.
-    pub(crate) fn names(&self) -> impl Iterator<Item = (RuleName<'_>, Action, impl Iterator<Item = Mode>)> {
+    /// Each policy by its name, with what it does.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (RuleName<'_>, Action, Mode)> {
         (0..).zip(&self.names).map(|(policy_id, name)| {
-            let shadow = self.stages.has_shadow.then_some(Mode::Shadow);
-            let modes = (name.mode == Mode::Enforce).then_some(Mode::Enforce).into_iter().chain(shadow);
-            (RuleName { policy: &name.full_name, policy_id, position: 0 }, name.action, modes)
+            (RuleName { policy: &name.full_name, policy_id, position: 0 }, name.action, name.mode)
         })
+    }
+
+    /// The modes in which there are verdicts.
+    pub(crate) fn modes(&self) -> impl Iterator<Item = Mode> + use<> {
+        [Mode::Enforce].into_iter().chain(self.stages.has_shadow.then_some(Mode::Shadow))
     }
 
     fn rule(&self, id: RuleId) -> Option<&Rule> {

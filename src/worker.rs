@@ -211,18 +211,19 @@ impl<'p> Count<'p> {
     /// The names of the labels, without the prefix that sets them apart from those of other filters.
     pub const LABELS: [&'static str; 4] = ["mode", "verdict", "reason", "policy"];
 
-    /// Every count that can come of `policy`: one for all rules of a policy, and those that no rule makes.
+    /// Every count that can come of `policy`, where it is acted on: one for all rules of a policy, and those that no rule makes.
     pub fn all(policy: &'p Policy) -> impl Iterator<Item = Self> {
         let without_rule = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]);
-        let without_rule = without_rule.flat_map(|verdict| {
-            [Mode::Enforce, Mode::Shadow].map(|mode| Self { mode, verdict: Some(verdict), rule: None })
-        });
-        let with_rule = policy.names().flat_map(|(rule, action, modes)| {
+        let without_rule = without_rule
+            .flat_map(|verdict| policy.modes().map(move |mode| Self { mode, verdict: Some(verdict), rule: None }));
+        let with_rule = policy.names().flat_map(|(rule, action, own)| {
             let verdict = match action {
                 Action::Allow => Some(Verdict::Allow),
                 Action::Deny => Some(Verdict::Deny(DenyReason::DeniedByPolicy)),
                 Action::Audit => None,
             };
+            // A policy that is enforced decides of the shadow verdict, too.
+            let modes = policy.modes().filter(move |mode| own == Mode::Enforce || *mode == own);
             modes.map(move |mode| Self { mode, verdict, rule: Some(rule) })
         });
         without_rule.chain(with_rule)
