@@ -206,9 +206,9 @@ impl Outputs for CurrentOutputs<'_, '_> {
     /// Dynamic metadata is the request's.
     const CALLER_IS_KEPT: bool = false;
 
-    fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
+    fn show<'f>(&mut self, mut facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
         self.host.set_metadata(METADATA, facts.clone().map(|(fact, value)| (key(fact), value)));
-        if let Some((fact, value)) = facts.into_iter().find(|(fact, _)| *fact == Fact::Peer) {
+        if let Some((fact, value)) = facts.find(|(fact, _)| *fact == Fact::Peer) {
             self.host.set_filter_state(fact.name(), value);
         }
     }
