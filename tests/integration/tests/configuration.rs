@@ -1,10 +1,11 @@
 //! Configurations at start and on update: a bad one is refused with every mistake, and the one before goes on serving.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION, examples};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::{tools, wait};
@@ -150,6 +151,31 @@ fn envoy_accepts_every_example() -> Result<()> {
     // The check can fail.
     let broken = Bootstrap::example("client/envoy.yaml")?.set("/static_resources/clusters/0/type", json!("NONE"))?;
     assert!(!Envoy::validate(&broken, scratch.path())?.0);
+    Ok(())
+}
+
+/// Envoy's own interval of 30 s outlives short identities.
+#[test]
+fn every_example_soon_asks_an_agent_again_that_was_away() -> Result<()> {
+    let (mut folders, mut asking) = (vec![examples()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                let text = fs::read_to_string(&path)?;
+                let count = |part| text.matches(part).count();
+                assert_eq!(
+                    count("envoy_grpc:"),
+                    count("retry_back_off: {base_interval: 0.5s, max_interval: 5s}"),
+                    "{path:?}"
+                );
+                asking += count("envoy_grpc:");
+            }
+        }
+    }
+    assert!(asking >= 10, "only {asking} ask an agent");
     Ok(())
 }
 
