@@ -8,6 +8,9 @@ use anyhow::Result;
 use crate::tools::Tools;
 use crate::{artifacts, process, workspace};
 
+/// What decides, as the programs name it: the Wasm filter, the dynamic module.
+pub(crate) const ADAPTERS: [&str; 2] = ["wasm", "module"];
+
 /// Becomes the benchmark, which measures every variant in turn, `rounds` times.
 pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;

@@ -62,9 +62,9 @@ enum Task {
         #[arg(long, default_value_t = 5_000)]
         requests: u32,
         /// New connections, with a request each, per variant and round.
-        #[arg(long, default_value_t = 125)]
+        #[arg(long, default_value_t = 128)]
         connections: u32,
-        /// Rounds; in each, every variant has its turn.
+        /// Rounds; in each, every variant has its turn, in another order.
         #[arg(long, default_value_t = 40)]
         rounds: u32,
     },
@@ -83,7 +83,7 @@ enum Task {
         #[arg(long, default_value = "http", value_parser = ["http", "tcp"])]
         layer: String,
         /// What decides: the Wasm filter or the dynamic module.
-        #[arg(long, default_value = "wasm", value_parser = ["wasm", "module"])]
+        #[arg(long, default_value = "wasm", value_parser = bench::ADAPTERS)]
         adapter: String,
         /// Verdicts to compare.
         #[arg(long, default_value_t = 100_000)]
@@ -95,7 +95,7 @@ enum Task {
     /// Brings faults about at random under a steady load of requests, and reports what became of them.
     Soak {
         /// What decides: the Wasm filter or the dynamic module.
-        #[arg(long, default_value = "wasm", value_parser = ["wasm", "module"])]
+        #[arg(long, default_value = "wasm", value_parser = bench::ADAPTERS)]
         adapter: String,
         /// For how many minutes.
         #[arg(long, default_value_t = 60)]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::bench::ADAPTERS;
 use crate::process::shown;
 use crate::tools::control_plane::ControlPlane;
 use crate::tools::docker::{self, Engine};
@@ -84,7 +85,7 @@ fn steps(
     tools.describe_to(&mut mesh);
     control_plane.describe_to(&mut mesh);
     report.tests("a mesh: real Kubernetes, Istio, SPIRE and Envoys", mesh)?;
-    for adapter in ["wasm", "module"] {
+    for adapter in ADAPTERS {
         let mut soak =
             native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);
         tools.describe_to(soak.args([adapter, SOAK_MINUTES]));

@@ -93,6 +93,7 @@ impl Variant<'_> {
     }
 
     fn microseconds(&self, count: u32, client: impl Fn(u32) -> Result<()> + Sync) -> Result<f64> {
+        ensure!(count.is_multiple_of(CLIENTS), "{count} cannot be shared among {CLIENTS} clients");
         let before = self.envoy.cpu_time()?;
         thread::scope(|scope| -> Result<()> {
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(count / CLIENTS))).collect();
