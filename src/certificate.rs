@@ -10,7 +10,7 @@ mod issuance;
 use std::borrow::Cow;
 use std::fmt;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use x509_parser::asn1_rs::{Any, FromDer as _, Oid};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
@@ -32,7 +32,32 @@ const URI_TAG: u32 = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Svid {
     spiffe_id: Box<str>,
-    sha256: [u8; 32],
+    digest: Digest,
+}
+
+/// The SHA-256 digest of a certificate's DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    fn of(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
+    }
+
+    /// Reads 64 hexadecimal digits of either case, as Envoy reports a digest; `None` if `hex` is anything else.
+    #[must_use]
+    pub fn from_hex(hex: &[u8]) -> Option<Self> {
+        let mut digest = [0; 32];
+        if hex.len() != 2 * digest.len() {
+            return None;
+        }
+        let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
+        for (byte, digits) in digest.iter_mut().zip(hex.chunks_exact(2)) {
+            let [high, low] = digits else { return None };
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Self(digest))
+    }
 }
 
 impl Svid {
@@ -54,7 +79,7 @@ impl Svid {
         extensions.check_extended_key_usage()?;
         let uri = extensions.only_uri_san(parsed.subject().as_raw())?;
         check_spiffe_id(uri)?;
-        Ok(Self { spiffe_id: uri.into(), sha256: Sha256::digest(&der).into() })
+        Ok(Self { spiffe_id: uri.into(), digest: Digest::of(&der) })
     }
 
     /// The one URI subject alternative name, a valid SPIFFE ID with a path.
@@ -63,12 +88,10 @@ impl Svid {
         &self.spiffe_id
     }
 
-    /// Whether `hex`, 64 digits of either case, is the SHA-256 digest of this certificate's DER.
+    /// The digest of the certificate.
     #[must_use]
-    pub fn has_digest(&self, hex: &[u8]) -> bool {
-        let digits = self.sha256.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
-        hex.len() == 64
-            && hex.iter().zip(digits).all(|(&found, wanted)| char::from(found).to_digit(16) == Some(u32::from(wanted)))
+    pub const fn digest(&self) -> Digest {
+        self.digest
     }
 }
 

@@ -1,63 +1,70 @@
-//! What happens on a connection and on a request, the same for every adapter inside Envoy.
+//! Who makes a request on a connection: what a worker finds out about the caller, and caches under its credential.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
-use crate::certificate::Svid;
+use crate::certificate::{Digest, Svid};
 use crate::decision::Outcome;
 use crate::identity::{self, IdentitySource};
 use crate::peer::{IdentityReason, Peer};
-use crate::policy::{Candidates, Policy};
+use crate::policy::{Candidates, Policy, PolicyId};
 use crate::request::{Attributes, Headers as _, HostFailure, Request};
+use crate::worker::memory::Memory;
 use crate::xfcc::{self, XfccReason};
 
-/// Of how many connections one worker remembers the caller at most, some hundred bytes each.
-const MAX_REMEMBERED: usize = 4096;
+/// The SVIDs, and the callers, of which one worker keeps at least the last so many; a few hundred bytes each.
+const CAPACITY: usize = 8192;
 
-/// What Envoy tells of the connection that a request came in on. `Ok(None)` is an absent attribute.
+/// The credentials of the connection that a request came in on, as the host reports them. `Ok(None)` is an absent
+/// attribute.
+///
+/// There is deliberately no number of the connection: over HTTP/3 a client can choose it, so that a caller that was cached
+/// by number could be taken for another one.
 pub trait Connection {
-    /// A number that no other connection of this process has.
+    /// The SHA-256 digest of the DER of the leaf certificate that the caller presented, as hexadecimal digits.
     ///
     /// # Errors
-    /// When the host fails.
-    fn id(&self) -> Result<Option<u64>, HostFailure>;
-
-    /// The leaf certificate that the caller showed: PEM, plain or URL-encoded.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure>;
-
-    /// The first URI subject alternative name of that certificate.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure>;
-
-    /// The SHA-256 digest of that certificate's DER, as hexadecimal digits.
-    ///
-    /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure>;
 
-    /// Whether Envoy validated that certificate on this very handshake; not so where a TLS session was resumed.
+    /// That certificate: PEM, plain or URL-encoded.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
+    fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure>;
+
+    /// Whether the host exposes that certificate at all. It is asked on every request, so that the verdict does not depend on
+    /// what another connection has left in the cache.
+    ///
+    /// # Errors
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
+    fn exposes_peer_certificate(&self) -> Result<bool, HostFailure>;
+
+    /// Whether the caller presented a certificate, by the host's own account. `None` if the host does not know.
+    ///
+    /// # Errors
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
+    fn is_mutual_tls(&self) -> Result<Option<bool>, HostFailure>;
+
+    /// The first URI subject alternative name of the certificate.
+    ///
+    /// # Errors
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
+    fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure>;
+
+    /// Whether Envoy validated the certificate on this handshake. It does not if a TLS session was resumed.
+    ///
+    /// # Errors
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure>;
 
-    /// What the tunnel that the connection came through has left of its client certificate: Istio's filter state
-    /// `io.istio.peer_principal`.
+    /// The filter state `io.istio.peer_principal`, in which an HBONE listener keeps the URI SANs of its client certificate.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure>;
 }
 
-/// Who makes a request, and which rules can match it.
+/// The identity of a caller under a policy set, and the rules that can match it.
 #[derive(Debug)]
 pub struct Caller {
     identity: Result<Option<Peer>, IdentityReason>,
@@ -65,156 +72,159 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The caller's identity, if it has one that counts.
+    fn new(identity: Result<Option<Peer>, IdentityReason>, policy: &Policy) -> Self {
+        let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
+        Self { identity, candidates }
+    }
+
+    /// The verified peer, if the caller has an accepted identity.
     #[must_use]
     pub fn peer(&self) -> Option<&Peer> {
         self.identity.as_ref().ok()?.as_ref()
     }
-}
 
-/// Decides the requests of one worker.
-#[derive(Debug)]
-pub struct Authorizer {
-    policy: Arc<Policy>,
-    callers: RefCell<Remembered<Arc<Caller>>>,
-    /// Where proxies tell identities: the one at the other end of each connection, if it is believed.
-    proxies: RefCell<Remembered<Result<Arc<str>, IdentityReason>>>,
-}
-
-impl Authorizer {
-    /// An authorizer that remembers no caller yet.
-    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
-        Self { policy: policy.into(), callers: RefCell::default(), proxies: RefCell::default() }
-    }
-
-    /// What it decides by.
+    /// Decides a request of this caller under the policy set that the caller was found under.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn authorize<'p, A: Attributes>(&self, policy: &'p Policy, request: &Request<A>) -> Outcome<'p> {
+        policy.authorize(&self.identity, &self.candidates, request)
     }
+}
 
-    /// Who makes this request on this connection. The second value tells whether that was found out just now: it is
-    /// remembered for the next requests where it is the same for the life of a connection.
-    pub fn caller<A: Attributes>(&self, connection: &impl Connection, request: &Request<A>) -> (Arc<Caller>, bool) {
-        let of = |identity| Arc::new(self.caller_of(identity));
-        match self.policy.identity_source() {
-            IdentitySource::Xfcc(proxies) => (of(self.told_by_proxy(connection, request, proxies)), true),
-            source @ (IdentitySource::Tls | IdentitySource::PeerPrincipal) => once(
-                &self.callers,
-                connection,
-                || match source {
-                    IdentitySource::PeerPrincipal => of(self.left_by_tunnel(connection)),
-                    _ => of(self.shown_in_tls(connection)),
-                },
-                |caller| !matches!(caller.identity, Err(reason) if reason.may_pass()),
-            ),
+/// The callers that one worker has met.
+///
+/// The keys prove the identity: the digest of the certificate of *this* connection, or the whole principal. Only accepted
+/// identities are kept, so that certificates which are rejected cannot fill the cache. What belongs to the connection and not
+/// to the certificate (`requireValidated`, whether the host exposes the certificate) is evaluated on every request.
+#[derive(Debug, Default)]
+pub struct Callers {
+    /// Parsed certificates, for every policy set.
+    svids: Memory<Digest, Arc<Svid>, CAPACITY>,
+    by_certificate: Memory<(PolicyId, Digest), Arc<Caller>, CAPACITY>,
+    /// The policy set that was asked last about each principal.
+    by_principal: Memory<Box<[u8]>, (PolicyId, Arc<Caller>), CAPACITY>,
+}
+
+impl Callers {
+    /// Returns the caller of a request on this connection.
+    pub fn caller<A: Attributes>(
+        &mut self,
+        policy: &Policy,
+        connection: &impl Connection,
+        request: &Request<A>,
+    ) -> Arc<Caller> {
+        match policy.identity_source() {
+            IdentitySource::Tls => self.by_certificate(policy, connection),
+            IdentitySource::PeerPrincipal => self.by_principal(policy, connection),
+            IdentitySource::Xfcc(proxies) => {
+                let identity = self.reported_by_proxy(policy, connection, request, proxies);
+                Arc::new(Caller::new(identity, policy))
+            }
         }
     }
 
-    fn caller_of(&self, identity: Result<Option<Peer>, IdentityReason>) -> Caller {
-        let candidates = self.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
-        Caller { identity, candidates }
+    /// Drops the callers that were found under this policy set.
+    pub fn forget(&mut self, policy: PolicyId) {
+        self.by_certificate.retain(|(found_under, _), _| *found_under != policy);
+        self.by_principal.retain(|_, (found_under, _)| *found_under != policy);
     }
 
-    fn shown_in_tls(&self, connection: &impl Connection) -> Result<Option<Peer>, IdentityReason> {
-        let svid = self.svid(connection)?;
-        identity::of_id(svid.as_ref().map(|svid| svid.spiffe_id().as_bytes()), &self.policy)
+    fn by_certificate(&mut self, policy: &Policy, connection: &impl Connection) -> Arc<Caller> {
+        let svid = match self.svid(policy, connection) {
+            Ok(Some(svid)) => svid,
+            Ok(None) => return Arc::new(Caller::new(identity::of_id(None, policy), policy)),
+            Err(reason) => return Arc::new(Caller::new(Err(reason), policy)),
+        };
+        let key = (policy.id(), svid.digest());
+        if let Some(caller) = self.by_certificate.get(&key) {
+            return caller;
+        }
+        let identity = identity::of_id(Some(svid.spiffe_id().as_bytes()), policy);
+        let caller = Arc::new(Caller::new(identity, policy));
+        if caller.identity.is_ok() {
+            self.keep(svid);
+            self.by_certificate.insert(key, Arc::clone(&caller));
+        }
+        caller
     }
 
-    fn left_by_tunnel(&self, connection: &impl Connection) -> Result<Option<Peer>, IdentityReason> {
-        let principal = connection.peer_principal().map_err(|_| IdentityReason::PeerPrincipalUnreadable)?;
-        identity::of_peer_principal(principal.as_deref(), &self.policy)
+    fn by_principal(&mut self, policy: &Policy, connection: &impl Connection) -> Arc<Caller> {
+        let Ok(principal) = connection.peer_principal() else {
+            return Arc::new(Caller::new(Err(IdentityReason::PeerPrincipalUnreadable), policy));
+        };
+        let known = principal.as_deref().and_then(|principal| self.by_principal.get(principal));
+        if let Some((found_under, caller)) = known
+            && found_under == policy.id()
+        {
+            return caller;
+        }
+        let caller = Arc::new(Caller::new(identity::of_peer_principal(principal.as_deref(), policy), policy));
+        if let Some(principal) = principal
+            && caller.identity.is_ok()
+        {
+            self.by_principal.insert(principal.into(), (policy.id(), Arc::clone(&caller)));
+        }
+        caller
     }
 
-    fn told_by_proxy<A: Attributes>(
-        &self,
+    fn reported_by_proxy<A: Attributes>(
+        &mut self,
+        policy: &Policy,
         connection: &impl Connection,
         request: &Request<A>,
         proxies: &[Box<str>],
     ) -> Result<Option<Peer>, IdentityReason> {
-        let (proxy, _) = once(
-            &self.proxies,
-            connection,
-            || {
-                let svid = self.svid(connection)?.ok_or(IdentityReason::NoPeerCertificate)?;
-                identity::trusted(svid.spiffe_id(), proxies).map(Arc::from)
-            },
-            |proxy| !matches!(proxy, Err(reason) if reason.may_pass()),
-        );
-        let proxy = proxy?;
+        let svid = self.svid(policy, connection)?.ok_or(IdentityReason::NoPeerCertificate)?;
+        let proxy = identity::trusted(svid.spiffe_id(), proxies)?;
+        self.keep(svid);
         let headers = request.headers().map_err(|_| IdentityReason::Xfcc(XfccReason::Unreadable))?;
-        identity::of_xfcc(headers.lines(xfcc::HEADER), &proxy, &self.policy)
+        identity::of_xfcc(headers.lines(xfcc::HEADER), proxy, policy)
     }
 
-    /// The X509-SVID at the other end of the connection, if it has shown a certificate.
-    fn svid(&self, connection: &impl Connection) -> Result<Option<Svid>, IdentityReason> {
-        let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
-        let Some(certificate) = connection.peer_certificate().map_err(unreadable)? else { return Ok(None) };
-        let svid = Svid::parse(&certificate).map_err(|error| error.reason())?;
-        // Envoy's own reading of the certificate must be ours.
-        let uri = connection.peer_uri_san().map_err(unreadable)?;
-        let digest = connection.peer_certificate_digest().map_err(unreadable)?;
-        if uri.as_deref() != Some(svid.spiffe_id().as_bytes()) || !digest.is_some_and(|digest| svid.has_digest(&digest))
-        {
-            return Err(IdentityReason::PeerCertificateMismatch);
+    fn keep(&mut self, svid: Arc<Svid>) {
+        if self.svids.get(&svid.digest()).is_none() {
+            self.svids.insert(svid.digest(), svid);
         }
-        if self.policy.requires_validated() && connection.peer_certificate_valid().map_err(unreadable)? != Some(true) {
+    }
+
+    /// Returns the X509-SVID of the connection's client, or `None` if it presented no certificate.
+    fn svid(&mut self, policy: &Policy, connection: &impl Connection) -> Result<Option<Arc<Svid>>, IdentityReason> {
+        let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
+        let hex = connection.peer_certificate_digest().map_err(unreadable)?;
+        let known = hex.as_deref().and_then(Digest::from_hex).and_then(|digest| self.svids.get(&digest));
+        let svid = match known {
+            Some(svid) if connection.exposes_peer_certificate().map_err(unreadable)? => svid,
+            Some(_) => return Err(IdentityReason::PeerCertificateUnreadable),
+            None => match presented(connection, hex.as_deref())? {
+                Some(svid) => Arc::new(svid),
+                None => return Ok(None),
+            },
+        };
+        // A resumed session presents the same certificate, and was not validated.
+        if policy.requires_validated() && connection.peer_certificate_valid().map_err(unreadable)? != Some(true) {
             return Err(IdentityReason::PeerCertificateNotValidated);
         }
         Ok(Some(svid))
     }
-
-    /// Decides one request of `caller`.
-    #[must_use]
-    pub fn authorize<A: Attributes>(&self, caller: &Caller, request: &Request<A>) -> Outcome<'_> {
-        self.policy.authorize(&caller.identity, &caller.candidates, request)
-    }
 }
 
-/// What was found out of a connection: remembered if it `lasts`, and found again where it did not. The second value tells
-/// whether it was found just now.
-fn once<V: Clone>(
-    remembered: &RefCell<Remembered<V>>,
-    connection: &impl Connection,
-    find: impl FnOnce() -> V,
-    lasts: impl FnOnce(&V) -> bool,
-) -> (V, bool) {
-    let Ok(Some(id)) = connection.id() else { return (find(), true) };
-    if let Some(found) = remembered.borrow().by_connection.get(&id) {
-        return (found.clone(), false);
-    }
-    let found = find();
-    if lasts(&found) {
-        remembered.borrow_mut().insert(id, found.clone());
-    }
-    (found, true)
-}
-
-/// What was found out of the latest connections, by their numbers.
-#[derive(Debug)]
-struct Remembered<V> {
-    by_connection: FxHashMap<u64, V>,
-    /// Oldest first.
-    order: VecDeque<u64>,
-}
-
-impl<V> Default for Remembered<V> {
-    fn default() -> Self {
-        Self { by_connection: FxHashMap::default(), order: VecDeque::new() }
-    }
-}
-
-impl<V> Remembered<V> {
-    fn insert(&mut self, connection: u64, found: V) {
-        if self.order.len() >= MAX_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_connection.remove(&oldest);
-        }
-        if self.by_connection.insert(connection, found).is_none() {
-            self.order.push_back(connection);
-        }
-    }
+/// Reads the certificate that the caller presented, and compares it with what Envoy says of it; `digest` as Envoy reports it.
+/// `None` if it presented none, which needs evidence: a host that does not expose certificates has none to show, either.
+fn presented(connection: &impl Connection, digest: Option<&[u8]>) -> Result<Option<Svid>, IdentityReason> {
+    let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
+    let certificate = connection.peer_certificate().map_err(unreadable)?;
+    let uri = connection.peer_uri_san().map_err(unreadable)?;
+    let Some(certificate) = certificate else {
+        let is_mutual_tls = connection.is_mutual_tls().map_err(unreadable)?;
+        return if digest.is_none() && uri.is_none() && is_mutual_tls == Some(false) {
+            Ok(None)
+        } else {
+            Err(IdentityReason::PeerCertificateUnreadable)
+        };
+    };
+    let svid = Svid::parse(&certificate).map_err(|error| error.reason())?;
+    let is_same =
+        uri.as_deref() == Some(svid.spiffe_id().as_bytes()) && digest.and_then(Digest::from_hex) == Some(svid.digest());
+    if is_same { Ok(Some(svid)) } else { Err(IdentityReason::PeerCertificateMismatch) }
 }
 
 #[cfg(test)]

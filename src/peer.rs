@@ -186,14 +186,6 @@ impl IdentityReason {
         .chain(CertificateReason::all().map(Self::Certificate))
     }
 
-    /// Whether the next try may find another answer: the host has failed.
-    pub(crate) const fn may_pass(self) -> bool {
-        matches!(
-            self,
-            Self::PeerCertificateUnreadable | Self::PeerPrincipalUnreadable | Self::Xfcc(XfccReason::Unreadable)
-        )
-    }
-
     /// The stable name of this reason.
     #[must_use]
     pub const fn slug(self) -> &'static str {

@@ -20,6 +20,8 @@ pub use node::Node;
 pub(crate) use rule::JWT_PAYLOAD;
 pub use rule::{Action, Mode};
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
 use crate::diagnostic::Diagnostic;
 use crate::identity::IdentitySource;
@@ -31,6 +33,7 @@ use rule::{PolicyName, Rule, Untraced};
 /// A compiled configuration document.
 #[derive(Debug)]
 pub struct Policy {
+    id: PolicyId,
     realm: Realm,
     source: IdentitySource,
     peer: PeerRequirement,
@@ -38,6 +41,17 @@ pub struct Policy {
     names: Box<[PolicyName]>,
     rules: Box<[Rule]>,
     stages: Stages,
+}
+
+/// The number of a compiled document, which no other one of this process has. A later one has a higher number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(u64);
+
+impl PolicyId {
+    fn next() -> Self {
+        static COMPILED: AtomicU64 = AtomicU64::new(0);
+        Self(COMPILED.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// What a route says for itself, besides the configuration document of its filter.
@@ -152,6 +166,12 @@ impl Policy {
             })
             .collect();
         Self { stages: Stages::of(&self.names, &rules), rules, ..self }
+    }
+
+    /// The number of this document.
+    #[must_use]
+    pub const fn id(&self) -> PolicyId {
+        self.id
     }
 
     /// How many policies there are.

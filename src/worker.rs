@@ -1,14 +1,15 @@
 //! What one worker of Envoy does with a request or a connection, the same for every adapter: it decides, and then shows,
 //! counts and logs what came of it.
 
-use std::cell::RefCell;
+pub(crate) mod memory;
+
 use std::sync::Arc;
 
 use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
-use crate::filter::{Authorizer, Caller, Connection};
+use crate::filter::{Caller, Callers, Connection};
 use crate::log_line::{LogLine, RateLimit};
 use crate::peer::Peer;
-use crate::policy::{Action, Mode, Policy};
+use crate::policy::{Action, Mode, Policy, PolicyId};
 use crate::request::{Attributes, Request};
 
 /// The status of a denied request.
@@ -22,84 +23,84 @@ pub fn details(reason: DenyReason) -> String {
     format!("spiffe_authz_denied[{}]", reason.slug())
 }
 
-/// Decides for one worker, and remembers what that needs.
-#[derive(Debug)]
+/// What one worker thread of Envoy keeps, for all configurations of the filter on it: the callers that it has met, and the
+/// limit of its log.
+#[derive(Debug, Default)]
 pub struct Worker {
-    authorizer: Authorizer,
-    log_limit: RefCell<RateLimit>,
+    callers: Callers,
+    log_limit: RateLimit,
 }
 
 impl Worker {
-    /// A worker that has decided nothing yet.
-    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
-        Self { authorizer: Authorizer::new(policy), log_limit: RefCell::default() }
-    }
-
-    /// Decides. In `Mode::Shadow` no policy is acted on. `seconds` is asked for the time, of any clock, when there is
-    /// something to log.
-    pub fn decide<A: Attributes>(
-        &self,
+    /// Decides under `policy`. In `Mode::Shadow` no policy is enforced. `seconds` is asked for the time, of any clock, if there
+    /// is something to log.
+    pub fn decide<'p, A: Attributes>(
+        &mut self,
+        policy: &'p Policy,
         mode: Mode,
         connection: &impl Connection,
         attributes: A,
         seconds: impl FnOnce() -> u64,
-    ) -> Ruling<'_> {
+    ) -> Ruling<'p> {
         let request = Request::new(attributes);
-        let (caller, caller_is_new) = self.authorizer.caller(connection, &request);
-        let outcome = self.authorizer.authorize(&caller, &request);
+        let caller = self.callers.caller(policy, connection, &request);
+        let outcome = caller.authorize(policy, &request);
         let outcome = if mode == Mode::Shadow { outcome.in_shadow() } else { outcome };
         let line = self.line(&outcome, caller.peer(), &request, seconds);
-        Ruling { caller: Some(caller), caller_is_new, outcome, line }
+        Ruling { caller: Some(caller), outcome, line }
     }
 
-    /// Denies for a reason that neither caller nor policies were asked for.
-    pub fn deny<A: Attributes>(&self, reason: DenyReason, attributes: A, seconds: impl FnOnce() -> u64) -> Ruling<'_> {
+    /// Denies for a reason that neither the caller nor a policy is evaluated for.
+    pub fn deny<A: Attributes>(
+        &mut self,
+        reason: DenyReason,
+        attributes: A,
+        seconds: impl FnOnce() -> u64,
+    ) -> Ruling<'static> {
         let outcome = Outcome::denied(reason);
         let line = self.line(&outcome, None, &Request::new(attributes), seconds);
-        Ruling { caller: None, caller_is_new: false, outcome, line }
+        Ruling { caller: None, outcome, line }
     }
 
-    /// Whether Envoy must have validated the caller's certificate on this very handshake.
-    #[must_use]
-    pub fn requires_validated(&self) -> bool {
-        self.authorizer.policy().requires_validated()
+    /// Drops what was cached under this policy set, which decides no more.
+    pub fn forget(&mut self, policy: PolicyId) {
+        self.callers.forget(policy);
     }
 
     fn line<A: Attributes>(
-        &self,
+        &mut self,
         outcome: &Outcome<'_>,
         peer: Option<&Peer>,
         request: &Request<A>,
         seconds: impl FnOnce() -> u64,
     ) -> Option<String> {
         let line = LogLine::of(outcome, peer, request)?;
-        Some(line.to_json(self.log_limit.borrow_mut().pass(seconds())?))
+        Some(line.to_json(self.log_limit.pass(seconds())?))
     }
 }
 
-/// What came of a request. Nothing of the request itself is borrowed any more, so that a host may be changed.
+/// The outcome of a request. It borrows nothing of the request, so that the host may be changed.
 #[derive(Debug)]
 #[must_use]
 pub struct Ruling<'p> {
     caller: Option<Arc<Caller>>,
-    caller_is_new: bool,
     outcome: Outcome<'p>,
     line: Option<String>,
 }
 
 impl Ruling<'_> {
-    /// Why the request goes no further, if it does not.
+    /// The reason for the denial, if it is one.
     #[must_use]
     pub const fn denial(&self) -> Option<DenyReason> {
         self.outcome.decision.verdict.reason()
     }
 
-    /// Shows, counts and logs it.
+    /// Shows, counts and logs the outcome.
     pub fn record<O: Outputs>(&self, outputs: &mut O) {
         let decision = &self.outcome.decision;
         let mut digits = itoa::Buffer::new();
-        let is_shown = self.caller_is_new || !O::CALLER_IS_KEPT;
-        let peer = self.caller.as_ref().and_then(|caller| caller.peer()).filter(|_| is_shown);
+        let peer = self.caller.as_ref().and_then(|caller| caller.peer());
+        let peer = peer.filter(|peer| !outputs.shows_peer(peer.spiffe_id()));
         let facts = [
             peer.map(|peer| (Fact::Peer, peer.spiffe_id())),
             peer.map(|peer| (Fact::TrustDomain, peer.trust_domain())),
@@ -120,8 +121,9 @@ impl Ruling<'_> {
 
 /// Where a host takes what operators and later filters see.
 pub trait Outputs {
-    /// Whether what was shown of a caller on the first request of its connection lasts for the next ones.
-    const CALLER_IS_KEPT: bool;
+    /// Whether an earlier request of this connection has shown that the peer has this SPIFFE ID, so that it need not be shown
+    /// again.
+    fn shows_peer(&self, spiffe_id: &str) -> bool;
 
     /// Shows facts to access logs and to later filters.
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone);

@@ -1,8 +1,10 @@
+use sha2::Digest as _;
+
 use super::der_writer::{
     BASIC_CONSTRAINTS, EXTENDED_KEY_USAGE, Extension, KEY_USAGE, SUBJECT_ALT_NAME, basic_constraints, certificate,
     extended_key_usage, key_usage, subject_alt_name, tlv,
 };
-use super::{CertificateReason as Reason, Described, Svid, describe};
+use super::{CertificateReason as Reason, Described, Digest, Svid, describe};
 use crate::spiffe_id::SpiffeIdReason as Id;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -69,15 +71,17 @@ fn reads_every_encoding() {
 }
 
 #[test]
-fn digest_is_of_the_der() {
+fn the_digest_is_of_the_der() {
     let svid = Svid::parse(&leaf(&[])).unwrap();
-    let hex: String = svid.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(Svid::parse(pem(&leaf(&[]), "\n").as_bytes()).unwrap().sha256, svid.sha256);
-    assert!(svid.has_digest(hex.as_bytes()));
-    assert!(svid.has_digest(hex.to_uppercase().as_bytes()));
-    assert!(!svid.has_digest(&hex.as_bytes()[..62]));
-    assert!(!svid.has_digest("0".repeat(64).as_bytes()));
-    assert!(!svid.has_digest(b""));
+    let hex: String = sha2::Sha256::digest(leaf(&[])).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(Svid::parse(pem(&leaf(&[]), "\n").as_bytes()).unwrap().digest(), svid.digest());
+    for same in [hex.clone(), hex.to_uppercase()] {
+        assert_eq!(Digest::from_hex(same.as_bytes()), Some(svid.digest()));
+    }
+    assert_ne!(Digest::from_hex("0".repeat(64).as_bytes()), Some(svid.digest()));
+    for wrong in [&hex[..62], &hex[..63], "", &"+1".repeat(32), &"g0".repeat(32), &format!("{hex}00")] {
+        assert_eq!(Digest::from_hex(wrong.as_bytes()), None, "{wrong}");
+    }
 }
 
 #[test]

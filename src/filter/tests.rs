@@ -1,10 +1,10 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Authorizer, Caller, Connection, MAX_REMEMBERED};
+use super::{CAPACITY, Caller, Callers, Connection};
 use crate::certificate::CertificateReason;
 use crate::certificate::der_writer::{
     Extension, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
@@ -33,38 +33,45 @@ fn leaf(id: &str) -> Vec<u8> {
 
 /// A connection that tells what it was given, and counts how often its certificate was asked for.
 struct FakeConnection {
-    id: Result<Option<u64>, HostFailure>,
     certificate: Result<Option<Vec<u8>>, HostFailure>,
     uri: Result<Option<Vec<u8>>, HostFailure>,
     digest: Result<Option<Vec<u8>>, HostFailure>,
     valid: Result<Option<bool>, HostFailure>,
     principal: Result<Option<Vec<u8>>, HostFailure>,
+    exposes: Result<bool, HostFailure>,
+    is_mutual_tls: Result<Option<bool>, HostFailure>,
     asked: Cell<u32>,
 }
 
 impl FakeConnection {
-    fn of(number: u64, id: &str) -> Self {
+    fn of(id: &str) -> Self {
         let certificate = leaf(id);
         let digest: String = Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
-            id: Ok(Some(number)),
             certificate: Ok(Some(certificate)),
             uri: Ok(Some(id.into())),
             digest: Ok(Some(digest.into())),
             valid: Ok(Some(true)),
             principal: Ok(None),
+            exposes: Ok(true),
+            is_mutual_tls: Ok(Some(true)),
             asked: Cell::new(0),
         }
     }
 
     fn without_certificate() -> Self {
-        Self { certificate: Ok(None), uri: Ok(None), digest: Ok(None), valid: Ok(None), ..Self::of(1, ID) }
+        let is_mutual_tls = Ok(Some(false));
+        Self { certificate: Ok(None), uri: Ok(None), digest: Ok(None), valid: Ok(None), is_mutual_tls, ..Self::of(ID) }
     }
 }
 
 impl Connection for FakeConnection {
-    fn id(&self) -> Result<Option<u64>, HostFailure> {
-        self.id
+    fn exposes_peer_certificate(&self) -> Result<bool, HostFailure> {
+        self.exposes
+    }
+
+    fn is_mutual_tls(&self) -> Result<Option<bool>, HostFailure> {
+        self.is_mutual_tls
     }
 
     fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
@@ -143,18 +150,29 @@ impl Attributes for FakeRequest {
     }
 }
 
-fn authorizer(identity: &str) -> Authorizer {
+/// A policy set, and what a worker keeps of its callers.
+struct Authorizer {
+    policy: Policy,
+    callers: RefCell<Callers>,
+}
+
+fn policy(identity: &str) -> Policy {
     let document = format!(
         r#"{{"trustDomain": "example.org", "identity": {identity}, "policies": [
             {{"name": "x", "rules": [{{"to": [{{"operation": {{"paths": ["/x"]}}}}]}}]}},
             {{"name": "y", "action": "DENY", "rules": [{{"from": [{{"source": {{"principals": ["*/sa/bad"]}}}}]}}]}}
         ]}}"#
     );
-    Authorizer::new(Policy::from_json(document.as_bytes()).unwrap())
+    Policy::from_json(document.as_bytes()).unwrap()
 }
 
-fn caller(authorizer: &Authorizer, connection: &FakeConnection) -> (Arc<Caller>, bool) {
-    authorizer.caller(connection, &Request::new(FakeRequest::PLAIN))
+fn authorizer(identity: &str) -> Authorizer {
+    Authorizer { policy: policy(identity), callers: RefCell::default() }
+}
+
+fn caller(authorizer: &Authorizer, connection: &FakeConnection) -> Arc<Caller> {
+    let request = Request::new(FakeRequest::PLAIN);
+    authorizer.callers.borrow_mut().caller(&authorizer.policy, connection, &request)
 }
 
 fn verdict(authorizer: &Authorizer, connection: &FakeConnection) -> Verdict {
@@ -163,8 +181,8 @@ fn verdict(authorizer: &Authorizer, connection: &FakeConnection) -> Verdict {
 
 fn verdict_of(authorizer: &Authorizer, connection: &FakeConnection, request: FakeRequest) -> Verdict {
     let request = Request::new(request);
-    let (caller, _) = authorizer.caller(connection, &request);
-    authorizer.authorize(&caller, &request).decision.verdict
+    let caller = authorizer.callers.borrow_mut().caller(&authorizer.policy, connection, &request);
+    caller.authorize(&authorizer.policy, &request).decision.verdict
 }
 
 fn denied(reason: IdentityReason) -> Verdict {
@@ -174,18 +192,17 @@ fn denied(reason: IdentityReason) -> Verdict {
 #[test]
 fn a_good_peer_is_decided_by_policy() {
     let authorizer = authorizer("{}");
-    let (found, is_new) = caller(&authorizer, &FakeConnection::of(1, ID));
-    assert!(is_new);
+    let found = caller(&authorizer, &FakeConnection::of(ID));
     assert_eq!(found.peer().map(|peer| peer.spiffe_id()), Some(ID));
-    assert_eq!(verdict(&authorizer, &FakeConnection::of(2, ID)), Verdict::Allow);
-    let bad = FakeConnection::of(3, "spiffe://example.org/ns/default/sa/bad");
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
+    let bad = FakeConnection::of("spiffe://example.org/ns/default/sa/bad");
     assert_eq!(verdict(&authorizer, &bad), Verdict::Deny(DenyReason::DeniedByPolicy));
 }
 
 #[test]
 fn whatever_is_wrong_with_the_identity_is_denied_by_its_name() {
-    let good = || FakeConnection::of(1, ID);
-    let other = |id: &str| FakeConnection::of(1, id);
+    let good = || FakeConnection::of(ID);
+    let other = |id: &str| FakeConnection::of(id);
     for (connection, reason) in [
         (FakeConnection::without_certificate(), IdentityReason::NoPeerCertificate),
         (FakeConnection { certificate: Err(HostFailure), ..good() }, IdentityReason::PeerCertificateUnreadable),
@@ -225,67 +242,123 @@ fn validation_on_this_handshake_can_be_required() {
         (Ok(None), denied(not_validated)),
         (Err(HostFailure), denied(IdentityReason::PeerCertificateUnreadable)),
     ] {
-        let connection = FakeConnection { valid, ..FakeConnection::of(1, ID) };
+        let connection = FakeConnection { valid, ..FakeConnection::of(ID) };
         assert_eq!(verdict(&authorizer(r#"{"requireValidated": true}"#), &connection), expected);
         assert_eq!(verdict(&authorizer("{}"), &connection), Verdict::Allow);
     }
 }
 
 #[test]
-fn a_connection_is_asked_once() {
+fn a_certificate_is_read_once() {
     let authorizer = authorizer("{}");
-    let connection = FakeConnection::of(7, ID);
-    let (first, _) = caller(&authorizer, &connection);
-    let (second, is_new) = caller(&authorizer, &connection);
-    assert!(Arc::ptr_eq(&first, &second) && !is_new);
+    let connection = FakeConnection::of(ID);
+    let (first, second) = (caller(&authorizer, &connection), caller(&authorizer, &connection));
+    assert!(Arc::ptr_eq(&first, &second));
     assert_eq!(connection.asked.get(), 1);
-    // A denied one too.
-    let nobody = FakeConnection { id: Ok(Some(8)), ..FakeConnection::without_certificate() };
-    caller(&authorizer, &nobody);
-    caller(&authorizer, &nobody);
-    assert_eq!(nobody.asked.get(), 1);
+    // Another connection with the same certificate, too.
+    let other = FakeConnection::of(ID);
+    assert!(Arc::ptr_eq(&first, &caller(&authorizer, &other)));
+    assert_eq!(other.asked.get(), 0);
+    // A new configuration finds the parsed certificate.
+    let next = Authorizer { policy: policy("{}"), callers: authorizer.callers };
+    let found = caller(&next, &other);
+    assert!(!Arc::ptr_eq(&first, &found));
+    assert_eq!((found.peer().map(|peer| peer.spiffe_id()), other.asked.get()), (Some(ID), 0));
 }
 
 #[test]
-fn what_could_not_be_read_is_not_remembered() {
+fn one_caller_is_never_taken_for_another() {
     let authorizer = authorizer("{}");
-    let broken = FakeConnection { certificate: Err(HostFailure), ..FakeConnection::of(9, ID) };
-    assert_eq!(verdict(&authorizer, &broken), denied(IdentityReason::PeerCertificateUnreadable));
-    assert_eq!(verdict(&authorizer, &FakeConnection::of(9, ID)), Verdict::Allow);
-    // Without a number nothing can be remembered.
-    for id in [Ok(None), Err(HostFailure)] {
-        let nameless = FakeConnection { id, ..FakeConnection::of(0, ID) };
-        assert_eq!(verdict(&authorizer, &nameless), Verdict::Allow);
-        assert_eq!(verdict(&authorizer, &nameless), Verdict::Allow);
-        assert_eq!(nameless.asked.get(), 2);
+    let bad = "spiffe://example.org/ns/default/sa/bad";
+    for _ in 0..2 {
+        assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
+        assert_eq!(verdict(&authorizer, &FakeConnection::of(bad)), Verdict::Deny(DenyReason::DeniedByPolicy));
+    }
+    // A digest that is cached for a different certificate is not enough if Envoy exposes none.
+    let hidden = FakeConnection { exposes: Ok(false), ..FakeConnection::of(ID) };
+    assert_eq!(verdict(&authorizer, &hidden), denied(IdentityReason::PeerCertificateUnreadable));
+    let failing = FakeConnection { exposes: Err(HostFailure), ..FakeConnection::of(ID) };
+    assert_eq!(verdict(&authorizer, &failing), denied(IdentityReason::PeerCertificateUnreadable));
+}
+
+#[test]
+fn validation_belongs_to_the_connection_and_not_to_the_certificate() {
+    let authorizer = authorizer(r#"{"requireValidated": true}"#);
+    let resumed = || FakeConnection { valid: Ok(Some(false)), ..FakeConnection::of(ID) };
+    assert_eq!(verdict(&authorizer, &resumed()), denied(IdentityReason::PeerCertificateNotValidated));
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
+    assert_eq!(verdict(&authorizer, &resumed()), denied(IdentityReason::PeerCertificateNotValidated));
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
+}
+
+#[test]
+fn no_certificate_needs_evidence() {
+    let optional = authorizer(r#"{"peer": "optional"}"#);
+    let none = FakeConnection::without_certificate;
+    assert_eq!(verdict(&optional, &none()), Verdict::Allow);
+    for connection in [
+        FakeConnection { is_mutual_tls: Ok(Some(true)), ..none() },
+        FakeConnection { is_mutual_tls: Ok(None), ..none() },
+        FakeConnection { is_mutual_tls: Err(HostFailure), ..none() },
+        FakeConnection { uri: Ok(Some(ID.into())), ..none() },
+        FakeConnection { digest: FakeConnection::of(ID).digest, ..none() },
+        FakeConnection { digest: Ok(Some(Vec::new())), ..none() },
+    ] {
+        assert_eq!(verdict(&optional, &connection), denied(IdentityReason::PeerCertificateUnreadable));
     }
 }
 
 #[test]
-fn the_oldest_connection_is_forgotten_first() {
+fn only_accepted_identities_are_cached() {
     let authorizer = authorizer("{}");
-    let newest = u64::try_from(MAX_REMEMBERED).unwrap();
-    for number in 0..=newest {
-        caller(&authorizer, &FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() });
+    for connection in [
+        FakeConnection::of("spiffe://example.com/ns/a/sa/b"),
+        FakeConnection::of("spiffe://example.org/no-pattern"),
+        FakeConnection { uri: Ok(None), ..FakeConnection::of(ID) },
+        FakeConnection::without_certificate(),
+        FakeConnection { certificate: Err(HostFailure), ..FakeConnection::of(ID) },
+    ] {
+        assert_eq!(caller(&authorizer, &connection).peer(), None);
     }
-    let asked = |number| {
-        let connection = FakeConnection { id: Ok(Some(number)), ..FakeConnection::without_certificate() };
-        caller(&authorizer, &connection);
-        connection.asked.get()
+    let cached = |authorizer: &Authorizer| {
+        let callers = authorizer.callers.borrow();
+        (callers.svids.len(), callers.by_certificate.len(), callers.by_principal.len())
     };
-    assert_eq!((asked(1), asked(newest), asked(0)), (0, 0, 1));
-    assert_eq!(authorizer.callers.borrow().order.len(), MAX_REMEMBERED);
+    assert_eq!(cached(&authorizer), (0, 0, 0));
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
+    assert_eq!(cached(&authorizer), (1, 1, 0));
+    // A configuration that ends takes its callers along.
+    authorizer.callers.borrow_mut().forget(authorizer.policy.id());
+    assert_eq!(cached(&authorizer), (1, 0, 0));
+}
+
+#[test]
+fn the_cache_is_bounded_for_all_policy_sets_together() {
+    let mut callers = Callers::default();
+    let policies = [policy("{}"), policy("{}"), policy("{}")];
+    let connection = FakeConnection::of(ID);
+    for number in 0..CAPACITY {
+        // Parsing thousands of certificates takes long; what bounds the cache is the number of keys.
+        let digest = Sha256::digest(number.to_le_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest = crate::certificate::Digest::from_hex(digest.as_bytes()).unwrap();
+        for policy in &policies {
+            let caller = callers.caller(policy, &connection, &Request::new(FakeRequest::PLAIN));
+            callers.by_certificate.insert((policy.id(), digest), caller);
+        }
+    }
+    assert!(callers.by_certificate.len() <= 2 * CAPACITY);
+    assert_eq!((callers.svids.len(), connection.asked.get()), (1, 1));
 }
 
 #[test]
 fn an_unreadable_request_is_denied() {
     let authorizer = authorizer("{}");
-    let (found, _) = caller(&authorizer, &FakeConnection::of(1, ID));
+    let found = caller(&authorizer, &FakeConnection::of(ID));
     let with_path = |path| Request::new(FakeRequest { path, ..FakeRequest::PLAIN });
-    let outcome: Outcome<'_> = authorizer.authorize(&found, &with_path(Err(HostFailure)));
+    let outcome: Outcome<'_> = found.authorize(&authorizer.policy, &with_path(Err(HostFailure)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::RequestUnreadable));
     // An absent path matches nothing.
-    let outcome = authorizer.authorize(&found, &with_path(Ok(None)));
+    let outcome = found.authorize(&authorizer.policy, &with_path(Ok(None)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::NoPolicyAllows));
 }
 
@@ -317,9 +390,8 @@ fn a_tunnel_tells_one_identity() {
     // The connection's own certificate is not looked at, and the tunnel is asked once.
     let authorizer = authorizer(from_tunnel);
     let connection = tunnel(Ok(Some(ID)));
-    assert_eq!((caller(&authorizer, &connection).1, caller(&authorizer, &connection).1), (true, false));
-    assert_eq!(connection.asked.get(), 1);
-    assert_eq!(verdict(&authorizer, &FakeConnection::of(2, ID)), denied(IdentityReason::PeerPrincipalMissing));
+    assert!(Arc::ptr_eq(&caller(&authorizer, &connection), &caller(&authorizer, &connection)));
+    assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), denied(IdentityReason::PeerPrincipalMissing));
 }
 
 const PROXY: &str = "spiffe://example.org/gateway";
@@ -327,7 +399,7 @@ const FROM_PROXY: &str = r#"{"from": "xfcc", "trustedProxies": ["example.org/gat
 
 #[test]
 fn a_named_proxy_tells_the_caller_of_each_request() {
-    let proxy = FakeConnection::of(1, PROXY);
+    let proxy = FakeConnection::of(PROXY);
     let authorizer = authorizer(FROM_PROXY);
     let told = |line: &str| verdict_of(&authorizer, &proxy, FakeRequest::with_xfcc(&[line.to_owned()]));
     assert_eq!(told(&format!("By={PROXY};URI={ID}")), Verdict::Allow);
@@ -356,10 +428,10 @@ fn a_named_proxy_tells_the_caller_of_each_request() {
 
 #[test]
 fn the_header_of_nobody_else_is_believed() {
-    let good = || FakeConnection::of(1, PROXY);
+    let good = || FakeConnection::of(PROXY);
     for (connection, reason) in [
-        (FakeConnection::of(1, ID), IdentityReason::UntrustedProxy),
-        (FakeConnection::of(1, "spiffe://example.org/gateway/x"), IdentityReason::UntrustedProxy),
+        (FakeConnection::of(ID), IdentityReason::UntrustedProxy),
+        (FakeConnection::of("spiffe://example.org/gateway/x"), IdentityReason::UntrustedProxy),
         (FakeConnection::without_certificate(), IdentityReason::NoPeerCertificate),
         (FakeConnection { uri: Ok(None), ..good() }, IdentityReason::PeerCertificateMismatch),
         (FakeConnection { certificate: Err(HostFailure), ..good() }, IdentityReason::PeerCertificateUnreadable),

@@ -11,7 +11,7 @@ use super::node::Node;
 use super::pointer::Pointer;
 use super::reader::Reader;
 use super::rule::{Action, Mode, PolicyName, Rule};
-use super::{Policy, RoutePolicy, Stages};
+use super::{Policy, PolicyId, RoutePolicy, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::pattern::Pattern;
 use crate::peer::Realm;
@@ -89,6 +89,7 @@ fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<Policy
     let (names, rules) = number(policies);
     let stages = Stages::of(&names, &rules);
     Some(Policy {
+        id: PolicyId::next(),
         realm: Realm {
             trust_domain: trust_domain?,
             aliases: aliases.unwrap_or_else(Vec::new).into(),

@@ -93,7 +93,6 @@ pub(crate) enum Attribute {
     SourceAddress = 24,
     DestinationAddress = 26,
     DestinationPort = 27,
-    ConnectionId = 28,
     ConnectionMtls = 29,
     ServerName = 30,
     PeerUriSan = 37,

@@ -1,6 +1,6 @@
-//! A configuration, compiled, with what each worker remembers under it.
+//! A configuration, compiled, and what the worker threads keep for every configuration.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use spiffe_authz::diagnostic::{Diagnostic, refusal};
 use spiffe_authz::policy::Policy;
@@ -8,24 +8,63 @@ use spiffe_authz::worker::Worker;
 
 use crate::abi::{self, Level};
 
-/// A worker has a number from 0; one beyond these shares.
+/// A worker thread has a number from 0. Those beyond this number share.
 const WORKERS: usize = 64;
 
-/// One for each worker thread of Envoy. A worker waits for no other but where there are more of them than places.
-pub(crate) struct Workers([Mutex<Option<Box<Worker>>>; WORKERS]);
+/// The policy set of a filter or of a route, with the workers that decide under it.
+pub(crate) struct Configuration {
+    policy: Policy,
+    workers: Arc<Workers>,
+}
+
+impl Configuration {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { policy, workers: Workers::shared() }
+    }
+
+    /// Runs `job` with the worker of this number.
+    pub(crate) fn with<'c, T>(&'c self, number: u32, job: impl FnOnce(&mut Worker, &'c Policy) -> T) -> Option<T> {
+        let place = usize::try_from(number).ok()?.checked_rem(WORKERS)?;
+        Some(job(lock(self.workers.0.get(place)?).get_or_insert_default(), &self.policy))
+    }
+}
+
+impl Drop for Configuration {
+    fn drop(&mut self) {
+        for worker in &self.workers.0 {
+            if let Some(worker) = lock(worker).as_mut() {
+                worker.forget(self.policy.id());
+            }
+        }
+        let mut shared = lock(&SHARED);
+        if Arc::strong_count(&self.workers) == 1 {
+            // The module may be unloaded next, and statics are not dropped then.
+            *shared = Weak::new();
+        }
+    }
+}
+
+/// One worker for each worker thread of Envoy. No thread waits for another one unless there are more than `WORKERS`.
+struct Workers([Mutex<Option<Box<Worker>>>; WORKERS]);
+
+/// The workers of the configurations that exist: a new configuration finds what the previous one has cached. They are not
+/// thread-local, so that they end with the last configuration.
+static SHARED: Mutex<Weak<Workers>> = Mutex::new(Weak::new());
 
 impl Workers {
-    pub(crate) const fn new() -> Self {
-        Self([const { Mutex::new(None) }; WORKERS])
+    fn shared() -> Arc<Self> {
+        let mut shared = lock(&SHARED);
+        shared.upgrade().unwrap_or_else(|| {
+            let workers = Arc::new(Self([const { Mutex::new(None) }; WORKERS]));
+            *shared = Arc::downgrade(&workers);
+            workers
+        })
     }
+}
 
-    /// Runs `job` with the worker of this number under `policy`.
-    pub(crate) fn with<T>(&self, number: u32, policy: &Arc<Policy>, job: impl FnOnce(&Worker) -> T) -> Option<T> {
-        let place = usize::try_from(number).ok()?.checked_rem(WORKERS)?;
-        // What a panic has left of a worker is no half-done decision: it remembers whole callers only.
-        let mut worker = self.0.get(place)?.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(job(worker.get_or_insert_with(|| Box::new(Worker::new(Arc::clone(policy))))))
-    }
+/// A panic leaves no half-made decision in a worker: its caches hold whole entries only.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether Envoy's configuration names this module's filter; logged, if not.

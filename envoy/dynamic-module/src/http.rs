@@ -1,7 +1,6 @@
 //! The HTTP filter: what Envoy tells of a request, and what becomes of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::filter::Connection;
@@ -12,24 +11,23 @@ use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, Outputs, details};
 
 use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
 use crate::abi::{self, Attribute, Counter, Level};
-use crate::configuration::{Workers, accepted, is_ours};
+use crate::configuration::{Configuration, accepted, is_ours};
 use crate::outputs::{COUNTER, LABELS, METADATA, key, seconds};
-use crate::state::{METADATA_OF, NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP, parse};
+use crate::state::{METADATA_OF, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP, parse, written};
 
 /// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
 const GRPC_PERMISSION_DENIED: &str = "7";
 
 /// A configuration of the filter, for all workers.
 pub(crate) struct HttpConfiguration {
-    policy: Arc<Policy>,
-    workers: Workers,
+    configuration: Configuration,
     counter: Counter,
 }
 
-/// What a route says for itself.
+/// The configuration of a route.
 pub(crate) struct RouteConfiguration {
     mode: Mode,
-    own: Option<(Arc<Policy>, Workers)>,
+    own: Option<Configuration>,
 }
 
 /// Hooks run on every worker.
@@ -37,7 +35,7 @@ const fn is_shared_by_threads<T: Send + Sync>() {}
 const _: () = is_shared_by_threads::<(HttpConfiguration, RouteConfiguration)>();
 
 impl HttpConfiguration {
-    /// Compiles a document; `None` refuses it, with every diagnostic in Envoy's log.
+    /// Compiles a document; `None` rejects it, with every diagnostic in Envoy's log.
     pub(crate) fn new(host: &mut HttpFilterConfig<'_>, name: &[u8], text: &[u8]) -> Option<Self> {
         if !is_ours(name) {
             return None;
@@ -47,27 +45,23 @@ impl HttpConfiguration {
             abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
             return None;
         };
-        Some(Self { policy: Arc::new(policy), workers: Workers::new(), counter })
+        Some(Self { configuration: Configuration::new(policy), counter })
     }
 
     /// Decides a request.
     pub(crate) fn on_request(&self, host: &mut HttpFilter<'_>) -> Step {
         #[cfg(feature = "panic-on-request")]
         assert!(host.header("x-spiffe-authz-panic").is_none(), "asked to");
-        // A route may have said anything; what it was is in another module's hands.
+        // The configuration of a route that another module has made can contain anything.
         let Ok(route) = host.route() else { return deny(host, DenyReason::NotConfigured) };
         let mode = route.map_or(Mode::Enforce, |route| route.mode);
-        let (policy, workers) = match route.and_then(|route| route.own.as_ref()) {
-            Some((policy, workers)) => (policy, workers),
-            None => (&self.policy, &self.workers),
-        };
-        workers
-            .with(host.worker_index(), policy, |worker| {
-                let ruling = worker.decide(mode, &*host, CurrentRequest(host), seconds);
-                ruling.record(&mut CurrentOutputs { host, counter: self.counter });
-                ruling.denial()
-            })
-            .map_or(Step::Answered, |denial| denial.map_or(Step::Continue, |reason| deny(host, reason)))
+        let configuration = route.and_then(|route| route.own.as_ref()).unwrap_or(&self.configuration);
+        let ruling = configuration.with(host.worker_index(), |worker, policy| {
+            worker.decide(policy, mode, &*host, CurrentRequest(host), seconds)
+        });
+        let Some(ruling) = ruling else { return fail(host) };
+        ruling.record(&mut CurrentOutputs { host, counter: self.counter });
+        ruling.denial().map_or(Step::Continue, |reason| deny(host, reason))
     }
 }
 
@@ -78,7 +72,7 @@ impl RouteConfiguration {
             return None;
         }
         let RoutePolicy { mode, policy } = accepted(RoutePolicy::from_json(text))?;
-        Some(Self { mode, own: policy.map(|policy| (Arc::new(policy), Workers::new())) })
+        Some(Self { mode, own: policy.map(Configuration::new) })
     }
 }
 
@@ -96,27 +90,25 @@ fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
 }
 
 impl Connection for HttpFilter<'_> {
-    fn id(&self) -> Result<Option<u64>, HostFailure> {
-        Ok(self.number(Attribute::ConnectionId))
+    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.text(Attribute::PeerCertificateDigest).filter(|digest| !digest.is_empty()).map(<[u8]>::to_vec))
     }
 
     fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        match self.filter_state(PEER_CERTIFICATE) {
-            Some(certificate) if certificate != NOTHING => Ok(Some(certificate.to_vec())),
-            // One was shown, and the bootstrap does not hand it over.
-            _ if self.boolean(Attribute::ConnectionMtls) == Some(true) || self.peer_uri_san()?.is_some() => {
-                Err(HostFailure)
-            }
-            _ => Ok(None),
-        }
+        Ok(written(self.filter_state(PEER_CERTIFICATE)).map(<[u8]>::to_vec))
+    }
+
+    fn exposes_peer_certificate(&self) -> Result<bool, HostFailure> {
+        Ok(written(self.filter_state(PEER_CERTIFICATE)).is_some())
+    }
+
+    fn is_mutual_tls(&self) -> Result<Option<bool>, HostFailure> {
+        // Envoy has no value for a connection without TLS.
+        Ok(Some(self.boolean(Attribute::ConnectionMtls) == Some(true)))
     }
 
     fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure> {
         Ok(self.text(Attribute::PeerUriSan).filter(|text| !text.is_empty()).map(<[u8]>::to_vec))
-    }
-
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(self.text(Attribute::PeerCertificateDigest).map(<[u8]>::to_vec))
     }
 
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
@@ -203,8 +195,10 @@ struct CurrentOutputs<'o, 'h> {
 }
 
 impl Outputs for CurrentOutputs<'_, '_> {
-    /// Dynamic metadata is the request's.
-    const CALLER_IS_KEPT: bool = false;
+    /// Dynamic metadata belongs to the request.
+    fn shows_peer(&self, _: &str) -> bool {
+        false
+    }
 
     fn show<'f>(&mut self, mut facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
         self.host.set_metadata(METADATA, facts.clone().map(|(fact, value)| (key(fact), value)));

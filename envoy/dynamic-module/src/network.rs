@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::filter::Connection;
@@ -13,14 +12,13 @@ use spiffe_authz::worker::{Count, CountKey, Fact, Outputs, details};
 
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
-use crate::configuration::{Workers, accepted, is_ours};
+use crate::configuration::{Configuration, accepted, is_ours};
 use crate::outputs::{COUNTER, METADATA, key, seconds};
-use crate::state::{NOTHING, PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, parse};
+use crate::state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, parse, written};
 
 /// A configuration of the filter, for all workers.
 pub(crate) struct NetworkConfiguration {
-    policy: Arc<Policy>,
-    workers: Workers,
+    configuration: Configuration,
     counters: Counters,
 }
 
@@ -42,18 +40,17 @@ impl NetworkConfiguration {
             abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
             return None;
         };
-        Some(Self { policy: Arc::new(policy), workers: Workers::new(), counters })
+        Some(Self { configuration: Configuration::new(policy), counters })
     }
 
     /// Decides on a connection; the details of a denial.
     pub(crate) fn on_connection(&self, host: &mut NetworkFilter<'_>) -> Option<String> {
-        self.workers
-            .with(host.worker_index(), &self.policy, |worker| {
-                let ruling = worker.decide(Mode::Enforce, &*host, CurrentConnection(host), seconds);
-                ruling.record(&mut CurrentOutputs { host, counters: &self.counters });
-                ruling.denial().map(details)
-            })
-            .unwrap_or_else(|| Some(failed()))
+        let ruling = self.configuration.with(host.worker_index(), |worker, policy| {
+            worker.decide(policy, Mode::Enforce, &*host, CurrentConnection(host), seconds)
+        });
+        let Some(ruling) = ruling else { return Some(failed()) };
+        ruling.record(&mut CurrentOutputs { host, counters: &self.counters });
+        ruling.denial().map(details)
     }
 }
 
@@ -67,27 +64,31 @@ fn counters(host: &mut NetworkFilterConfig<'_>, policy: &Policy) -> Option<Count
 }
 
 impl Connection for NetworkFilter<'_> {
-    fn id(&self) -> Result<Option<u64>, HostFailure> {
-        Ok(Some(self.connection_id()))
+    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(written(self.filter_state(PEER_CERTIFICATE_DIGEST)).map(<[u8]>::to_vec))
     }
 
     fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        match self.filter_state(PEER_CERTIFICATE) {
-            Some(certificate) if certificate != NOTHING => Ok(Some(certificate.to_vec())),
-            // One was shown, and the bootstrap does not hand it over.
-            _ if !self.uri_sans().is_empty() || self.subject().is_some_and(|subject| !subject.is_empty()) => {
-                Err(HostFailure)
-            }
-            _ => Ok(None),
+        Ok(written(self.filter_state(PEER_CERTIFICATE)).map(<[u8]>::to_vec))
+    }
+
+    fn exposes_peer_certificate(&self) -> Result<bool, HostFailure> {
+        Ok(written(self.filter_state(PEER_CERTIFICATE)).is_some())
+    }
+
+    fn is_mutual_tls(&self) -> Result<Option<bool>, HostFailure> {
+        if !self.is_tls() {
+            return Ok(Some(false));
         }
+        if self.subject().is_some_and(|subject| !subject.is_empty()) {
+            return Ok(Some(true));
+        }
+        // A certificate need not have a subject. Only a bootstrap that asks Envoy for the certificate shows that there is none.
+        Ok(self.filter_state(PEER_CERTIFICATE).map(|state| written(Some(state)).is_some()))
     }
 
     fn peer_uri_san(&self) -> Result<Option<Vec<u8>>, HostFailure> {
         Ok(self.uri_sans().first().map(|san| san.to_vec()))
-    }
-
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(self.filter_state(PEER_CERTIFICATE_DIGEST).map(<[u8]>::to_vec))
     }
 
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
@@ -153,7 +154,9 @@ struct CurrentOutputs<'o, 'h> {
 
 impl Outputs for CurrentOutputs<'_, '_> {
     /// There is one decision for each connection.
-    const CALLER_IS_KEPT: bool = false;
+    fn shows_peer(&self, _: &str) -> bool {
+        false
+    }
 
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {

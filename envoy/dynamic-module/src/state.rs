@@ -16,8 +16,13 @@ pub(crate) const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 pub(crate) const SOURCE_IP: &str = "spiffe_authz.source_ip";
 /// The dynamic metadata of a filter, whose name follows, as JSON: `%DYNAMIC_METADATA(<name>)%`.
 pub(crate) const METADATA_OF: &str = "spiffe_authz.metadata.";
-/// What Envoy writes where there is nothing to write.
-pub(crate) const NOTHING: &[u8] = b"-";
+/// What Envoy writes if there is nothing to write.
+const NOTHING: &[u8] = b"-";
+
+/// The value that a format string of Envoy has written; `None` if it had nothing to write, or did not run.
+pub(crate) fn written(state: Option<&[u8]>) -> Option<&[u8]> {
+    state.filter(|value| !value.is_empty() && *value != NOTHING)
+}
 
 /// A value in its text form.
 pub(crate) fn parse<T: FromStr>(text: &[u8]) -> Result<T, HostFailure> {

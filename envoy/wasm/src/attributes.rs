@@ -35,7 +35,7 @@ impl CurrentConnection {
     /// Whether the caller's certificate shows. Nothing else of it may be asked for before, since Envoy would remember
     /// that there is none.
     pub(crate) fn shows_certificate() -> bool {
-        host::property(b"connection\0mtls").is_ok_and(|value| value.as_deref() == Some(&[1]))
+        Self.is_mutual_tls() == Ok(Some(true))
     }
 
     /// Whether Envoy has validated that certificate on this very handshake.
@@ -50,8 +50,13 @@ impl CurrentConnection {
 }
 
 impl Connection for CurrentConnection {
-    fn id(&self) -> Result<Option<u64>, HostFailure> {
-        number(host::property(b"connection\0id")?)
+    fn is_mutual_tls(&self) -> Result<Option<bool>, HostFailure> {
+        boolean(b"connection\0mtls")
+    }
+
+    fn exposes_peer_certificate(&self) -> Result<bool, HostFailure> {
+        // Of the releases of Envoy, each exposes the certificates of all connections or of none.
+        Ok(true)
     }
 
     fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {
@@ -67,12 +72,7 @@ impl Connection for CurrentConnection {
     }
 
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
-        match host::property(b"connection\0peer_certificate_valid")?.as_deref() {
-            None => Ok(None),
-            Some([0]) => Ok(Some(false)),
-            Some([1]) => Ok(Some(true)),
-            Some(_) => Err(HostFailure),
-        }
+        boolean(b"connection\0peer_certificate_valid")
     }
 
     fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure> {
@@ -209,6 +209,16 @@ fn parse<T: FromStr>(text: &[u8]) -> Result<T, HostFailure> {
 /// An attribute of text; Envoy gives an empty one where there is none.
 fn text(path: &[u8]) -> Result<Option<Vec<u8>>, HostFailure> {
     Ok(host::property(path)?.filter(|value| !value.is_empty()))
+}
+
+/// Booleans come as one byte.
+fn boolean(path: &[u8]) -> Result<Option<bool>, HostFailure> {
+    match host::property(path)?.as_deref() {
+        None => Ok(None),
+        Some([0]) => Ok(Some(false)),
+        Some([1]) => Ok(Some(true)),
+        Some(_) => Err(HostFailure),
+    }
 }
 
 /// Numbers come as eight bytes, little endian.

@@ -13,8 +13,20 @@ use crate::worker::Worker;
 
 /// One request and its response.
 pub(crate) struct Stream {
-    /// Nobody, where the configuration is not for requests.
-    pub(crate) worker: Option<Rc<Worker>>,
+    worker: Option<Rc<Worker>>,
+    is_denied: bool,
+}
+
+impl Stream {
+    /// `worker` is `None` if the configuration is not for requests.
+    pub(crate) const fn new(worker: Option<Rc<Worker>>) -> Self {
+        Self { worker, is_denied: false }
+    }
+
+    /// A denied request goes no further, whether or not Envoy took the response.
+    const fn action(&self) -> Action {
+        if self.is_denied { Action::Pause } else { Action::Continue }
+    }
 }
 
 impl Context for Stream {}
@@ -25,14 +37,24 @@ impl HttpContext for Stream {
             Some(worker) => worker.decide(CurrentRequest::default()),
             None => Some(DenyReason::NotConfigured),
         };
-        denial.map_or(Action::Continue, deny)
+        if let Some(reason) = denial {
+            self.is_denied = true;
+            respond(reason);
+        }
+        self.action()
+    }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        self.action()
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.action()
     }
 }
 
-/// Refuses the request. Whether or not Envoy could be told, it goes no further.
-fn deny(reason: DenyReason) -> Action {
+fn respond(reason: DenyReason) {
     if host::respond(FORBIDDEN, &details(reason), BODY).is_err() {
-        log::error!("spiffe-authz: Envoy took no response for a denied request; it is left hanging");
+        log::error!("spiffe-authz: Envoy took no response for a denied request; the request stays open");
     }
-    Action::Pause
 }

@@ -14,8 +14,10 @@ pub(crate) struct CurrentOutputs {
 }
 
 impl Outputs for &CurrentOutputs {
-    /// By `host::keep_filter_state_for_connection`.
-    const CALLER_IS_KEPT: bool = true;
+    /// Filter state lasts for the connection, if it was declared so. One read costs less than writing every fact again.
+    fn shows_peer(&self, spiffe_id: &str) -> bool {
+        host::property(Fact::Peer.name().as_bytes()).is_ok_and(|shown| shown.as_deref() == Some(spiffe_id.as_bytes()))
+    }
 
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {

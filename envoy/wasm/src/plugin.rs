@@ -81,7 +81,7 @@ impl RootContext for Plugin {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { worker: self.worker() }))
+        Some(Box::new(Stream::new(self.worker())))
     }
 
     fn create_stream_context(&self, context: u32) -> Option<Box<dyn StreamContext>> {

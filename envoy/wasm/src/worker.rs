@@ -1,5 +1,7 @@
 //! The core's worker with the outputs of Envoy: the same for requests and connections.
 
+use std::cell::RefCell;
+
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::policy::{Mode, Policy};
 use spiffe_authz::request::Attributes;
@@ -9,30 +11,38 @@ use crate::attributes::CurrentConnection;
 use crate::host;
 use crate::outputs::CurrentOutputs;
 
-/// What the requests or connections of one configuration share on one worker.
+thread_local! {
+    /// The worker of this VM, of which Envoy has one for each worker thread. A new configuration finds what the previous one has
+    /// cached.
+    static WORKER: RefCell<worker::Worker> = RefCell::default();
+}
+
+/// A configuration, with its outputs.
 pub(crate) struct Worker {
-    worker: worker::Worker,
+    policy: Policy,
     outputs: CurrentOutputs,
 }
 
 impl Worker {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { worker: worker::Worker::new(policy), outputs: CurrentOutputs::default() }
+        Self { policy, outputs: CurrentOutputs::default() }
     }
 
-    /// Whether Envoy must have validated the caller's certificate on this very handshake.
-    pub(crate) fn requires_validated(&self) -> bool {
-        self.worker.requires_validated()
+    /// Whether Envoy must have validated the caller's certificate on this handshake.
+    pub(crate) const fn requires_validated(&self) -> bool {
+        self.policy.requires_validated()
     }
 
-    /// Why what is being served is denied; `None` lets it pass.
+    /// Returns the reason why the current request or connection is denied, or `None` if it is allowed.
     pub(crate) fn decide(&self, attributes: impl Attributes) -> Option<DenyReason> {
-        self.record(&self.worker.decide(Mode::Enforce, &CurrentConnection, attributes, host::seconds))
+        self.record(&WORKER.with_borrow_mut(|worker| {
+            worker.decide(&self.policy, Mode::Enforce, &CurrentConnection, attributes, host::seconds)
+        }))
     }
 
-    /// Denies what is being served for a reason that no policy was asked for.
+    /// Denies the current request or connection for a reason that no policy is evaluated for.
     pub(crate) fn deny(&self, reason: DenyReason, attributes: impl Attributes) {
-        self.record(&self.worker.deny(reason, attributes, host::seconds));
+        self.record(&WORKER.with_borrow_mut(|worker| worker.deny(reason, attributes, host::seconds)));
     }
 
     fn record(&self, ruling: &Ruling<'_>) -> Option<DenyReason> {
@@ -41,7 +51,13 @@ impl Worker {
     }
 }
 
-/// Makes what is known of a caller last for the connection.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        WORKER.with_borrow_mut(|worker| worker.forget(self.policy.id()));
+    }
+}
+
+/// Makes the facts about a caller last for the connection.
 pub(crate) fn declare_filter_state() {
     for fact in Fact::OF_CALLER {
         host::keep_filter_state_for_connection(fact.name());

@@ -27,7 +27,6 @@ unsafe extern "C" {
     fn envoy_dynamic_module_callback_network_filter_increment_counter(filter: *mut c_void, id: usize, by: u64)
     -> c_int;
     fn envoy_dynamic_module_callback_network_filter_get_worker_index(filter: *mut c_void) -> u32;
-    fn envoy_dynamic_module_callback_network_filter_get_connection_id(filter: *mut c_void) -> u64;
     fn envoy_dynamic_module_callback_network_filter_is_ssl(filter: *mut c_void) -> bool;
     fn envoy_dynamic_module_callback_network_filter_get_ssl_uri_sans_size(filter: *mut c_void) -> usize;
     fn envoy_dynamic_module_callback_network_filter_get_ssl_uri_sans(
@@ -127,14 +126,8 @@ impl NetworkFilter<'_> {
         unsafe { envoy_dynamic_module_callback_network_filter_get_worker_index(self.raw) }
     }
 
-    /// The connection's number.
-    pub(crate) fn connection_id(&self) -> u64 {
-        // SAFETY: see `worker_index`.
-        unsafe { envoy_dynamic_module_callback_network_filter_get_connection_id(self.raw) }
-    }
-
     /// Whether the connection is one of TLS.
-    fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         // SAFETY: see `worker_index`.
         unsafe { envoy_dynamic_module_callback_network_filter_is_ssl(self.raw) }
     }

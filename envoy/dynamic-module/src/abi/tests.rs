@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::ptr::null;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::http::{
     envoy_dynamic_module_on_http_filter_config_destroy, envoy_dynamic_module_on_http_filter_config_new,
@@ -26,7 +25,6 @@ type Text = Box<[u8]>;
 
 /// One request or connection.
 struct Host {
-    connection: u64,
     headers: Vec<(Text, Text)>,
     state: BTreeMap<Text, Text>,
     namespaces: Vec<Text>,
@@ -48,9 +46,7 @@ fn text(text: impl AsRef<[u8]>) -> Text {
 impl Host {
     fn new(path: &str) -> Self {
         let headers = [(":method", "GET"), (":path", path), (":authority", "a"), ("x-role", "\u{e4}")];
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         Self {
-            connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             headers: headers.map(|(name, value)| (text(name), text(value))).into(),
             state: BTreeMap::new(),
             namespaces: Vec::new(),
@@ -135,8 +131,8 @@ callbacks! {
     envoy_dynamic_module_callback_http_filter_get_attribute_string(
         _f: *mut c_void, _id: c_int, _to: *mut Buffer<'_>
     ) -> bool { false }
-    envoy_dynamic_module_callback_http_filter_get_attribute_int(f: *mut c_void, _id: c_int, to: *mut u64) -> bool {
-        to.write(host(f).connection);
+    envoy_dynamic_module_callback_http_filter_get_attribute_int(_f: *mut c_void, _id: c_int, to: *mut u64) -> bool {
+        to.write(8443);
         true
     }
     envoy_dynamic_module_callback_http_filter_get_attribute_bool(f: *mut c_void, _id: c_int, to: *mut bool) -> bool {
@@ -201,7 +197,6 @@ callbacks! {
         0
     }
     envoy_dynamic_module_callback_network_filter_get_worker_index(_f: *mut c_void) -> u32 { 70 }
-    envoy_dynamic_module_callback_network_filter_get_connection_id(f: *mut c_void) -> u64 { host(f).connection }
     envoy_dynamic_module_callback_network_filter_is_ssl(f: *mut c_void) -> bool { host(f).tls }
     envoy_dynamic_module_callback_network_filter_get_ssl_uri_sans_size(f: *mut c_void) -> usize { host(f).sans.len() }
     envoy_dynamic_module_callback_network_filter_get_ssl_uri_sans(f: *mut c_void, to: *mut Buffer<'_>) -> bool {
@@ -346,10 +341,18 @@ fn connections() {
     };
     assert!(new("{}").is_null());
     let config = new(DOCUMENT);
-    for (address, tls, allowed) in
-        [("192.0.2.1", true, true), ("192.0.2.1", false, true), ("198.51.100.1", true, false)]
-    {
+    // The document allows callers without a certificate; over TLS, only the filter state shows that there is none.
+    for (address, tls, certificate, allowed) in [
+        ("192.0.2.1", true, Some("-"), true),
+        ("192.0.2.1", true, None, false),
+        ("192.0.2.1", false, None, true),
+        ("198.51.100.1", true, Some("-"), false),
+    ] {
         let host = Host { tls, ..Host::new("") }.with_state("address", address);
+        let host = match certificate {
+            Some(certificate) => host.with_state("spiffe_authz.peer_certificate", certificate),
+            None => host,
+        };
         let filter = envoy_dynamic_module_on_network_filter_new(config.cast_mut(), host.pointer());
         let read = || envoy_dynamic_module_on_network_filter_read(host.pointer(), filter, 1, false) == 0;
         let at_once = envoy_dynamic_module_on_network_filter_new_connection(host.pointer(), filter) == 0;
