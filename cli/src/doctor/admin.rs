@@ -75,7 +75,8 @@ impl fmt::Display for Address {
 }
 
 fn exchange(mut stream: impl Read + Write, page: &str) -> io::Result<Vec<u8>> {
-    write!(stream, "GET /{page} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+    // In one write, so that a server that answers early does not break the rest of the request.
+    stream.write_all(format!("GET /{page} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer)
