@@ -7,7 +7,8 @@ use anstream::stdout;
 use serde_json::json;
 use spiffe_authz::certificate::{Check, Svid, examine};
 
-use crate::style::{BAD, GOOD, styled};
+use crate::printable::{say, styled, write_json};
+use crate::style::{BAD, GOOD};
 use crate::{Ended, Format, document};
 
 /// Holds leaf certificates against the rules for an X509-SVID, as the filter does.
@@ -38,14 +39,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             Format::Human => {
                 match &verdict {
                     Ok(svid) => {
-                        writeln!(out, "{}: {}: {}", file.display(), styled(GOOD, "an X509-SVID"), svid.spiffe_id())?;
+                        say!(out, "{}: {}: {}", file.display(), styled(GOOD, "an X509-SVID"), svid.spiffe_id())?;
                     }
-                    Err(error) => writeln!(out, "{}: {}: {error}", file.display(), styled(BAD, "no X509-SVID"))?,
+                    Err(error) => say!(out, "{}: {}: {}", file.display(), styled(BAD, "no X509-SVID"), error)?,
                 }
                 for Check { rule, section, result } in &checks {
                     match result {
-                        Ok(()) => writeln!(out, "  {} {rule} ({section})", styled(GOOD, "holds "))?,
-                        Err(error) => writeln!(out, "  {} {rule} ({section}): {error}", styled(BAD, "broken"))?,
+                        Ok(()) => say!(out, "  {} {} ({})", styled(GOOD, "holds "), rule, section)?,
+                        Err(error) => say!(out, "  {} {} ({}): {}", styled(BAD, "broken"), rule, section, error)?,
                     }
                 }
             }
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
                     "spiffeId": verdict.as_ref().ok().map(Svid::spiffe_id),
                     "rules": checks,
                 });
-                writeln!(out, "{answer}")?;
+                write_json(&mut out, &answer)?;
             }
         }
     }

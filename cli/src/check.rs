@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::lint::{self, Finding, Lint, Severity};
 
-use crate::style::{BAD, GOOD, NOTABLE, styled};
+use crate::printable::{Printable, say, styled, write_json, write_pretty_json};
+use crate::style::{BAD, GOOD, NOTABLE};
 use crate::{Ended, Level, document};
 
 /// Compiles configuration documents as the filter does, and lints those that compile.
@@ -105,9 +106,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     match arguments.format {
         CheckFormat::Human => checked.iter().try_for_each(|(file, reports)| write_human(&mut out, file, reports))?,
         CheckFormat::Json => {
-            checked.iter().try_for_each(|(file, reports)| writeln!(out, "{}", as_json(file, reports)))?;
+            checked.iter().try_for_each(|(file, reports)| write_json(&mut out, &as_json(file, reports)))?;
         }
-        CheckFormat::Sarif => writeln!(out, "{:#}", as_sarif(&checked))?,
+        CheckFormat::Sarif => write_pretty_json(&mut out, &as_sarif(&checked))?,
         CheckFormat::Github => checked.iter().try_for_each(|(file, reports)| write_github(&mut out, file, reports))?,
     }
     let failed = checked.iter().flat_map(|(_, reports)| reports).any(|report| report.fails(arguments.fail_level));
@@ -118,12 +119,12 @@ fn write_human(out: &mut impl Write, file: &Path, reports: &[Report]) -> io::Res
     for report in reports {
         let style = if report.severity == Severity::Error { BAD } else { NOTABLE };
         let severity = styled(style, report.severity.slug());
-        writeln!(out, "{}: {}: {severity}: {}: {}", file.display(), report.place(), report.code, report.text())?;
+        say!(out, "{}: {}: {}: {}: {}", file.display(), report.place(), severity, report.code, report.text())?;
     }
     if reports.iter().any(|report| report.refused) {
-        return writeln!(out, "{}: {}", file.display(), styled(BAD, "refused"));
+        return say!(out, "{}: {}", file.display(), styled(BAD, "refused"));
     }
-    writeln!(out, "{}: {}", file.display(), styled(GOOD, "ok"))
+    say!(out, "{}: {}", file.display(), styled(GOOD, "ok"))
 }
 
 fn as_json(file: &Path, reports: &[Report]) -> Value {
@@ -180,8 +181,8 @@ fn as_sarif(checked: &[(&Path, Vec<Report>)]) -> Value {
 }
 
 fn write_github(out: &mut impl Write, file: &Path, reports: &[Report]) -> io::Result<()> {
-    // GitHub's own escapes for workflow commands.
-    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    // GitHub's own escapes for workflow commands. Those for line breaks are not needed after `Printable`.
+    let data = |text: &str| Printable(text).to_string().replace('%', "%25");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     for report in reports {
         let command = match report.severity {
@@ -191,7 +192,7 @@ fn write_github(out: &mut impl Write, file: &Path, reports: &[Report]) -> io::Re
         };
         let file = property(&file.to_string_lossy());
         let text = data(&format!("{}: {}", report.place(), report.text()));
-        writeln!(out, "::{command} file={file},title={}::{text}", report.code)?;
+        say!(out, "::{} file={},title={}::{}", command, file, report.code, text)?;
     }
     Ok(())
 }

@@ -9,13 +9,14 @@ mod message;
 mod output;
 mod trust;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstream::stdout;
 use spiffe_authz::lint::Severity;
 
+use crate::printable::write_json;
 use crate::{Ended, Format, Level, document};
 use admin::Address;
 use dump::{Envoy, Pages};
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = stdout().lock();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &envoy, &report)?,
-        Format::Json => writeln!(out, "{}", output::as_json(&envoy, &report))?,
+        Format::Json => write_json(&mut out, &output::as_json(&envoy, &report))?,
     }
     let worst: Option<Severity> = report.findings.iter().map(|finding| finding.check.severity()).max();
     let failed = worst.is_some_and(|worst| arguments.fail_level.is_reached(worst));

@@ -6,6 +6,7 @@ use std::path::Path;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{Layer, Node, Policy};
 
+use crate::failure::Failure;
 use crate::yaml;
 
 /// A document that compiles.
@@ -43,10 +44,9 @@ pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
     } else {
         std::str::from_utf8(text)
             .map_err(|error| error.to_string())
-            .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| error.to_string()))
+            .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| yaml::message(&error)))
     };
     let root: Node<'static> = parsed.map_err(|message| {
-        let message = message.lines().next().unwrap_or_default().to_owned();
         let help = "JSON or YAML of an object with `trustDomain` and `policies`".to_owned();
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
     })?;
@@ -57,10 +57,6 @@ pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
 /// Reads a document that must compile, for commands that decide by it.
 pub(crate) fn load(file: &Path) -> io::Result<Document> {
     compile(&read(file)?).map_err(|diagnostics| {
-        let mut message = format!("{} is refused:", file.display());
-        for diagnostic in diagnostics {
-            message.push_str(&format!("\n  {diagnostic}"));
-        }
-        io::Error::other(message)
+        io::Error::other(Failure::of_document(format!("{} is refused", file.display()), &diagnostics))
     })
 }

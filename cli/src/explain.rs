@@ -1,7 +1,7 @@
 //! `spiffe-authz explain`: what is decided of a request, and why.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::log::Logged;
+use crate::printable::write_json;
 use crate::{Ended, Format, document, report};
 
 /// Decides a request, and tells of each rule what it wants and what the request has, nearest miss first.
@@ -145,7 +146,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = stdout().lock();
     match arguments.format {
         Format::Human => report::write_human(&mut out, &document.root, layer, &request, &explanation)?,
-        Format::Json => writeln!(out, "{}", report::as_json(&document.root, &request, &explanation))?,
+        Format::Json => write_json(&mut out, &report::as_json(&document.root, &request, &explanation))?,
     }
     Ok(match explanation.outcome.decision.verdict {
         Verdict::Allow => Ended::Well,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use spiffe_authz::pattern::Pattern;
 use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 
+use crate::printable::{say, write_json};
 use crate::{Ended, Format};
 
 /// Tells the parts of SPIFFE IDs, or where they break.
@@ -85,21 +86,20 @@ impl<'a> Answer<'a> {
     }
 
     fn write_human(&self, out: &mut impl Write) -> io::Result<()> {
-        let id = self.id.escape_debug();
         if let (Some(reason), Some(error)) = (self.reason, &self.error) {
-            return writeln!(out, "{id}: {reason}: {error}");
+            return say!(out, "{}: {}: {}", self.id, reason, error);
         }
-        write!(out, "{id}: valid")?;
+        let mut parts = String::new();
         for (name, part) in [
             ("trust domain", self.trust_domain),
             ("namespace", self.namespace),
             ("service account", self.service_account),
         ] {
             if let Some(part) = part {
-                write!(out, ", {name} {part}")?;
+                parts.push_str(&format!(", {name} {part}"));
             }
         }
-        writeln!(out)
+        say!(out, "{}: valid{}", self.id, parts)
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
         match arguments.format {
             Format::Human => answer.write_human(&mut out)?,
-            Format::Json => writeln!(out, "{}", serde_json::to_string(&answer)?)?,
+            Format::Json => write_json(&mut out, &answer)?,
         }
     }
     Ok(ended)

@@ -9,7 +9,8 @@ use anstream::{stderr, stdout};
 use serde_json::{Value, json};
 use spiffe_authz::policy::Policy;
 
-use crate::style::{BAD, NOTABLE, styled};
+use crate::printable::{say, styled, write_json, write_pretty_json};
+use crate::style::{BAD, NOTABLE};
 use crate::{Ended, Format, document, yaml};
 use convert::{Importer, Workload};
 
@@ -71,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         let text = document::read(file)?;
         let wrong = |message: String| io::Error::other(format!("{}: {message}", file.display()));
         let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
-        let resources: Vec<Value> = yaml::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
+        let resources: Vec<Value> = yaml::from_multiple(text).map_err(|error| wrong(yaml::message(&error)))?;
         resources.iter().for_each(|resource| importer.add(resource));
     }
     let (policies, mut remarks) = importer.finish();
@@ -87,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     report(&remarks, arguments.format)?;
-    writeln!(stdout(), "{document:#}")?;
+    write_pretty_json(&mut stdout(), &document)?;
     Ok(if remarks.iter().any(|remark| remark.lost) { Ended::WithFindings } else { Ended::Well })
 }
 
@@ -97,9 +98,9 @@ fn report(remarks: &[Remark], format: Format) -> io::Result<()> {
         match format {
             Format::Human => {
                 let kind = if *lost { styled(BAD, "not imported") } else { styled(NOTABLE, "note") };
-                writeln!(err, "{place}: {kind}: {message}")?;
+                say!(err, "{}: {}: {}", place, kind, message)?;
             }
-            Format::Json => writeln!(err, "{}", json!({"place": place, "lost": lost, "message": message}))?,
+            Format::Json => write_json(&mut err, &json!({"place": place, "lost": lost, "message": message}))?,
         }
     }
     Ok(())

@@ -6,9 +6,11 @@ mod completions;
 mod doctor;
 mod document;
 mod explain;
+mod failure;
 mod id;
 mod import;
 mod log;
+mod printable;
 mod replay;
 mod report;
 mod schema;
@@ -93,13 +95,7 @@ fn main() -> ExitCode {
     // clap's own status for a wrong command line is 2, which here is a denial.
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let asked_for = !error.use_stderr();
-            return match error.print() {
-                Ok(()) if asked_for => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            };
-        }
+        Err(error) => return failure::of_command_line(&error),
     };
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
@@ -120,9 +116,6 @@ fn main() -> ExitCode {
         Ok(Ended::WithFindings) => ExitCode::from(3),
         // Whoever reads the results has enough of them, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure::report(&error),
     }
 }

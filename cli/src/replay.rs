@@ -1,19 +1,20 @@
 //! `spiffe-authz replay`: which logged requests would another configuration decide otherwise?
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 
-use anstream::stdout;
+use anstream::{stderr, stdout};
 use serde_json::json;
-use spiffe_authz::case::ExpectedVerdict;
+use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
 use spiffe_authz::peer::IdentityReason;
 use spiffe_authz::policy::Policy;
 use spiffe_authz::request::Request;
 
 use crate::log::Logged;
+use crate::printable::{say, styled, write_json};
 use crate::report::decision_json;
-use crate::style::{BAD, GOOD, styled};
+use crate::style::{BAD, GOOD};
 use crate::{Ended, Format, document};
 
 /// Decides logged requests anew, and prints each whose verdict would change.
@@ -61,10 +62,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), &logged, &outcome)?;
         }
     }
-    eprintln!(
-        "{} requests, {} would change, {} cannot be told by the log",
-        counts.requests, counts.changed, counts.unknown
-    );
+    let Counts { requests, changed, unknown } = counts;
+    say!(stderr(), "{} requests: {} would change, {} unknown (the log lacks attributes)", requests, changed, unknown)?;
     Ok(if counts.changed > 0 { Ended::WithFindings } else { Ended::Well })
 }
 
@@ -102,15 +101,13 @@ fn write_change(
             let by =
                 decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
             let caller = request.peer.as_deref().unwrap_or("a caller without identity");
-            writeln!(out, "{place}: {before} -> {now}{reason}{by}: {caller}: {} {}", request.method, request.path)
+            let CaseRequest { method, path, .. } = request;
+            say!(out, "{}: {} -> {}{}{}: {}: {} {}", place, before, now, reason, by, caller, method, path)
         }
         Format::Json => {
             let before = json!({"verdict": logged.verdict.slug(), "reason": logged.reason});
-            writeln!(
-                out,
-                "{}",
-                json!({"place": place, "request": request, "before": before, "now": decision_json(&outcome.decision)})
-            )
+            let now = decision_json(&outcome.decision);
+            write_json(out, &json!({"place": place, "request": request, "before": before, "now": now}))
         }
     }
 }

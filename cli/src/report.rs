@@ -1,5 +1,6 @@
 //! An explanation, for people and as JSON.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{Decision, DenyReason, RuleName};
 use spiffe_authz::policy::{Action, Explanation, FieldTrace, Layer, Mode, Node, PolicyTrace, RuleTrace};
 
-use crate::style::{BAD, GOOD, HEADING, styled};
+use crate::printable::{Show, Shown, say, styled};
+use crate::style::{BAD, GOOD, HEADING};
 
 /// Rules to show, those that decide first, then those that match, then by how little they miss.
 fn nearest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'e>, usize, &'e RuleTrace)> {
@@ -47,20 +49,20 @@ pub(crate) fn write_human(
     explanation: &Explanation<'_>,
 ) -> io::Result<()> {
     let outcome = &explanation.outcome;
-    writeln!(out, "{}", verdict(&outcome.decision))?;
+    say!(out, "{}", Deciding(&outcome.decision))?;
     if let Some(shadow) = &outcome.shadow {
-        writeln!(out, "with the shadow policies enforced: {}", verdict(shadow))?;
+        say!(out, "with the shadow policies enforced: {}", Deciding(shadow))?;
     }
     if let Some(audit) = outcome.audit {
-        writeln!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
+        say!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
     }
-    writeln!(out, "caller   {}", request.peer.as_deref().unwrap_or("without identity"))?;
+    say!(out, "caller   {}", request.peer.as_deref().unwrap_or("without identity"))?;
     match layer {
-        Layer::Http => writeln!(out, "request  {} {}", request.method, request.path)?,
+        Layer::Http => say!(out, "request  {} {}", request.method, request.path)?,
         Layer::Tcp => {
             let port = request.port.map_or_else(|| "unknown".to_owned(), |port| port.to_string());
             let name = request.sni.as_deref().unwrap_or("none");
-            writeln!(out, "connection to port {port}, server name {name}")?;
+            say!(out, "connection to port {}, server name {}", port, name)?;
         }
     }
     for (policy, position, rule) in nearest_first(explanation) {
@@ -72,9 +74,9 @@ pub(crate) fn write_human(
             misses => styled(BAD, &format!("misses by {misses} fields")),
         };
         let heading = format!("{} {}, rule {position}{mode}", policy.action.word(), policy.name);
-        writeln!(out, "\n{}: {state}", styled(HEADING, &heading))?;
+        say!(out, "\n{}: {}", styled(HEADING, &heading), state)?;
         if rule.fields.is_empty() && !rule.left_out {
-            writeln!(out, "  matches every request")?;
+            say!(out, "  matches every request")?;
         }
         for field in &rule.fields {
             let mark = if field.matched { styled(GOOD, "matches") } else { styled(BAD, "misses ") };
@@ -87,26 +89,29 @@ pub(crate) fn write_human(
             let found = match &*field.found {
                 _ if field.unasked => "not asked on TCP".to_owned(),
                 [] => "found nothing".to_owned(),
-                found => format!("found {}", found.join(", ").escape_debug()),
+                found => format!("found {}", found.join(", ")),
             };
-            writeln!(out, "  {mark}  {place} {}: {}; {found}", name(root, field), wanted.join(", "))?;
+            say!(out, "  {}  {} {}: {}; {}", mark, place, name(root, field), wanted.join(", "), found)?;
         }
     }
     for policy in explanation.policies.iter().filter(|policy| policy.rules.is_empty()) {
-        writeln!(
-            out,
-            "\n{}: no rules, matches nothing",
-            styled(HEADING, &format!("{} {}", policy.action.word(), policy.name))
-        )?;
+        let heading = format!("{} {}", policy.action.word(), policy.name);
+        say!(out, "\n{}: no rules, matches nothing", styled(HEADING, &heading))?;
     }
     Ok(())
 }
 
-fn verdict(decision: &Decision<'_>) -> String {
-    let by = decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
-    match decision.verdict.reason() {
-        None => format!("{}{by}", styled(GOOD, "allow")),
-        Some(reason) => format!("{}: {}{by}", styled(BAD, "deny"), reason.slug()),
+/// A decision, as `allow by <policy>, rule <position>`.
+struct Deciding<'d>(&'d Decision<'d>);
+
+impl Show for Deciding<'_> {
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Decision { verdict, rule }) = self;
+        let by = rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+        match verdict.reason() {
+            None => write!(f, "{}{}", Shown(&styled(GOOD, "allow")), Shown(&by)),
+            Some(reason) => write!(f, "{}: {}{}", Shown(&styled(BAD, "deny")), Shown(reason.slug()), Shown(&by)),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use spiffe_authz::spiffe_id::SpiffeId;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::style::{BAD, GOOD, HEADING, styled};
+use crate::printable::{say, styled, write_json};
+use crate::style::{BAD, GOOD, HEADING};
 use crate::{Ended, Format, document};
 use dump::{Dump, Found, Secret, Validation};
 use finding::Finding;
@@ -72,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = stdout().lock();
     match arguments.format {
         Format::Human => report.write_human(&mut out, arguments)?,
-        Format::Json => writeln!(out, "{}", report.as_json())?,
+        Format::Json => write_json(&mut out, &report.as_json())?,
     }
     Ok(if report.findings.is_empty() { Ended::Well } else { Ended::WithFindings })
 }
@@ -195,8 +196,8 @@ impl Report {
         if let Some(identity) = &self.identity {
             let name = styled(HEADING, &arguments.svid_secret);
             match &identity.id {
-                Ok(id) => writeln!(out, "{name}: {}: {id}", styled(GOOD, "an X509-SVID"))?,
-                Err(reason) => writeln!(out, "{name}: {}: {reason}", styled(BAD, "no X509-SVID"))?,
+                Ok(id) => say!(out, "{}: {}: {}", name, styled(GOOD, "an X509-SVID"), id)?,
+                Err(reason) => say!(out, "{}: {}: {}", name, styled(BAD, "no X509-SVID"), reason)?,
             }
             if let Some(leaf) = identity.chain.first() {
                 let by = match (
@@ -207,22 +208,22 @@ impl Report {
                     (Some(_), None) => ", of the pool".to_owned(),
                     (None, _) => String::new(),
                 };
-                writeln!(out, "  issued by  {}{by}", leaf.issuer)?;
-                writeln!(out, "  to         {}", leaf.subject)?;
-                writeln!(out, "  good from  {} until {}", date(leaf.not_before), date(leaf.not_after))?;
+                say!(out, "  issued by  {}{}", leaf.issuer, by)?;
+                say!(out, "  to         {}", leaf.subject)?;
+                say!(out, "  valid from {} until {}", date(leaf.not_before), date(leaf.not_after))?;
             }
         }
         if !self.bundles.is_empty() {
-            writeln!(out, "{}: whose callers it can validate", styled(HEADING, &arguments.bundle_secret))?;
+            say!(out, "{}: whose callers it can validate", styled(HEADING, &arguments.bundle_secret))?;
         }
         for Bundle { trust_domain, authorities } in &self.bundles {
             let whose = trust_domain.as_deref().unwrap_or("any trust domain");
             for authority in authorities {
-                writeln!(out, "  {whose}: {}, until {}", authority.subject, date(authority.not_after))?;
+                say!(out, "  {}: {}, until {}", whose, authority.subject, date(authority.not_after))?;
             }
         }
         for finding in &self.findings {
-            writeln!(out, "{}: {finding}", styled(BAD, finding.code()))?;
+            say!(out, "{}: {}", styled(BAD, finding.code()), finding)?;
         }
         Ok(())
     }

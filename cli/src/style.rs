@@ -10,8 +10,3 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const NOTABLE: Style = AnsiColor::Yellow.on_default();
 /// What leads through the rest.
 pub(crate) const HEADING: Style = Style::new().bold();
-
-/// `text` in a style.
-pub(crate) fn styled(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
-}

@@ -14,6 +14,7 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::document::Document;
+use crate::failure::Failure;
 use crate::{Ended, document, yaml};
 use coverage::Coverage;
 
@@ -94,13 +95,13 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 fn run_table(file: &Path) -> io::Result<Results<'_>> {
     let wrong = |message: String| io::Error::other(format!("{}: {message}", file.display()));
     let text = String::from_utf8(document::read(file)?).map_err(|error| wrong(error.to_string()))?;
-    let table: Table = yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let table: Table = yaml::from_str(&text).map_err(|error| wrong(yaml::message(&error)))?;
     let document = match (&table.policy, &table.configuration) {
         (Some(policy), None) => document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
         (None, Some(configuration)) => {
             document::compile(configuration.to_string().as_bytes()).map_err(|diagnostics| {
-                let lines: Vec<String> = diagnostics.iter().map(|diagnostic| format!("\n  {diagnostic}")).collect();
-                wrong(format!("`configuration` is refused:{}", lines.concat()))
+                let heading = format!("{}: `configuration` is refused", file.display());
+                io::Error::other(Failure::of_document(heading, &diagnostics))
             })?
         }
         _ => return Err(wrong("one of `policy` and `configuration` is wanted".to_owned())),

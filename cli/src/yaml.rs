@@ -14,6 +14,11 @@ pub(crate) fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, E
     serde_saphyr::from_multiple_with_options(text, of_a_mesh())
 }
 
+/// Returns the first line of an error. The others repeat the text.
+pub(crate) fn message(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 /// Room for the policies of a whole mesh, tens of thousands; what an alias may grow to stays bounded.
 fn of_a_mesh() -> Options {
     options! {

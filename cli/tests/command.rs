@@ -202,7 +202,7 @@ fn replay_tells_what_would_change_and_what_it_cannot_tell() {
 ";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     let summary = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(summary, "5 requests, 2 would change, 2 cannot be told by the log\n");
+    assert_eq!(summary, "5 requests: 2 would change, 2 unknown (the log lacks attributes)\n");
 }
 
 #[test]

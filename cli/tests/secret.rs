@@ -118,7 +118,7 @@ fn tells_identity_issuer_dates_and_bundles() {
 default: an X509-SVID: spiffe://example.org/ns/default/sa/sleep
   issued by  O=SPIRE, CN=example.org, of the bundle of example.org
   to         O=SPIRE, CN=sleep
-  good from  2026-01-01T00:00:00Z until 2098-01-01T00:00:00Z
+  valid from 2026-01-01T00:00:00Z until 2098-01-01T00:00:00Z
 ROOTCA: whose callers it can validate
   example.io: O=SPIRE, CN=example.io, until 2099-01-01T00:00:00Z
   example.org: O=SPIRE, CN=example.org, until 2099-01-01T00:00:00Z

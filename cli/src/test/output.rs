@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::Results;
-use crate::style::{BAD, GOOD, NOTABLE, styled};
+use crate::printable::{self, Printable, is_hostile, say, styled};
+use crate::style::{BAD, GOOD, NOTABLE};
 
 pub(super) fn write_human(out: &mut impl Write, tables: &[Results<'_>], coverage: bool) -> io::Result<()> {
     let (mut passed, mut failed) = (0, 0);
@@ -13,26 +14,22 @@ pub(super) fn write_human(out: &mut impl Write, tables: &[Results<'_>], coverage
         for case in &table.cases {
             if case.differences.is_empty() {
                 passed += 1;
-                writeln!(out, "{}: {}: {}", table.file.display(), case.name, styled(GOOD, "ok"))?;
+                say!(out, "{}: {}: {}", table.file.display(), case.name, styled(GOOD, "ok"))?;
             } else {
                 failed += 1;
-                writeln!(out, "{}: {}: {}", table.file.display(), case.name, styled(BAD, "failed"))?;
-                case.differences.iter().try_for_each(|difference| writeln!(out, "  {difference}"))?;
+                say!(out, "{}: {}: {}", table.file.display(), case.name, styled(BAD, "failed"))?;
+                case.differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
             }
         }
         if coverage {
-            writeln!(
-                out,
-                "{}: {} % of the rules are matched by a case",
-                table.file.display(),
-                table.coverage.percent()
-            )?;
+            let percent = table.coverage.percent();
+            say!(out, "{}: {} % of the rules are matched by a case", table.file.display(), percent)?;
             for (policy, rule) in table.coverage.missing() {
-                writeln!(out, "  {} {policy}, rule {rule}", styled(NOTABLE, "not matched:"))?;
+                say!(out, "  {} {}, rule {}", styled(NOTABLE, "not matched:"), policy, rule)?;
             }
         }
     }
-    writeln!(out, "{passed} passed, {failed} failed")
+    say!(out, "{} passed, {} failed", passed, failed)
 }
 
 pub(super) fn write_json(out: &mut impl Write, tables: &[Results<'_>], coverage: bool) -> io::Result<()> {
@@ -48,36 +45,41 @@ pub(super) fn write_json(out: &mut impl Write, tables: &[Results<'_>], coverage:
                 table.coverage.missing().map(|(policy, rule)| json!({"policy": policy, "rule": rule})).collect();
             answer["coverage"] = json!({"percent": table.coverage.percent(), "notMatched": missing});
         }
-        writeln!(out, "{answer}")?;
+        printable::write_json(out, &answer)?;
     }
     Ok(())
 }
 
 pub(super) fn write_junit(out: &mut impl Write, tables: &[Results<'_>]) -> io::Result<()> {
-    writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
-    writeln!(out, "<testsuites>")?;
+    say!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
+    say!(out, "<testsuites>")?;
     for table in tables {
         let failures = table.cases.iter().filter(|case| !case.differences.is_empty()).count();
         let file = escaped(&table.file.to_string_lossy());
-        writeln!(out, r#"  <testsuite name="{file}" tests="{}" failures="{failures}">"#, table.cases.len())?;
+        let count = table.cases.len();
+        say!(out, r#"  <testsuite name="{}" tests="{}" failures="{}">"#, file, count, failures)?;
         for case in &table.cases {
             let name = escaped(&case.name);
             if case.differences.is_empty() {
-                writeln!(out, r#"    <testcase classname="{file}" name="{name}"/>"#)?;
+                say!(out, r#"    <testcase classname="{}" name="{}"/>"#, file, name)?;
             } else {
                 let message = escaped(&case.differences.join("; "));
-                writeln!(
+                say!(
                     out,
-                    r#"    <testcase classname="{file}" name="{name}"><failure message="{message}"/></testcase>"#
+                    r#"    <testcase classname="{}" name="{}"><failure message="{}"/></testcase>"#,
+                    file,
+                    name,
+                    message
                 )?;
             }
         }
-        writeln!(out, "  </testsuite>")?;
+        say!(out, "  </testsuite>")?;
     }
-    writeln!(out, "</testsuites>")
+    say!(out, "</testsuites>")
 }
 
-/// Text within XML; characters that XML 1.0 section 2.2 does not have are replaced.
+/// Escapes text for an XML attribute. Control characters, and the two others that XML 1.0 section 2.2 excludes, become
+/// U+FFFD.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
@@ -87,7 +89,9 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\t' | '\n' | '\r' => escaped.push(' '),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
             character if character.is_control() => escaped.push('\u{fffd}'),
+            character if is_hostile(character) => escaped.push_str(&format!("&#x{:x};", u32::from(character))),
             character => escaped.push(character),
         }
     }
@@ -95,15 +99,14 @@ fn escaped(text: &str) -> String {
 }
 
 pub(super) fn write_tap(out: &mut impl Write, tables: &[Results<'_>]) -> io::Result<()> {
-    writeln!(out, "TAP version 14")?;
+    say!(out, "TAP version 14")?;
     let cases = tables.iter().flat_map(|table| table.cases.iter().map(move |case| (table.file, case)));
-    writeln!(out, "1..{}", cases.clone().count())?;
+    say!(out, "1..{}", cases.clone().count())?;
     for (number, (file, case)) in (1..).zip(cases) {
         let state = if case.differences.is_empty() { "ok" } else { "not ok" };
-        let name =
-            format!("{}: {}", file.display(), case.name).replace('\\', "\\\\").replace('#', "\\#").replace('\n', " ");
-        writeln!(out, "{state} {number} - {name}")?;
-        case.differences.iter().try_for_each(|difference| writeln!(out, "# {}", difference.escape_debug()))?;
+        let name = format!("{}: {}", Printable(file.display()), Printable(&case.name));
+        say!(out, "{} {} - {}", state, number, name.replace('\\', "\\\\").replace('#', "\\#"))?;
+        case.differences.iter().try_for_each(|difference| say!(out, "# {}", difference))?;
     }
     Ok(())
 }

@@ -1,0 +1,67 @@
+//! Errors with which the command could not run, and how they reach standard error.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anstream::stderr;
+use clap::Parser as _;
+use spiffe_authz::diagnostic::Diagnostic;
+
+use crate::Arguments;
+use crate::printable::{Printable, say};
+
+/// An error with details, which [`report`] writes on a line each.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    heading: String,
+    details: Vec<String>,
+}
+
+impl Failure {
+    /// Returns the failure of a document that does not compile.
+    pub(crate) fn of_document(heading: String, diagnostics: &[Diagnostic]) -> Self {
+        Self { heading, details: diagnostics.iter().map(ToString::to_string).collect() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.heading)
+    }
+}
+
+impl Error for Failure {}
+
+/// Writes an error to standard error.
+pub(crate) fn report(error: &io::Error) -> ExitCode {
+    let failure = error.get_ref().and_then(|error| error.downcast_ref::<Failure>());
+    // Standard error is the last resort: if it is closed, the exit status remains.
+    let _ = match failure {
+        Some(Failure { heading, details }) => say!(stderr(), "error: {}:", heading)
+            .and_then(|()| details.iter().try_for_each(|detail| say!(stderr(), "  {}", detail))),
+        None => say!(stderr(), "error: {}", error),
+    };
+    ExitCode::FAILURE
+}
+
+/// Writes help, or an error in the command line. clap repeats arguments as they are, so they are parsed again after
+/// escaping.
+pub(crate) fn of_command_line(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let arguments = std::env::args_os().map(|argument| Printable(argument.to_string_lossy()).to_string());
+    match Arguments::try_parse_from(arguments) {
+        Err(escaped) if escaped.use_stderr() => {
+            // As above.
+            let _ = escaped.print();
+        }
+        // Escaping repaired the argument.
+        _ => {
+            let _ = say!(stderr(), "error: {}", error.kind());
+        }
+    }
+    ExitCode::FAILURE
+}
