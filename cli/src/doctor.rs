@@ -7,6 +7,8 @@ mod filter;
 mod finding;
 mod message;
 mod output;
+mod release;
+mod route;
 mod trust;
 
 use std::io;

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::message::{Extension, Listener, Secret};
+use super::release::Release;
 
 const NO_TIME: &str =
     "config_dump: the bootstrap's `last_updated` is not in it: Envoy's own page is wanted, not istioctl's form of it";
@@ -20,8 +21,8 @@ const NO_TIME: &str =
 /// One Envoy, at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Envoy {
-    /// Its release, such as `1.40.0`.
-    pub(crate) version: String,
+    /// The release; `None` if the dump does not contain it.
+    pub(crate) release: Option<Release>,
     /// When it was asked, in seconds since 1970.
     pub(crate) taken: i64,
     /// The listeners that serve.
@@ -215,9 +216,7 @@ impl Envoy {
     /// Takes what the bootstrap tells; returns when Envoy started.
     fn take_bootstrap(&mut self, config: &Value) -> Option<i64> {
         let bootstrap = &config["bootstrap"];
-        let version = &bootstrap["node"]["user_agent_build_version"]["version"];
-        let number = |name: &str| version[name].as_u64().unwrap_or(0);
-        self.version = format!("{}.{}.{}", number("major_number"), number("minor_number"), number("patch"));
+        self.release = Release::read(&bootstrap["node"]["user_agent_build_version"]["version"]);
         let tags = bootstrap["stats_config"]["stats_tags"].as_array();
         let names = tags.into_iter().flatten().filter_map(|tag| tag["tag_name"].as_str());
         self.stats_tags = names.map(str::to_owned).collect();

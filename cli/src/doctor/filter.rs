@@ -75,7 +75,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn compile(text: &[u8]) -> Result<Self, Vec<String>> {
+    pub(super) fn compile(text: &[u8]) -> Result<Self, Vec<String>> {
         let policy = Policy::from_json(text)
             .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| vec![error.to_string()])?;
@@ -90,6 +90,16 @@ impl Document {
     /// Whether a rule looks at one of these fields, or at their `not…` twins.
     pub(crate) fn has_field(&self, names: &[&str]) -> bool {
         any(&self.root, &|node| names.iter().any(|name| node.field(name).is_some()))
+    }
+
+    /// Returns `true` if a rule uses the path.
+    pub(crate) fn uses_paths(&self) -> bool {
+        self.has_field(&["paths", "notPaths"])
+    }
+
+    /// Returns `true` if a rule uses the remote address, which trusted proxies report.
+    pub(crate) fn uses_remote_address(&self) -> bool {
+        self.has_field(&["remoteIpBlocks", "notRemoteIpBlocks"]) || self.has_condition("remote.ip")
     }
 
     /// Whether a rule has this condition.
@@ -216,7 +226,7 @@ fn wasm_document(configuration: &Value) -> Option<Vec<u8>> {
 }
 
 /// The text that a module gets: for it, Envoy writes a structure as JSON.
-fn module_document(configuration: &Value) -> Option<Vec<u8>> {
+pub(super) fn module_document(configuration: &Value) -> Option<Vec<u8>> {
     match configuration["@type"].as_str().and_then(|kind| kind.rsplit('.').next()) {
         Some("Struct" | "TypedStruct") => Some(configuration["value"].to_string().into_bytes()),
         _ => wasm_document(configuration),

@@ -89,6 +89,15 @@ checks! {
     ListenerWarming "listener-warming" Envoy Warning
         "A listener waits for a secret or for a filter's configuration, and the one before serves on, or nothing does."
         "See what is missing under secrets and filter; the listener serves when it arrives."
+    EnvoyUnsupported "envoy-unsupported" Envoy Error
+        "The filter does not run on this release of Envoy. Before 1.38, Envoy does not expose the caller's certificate to it."
+        "Use a release from the table in README.md."
+    EnvoyVulnerable "envoy-vulnerable" Envoy Error
+        "Callers can bypass rules on paths: this release does not normalize `/x/..;/admin` (CVE-2026-73551, CVE-2026-73553)."
+        "Update Envoy to 1.38.4, 1.39.3, 1.40.0, or a later patch release of these."
+    EnvoyReleaseUnknown "envoy-release-unknown" Envoy Note
+        "The dump does not contain the release of Envoy. It is unknown whether the filter runs on it, and whether it is safe."
+        "Compare `envoy --version` with the releases in README.md."
 
     AgentUnreachable "agent-unreachable" Secrets Error
         "Envoy cannot connect to the SPIRE agent. Without it there is no identity, or the one that is there expires."
@@ -163,6 +172,15 @@ checks! {
     EscapedSlashesKept "escaped-slashes-kept" Request Warning
         "Policies look at paths, and `/public%2fadmin` is one segment for the filter, but maybe not for the workload."
         "Set `path_with_escaped_slashes_action` to `REJECT_REQUEST`; in Istio, `DECODE_AND_MERGE_SLASHES`."
+    PathParametersIgnored "path-parameters-ignored" Request Error
+        "Policies use paths, and the route table ignores path parameters: Envoy routes `/admin;x=y` in the same way as `/admin`."
+        "Remove `ignore_path_parameters_in_path_matching` from the route table."
+    RemoteAddressUntrusted "remote-address-untrusted" Request Error
+        "Policies use the remote address, and each client can choose its own with the header `x-forwarded-for`."
+        "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind proxies, or add a PROXY protocol listener filter."
+    PeerPrincipalNotHashable "peer-principal-not-hashable" Request Error
+        "Envoy can reuse the inner connection of one caller for another: `io.istio.peer_principal` is not a hashable object."
+        "Set `factory_key: envoy.hashable_string` in set_filter_state."
     SourceAddressMissing "source-address-missing" Request Error
         "Policies look at the caller's address, and the listener does not keep it for the filter: such requests are denied."
         "Add the network filter set_filter_state before the connection manager, as examples/bootstrap does."
@@ -197,6 +215,12 @@ checks! {
     FilterDisabled "filter-disabled" Filter Error
         "The filter is switched off, in the chain or on a route, and requests pass it undecided."
         "Remove `disabled`, and `typed_per_filter_config` with the filter's name from the routes."
+    UpgradeUnguarded "upgrade-unguarded" Filter Error
+        "An upgrade has HTTP filters of its own, and this filter is not among them: it does not decide requests with the upgrade."
+        "Add the filter to `filters` of the upgrade, or remove `filters` to use those of the connection manager."
+    RouteShadow "route-shadow" Filter Warning
+        "A route sets `mode: shadow` for the dynamic module: requests that policies deny are logged and allowed there."
+        "Remove `mode: shadow` from the route after the trial."
     FilterFailOpen "filter-fail-open" Filter Error
         "Should the filter fail, or its code not load, requests pass undecided."
         "Set `failure_policy: FAIL_RELOAD` and remove `fail_open`; in Istio, `failStrategy: FAIL_CLOSE`."
@@ -215,6 +239,10 @@ pub(crate) struct Place {
     pub(crate) listener: Option<String>,
     /// The filter chain's name, or its number in the listener.
     pub(crate) filter_chain: Option<String>,
+    /// The type of the upgrade whose requests have HTTP filters of their own.
+    pub(crate) upgrade: Option<String>,
+    /// The part of a route table, such as ``virtual host `a`, route `b` ``.
+    pub(crate) route: Option<String>,
     /// The secret's name.
     pub(crate) secret: Option<String>,
 }
@@ -223,6 +251,11 @@ impl Place {
     /// This place, and there the secret.
     pub(crate) fn secret(&self, name: &str) -> Self {
         Self { secret: Some(name.to_owned()), ..self.clone() }
+    }
+
+    /// Returns a part of a route table in this place.
+    pub(crate) fn route(&self, part: &str) -> Self {
+        Self { route: Some(part.to_owned()), ..self.clone() }
     }
 }
 

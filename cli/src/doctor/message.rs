@@ -144,8 +144,19 @@ pub(crate) struct ConnectionManager {
     pub(crate) normalize_path: bool,
     pub(crate) merge_slashes: bool,
     pub(crate) path_with_escaped_slashes_action: String,
+    pub(crate) use_remote_address: bool,
+    pub(crate) upgrade_configs: Vec<Upgrade>,
     pub(crate) route_config: Option<Value>,
     pub(crate) rds: Option<Routes>,
+    pub(crate) scoped_routes: Option<Value>,
+}
+
+/// An upgrade that the connection manager allows. With filters, such requests pass these instead of `http_filters`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Upgrade {
+    pub(crate) upgrade_type: String,
+    pub(crate) filters: Vec<Extension>,
 }
 
 /// Routes that come by discovery.

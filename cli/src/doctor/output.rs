@@ -17,7 +17,8 @@ const WIDTH: usize = 8;
 
 /// Writes what was found, by layer, from the outside in: the first layer that is wrong is the one to mend first.
 pub(super) fn write_human(out: &mut impl Write, envoy: &Envoy, report: &Report) -> io::Result<()> {
-    say!(out, "Envoy {}, {}", envoy.version, moment(envoy.taken))?;
+    let release = envoy.release.map_or_else(|| "of an unknown release".to_owned(), |release| release.to_string());
+    say!(out, "Envoy {}, {}", release, moment(envoy.taken))?;
     for layer in Layer::ALL {
         let findings: Vec<&Finding> = report.findings.iter().filter(|found| found.check.layer() == layer).collect();
         let fine: Vec<&Fine> = report.fine.iter().filter(|fine| fine.layer == layer).collect();
@@ -61,11 +62,14 @@ pub(super) fn as_json(envoy: &Envoy, report: &Report) -> Value {
             json!({"layer": layer.slug(), "message": message, "places": places})
         })
         .collect();
-    json!({"envoy": envoy.version, "at": moment(envoy.taken), "findings": findings, "fine": fine})
+    let release = envoy.release.map(|release| release.to_string());
+    json!({"envoy": release, "at": moment(envoy.taken), "findings": findings, "fine": fine})
 }
 
-fn place_json(Place { listener, filter_chain, secret }: &Place) -> Value {
-    json!({"listener": listener, "filterChain": filter_chain, "secret": secret})
+fn place_json(Place { listener, filter_chain, upgrade, route, secret }: &Place) -> Value {
+    json!({
+        "listener": listener, "filterChain": filter_chain, "upgrade": upgrade, "route": route, "secret": secret,
+    })
 }
 
 /// The places of an entry, in brackets, one for each listener.
@@ -78,6 +82,9 @@ fn within(places: &[Place]) -> String {
             let parts = [
                 names("listener", listener.into_iter()),
                 names("filter chain", here().filter_map(|place| place.filter_chain.as_ref())),
+                names("upgrade", here().filter_map(|place| place.upgrade.as_ref())),
+                // The name says which part of a route table it is.
+                names("in", here().filter_map(|place| place.route.as_ref())),
                 names("secret", here().filter_map(|place| place.secret.as_ref())),
             ];
             parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -118,6 +125,7 @@ mod tests {
             listener: Some(listener.to_owned()),
             filter_chain: Some(chain.to_owned()),
             secret: Some(secret.to_owned()),
+            ..Place::default()
         };
         let places = [place("a", "#0", "x"), place("a", "#0", "y"), place("a", "#1", "x"), place("b", "#0", "x")];
         let expected = " [listener a, filter chain #0 and #1, secret x and y; listener b, filter chain #0, secret x]";

@@ -1,7 +1,5 @@
 //! Whether the filter decides at all.
 
-use serde_json::Value;
-
 use super::Way;
 use crate::doctor::dump::Envoy;
 use crate::doctor::filter::{Carrier, Failure, Installation, Replacement, message, recognize, resolve};
@@ -39,18 +37,27 @@ pub(super) fn presence(ways: &[Way<'_>], report: &mut Report) {
         report.find(Check::FilterMissing, &Place::default(), "no listener that serves has the filter");
         return;
     }
-    for way in ways.iter().filter(|way| way.filter.is_none() && way.is_mutual()) {
+    for way in ways.iter().filter(|way| way.filter.is_none()) {
+        let own = ways.iter().find(|other| other.place == way.place && !other.is_upgrade());
+        if let (Some(upgrade), Some(Some(_))) = (&way.http_place.upgrade, own.map(|own| &own.filter)) {
+            let message = format!("requests that upgrade to `{upgrade}` have filters of their own, without this one");
+            report.find(Check::UpgradeUnguarded, &way.http_place, message);
+            continue;
+        }
+        if !way.is_mutual() {
+            continue;
+        }
         let (check, what) = match way.manager {
             Some(_) => (Check::ListenerUnguarded, "HTTP"),
             None => (Check::TcpUnguarded, "TCP"),
         };
-        report.find(check, &way.place, format!("mutual TLS and {what}, without the filter"));
+        report.find(check, &way.http_place, format!("mutual TLS and {what}, without the filter"));
     }
 }
 
 pub(super) fn check(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
-    let place = &way.place;
-    let installed = match &way.filter {
+    let place = &way.http_place;
+    let installed = match way.filter.as_deref() {
         None => return,
         Some(Installation::Awaited(name)) => {
             report.find(Check::FilterNotLoaded, place, format!("nothing has arrived for `{name}`"));
@@ -89,7 +96,6 @@ pub(super) fn check(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
     if installed.disabled {
         report.find(Check::FilterDisabled, place, format!("`{name}` is disabled in the chain"));
     }
-    check_routes(way, name, envoy, report);
     check_order(way, envoy, report);
 }
 
@@ -98,12 +104,11 @@ pub(super) fn refused(way: &Way<'_>, report: &mut Report) {
     if let Some(installed) = way.installed()
         && let Err(mistakes) = &installed.document
     {
-        refuse(mistakes, &way.place, report);
+        refuse(mistakes, &way.http_place, report);
     }
-    let filters = way.manager.iter().flat_map(|manager| &manager.http_filters);
-    let behind = filters.skip_while(|filter| message(&filter.typed_config).0 != ROUTER).skip(1);
+    let behind = way.http_filters.iter().skip_while(|filter| message(&filter.typed_config).0 != ROUTER).skip(1);
     for filter in behind.filter(|filter| recognize(filter, &[]).is_some()) {
-        report.find(Check::FilterAfterRouter, &way.place, format!("`{}` stands behind the router", filter.name));
+        report.find(Check::FilterAfterRouter, &way.http_place, format!("`{}` comes after the router", filter.name));
     }
 }
 
@@ -128,34 +133,11 @@ fn refuse(mistakes: &[String], place: &Place, report: &mut Report) {
     }
 }
 
-/// Routes that switch the filter off.
-fn check_routes(way: &Way<'_>, name: &str, envoy: &Envoy, report: &mut Report) {
-    let Some(manager) = &way.manager else { return };
-    let named = |routes: &&Value| manager.rds.as_ref().is_some_and(|rds| routes["name"] == *rds.route_config_name);
-    let discovered = envoy.routes.iter().filter(named);
-    if manager.route_config.iter().chain(discovered).any(|routes| switches_off(routes, name)) {
-        report.find(Check::FilterDisabled, &way.place, format!("a route switches `{name}` off"));
-    }
-}
-
-/// Whether `typed_per_filter_config`, here or below, disables the filter `name`.
-fn switches_off(node: &Value, name: &str) -> bool {
-    match node {
-        Value::Object(fields) => {
-            let here = fields.get("typed_per_filter_config").and_then(|filters| filters.get(name));
-            here.is_some_and(|config| config["disabled"] == true)
-                || fields.values().any(|below| switches_off(below, name))
-        }
-        Value::Array(items) => items.iter().any(|item| switches_off(item, name)),
-        _ => false,
-    }
-}
-
 /// Filters before ours that act on the request.
 fn check_order(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
-    let filters = way.manager.iter().flat_map(|manager| &manager.http_filters);
+    let filters = way.http_filters.iter();
     let before: Vec<&Extension> = filters.take_while(|filter| recognize(filter, &envoy.discovered).is_none()).collect();
-    if before.len() == way.manager.iter().flat_map(|manager| &manager.http_filters).count() {
+    if before.len() == way.http_filters.len() {
         // Ours is a network filter.
         return;
     }
@@ -166,9 +148,9 @@ fn check_order(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
     };
     let acting: Vec<&str> = before.iter().filter(acts).map(|filter| filter.name.as_str()).collect();
     if acting.is_empty() {
-        report.fine(Layer::Filter, &way.place, "the filter stands before every filter that acts");
+        report.fine(Layer::Filter, &way.http_place, "the filter comes before every filter that acts");
     }
     for name in acting {
-        report.find(Check::ActsBeforeFilter, &way.place, format!("`{name}` comes first"));
+        report.find(Check::ActsBeforeFilter, &way.http_place, format!("`{name}` comes first"));
     }
 }

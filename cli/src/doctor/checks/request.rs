@@ -1,20 +1,26 @@
 //! What the filter gets to see of a request.
 
+use serde_json::Value;
+
 use super::Way;
+use crate::doctor::dump::Envoy;
 use crate::doctor::filter::{Carrier, Document, message};
 use crate::doctor::finding::{Check, Layer, Report};
+use crate::doctor::route::tables;
 
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
+const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 /// Where the filter looks for the other end of the connection, which Envoy keeps when a connection comes.
 const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", "spiffe_authz.source_ip");
 /// Where the dynamic module looks for the caller's certificate, which Envoy keeps after the handshake.
 const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", "spiffe_authz.peer_certificate");
 
-pub(super) fn check(way: &Way<'_>, report: &mut Report) {
+pub(super) fn check(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
     // Without a configuration nobody knows what policies look at.
     let Some(document) = way.document() else { return };
-    check_paths(way, document, report);
+    check_paths(way, document, envoy, report);
+    check_remote_address(way, document, report);
     if document.has_field(&["ipBlocks", "notIpBlocks"]) || document.has_condition("source.ip") {
         check_state(way, SOURCE_ADDRESS, "the caller's address", Check::SourceAddressMissing, report);
     }
@@ -23,8 +29,7 @@ pub(super) fn check(way: &Way<'_>, report: &mut Report) {
         check_state(way, PEER_CERTIFICATE, "the caller's certificate", Check::PeerCertificateMissing, report);
     }
     if document.has_condition("connection.sni") {
-        let mut filters = way.listener.listener_filters.iter();
-        if filters.any(|filter| message(&filter.typed_config).0 == TLS_INSPECTOR) {
+        if has_listener_filter(way, TLS_INSPECTOR) {
             report.fine(Layer::Request, &way.place, "the server name is read");
         } else {
             report.find(Check::ServerNameMissing, &way.place, "the listener has no tls_inspector");
@@ -32,10 +37,25 @@ pub(super) fn check(way: &Way<'_>, report: &mut Report) {
     }
 }
 
-fn check_paths(way: &Way<'_>, document: &Document, report: &mut Report) {
+fn has_listener_filter(way: &Way<'_>, kind: &str) -> bool {
+    way.listener.listener_filters.iter().any(|filter| message(&filter.typed_config).0 == kind)
+}
+
+/// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it.
+fn check_remote_address(way: &Way<'_>, document: &Document, report: &mut Report) {
+    let Some(manager) = way.manager.as_ref().filter(|_| way.is_http && document.uses_remote_address()) else { return };
+    if manager.use_remote_address || has_listener_filter(way, PROXY_PROTOCOL) {
+        report.fine(Layer::Request, &way.http_place, "clients cannot choose their remote address");
+    } else {
+        let message = "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`";
+        report.find(Check::RemoteAddressUntrusted, &way.http_place, message);
+    }
+}
+
+fn check_paths(way: &Way<'_>, document: &Document, envoy: &Envoy, report: &mut Report) {
     let Some(manager) = &way.manager else { return };
-    let place = &way.place;
-    if !document.has_field(&["paths", "notPaths"]) {
+    let place = &way.http_place;
+    if !document.uses_paths() {
         report.fine(Layer::Request, place, "no policy looks at paths");
         return;
     }
@@ -51,8 +71,26 @@ fn check_paths(way: &Way<'_>, document: &Document, report: &mut Report) {
         let message = "`path_with_escaped_slashes_action` keeps `%2f` and `%5c`";
         report.find(Check::EscapedSlashesKept, place, message);
     }
+    for table in tables(manager, envoy) {
+        if ignores_path_parameters(table) {
+            let name = table["name"].as_str().unwrap_or_default();
+            let message = format!("the route table `{name}` sets `ignore_path_parameters_in_path_matching`");
+            report.find(Check::PathParametersIgnored, place, message);
+        }
+    }
     if manager.normalize_path && manager.merge_slashes && !are_kept {
         report.fine(Layer::Request, place, "paths are normalized before the filter sees them");
+    }
+}
+
+/// Returns `true` if this route table sets the option, or one inside of it: scoped routes contain tables.
+fn ignores_path_parameters(node: &Value) -> bool {
+    match node {
+        Value::Object(fields) => {
+            node["ignore_path_parameters_in_path_matching"] == true || fields.values().any(ignores_path_parameters)
+        }
+        Value::Array(items) => items.iter().any(ignores_path_parameters),
+        _ => false,
     }
 }
 

@@ -18,6 +18,7 @@ fn listeners_are_told_apart() -> Result<()> {
     listeners.add("healthy", &[])?;
     add_handshake(&mut listeners)?;
     add_request(&mut listeners)?;
+    add_bypasses(&mut listeners, &bootstrap)?;
     add_filter(&mut listeners, &bootstrap)?;
     add_discovered(&mut listeners, &ground.scratch)?;
     let bootstrap = listeners.into(bootstrap)?;
@@ -29,6 +30,11 @@ fn listeners_are_told_apart() -> Result<()> {
         ("paths", &["path-not-normalized", "slashes-not-merged", "escaped-slashes-kept"]),
         ("address", &["source-address-missing"]),
         ("sni", &["server-name-missing"]),
+        ("upgrade", &["upgrade-unguarded"]),
+        ("upgrade-order", &["acts-before-filter"]),
+        ("remote-address", &["remote-address-untrusted"]),
+        ("path-parameters", &["path-parameters-ignored"]),
+        ("principal", &["peer-principal-not-hashable"]),
         ("fail-open", &["filter-fail-open"]),
         ("stays-down", &["filter-stays-down"]),
         ("disabled", &["filter-disabled"]),
@@ -52,16 +58,36 @@ fn listeners_are_told_apart() -> Result<()> {
 }
 
 #[test]
-fn a_module_wants_the_certificate_in_filter_state() -> Result<()> {
+fn a_module_needs_the_certificate_and_its_routes_are_read() -> Result<()> {
     let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
     let bootstrap = healthy(&ground)?;
     let mut listeners = Listeners::of(&bootstrap)?;
     listeners.add("healthy", &[])?;
     listeners
         .add("kept-back", &[(&at(&network_filter(0), "typed_config/on_downstream_tls_handshake"), json!(null))])?;
+    let module = bootstrap.at(&filter("/typed_config/dynamic_module_config"))?.clone();
+    for (name, own) in [
+        ("route-enforced", json!({"mode": "enforce"})),
+        ("route-shadow", json!({"mode": "shadow"})),
+        ("route-document", json!({"configuration": document(&[], &any_path())})),
+    ] {
+        let config = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+            "dynamic_module_config": module, "filter_name": "spiffe_authz",
+            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": own.to_string()},
+        });
+        let route = manager("route_config/virtual_hosts/0/routes/0/typed_per_filter_config");
+        listeners.add(name, &[(&route, json!({"spiffe-authz": config}))])?;
+    }
     let bootstrap = listeners.into(bootstrap)?;
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-    let answer = wait_for(&envoy, ground.scratch.path(), &[("kept-back", &["peer-certificate-missing"])])?;
+    let wanted: &[(&str, &[&str])] = &[
+        ("kept-back", &["peer-certificate-missing"]),
+        ("route-shadow", &["route-shadow"]),
+        // The document of the route does not name `example.io`.
+        ("route-document", &["bundle-unnamed"]),
+    ];
+    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
     assert_eq!(answer.status, Some(3));
     Ok(())
 }
@@ -105,6 +131,45 @@ fn add_request(listeners: &mut Listeners) -> Result<()> {
     listeners.add("sni", &[server_name, (&at(LISTENER, "listener_filters"), json!(null))])
 }
 
+/// Callers get around the filter, or choose what it compares. Next to each, the safe form.
+fn add_bypasses(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
+    let filters = bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?;
+    let (own, router) = (filters.first().context("the filter")?, filters.last().context("the router")?);
+    let upgrades = manager("upgrade_configs");
+    for (name, filters) in [
+        ("upgrade-through", json!([])),
+        ("upgrade-guarded", json!([own, router])),
+        ("upgrade-order", json!([lua(), own, router])),
+        ("upgrade", json!([router])),
+    ] {
+        listeners.add(name, &[(&upgrades, json!([{"upgrade_type": "websocket", "filters": filters}]))])?;
+    }
+
+    let remote = rule(&json!({"from": [{"source": {"notRemoteIpBlocks": ["10.0.0.0/8"]}}]}));
+    for (name, known) in [("remote-address", false), ("remote-address-known", true)] {
+        listeners.add(name, &[(CONFIGURATION, remote.clone()), (&manager("use_remote_address"), json!(known))])?;
+    }
+    let parameters = manager("route_config/ignore_path_parameters_in_path_matching");
+    listeners.add("path-parameters", &[(&parameters, json!(true))])?;
+
+    let handshake = at(&network_filter(0), "typed_config/on_downstream_tls_handshake");
+    for (name, factory) in [("principal", "envoy.string"), ("principal-hashable", "envoy.hashable_string")] {
+        let state = json!([{
+            "object_key": "io.istio.peer_principal", "factory_key": factory, "shared_with_upstream": "ONCE",
+            "format_string": {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}}
+        }]);
+        listeners.add(name, &[(&handshake, state)])?;
+    }
+    Ok(())
+}
+
+fn lua() -> Value {
+    json!({"name": "lua", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": "function envoy_on_request(handle) end"}
+    }})
+}
+
 fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     let failure = filter("/typed_config/config/failure_policy");
     listeners.add("fail-open", &[(&failure, json!("FAIL_OPEN"))])?;
@@ -113,11 +178,7 @@ fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     let off = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
     let route = manager("route_config/virtual_hosts/0/routes/0/typed_per_filter_config");
     listeners.add("route", &[(&route, json!({"spiffe-authz": off}))])?;
-    let lua = json!({"name": "lua", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-        "default_source_code": {"inline_string": "function envoy_on_request(handle) end"}
-    }});
-    let mut filters = vec![lua];
+    let mut filters = vec![lua()];
     filters.extend(bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?);
     listeners.add("order", &[(&manager("http_filters"), json!(filters))])?;
     listeners.add("unguarded", &[(&filter(""), json!(null))])?;
@@ -192,7 +253,8 @@ fn a_listener_as_istio_makes_it_is_understood() -> Result<()> {
     let answer = wait_for(&envoy, ground.scratch.path(), &[("virtualInbound", wanted)])?;
     for finding in answer.report["findings"].as_array().context("a list")? {
         let chain = if finding["code"] == "plain-text" { "0.0.0.0_80-plain" } else { "catchall" };
-        let place = json!({"listener": "virtualInbound", "filterChain": chain, "secret": null});
+        let place =
+            json!({"listener": "virtualInbound", "filterChain": chain, "upgrade": null, "route": null, "secret": null});
         assert_eq!(finding["places"], json!([place]), "{finding}");
     }
     assert!(answer.report["fine"].to_string().contains(name), "{}", answer.report["fine"]);

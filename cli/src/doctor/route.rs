@@ -1,0 +1,168 @@
+//! Route tables, and the settings in them that replace those of the filter.
+
+use serde_json::Value;
+use spiffe_authz::policy::{Mode, RoutePolicy};
+
+use super::dump::Envoy;
+use super::filter::{Document, message, module_document};
+use super::message::ConnectionManager;
+
+const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
+const MODULE_PER_ROUTE: &str = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute";
+
+/// The settings of a route, a virtual host or a whole table for the filter.
+#[derive(Debug)]
+pub(crate) struct Override {
+    /// The part of the table, such as ``virtual host `a`, route `b` ``.
+    pub(crate) part: String,
+    /// Whether it disables the filter.
+    pub(crate) disabled: bool,
+    /// The settings for the dynamic module, or the errors in them.
+    pub(crate) settings: Option<Result<Settings, Vec<String>>>,
+}
+
+/// The settings that a route has for the dynamic module.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Whether policies are enforced.
+    pub(crate) mode: Mode,
+    /// The document that replaces that of the filter.
+    pub(crate) document: Option<Document>,
+}
+
+/// Returns the route tables of a connection manager: its own, and those that it discovers.
+pub(crate) fn tables<'e>(manager: &'e ConnectionManager, envoy: &'e Envoy) -> Vec<&'e Value> {
+    let ConnectionManager { route_config, rds, scoped_routes, .. } = manager;
+    let uses = |table: &&Value| {
+        // Scopes name their tables in a message of their own, so each table counts.
+        scoped_routes.is_some() || rds.as_ref().is_some_and(|rds| table["name"] == *rds.route_config_name)
+    };
+    route_config.iter().chain(scoped_routes).chain(envoy.routes.iter().filter(uses)).collect()
+}
+
+/// Returns the settings that a table has for the filter of this name.
+pub(crate) fn overrides(table: &Value, name: &str) -> Vec<Override> {
+    let mut found = Vec::new();
+    let part =
+        table["name"].as_str().map_or_else(|| "route table".to_owned(), |table| format!("route table `{table}`"));
+    collect(table, name, &part, &mut found);
+    found
+}
+
+fn collect(node: &Value, name: &str, part: &str, found: &mut Vec<Override>) {
+    match node {
+        Value::Object(fields) => {
+            if let Some(config) = fields.get("typed_per_filter_config").and_then(|filters| filters.get(name)) {
+                found.push(read(config, part));
+            }
+            for (field, below) in fields {
+                let kind = match field.as_str() {
+                    "virtual_hosts" => "virtual host",
+                    "routes" => "route",
+                    _ => {
+                        collect(below, name, part, found);
+                        continue;
+                    }
+                };
+                for (position, item) in below.as_array().into_iter().flatten().enumerate() {
+                    let item_name =
+                        item["name"].as_str().map_or_else(|| format!("#{position}"), |name| format!("`{name}`"));
+                    let outer = if kind == "route" { format!("{part}, ") } else { String::new() };
+                    collect(item, name, &format!("{outer}{kind} {item_name}"), found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, name, part, found)),
+        _ => {}
+    }
+}
+
+fn read(config: &Value, part: &str) -> Override {
+    let (kind, outer) = message(config);
+    let (kind, inner) = if kind == FILTER_CONFIG { message(&outer["config"]) } else { (kind, outer) };
+    let settings = (kind == MODULE_PER_ROUTE).then(|| Settings::compile(&inner["filter_config"]));
+    Override { part: part.to_owned(), disabled: outer["disabled"] == true, settings }
+}
+
+impl Settings {
+    fn compile(config: &Value) -> Result<Self, Vec<String>> {
+        let Some(text) = module_document(config) else {
+            return Err(vec!["/: syntax: the configuration is not JSON in a google.protobuf.StringValue".to_owned()]);
+        };
+        let RoutePolicy { mode, policy } = RoutePolicy::from_json(&text)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        // It compiled, so it parses again.
+        let own = policy.and_then(|_| serde_json::from_slice::<Value>(&text).ok());
+        let document = own.map(|own| Document::compile(own["configuration"].to_string().as_bytes())).transpose()?;
+        Ok(Self { mode, document })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use spiffe_authz::policy::Mode;
+
+    use super::overrides;
+
+    fn per_route(text: &str) -> Value {
+        json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}
+        })
+    }
+
+    fn wrapped(mut fields: Value) -> Value {
+        fields["@type"] = json!("type.googleapis.com/envoy.config.route.v3.FilterConfig");
+        fields
+    }
+
+    #[test]
+    fn every_part_of_a_table_is_read() {
+        let shadow = || json!({"f": per_route("{\"mode\": \"shadow\"}"), "other": per_route("{}")});
+        let table = json!({
+            "name": "t", "typed_per_filter_config": shadow(),
+            "virtual_hosts": [{
+                "name": "h", "typed_per_filter_config": {"f": wrapped(json!({"disabled": true}))},
+                "routes": [
+                    {"match": {}},
+                    {"typed_per_filter_config": {"f": wrapped(json!({"config": per_route("{\"mode\": \"shadow\"}")}))}},
+                    {"name": "r", "route": {"weighted_clusters": {"clusters": [{"typed_per_filter_config": shadow()}]}}},
+                ]
+            }]
+        });
+        let found = overrides(&table, "f");
+        let parts: Vec<(&str, bool, bool)> = found
+            .iter()
+            .map(|found| {
+                let settings = found.settings.as_ref().map(|settings| settings.as_ref().unwrap());
+                (&*found.part, found.disabled, settings.is_some_and(|settings| settings.mode == Mode::Shadow))
+            })
+            .collect();
+        let mut expected = [
+            ("route table `t`", false, true),
+            ("virtual host `h`", true, false),
+            ("virtual host `h`, route #1", false, true),
+            ("virtual host `h`, route `r`", false, true),
+        ];
+        let mut parts = parts;
+        parts.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn documents_of_routes_are_compiled() {
+        let of = |text: &str| {
+            let table = json!({"typed_per_filter_config": {"f": per_route(text)}});
+            overrides(&table, "f").remove(0).settings.unwrap()
+        };
+        let document = r#"{"trustDomain": "example.org", "policies": []}"#;
+        let own = of(&format!("{{\"configuration\": {document}}}")).unwrap();
+        assert!(own.mode == Mode::Enforce && own.document.is_some());
+        assert!(of("{\"mode\": \"shadow\"}").unwrap().document.is_none());
+        for wrong in ["", "{}", "{\"mode\": \"off\"}", "{\"configuration\": {\"trustDomain\": \"A\"}}"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+}
