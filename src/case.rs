@@ -14,6 +14,7 @@ use crate::metadata::Object;
 use crate::peer::{IdentityReason, Peer};
 use crate::policy::Policy;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
+use crate::timestamp::Timestamp;
 use crate::xfcc;
 
 /// A request, and what should come of it.
@@ -36,6 +37,9 @@ pub struct CaseRequest {
     /// The SPIFFE ID at the other end of the connection, as a valid certificate of its trust domain shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// The moment of the request. Only policies with `notBefore` or `expires` depend on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
     /// The method.
     pub method: String,
     /// The path, with query.
@@ -112,6 +116,7 @@ impl Default for CaseRequest {
     fn default() -> Self {
         Self {
             peer: None,
+            time: None,
             method: "GET".to_owned(),
             path: "/".to_owned(),
             host: None,
@@ -137,11 +142,14 @@ impl CaseRequest {
         let peer = self.peer.as_deref();
         match policy.identity_source() {
             IdentitySource::Tls => self.identity_of_caller(policy),
-            IdentitySource::PeerPrincipal => identity::of_peer_principal(peer.map(str::as_bytes), policy),
+            IdentitySource::PeerPrincipal => {
+                not_revoked(identity::of_peer_principal(peer.map(str::as_bytes), policy)?, policy)
+            }
             IdentitySource::Xfcc(proxies) => {
                 let proxy = identity::trusted(peer.ok_or(IdentityReason::NoPeerCertificate)?, proxies)?;
                 let lines = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(xfcc::HEADER));
-                identity::of_xfcc(lines.flat_map(|(_, lines)| lines.as_slice()).map(String::as_bytes), proxy, policy)
+                let lines = lines.flat_map(|(_, lines)| lines.as_slice()).map(String::as_bytes);
+                not_revoked(identity::of_xfcc(lines, proxy, policy)?, policy)
             }
         }
     }
@@ -151,16 +159,22 @@ impl CaseRequest {
     /// # Errors
     /// Why it has none that counts.
     pub fn identity_of_caller(&self, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-        identity::of_id(self.peer.as_deref().map(str::as_bytes), policy)
+        not_revoked(identity::of_id(self.peer.as_deref().map(str::as_bytes), policy)?, policy)
     }
 
-    /// Decides this request.
+    /// Decides this request, at its own time if it has one.
     #[must_use]
-    pub fn decide<'p>(&self, policy: &'p Policy) -> Outcome<'p> {
+    pub fn decide<'p>(&self, policy: &'p Policy, now: Timestamp) -> Outcome<'p> {
         let identity = self.identity(policy);
         let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
-        policy.authorize(&identity, &candidates, &Request::new(self))
+        policy.authorize(&identity, &candidates, &Request::new(self, self.time.unwrap_or(now)))
     }
+}
+
+/// A case has no certificate, so only revoked IDs and trust domains apply to it.
+fn not_revoked(peer: Option<Peer>, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
+    let is_revoked = |peer: &Peer| policy.revoked().has_id(peer.spiffe_id(), peer.trust_domain());
+    if peer.as_ref().is_some_and(is_revoked) { Err(IdentityReason::Revoked) } else { Ok(peer) }
 }
 
 impl Lines {

@@ -15,24 +15,31 @@ use x509_parser::asn1_rs::{Any, FromDer as _, Oid};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::oid_registry::{
-    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
-    OID_X509_EXT_SUBJECT_ALT_NAME,
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE,
+    OID_X509_EXT_KEY_USAGE, OID_X509_EXT_SUBJECT_ALT_NAME,
 };
 use x509_parser::pem::{Pem, parse_x509_pem};
 
 use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
+use crate::timestamp::Timestamp;
 
 pub use chain::{Described, describe};
 pub use issuance::Issuance;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const URI_TAG: u32 = 6;
+/// The SVIDs of SPIRE have six extensions.
+const MAX_EXTENSIONS: usize = 32;
 
 /// A leaf certificate that is an X509-SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Svid {
     spiffe_id: Box<str>,
     digest: Digest,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    serial_number: Box<[u8]>,
+    authority_key_id: Option<Box<[u8]>>,
 }
 
 /// The SHA-256 digest of a certificate's DER.
@@ -79,7 +86,15 @@ impl Svid {
         extensions.check_extended_key_usage()?;
         let uri = extensions.only_uri_san(parsed.subject().as_raw())?;
         check_spiffe_id(uri)?;
-        Ok(Self { spiffe_id: uri.into(), digest: Digest::of(&der) })
+        let validity = parsed.validity();
+        Ok(Self {
+            spiffe_id: uri.into(),
+            digest: Digest::of(&der),
+            not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
+            not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
+            serial_number: without_leading_zeros(parsed.raw_serial()).into(),
+            authority_key_id: extensions.authority_key_id()?.map(Box::from),
+        })
     }
 
     /// The one URI subject alternative name, a valid SPIFFE ID with a path.
@@ -92,6 +107,30 @@ impl Svid {
     #[must_use]
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The first second at which the certificate is valid.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// The last second at which the certificate is valid (RFC 5280 section 4.1.2.5).
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The serial number, as a big-endian number without leading zeros.
+    #[must_use]
+    pub const fn serial_number(&self) -> &[u8] {
+        &self.serial_number
+    }
+
+    /// The key identifier of the authority that issued the certificate (RFC 5280 section 4.2.1.1).
+    #[must_use]
+    pub fn authority_key_id(&self) -> Option<&[u8]> {
+        self.authority_key_id.as_deref()
     }
 }
 
@@ -124,6 +163,7 @@ pub fn examine(certificate: &[u8]) -> Vec<Check> {
     };
     let extensions = Extensions(parsed.extensions());
     let uri = extensions.only_uri_san(parsed.subject().as_raw());
+    let authority_key_id = extensions.authority_key_id().map(|_| ());
     let mut checks = vec![
         encoding(Ok(())),
         check("each extension once", "RFC 5280 section 4.2", extensions.check_distinct()),
@@ -140,6 +180,7 @@ pub fn examine(certificate: &[u8]) -> Vec<Check> {
         ),
         check("exactly one URI SAN", "X509-SVID sections 2 and 5.2", uri.map(|_| ())),
     ];
+    checks.push(check("a readable authority key identifier, or none", "RFC 5280 section 4.2.1.1", authority_key_id));
     if let Ok(uri) = uri {
         checks.push(check(
             "a SPIFFE ID with a path",
@@ -178,11 +219,20 @@ fn der(certificate: &[u8]) -> Result<Cow<'_, [u8]>, CertificateError> {
     Ok(pem.contents.into())
 }
 
+pub(crate) fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
+}
+
 struct Extensions<'c>(&'c [X509Extension<'c>]);
 
 impl<'c> Extensions<'c> {
-    /// RFC 5280 section 4.2: no more than one instance of an extension.
+    /// RFC 5280 section 4.2: no more than one instance of an extension. A certificate with more than `MAX_EXTENSIONS` is rejected,
+    /// so that no certificate makes the comparison of all pairs slow.
     fn check_distinct(&self) -> Result<(), CertificateError> {
+        if self.0.len() > MAX_EXTENSIONS {
+            return Err(CertificateError(CertificateReason::Malformed));
+        }
         for (position, extension) in self.0.iter().enumerate() {
             if self.0.iter().take(position).any(|earlier| earlier.oid == extension.oid) {
                 return Err(CertificateError(CertificateReason::DuplicateExtension));
@@ -247,6 +297,17 @@ impl<'c> Extensions<'c> {
             None => Ok(()),
             Some(ParsedExtension::ExtendedKeyUsage(usage)) if usage.server_auth && usage.client_auth => Ok(()),
             Some(ParsedExtension::ExtendedKeyUsage(_)) => Err(CertificateError(CertificateReason::ExtendedKeyUsage)),
+            Some(_) => Err(CertificateError(malformed)),
+        }
+    }
+
+    /// The `keyIdentifier` of RFC 5280 section 4.2.1.1, if there is one.
+    fn authority_key_id(&self) -> Result<Option<&'c [u8]>, CertificateError> {
+        let malformed = CertificateReason::Malformed;
+        let extension = self.find(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, malformed)?;
+        match extension.map(X509Extension::parsed_extension) {
+            None => Ok(None),
+            Some(ParsedExtension::AuthorityKeyIdentifier(found)) => Ok(found.key_identifier.as_ref().map(|key| key.0)),
             Some(_) => Err(CertificateError(malformed)),
         }
     }

@@ -24,7 +24,12 @@ impl Outcome<'_> {
     #[must_use]
     pub fn in_shadow(self) -> Self {
         match self.decision.verdict {
-            Verdict::Deny(DenyReason::Identity(_) | DenyReason::NotConfigured | DenyReason::FilterFailed) => self,
+            Verdict::Deny(
+                DenyReason::Identity(_)
+                | DenyReason::NotConfigured
+                | DenyReason::FilterFailed
+                | DenyReason::ClockUnavailable,
+            ) => self,
             Verdict::Allow
             | Verdict::Deny(DenyReason::RequestUnreadable | DenyReason::DeniedByPolicy | DenyReason::NoPolicyAllows) => {
                 let shadow = Some(self.shadow.unwrap_or(self.decision));
@@ -98,6 +103,8 @@ pub enum DenyReason {
     NotConfigured,
     /// The filter itself has failed.
     FilterFailed,
+    /// The host does not report the time, so that no SVID is known to be valid.
+    ClockUnavailable,
 }
 
 impl DenyReason {
@@ -109,7 +116,18 @@ impl DenyReason {
             Self::NoPolicyAllows,
             Self::NotConfigured,
             Self::FilterFailed,
+            Self::ClockUnavailable,
         ])
+    }
+
+    /// Returns `true` if the connection should be closed with the denial, because a new connection may be allowed: a client that
+    /// has rotated its SVID presents the new one there.
+    #[must_use]
+    pub const fn closes_connection(self) -> bool {
+        match self {
+            Self::Identity(reason) => reason.ends_with_the_connection(),
+            _ => false,
+        }
     }
 
     /// The stable name of this reason in metrics, logs, response-code details and the command's output.
@@ -122,6 +140,7 @@ impl DenyReason {
             Self::NoPolicyAllows => "no-policy-allows",
             Self::NotConfigured => "not-configured",
             Self::FilterFailed => "filter-failed",
+            Self::ClockUnavailable => "clock-unavailable",
         }
     }
 }

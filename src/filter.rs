@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::certificate::{Digest, Svid};
-use crate::decision::Outcome;
+use crate::decision::{DenyReason, Outcome};
 use crate::identity::{self, IdentitySource};
 use crate::peer::{IdentityReason, Peer};
 use crate::policy::{Candidates, Policy, PolicyId};
 use crate::request::{Attributes, Headers as _, HostFailure, Request};
+use crate::revocation::{Revocations, Revoked};
+use crate::timestamp::Timestamp;
 use crate::worker::memory::Memory;
 use crate::xfcc::{self, XfccReason};
 
@@ -68,13 +70,19 @@ pub trait Connection {
 #[derive(Debug)]
 pub struct Caller {
     identity: Result<Option<Peer>, IdentityReason>,
+    /// The certificate that proves the identity: with `from: xfcc`, the proxy's.
+    svid: Option<Arc<Svid>>,
     candidates: Candidates,
 }
 
 impl Caller {
-    fn new(identity: Result<Option<Peer>, IdentityReason>, policy: &Policy) -> Self {
+    fn new(identity: Result<Option<Peer>, IdentityReason>, svid: Option<Arc<Svid>>, policy: &Policy) -> Self {
         let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
-        Self { identity, candidates }
+        Self { identity, svid, candidates }
+    }
+
+    fn rejected(reason: IdentityReason, policy: &Policy) -> Self {
+        Self::new(Err(reason), None, policy)
     }
 
     /// The verified peer, if the caller has an accepted identity.
@@ -85,8 +93,35 @@ impl Caller {
 
     /// Decides a request of this caller under the policy set that the caller was found under.
     #[must_use]
-    pub fn authorize<'p, A: Attributes>(&self, policy: &'p Policy, request: &Request<A>) -> Outcome<'p> {
-        policy.authorize(&self.identity, &self.candidates, request)
+    pub fn authorize<'p, A: Attributes>(
+        &self,
+        policy: &'p Policy,
+        revocations: &Revocations,
+        request: &Request<A>,
+    ) -> Outcome<'p> {
+        match self.lapsed(policy, revocations, request.now()) {
+            Some(reason) => Outcome::denied(DenyReason::Identity(reason)),
+            None => policy.authorize(&self.identity, &self.candidates, request),
+        }
+    }
+
+    /// Returns the first moment at which the certificate is no longer accepted.
+    #[must_use]
+    pub fn end(&self, policy: &Policy) -> Timestamp {
+        self.svid.as_ref().map_or(Timestamp::NEVER, |svid| policy.lifetime().end(svid))
+    }
+
+    /// Returns the reason why an identity that was accepted is no longer. This is evaluated on every request: a certificate expires,
+    /// and is revoked, while it is cached.
+    fn lapsed(&self, policy: &Policy, revocations: &Revocations, now: Timestamp) -> Option<IdentityReason> {
+        if let Some(reason) = self.svid.as_ref().and_then(|svid| policy.lifetime().rejects(svid, now)) {
+            return Some(reason);
+        }
+        let is_revoked = |revoked: &Revoked| {
+            self.peer().is_some_and(|peer| revoked.has_id(peer.spiffe_id(), peer.trust_domain()))
+                || self.svid.as_ref().is_some_and(|svid| revoked.has_svid(svid))
+        };
+        revocations.any(policy, is_revoked).then_some(IdentityReason::Revoked)
     }
 }
 
@@ -116,8 +151,15 @@ impl Callers {
             IdentitySource::Tls => self.by_certificate(policy, connection),
             IdentitySource::PeerPrincipal => self.by_principal(policy, connection),
             IdentitySource::Xfcc(proxies) => {
-                let identity = self.reported_by_proxy(policy, connection, request, proxies);
-                Arc::new(Caller::new(identity, policy))
+                let proxy =
+                    self.svid(policy, connection).and_then(|svid| svid.ok_or(IdentityReason::NoPeerCertificate));
+                Arc::new(match proxy {
+                    Ok(svid) => {
+                        let identity = self.reported_by_proxy(policy, &svid, request, proxies);
+                        Caller::new(identity, Some(svid), policy)
+                    }
+                    Err(reason) => Caller::rejected(reason, policy),
+                })
             }
         }
     }
@@ -131,17 +173,17 @@ impl Callers {
     fn by_certificate(&mut self, policy: &Policy, connection: &impl Connection) -> Arc<Caller> {
         let svid = match self.svid(policy, connection) {
             Ok(Some(svid)) => svid,
-            Ok(None) => return Arc::new(Caller::new(identity::of_id(None, policy), policy)),
-            Err(reason) => return Arc::new(Caller::new(Err(reason), policy)),
+            Ok(None) => return Arc::new(Caller::new(identity::of_id(None, policy), None, policy)),
+            Err(reason) => return Arc::new(Caller::rejected(reason, policy)),
         };
         let key = (policy.id(), svid.digest());
         if let Some(caller) = self.by_certificate.get(&key) {
             return caller;
         }
         let identity = identity::of_id(Some(svid.spiffe_id().as_bytes()), policy);
-        let caller = Arc::new(Caller::new(identity, policy));
+        let caller = Arc::new(Caller::new(identity, Some(Arc::clone(&svid)), policy));
         if caller.identity.is_ok() {
-            self.keep(svid);
+            self.keep(&svid);
             self.by_certificate.insert(key, Arc::clone(&caller));
         }
         caller
@@ -149,7 +191,7 @@ impl Callers {
 
     fn by_principal(&mut self, policy: &Policy, connection: &impl Connection) -> Arc<Caller> {
         let Ok(principal) = connection.peer_principal() else {
-            return Arc::new(Caller::new(Err(IdentityReason::PeerPrincipalUnreadable), policy));
+            return Arc::new(Caller::rejected(IdentityReason::PeerPrincipalUnreadable, policy));
         };
         let known = principal.as_deref().and_then(|principal| self.by_principal.get(principal));
         if let Some((found_under, caller)) = known
@@ -157,7 +199,8 @@ impl Callers {
         {
             return caller;
         }
-        let caller = Arc::new(Caller::new(identity::of_peer_principal(principal.as_deref(), policy), policy));
+        let identity = identity::of_peer_principal(principal.as_deref(), policy);
+        let caller = Arc::new(Caller::new(identity, None, policy));
         if let Some(principal) = principal
             && caller.identity.is_ok()
         {
@@ -169,20 +212,19 @@ impl Callers {
     fn reported_by_proxy<A: Attributes>(
         &mut self,
         policy: &Policy,
-        connection: &impl Connection,
+        svid: &Arc<Svid>,
         request: &Request<A>,
         proxies: &[Box<str>],
     ) -> Result<Option<Peer>, IdentityReason> {
-        let svid = self.svid(policy, connection)?.ok_or(IdentityReason::NoPeerCertificate)?;
         let proxy = identity::trusted(svid.spiffe_id(), proxies)?;
         self.keep(svid);
         let headers = request.headers().map_err(|_| IdentityReason::Xfcc(XfccReason::Unreadable))?;
         identity::of_xfcc(headers.lines(xfcc::HEADER), proxy, policy)
     }
 
-    fn keep(&mut self, svid: Arc<Svid>) {
+    fn keep(&mut self, svid: &Arc<Svid>) {
         if self.svids.get(&svid.digest()).is_none() {
-            self.svids.insert(svid.digest(), svid);
+            self.svids.insert(svid.digest(), Arc::clone(svid));
         }
     }
 

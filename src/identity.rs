@@ -1,7 +1,11 @@
 //! Who calls: what of the connection or the request tells the caller's identity, and when it counts.
 
+use std::time::Duration;
+
+use crate::certificate::Svid;
 use crate::peer::{IdentityReason, Peer};
 use crate::policy::{PeerRequirement, Policy};
+use crate::timestamp::Timestamp;
 use crate::xfcc::{self, XfccReason};
 
 /// Where callers' identities come from.
@@ -33,6 +37,53 @@ impl IdentitySource {
             Self::Xfcc(_) => IdentityReason::Xfcc(XfccReason::Missing),
         }
     }
+}
+
+/// How long an SVID is accepted: the fields `identity.expired` and `identity.maxAge`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Whether an SVID is still accepted on an open connection, or in a resumed session, after it has expired.
+    pub expired: Expired,
+    /// How long ago an SVID may have been issued.
+    pub max_age: Option<Duration>,
+}
+
+/// What an expired SVID may do on an open connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expired {
+    /// Nothing.
+    #[default]
+    Deny,
+    /// What it could do before it expired.
+    Allow,
+}
+
+impl Lifetime {
+    /// Returns the first moment at which this SVID is no longer accepted.
+    #[must_use]
+    pub fn end(self, svid: &Svid) -> Timestamp {
+        let expiry = match self.expired {
+            Expired::Deny => first_after(svid.not_after()),
+            Expired::Allow => Timestamp::NEVER,
+        };
+        expiry.min(self.max_age.map_or(Timestamp::NEVER, |max_age| first_after(svid.not_before().after(max_age))))
+    }
+
+    /// Returns the reason why this SVID is not accepted at this moment, if it is not.
+    #[must_use]
+    pub fn rejects(self, svid: &Svid, now: Timestamp) -> Option<IdentityReason> {
+        if now < self.end(svid) {
+            None
+        } else if self.expired == Expired::Deny && now > svid.not_after() {
+            Some(IdentityReason::SvidExpired)
+        } else {
+            Some(IdentityReason::SvidTooOld)
+        }
+    }
+}
+
+fn first_after(last: Timestamp) -> Timestamp {
+    last.after(Duration::from_secs(1))
 }
 
 /// The identity that a SPIFFE ID gives to a caller; none where the caller tells none, and need not.

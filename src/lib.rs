@@ -17,6 +17,8 @@ pub mod pattern;
 pub mod peer;
 pub mod policy;
 pub mod request;
+pub mod revocation;
 pub mod spiffe_id;
+pub mod timestamp;
 pub mod worker;
 pub mod xfcc;

@@ -74,7 +74,7 @@ impl<'a> LogLine<'a> {
 /// Lets so many lines a second pass, and counts the others: a flood of denials must not become a flood of log lines.
 #[derive(Debug)]
 pub struct RateLimit {
-    second: u64,
+    second: i64,
     passed: u32,
     suppressed: u64,
 }
@@ -90,7 +90,7 @@ impl RateLimit {
     }
 
     /// Whether a line may pass at `now`, in seconds of any clock; if so, how many were dropped since the last that did.
-    pub const fn pass(&mut self, now: u64) -> Option<u64> {
+    pub const fn pass(&mut self, now: i64) -> Option<u64> {
         if now != self.second {
             self.second = now;
             self.passed = 0;

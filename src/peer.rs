@@ -157,6 +157,12 @@ pub enum IdentityReason {
     ForeignTrustDomain,
     /// The ID does not have the form that the configuration wants.
     WrongPattern,
+    /// The SVID has expired.
+    SvidExpired,
+    /// The SVID was issued longer ago than `identity.maxAge`.
+    SvidTooOld,
+    /// The identity is listed in `identity.revoked`.
+    Revoked,
 }
 
 impl From<CertificateReason> for IdentityReason {
@@ -180,10 +186,18 @@ impl IdentityReason {
             Self::ReservedPath,
             Self::ForeignTrustDomain,
             Self::WrongPattern,
+            Self::SvidExpired,
+            Self::SvidTooOld,
+            Self::Revoked,
         ]
         .into_iter()
         .chain(XfccReason::all().map(Self::Xfcc))
         .chain(CertificateReason::all().map(Self::Certificate))
+    }
+
+    /// Returns `true` if the same caller may be accepted on a new connection, with a new SVID.
+    pub(crate) const fn ends_with_the_connection(self) -> bool {
+        matches!(self, Self::SvidExpired | Self::SvidTooOld | Self::Revoked)
     }
 
     /// The stable name of this reason.
@@ -203,6 +217,9 @@ impl IdentityReason {
             Self::ReservedPath => "reserved-path",
             Self::ForeignTrustDomain => "foreign-trust-domain",
             Self::WrongPattern => "wrong-pattern",
+            Self::SvidExpired => "svid-expired",
+            Self::SvidTooOld => "svid-too-old",
+            Self::Revoked => "identity-revoked",
         }
     }
 }

@@ -20,13 +20,16 @@ pub use node::Node;
 pub(crate) use rule::JWT_PAYLOAD;
 pub use rule::{Action, Mode};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
 use crate::diagnostic::Diagnostic;
-use crate::identity::IdentitySource;
+use crate::identity::{IdentitySource, Lifetime};
 use crate::peer::{IdentityReason, Peer, Realm};
 use crate::request::{Attributes, HostFailure, Request};
+use crate::revocation::Revoked;
+use crate::timestamp::Timestamp;
 use index::{Index, RuleId};
 use rule::{PolicyName, Rule, Untraced};
 
@@ -38,9 +41,13 @@ pub struct Policy {
     source: IdentitySource,
     peer: PeerRequirement,
     require_validated: bool,
+    lifetime: Lifetime,
+    revoked: Arc<Revoked>,
     names: Box<[PolicyName]>,
     rules: Box<[Rule]>,
     stages: Stages,
+    /// The moments at which a policy begins or ceases to apply, in ascending order.
+    boundaries: Box<[Timestamp]>,
 }
 
 /// The number of a compiled document, which no other one of this process has. A later one has a higher number.
@@ -48,6 +55,10 @@ pub struct Policy {
 pub struct PolicyId(u64);
 
 impl PolicyId {
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+
     fn next() -> Self {
         static COMPILED: AtomicU64 = AtomicU64::new(0);
         Self(COMPILED.fetch_add(1, Ordering::Relaxed))
@@ -204,6 +215,31 @@ impl Policy {
         self.require_validated
     }
 
+    /// How long an SVID is accepted.
+    #[must_use]
+    pub const fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// The identities that are no longer accepted.
+    #[must_use]
+    pub const fn revoked(&self) -> &Arc<Revoked> {
+        &self.revoked
+    }
+
+    /// Returns `true` if a policy begins or ceases to apply at some moment, so that decisions depend on the time.
+    #[must_use]
+    pub const fn depends_on_time(&self) -> bool {
+        !self.boundaries.is_empty()
+    }
+
+    /// The next moment after `now` at which a policy begins or ceases to apply.
+    #[must_use]
+    pub(crate) fn next_boundary(&self, now: Timestamp) -> Timestamp {
+        let passed = self.boundaries.partition_point(|boundary| *boundary <= now);
+        self.boundaries.get(passed).copied().unwrap_or(Timestamp::NEVER)
+    }
+
     /// Where the rules that can match `peer` are filed; `None` is a caller without identity.
     #[must_use]
     pub fn candidates(&self, peer: Option<&Peer>) -> Candidates {
@@ -240,8 +276,10 @@ impl Policy {
         candidates: &Candidates,
         request: &Request<A>,
     ) -> Outcome<'_> {
-        let mut matches =
-            |id: RuleId| self.rule(id).map_or(Ok(false), |rule: &Rule| rule.matches(peer, request, &mut Untraced));
+        let mut matches = |id: RuleId| match self.rule(id) {
+            Some(rule) if self.applies(rule, request.now()) => rule.matches(peer, request, &mut Untraced),
+            _ => Ok(false),
+        };
         let stages = &self.stages;
         let mut first = |index: &Index, candidates: &[usize]| index.first_match(candidates, &mut matches, request);
         let deny = first(&stages.deny, &candidates.deny);
@@ -288,6 +326,13 @@ impl Policy {
     /// The modes in which there are verdicts.
     pub(crate) fn modes(&self) -> impl Iterator<Item = Mode> + use<> {
         [Mode::Enforce].into_iter().chain(self.stages.has_shadow.then_some(Mode::Shadow))
+    }
+
+    /// Returns `true` if the rule's policy applies at this moment. One that does not matches nothing, and still exists: an ALLOW
+    /// policy that has expired allows no one, and the requests that no other policy allows stay denied.
+    fn applies(&self, rule: &Rule, now: Timestamp) -> bool {
+        let policy = usize::try_from(rule.policy).ok().and_then(|policy| self.names.get(policy));
+        policy.is_some_and(|policy| policy.period.contains(now))
     }
 
     fn rule(&self, id: RuleId) -> Option<&Rule> {

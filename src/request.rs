@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use crate::metadata::Object;
+use crate::timestamp::Timestamp;
 
 /// The host would not or could not answer; what was asked for is unknown, which is not the same as absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,7 @@ type Fetched<T> = OnceCell<Result<Option<T>, HostFailure>>;
 /// A request with what was fetched of it so far.
 pub struct Request<A: Attributes> {
     attributes: A,
+    now: Timestamp,
     method: Fetched<A::Text>,
     path: Fetched<A::Text>,
     authority: Fetched<A::Text>,
@@ -107,10 +109,11 @@ pub struct Request<A: Attributes> {
 }
 
 impl<A: Attributes> Request<A> {
-    /// A request of which nothing was fetched yet.
-    pub const fn new(attributes: A) -> Self {
+    /// A request that is decided at this moment, of which nothing was fetched yet.
+    pub const fn new(attributes: A, now: Timestamp) -> Self {
         Self {
             attributes,
+            now,
             method: OnceCell::new(),
             path: OnceCell::new(),
             authority: OnceCell::new(),
@@ -123,6 +126,11 @@ impl<A: Attributes> Request<A> {
             server_name: OnceCell::new(),
             metadata: OnceCell::new(),
         }
+    }
+
+    /// The moment at which the request is decided.
+    pub const fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The HTTP method.

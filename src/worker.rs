@@ -10,7 +10,9 @@ use crate::filter::{Caller, Callers, Connection};
 use crate::log_line::{LogLine, RateLimit};
 use crate::peer::Peer;
 use crate::policy::{Action, Mode, Policy, PolicyId};
-use crate::request::{Attributes, Request};
+use crate::request::{Attributes, HostFailure, Request};
+use crate::revocation::Revocations;
+use crate::timestamp::Timestamp;
 
 /// The status of a denied request.
 pub const FORBIDDEN: u32 = 403;
@@ -28,26 +30,36 @@ pub fn details(reason: DenyReason) -> String {
 #[derive(Debug, Default)]
 pub struct Worker {
     callers: Callers,
+    revocations: Arc<Revocations>,
     log_limit: RateLimit,
 }
 
 impl Worker {
-    /// Decides under `policy`. In `Mode::Shadow` no policy is enforced. `seconds` is asked for the time, of any clock, if there
-    /// is something to log.
+    /// A worker that obeys these revocations.
+    #[must_use]
+    pub fn new(revocations: Arc<Revocations>) -> Self {
+        Self { revocations, ..Self::default() }
+    }
+
+    /// Decides under `policy`. In `Mode::Shadow` no policy is enforced. `clock` returns the time.
     pub fn decide<'p, A: Attributes>(
         &mut self,
         policy: &'p Policy,
         mode: Mode,
         connection: &impl Connection,
         attributes: A,
-        seconds: impl FnOnce() -> u64,
+        clock: impl FnOnce() -> Result<Timestamp, HostFailure>,
     ) -> Ruling<'p> {
-        let request = Request::new(attributes);
+        let Ok(now) = clock() else { return self.deny(DenyReason::ClockUnavailable, attributes, || Err(HostFailure)) };
+        let request = Request::new(attributes, now);
+        // Before the decision: what is revoked in between is seen by the next one.
+        let revocations = self.revocations.latest();
         let caller = self.callers.caller(policy, connection, &request);
-        let outcome = caller.authorize(policy, &request);
+        let outcome = caller.authorize(policy, &self.revocations, &request);
         let outcome = if mode == Mode::Shadow { outcome.in_shadow() } else { outcome };
-        let line = self.line(&outcome, caller.peer(), &request, seconds);
-        Ruling { caller: Some(caller), outcome, line }
+        let line = self.line(&outcome, caller.peer(), &request);
+        let until = caller.end(policy).min(policy.next_boundary(now));
+        Ruling { caller: Some(caller), outcome, line, lease: Lease { until, revocations } }
     }
 
     /// Denies for a reason that neither the caller nor a policy is evaluated for.
@@ -55,11 +67,19 @@ impl Worker {
         &mut self,
         reason: DenyReason,
         attributes: A,
-        seconds: impl FnOnce() -> u64,
+        clock: impl FnOnce() -> Result<Timestamp, HostFailure>,
     ) -> Ruling<'static> {
         let outcome = Outcome::denied(reason);
-        let line = self.line(&outcome, None, &Request::new(attributes), seconds);
-        Ruling { caller: None, outcome, line }
+        // Without a clock, all lines fall into one second.
+        let request = Request::new(attributes, clock().unwrap_or(Timestamp::from_seconds(0)));
+        let line = self.line(&outcome, None, &request);
+        Ruling { caller: None, outcome, line, lease: Lease { until: request.now(), revocations: 0 } }
+    }
+
+    /// Returns `true` if a decision on an open connection holds at this moment. If not, the connection must be decided again.
+    #[must_use]
+    pub fn holds(&self, lease: &Lease, clock: impl FnOnce() -> Result<Timestamp, HostFailure>) -> bool {
+        lease.revocations == self.revocations.latest() && clock().is_ok_and(|now| now < lease.until)
     }
 
     /// Drops what was cached under this policy set, which decides no more.
@@ -72,11 +92,19 @@ impl Worker {
         outcome: &Outcome<'_>,
         peer: Option<&Peer>,
         request: &Request<A>,
-        seconds: impl FnOnce() -> u64,
     ) -> Option<String> {
         let line = LogLine::of(outcome, peer, request)?;
-        Some(line.to_json(self.log_limit.pass(seconds())?))
+        Some(line.to_json(self.log_limit.pass(request.now().seconds())?))
     }
+}
+
+/// How long a decision on a connection holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The first moment at which it does not.
+    until: Timestamp,
+    /// The revocations that it was made under.
+    revocations: u64,
 }
 
 /// The outcome of a request. It borrows nothing of the request, so that the host may be changed.
@@ -86,6 +114,7 @@ pub struct Ruling<'p> {
     caller: Option<Arc<Caller>>,
     outcome: Outcome<'p>,
     line: Option<String>,
+    lease: Lease,
 }
 
 impl Ruling<'_> {
@@ -93,6 +122,11 @@ impl Ruling<'_> {
     #[must_use]
     pub const fn denial(&self) -> Option<DenyReason> {
         self.outcome.decision.verdict.reason()
+    }
+
+    /// How long the decision holds on a connection that stays open.
+    pub const fn lease(&self) -> Lease {
+        self.lease
     }
 
     /// Shows, counts and logs the outcome.

@@ -15,6 +15,7 @@ use spiffe_authz::peer::Peer;
 use spiffe_authz::policy::Policy;
 use spiffe_authz::request::{AddressOf, Attributes, HostFailure, Request};
 use spiffe_authz::spiffe_id::SpiffeId;
+use spiffe_authz::timestamp::Timestamp;
 
 const COUNTS: [u32; 3] = [10, 1_000, 10_000];
 const CALLER: &str = "spiffe://example.org/ns/default/sa/sleep";
@@ -149,7 +150,11 @@ fn decide(criterion: &mut Criterion<CpuTime>) {
             let get = Get(&path);
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| {
-                    let outcome = policy.decide(Some(&peer), &candidates, &Request::new(black_box(&get)));
+                    let outcome = policy.decide(
+                        Some(&peer),
+                        &candidates,
+                        &Request::new(black_box(&get), Timestamp::from_seconds(0)),
+                    );
                     assert_eq!(outcome.decision.verdict, case.verdict());
                 });
             });

@@ -12,6 +12,7 @@ use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
+use crate::clock::At;
 use crate::log::Logged;
 use crate::printable::write_json;
 use crate::{Ended, Format, document, report};
@@ -32,6 +33,8 @@ pub(crate) struct Arguments {
     /// tell is absent, or as the other options say.
     #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
     log: bool,
+    #[command(flatten)]
+    at: At,
     /// The caller's SPIFFE ID; without it, the caller shows no certificate.
     #[arg(long)]
     peer: Option<String>,
@@ -141,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let candidates = document.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
     let explanation = document
         .policy
-        .explain(&identity, &candidates, &Request::new(&request))
+        .explain(&identity, &candidates, &Request::new(&request, arguments.at.time()?))
         .map_err(|_| io::Error::other("the request cannot be read"))?;
     let mut out = stdout().lock();
     match arguments.format {

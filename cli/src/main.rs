@@ -2,6 +2,7 @@
 
 mod cert;
 mod check;
+mod clock;
 mod completions;
 mod doctor;
 mod document;

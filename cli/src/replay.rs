@@ -10,7 +10,9 @@ use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
 use spiffe_authz::peer::IdentityReason;
 use spiffe_authz::policy::Policy;
 use spiffe_authz::request::Request;
+use spiffe_authz::timestamp::Timestamp;
 
+use crate::clock::At;
 use crate::log::Logged;
 use crate::printable::{say, styled, write_json};
 use crate::report::decision_json;
@@ -26,6 +28,8 @@ pub(crate) struct Arguments {
     /// The new configuration document, in JSON or YAML.
     #[arg(long)]
     policy: PathBuf,
+    #[command(flatten)]
+    at: At,
     /// Logs; `-` is standard input.
     #[arg(required = true)]
     logs: Vec<PathBuf>,
@@ -44,13 +48,14 @@ struct Counts {
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let policy = document::load(&arguments.policy)?.policy;
     let mut out = stdout().lock();
+    let now = arguments.at.time()?;
     let mut counts = Counts::default();
     for log in &arguments.logs {
         let reader = BufReader::new(io::Cursor::new(document::read(log)?));
         for (number, line) in (1..).zip(reader.split(b'\n')) {
             let Some(logged) = Logged::parse(&String::from_utf8_lossy(&line?)) else { continue };
             counts.requests += 1;
-            let Some(outcome) = decide(&policy, &logged) else {
+            let Some(outcome) = decide(&policy, &logged, now) else {
                 counts.unknown += 1;
                 continue;
             };
@@ -68,17 +73,18 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 /// `None` when the log does not tell enough.
-fn decide<'p>(policy: &'p Policy, logged: &Logged) -> Option<Outcome<'p>> {
+fn decide<'p>(policy: &'p Policy, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
     // Of a caller whose identity did not count, the logs do not tell the certificate.
     let without_identity = logged.reason.as_deref().is_some_and(|reason| {
         IdentityReason::all().any(|identity| identity.slug() == reason && identity != IdentityReason::NoPeerCertificate)
     });
-    if logged.request.peer.is_none() && without_identity {
+    // An SVID that has expired, or was revoked, is denied although the log contains its ID.
+    if without_identity {
         return None;
     }
     let identity = logged.request.identity_of_caller(policy);
     let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
-    let outcome = policy.authorize(&identity, &candidates, &Request::new(logged));
+    let outcome = policy.authorize(&identity, &candidates, &Request::new(logged, now));
     (outcome.decision.verdict != Verdict::Deny(DenyReason::RequestUnreadable)).then_some(outcome)
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn write_human(
     for (policy, position, rule) in nearest_first(explanation) {
         let mode = if policy.mode == Mode::Shadow { " (shadow)" } else { "" };
         let state = match rule.misses {
+            _ if !policy.applies => styled(BAD, "does not apply at this time (`notBefore`, `expires`)"),
             _ if rule.left_out => styled(BAD, "left out, since TCP has no attributes of HTTP"),
             0 => styled(GOOD, "matches"),
             1 => styled(BAD, "misses by 1 field"),

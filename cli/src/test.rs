@@ -12,6 +12,7 @@ use serde::Deserialize;
 use spiffe_authz::case::Case;
 use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
+use spiffe_authz::timestamp::Timestamp;
 
 use crate::document::Document;
 use crate::failure::Failure;
@@ -110,6 +111,11 @@ fn run_table(file: &Path) -> io::Result<Results<'_>> {
     if table.cases.is_empty() {
         return Err(wrong("there is no case".to_owned()));
     }
+    let timeless = |case: &&Case| document.policy.depends_on_time() && case.request.time.is_none();
+    if let Some(case) = table.cases.iter().find(timeless) {
+        let message = "needs a `time`, because a policy has `notBefore` or `expires`";
+        return Err(wrong(format!("the case `{}` {message}", case.name)));
+    }
     let mut coverage = Coverage::of(&document);
     let cases = table.cases.into_iter().map(|case| run_case(case, &document, &mut coverage)).collect();
     Ok(Results { file, cases, coverage })
@@ -119,7 +125,9 @@ fn run_case(case: Case, Document { policy, .. }: &Document, coverage: &mut Cover
     let identity = case.request.identity(policy);
     let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
     let mut differences = Vec::new();
-    match policy.explain(&identity, &candidates, &Request::new(&case.request)) {
+    // Without a `time`, no policy depends on it.
+    let time = case.request.time.unwrap_or(Timestamp::from_seconds(0));
+    match policy.explain(&identity, &candidates, &Request::new(&case.request, time)) {
         Ok(explanation) => {
             differences = case.expect.differences(&explanation.outcome);
             coverage.add(&explanation);

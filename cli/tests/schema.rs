@@ -8,8 +8,9 @@ use spiffe_authz::policy::Policy;
 fn is_beyond_schemas(diagnostic: &Diagnostic) -> bool {
     let across_lists = diagnostic.code == Code::ConflictingFields && diagnostic.pointer.contains("rustDomain");
     let homeless = diagnostic.message.ends_with("the policy has no namespace");
+    let never = diagnostic.message.starts_with("the policy expires before");
     let untold = diagnostic.message.starts_with("`identity.pattern` tells no");
-    diagnostic.code == Code::DuplicatePolicy || across_lists || homeless || untold
+    diagnostic.code == Code::DuplicatePolicy || across_lists || homeless || untold || never
 }
 
 /// A document with every field.
@@ -18,7 +19,9 @@ fn every_field() -> Value {
     json!({
         "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "trustDomainAliases": ["old.example.org"],
         "identity": {"pattern": "/{cluster}/ns/{namespace}/sa/{serviceAccount}", "from": "tls", "peer": "optional",
-                     "requireValidated": true},
+                     "requireValidated": true, "expired": "allow", "maxAge": "24h", "revoked": {
+                         "spiffeIds": ["spiffe://example.org/a"], "trustDomains": ["example.io"],
+                         "serialNumbers": ["00:0a", "0B"], "authorityKeyIds": ["0a1b", "0A:1B:2C"]}},
         "ignoreLints": ["any-principal"],
         "policies": [
             {"name": "a", "namespace": "n", "action": "ALLOW", "mode": "shadow", "ignoreLints": [], "rules": [{
@@ -43,14 +46,24 @@ fn every_field() -> Value {
                     values("connection.sni", "s"), values("experimental.envoy.filters.http.x[k]", "[v]")
                 ]
             }]},
-            {"name": "b", "action": "DENY", "mode": "enforce", "rules": [{}]},
+            {"name": "b", "action": "DENY", "mode": "enforce", "rules": [{}], "notBefore": "2026-01-01T00:00:00Z",
+             "expires": "2026-07-01T00:00:00Z"},
             {"name": "c", "action": "AUDIT", "rules": [{}]},
             {"name": "d"}
         ]
     })
 }
 
-const STRINGS: [&str; 42] = [
+const STRINGS: [&str; 51] = [
+    "2026-01-01T00:00:00Z",
+    "2026-01-01T00:00:00+01:00",
+    "90m",
+    "1w",
+    "0s",
+    "0a1b",
+    "0a:1",
+    "spiffe://example.org",
+    "spiffe://example.org/x",
     "",
     "*",
     "**",

@@ -4,6 +4,7 @@
 /// One extension: object identifier bytes, critical, DER value.
 pub(crate) type Extension = (&'static [u8], bool, Vec<u8>);
 
+pub(crate) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
 pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
@@ -81,4 +82,8 @@ pub(crate) fn extended_key_usage(purposes: &[u8]) -> Extension {
 pub(crate) fn subject_alt_name(critical: bool, names: &[(u8, &[u8])]) -> Extension {
     let names: Vec<Vec<u8>> = names.iter().map(|(tag, content)| tlv(0x80 | tag, content)).collect();
     (SUBJECT_ALT_NAME, critical, sequence(&names))
+}
+
+pub(crate) fn authority_key_id(key: &[u8]) -> Extension {
+    (AUTHORITY_KEY_ID, false, sequence(&[tlv(0x80, key)]))
 }

@@ -1,8 +1,8 @@
 use sha2::Digest as _;
 
 use super::der_writer::{
-    BASIC_CONSTRAINTS, EXTENDED_KEY_USAGE, Extension, KEY_USAGE, SUBJECT_ALT_NAME, basic_constraints, certificate,
-    extended_key_usage, key_usage, subject_alt_name, tlv,
+    AUTHORITY_KEY_ID, BASIC_CONSTRAINTS, EXTENDED_KEY_USAGE, Extension, KEY_USAGE, SUBJECT_ALT_NAME, authority_key_id,
+    basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name, tlv,
 };
 use super::{CertificateReason as Reason, Described, Digest, Svid, describe};
 use crate::spiffe_id::SpiffeIdReason as Id;
@@ -258,4 +258,28 @@ fn describes_every_certificate_of_a_text() {
     assert_eq!(describe(b"no certificate"), Ok(Vec::new()));
     let broken = format!("{text}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert_eq!(describe(broken.as_bytes()).map_err(|error| error.reason()), Err(Reason::Malformed));
+}
+
+#[test]
+fn reads_dates_numbers_and_the_authority() {
+    let svid = Svid::parse(&leaf(&[authority_key_id(&[7, 8])])).unwrap();
+    assert_eq!(svid.not_before().to_string(), "2026-01-01T00:00:00Z");
+    assert_eq!(svid.not_after().to_string(), "2036-01-01T00:00:00Z");
+    assert_eq!((svid.serial_number(), svid.authority_key_id()), ([1].as_slice(), Some([7, 8].as_slice())));
+    assert_eq!(Svid::parse(&leaf(&[])).unwrap().authority_key_id(), None);
+    let broken = (AUTHORITY_KEY_ID, false, vec![0x04, 0x01, 0x00]);
+    assert_eq!(Svid::parse(&leaf(&[broken])).map_err(|error| error.reason()), Err(Reason::Malformed));
+}
+
+/// The comparison of all pairs of extensions would be slow for thousands of them.
+#[test]
+fn many_extensions_are_rejected() {
+    let with = |count: u8| {
+        // 1.2.n, of which each is another one. The extensions of these tests are static.
+        let oids: &[[u8; 2]] = Vec::leak((0..count).map(|number| [0x2a, number]).collect());
+        leaf(&oids.iter().map(|oid| (oid.as_slice(), false, vec![5, 0])).collect::<Vec<_>>())
+    };
+    // The leaf has four extensions of its own.
+    assert!(Svid::parse(&with(28)).is_ok());
+    assert_eq!(Svid::parse(&with(29)).map_err(|error| error.reason()), Err(Reason::Malformed));
 }

@@ -7,28 +7,41 @@ use sha2::{Digest as _, Sha256};
 use super::{CAPACITY, Caller, Callers, Connection};
 use crate::certificate::CertificateReason;
 use crate::certificate::der_writer::{
-    Extension, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
+    Extension, authority_key_id, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
 };
 use crate::decision::{DenyReason, Outcome, Verdict};
 use crate::metadata::Object;
 use crate::peer::IdentityReason;
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
+use crate::revocation::Revocations;
 use crate::spiffe_id::SpiffeIdReason;
+use crate::timestamp::Timestamp;
+use crate::worker::Worker;
 use crate::xfcc::XfccReason;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const ID: &str = "spiffe://example.org/ns/default/sa/sleep";
+/// The certificates of `der_writer` are valid from 2026 through the first second of 2036.
+const NOW: Timestamp = Timestamp::from_seconds(1_780_272_000);
+
+fn at(moment: &str) -> Timestamp {
+    Timestamp::parse(moment).unwrap()
+}
 
 fn leaf(id: &str) -> Vec<u8> {
+    leaf_with(id, &[])
+}
+
+fn leaf_with(id: &str, more: &[Extension]) -> Vec<u8> {
     let extensions: [Extension; 4] = [
         basic_constraints(false),
         key_usage(true, 0x80),
         extended_key_usage(&[1, 2]),
         subject_alt_name(false, &[(6, id.as_bytes())]),
     ];
-    certificate("sleep", &extensions)
+    certificate("sleep", &[&extensions, more].concat())
 }
 
 /// A connection that tells what it was given, and counts how often its certificate was asked for.
@@ -154,6 +167,8 @@ impl Attributes for FakeRequest {
 struct Authorizer {
     policy: Policy,
     callers: RefCell<Callers>,
+    revocations: Arc<Revocations>,
+    now: Timestamp,
 }
 
 fn policy(identity: &str) -> Policy {
@@ -167,11 +182,15 @@ fn policy(identity: &str) -> Policy {
 }
 
 fn authorizer(identity: &str) -> Authorizer {
-    Authorizer { policy: policy(identity), callers: RefCell::default() }
+    under(policy(identity))
+}
+
+fn under(policy: Policy) -> Authorizer {
+    Authorizer { policy, callers: RefCell::default(), revocations: Arc::default(), now: NOW }
 }
 
 fn caller(authorizer: &Authorizer, connection: &FakeConnection) -> Arc<Caller> {
-    let request = Request::new(FakeRequest::PLAIN);
+    let request = Request::new(FakeRequest::PLAIN, NOW);
     authorizer.callers.borrow_mut().caller(&authorizer.policy, connection, &request)
 }
 
@@ -180,9 +199,9 @@ fn verdict(authorizer: &Authorizer, connection: &FakeConnection) -> Verdict {
 }
 
 fn verdict_of(authorizer: &Authorizer, connection: &FakeConnection, request: FakeRequest) -> Verdict {
-    let request = Request::new(request);
+    let request = Request::new(request, authorizer.now);
     let caller = authorizer.callers.borrow_mut().caller(&authorizer.policy, connection, &request);
-    caller.authorize(&authorizer.policy, &request).decision.verdict
+    caller.authorize(&authorizer.policy, &authorizer.revocations, &request).decision.verdict
 }
 
 fn denied(reason: IdentityReason) -> Verdict {
@@ -260,7 +279,7 @@ fn a_certificate_is_read_once() {
     assert!(Arc::ptr_eq(&first, &caller(&authorizer, &other)));
     assert_eq!(other.asked.get(), 0);
     // A new configuration finds the parsed certificate.
-    let next = Authorizer { policy: policy("{}"), callers: authorizer.callers };
+    let next = Authorizer { policy: policy("{}"), ..authorizer };
     let found = caller(&next, &other);
     assert!(!Arc::ptr_eq(&first, &found));
     assert_eq!((found.peer().map(|peer| peer.spiffe_id()), other.asked.get()), (Some(ID), 0));
@@ -342,7 +361,7 @@ fn the_cache_is_bounded_for_all_policy_sets_together() {
         let digest = Sha256::digest(number.to_le_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let digest = crate::certificate::Digest::from_hex(digest.as_bytes()).unwrap();
         for policy in &policies {
-            let caller = callers.caller(policy, &connection, &Request::new(FakeRequest::PLAIN));
+            let caller = callers.caller(policy, &connection, &Request::new(FakeRequest::PLAIN, NOW));
             callers.by_certificate.insert((policy.id(), digest), caller);
         }
     }
@@ -354,11 +373,12 @@ fn the_cache_is_bounded_for_all_policy_sets_together() {
 fn an_unreadable_request_is_denied() {
     let authorizer = authorizer("{}");
     let found = caller(&authorizer, &FakeConnection::of(ID));
-    let with_path = |path| Request::new(FakeRequest { path, ..FakeRequest::PLAIN });
-    let outcome: Outcome<'_> = found.authorize(&authorizer.policy, &with_path(Err(HostFailure)));
+    let with_path = |path| Request::new(FakeRequest { path, ..FakeRequest::PLAIN }, NOW);
+    let outcome: Outcome<'_> =
+        found.authorize(&authorizer.policy, &authorizer.revocations, &with_path(Err(HostFailure)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::RequestUnreadable));
     // An absent path matches nothing.
-    let outcome = found.authorize(&authorizer.policy, &with_path(Ok(None)));
+    let outcome = found.authorize(&authorizer.policy, &authorizer.revocations, &with_path(Ok(None)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::NoPolicyAllows));
 }
 
@@ -450,4 +470,141 @@ fn the_header_of_nobody_else_is_believed() {
     // Without the header, a caller of a named proxy is one without identity, where that is allowed.
     let optional = FROM_PROXY.replace('}', r#", "peer": "optional"}"#);
     assert_eq!(verdict(&authorizer(&optional), &good()), Verdict::Allow);
+}
+
+#[test]
+fn an_svid_ends_while_it_is_cached() {
+    let last = at("2036-01-01T00:00:00Z");
+    let after = at("2036-01-01T00:00:01Z");
+    for (identity, now, expected) in [
+        ("{}", last, Verdict::Allow),
+        ("{}", after, denied(IdentityReason::SvidExpired)),
+        (r#"{"expired": "deny"}"#, after, denied(IdentityReason::SvidExpired)),
+        (r#"{"expired": "allow"}"#, after, Verdict::Allow),
+        (r#"{"maxAge": "1d"}"#, at("2026-01-02T00:00:00Z"), Verdict::Allow),
+        (r#"{"maxAge": "1d"}"#, at("2026-01-02T00:00:01Z"), denied(IdentityReason::SvidTooOld)),
+        (r#"{"maxAge": "1d", "expired": "allow"}"#, after, denied(IdentityReason::SvidTooOld)),
+        (r#"{"maxAge": "1d"}"#, after, denied(IdentityReason::SvidExpired)),
+    ] {
+        let first = Authorizer { now: at("2026-01-01T00:00:00Z"), ..authorizer(identity) };
+        let connection = FakeConnection::of(ID);
+        assert_eq!(verdict(&first, &connection), Verdict::Allow);
+        let later = Authorizer { now, ..first };
+        assert_eq!(verdict(&later, &connection), expected, "{identity} at {now}");
+        assert_eq!(connection.asked.get(), 1, "the certificate is cached");
+    }
+    // With `from: xfcc`, the certificate is the proxy's.
+    let proxy = FakeConnection::of(PROXY);
+    let told = |now| {
+        let line = format!("By={PROXY};URI={ID}");
+        verdict_of(&Authorizer { now, ..authorizer(FROM_PROXY) }, &proxy, FakeRequest::with_xfcc(&[line]))
+    };
+    assert_eq!([told(last), told(after)], [Verdict::Allow, denied(IdentityReason::SvidExpired)]);
+}
+
+#[test]
+fn identities_are_revoked_by_everything_that_names_them() {
+    let revoked = denied(IdentityReason::Revoked);
+    for (list, expected) in [
+        (r#""spiffeIds": ["spiffe://example.org/ns/default/sa/sleep"]"#, revoked),
+        (r#""spiffeIds": ["spiffe://example.org/ns/default/sa/sleepy"]"#, Verdict::Allow),
+        (r#""trustDomains": ["example.org"]"#, revoked),
+        (r#""trustDomains": ["example.io", "xample.org"]"#, Verdict::Allow),
+        // The serial number of every certificate here.
+        (r#""serialNumbers": ["01"]"#, revoked),
+        (r#""serialNumbers": ["00:01"]"#, revoked),
+        (r#""serialNumbers": ["02", "10"]"#, Verdict::Allow),
+        // The certificates here do not name their authority, so that it could be this one.
+        (r#""authorityKeyIds": ["0A:1B"]"#, revoked),
+    ] {
+        let identity = format!(r#"{{"revoked": {{{list}}}}}"#);
+        let authorizer = authorizer(&identity);
+        for _ in 0..2 {
+            assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), expected, "{list}");
+        }
+    }
+    let proxied = |list: &str| {
+        let identity = FROM_PROXY.replacen('{', &format!(r#"{{"revoked": {{{list}}}, "#), 1);
+        let line = format!("By={PROXY};URI={ID}");
+        verdict_of(&authorizer(&identity), &FakeConnection::of(PROXY), FakeRequest::with_xfcc(&[line]))
+    };
+    assert_eq!(proxied(r#""spiffeIds": ["spiffe://example.org/gateway"]"#), revoked);
+    assert_eq!(proxied(r#""spiffeIds": ["spiffe://example.org/ns/default/sa/sleep"]"#), revoked);
+    assert_eq!(proxied(r#""spiffeIds": ["spiffe://example.org/ns/default/sa/other"]"#), Verdict::Allow);
+}
+
+#[test]
+fn an_authority_is_revoked_by_its_key() {
+    let issued_by = |key: &[u8]| {
+        let certificate = leaf_with(ID, &[authority_key_id(key)]);
+        let digest: String = Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02x}")).collect();
+        FakeConnection { certificate: Ok(Some(certificate)), digest: Ok(Some(digest.into())), ..FakeConnection::of(ID) }
+    };
+    let authorizer = authorizer(r#"{"revoked": {"authorityKeyIds": ["0a1b"]}}"#);
+    assert_eq!(verdict(&authorizer, &issued_by(&[0x0a, 0x1b])), denied(IdentityReason::Revoked));
+    assert_eq!(verdict(&authorizer, &issued_by(&[0x0a, 0x1c])), Verdict::Allow);
+}
+
+#[test]
+fn a_later_configuration_revokes_for_earlier_ones() {
+    let revoking = r#"{"revoked": {"spiffeIds": ["spiffe://example.org/ns/default/sa/sleep"]}}"#;
+    let earlier = authorizer("{}");
+    assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), Verdict::Allow);
+    let later = policy(revoking);
+    let latest = Authorizer { revocations: Arc::clone(&earlier.revocations), ..authorizer("{}") };
+    earlier.revocations.add(&later);
+    assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), denied(IdentityReason::Revoked));
+    assert_eq!(verdict(&earlier, &FakeConnection::of("spiffe://example.org/ns/default/sa/other")), Verdict::Allow);
+    assert_eq!(verdict(&latest, &FakeConnection::of(ID)), Verdict::Allow, "a configuration does not obey earlier ones");
+    earlier.revocations.remove(later.id());
+    assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), Verdict::Allow);
+    // A configuration of another trust domain is another filter's.
+    let foreign = revoking.replace("{\"revoked\"", "{\"pattern\": \"any\", \"revoked\"");
+    let foreign = format!(r#"{{"trustDomain": "example.com", "identity": {foreign}, "policies": []}}"#);
+    earlier.revocations.add(&Policy::from_json(foreign.as_bytes()).unwrap());
+    assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), Verdict::Allow);
+}
+
+#[test]
+fn a_decision_on_a_connection_holds_for_a_while() {
+    let document = r#"{"trustDomain": "example.org", "policies": [
+        {"name": "x", "rules": [{}], "notBefore": "2026-02-01T00:00:00Z", "expires": "2026-03-01T00:00:00Z"}]}"#;
+    let policy = Policy::from_json(document.as_bytes()).unwrap();
+    let revocations = Arc::<Revocations>::default();
+    let mut worker = Worker::new(Arc::clone(&revocations));
+    let connection = FakeConnection::of(ID);
+    for (now, denial, holds_before) in [
+        ("2026-01-15T00:00:00Z", Some(DenyReason::NoPolicyAllows), "2026-02-01T00:00:00Z"),
+        ("2026-02-01T00:00:00Z", None, "2026-03-01T00:00:00Z"),
+        ("2026-03-01T00:00:00Z", Some(DenyReason::NoPolicyAllows), "2036-01-01T00:00:01Z"),
+        (
+            "2036-01-01T00:00:01Z",
+            Some(DenyReason::Identity(IdentityReason::SvidExpired)),
+            // It is not asked again.
+            "2036-01-01T00:00:01Z",
+        ),
+    ] {
+        let ruling = worker.decide(&policy, Mode::Enforce, &connection, FakeRequest::PLAIN, || Ok(at(now)));
+        assert_eq!(ruling.denial(), denial, "{now}");
+        let end = at(holds_before);
+        let last = Timestamp::from_seconds(end.seconds() - 1);
+        let lease = ruling.lease();
+        assert!(worker.holds(&lease, || Ok(last)) && !worker.holds(&lease, || Ok(end)), "{now}");
+        assert!(!worker.holds(&lease, || Err(HostFailure)));
+        let later = self::policy(r#"{"revoked": {"trustDomains": ["example.io"]}}"#);
+        revocations.add(&later);
+        assert!(!worker.holds(&lease, || Ok(last)), "something was revoked");
+        revocations.remove(later.id());
+    }
+}
+
+#[test]
+fn without_a_clock_nothing_is_allowed() {
+    let policy = policy("{}");
+    let connection = FakeConnection::of(ID);
+    let mut worker = Worker::default();
+    for mode in [Mode::Enforce, Mode::Shadow] {
+        let ruling = worker.decide(&policy, mode, &connection, FakeRequest::PLAIN, || Err(HostFailure));
+        assert_eq!(ruling.denial(), Some(DenyReason::ClockUnavailable));
+    }
 }

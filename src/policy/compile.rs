@@ -7,15 +7,18 @@ mod condition;
 mod identity;
 mod selector;
 
+use std::sync::Arc;
+
 use super::node::Node;
 use super::pointer::Pointer;
 use super::reader::Reader;
-use super::rule::{Action, Mode, PolicyName, Rule};
+use super::rule::{Action, Mode, Period, PolicyName, Rule};
 use super::{Policy, PolicyId, RoutePolicy, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::pattern::Pattern;
 use crate::peer::Realm;
 use crate::spiffe_id::TrustDomain;
+use crate::timestamp::Timestamp;
 use condition::{read_condition, say_trust_domain};
 use identity::read_identity;
 use selector::{read_operation, read_source};
@@ -99,6 +102,9 @@ fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<Policy
         source: identity.source,
         peer: identity.peer,
         require_validated: identity.require_validated,
+        lifetime: identity.lifetime,
+        revoked: Arc::new(identity.revoked),
+        boundaries: boundaries(&names),
         names,
         rules,
         stages,
@@ -140,7 +146,8 @@ struct Entry {
 }
 
 fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<'_>) -> Option<Entry> {
-    let fields = r.object(node, at, &["name", "namespace", "action", "mode", "rules", IGNORE_LINTS])?;
+    let fields =
+        r.object(node, at, &["name", "namespace", "action", "mode", "notBefore", "expires", "rules", IGNORE_LINTS])?;
     let name = fields.required(r, "name", read_kubernetes_name);
     let namespace = fields.optional(r, "namespace", read_kubernetes_name);
     let action = fields.optional(r, "action", read_action).unwrap_or(Action::Allow);
@@ -148,6 +155,16 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<
     if action == Action::Audit && mode == Mode::Shadow {
         let message = "AUDIT decides nothing that could be tried out".to_owned();
         r.report(&at.key("mode"), Code::ConflictingFields, message, "`shadow` beside `ALLOW` or `DENY`");
+    }
+    let period = Period {
+        not_before: fields.optional(r, "notBefore", read_timestamp),
+        expires: fields.optional(r, "expires", read_timestamp),
+    };
+    if let Period { not_before: Some(not_before), expires: Some(expires) } = period
+        && expires <= not_before
+    {
+        let message = "the policy expires before it applies".to_owned();
+        r.report(&at.key("expires"), Code::NeverMatches, message, "a moment after `notBefore`");
     }
     fields.optional(r, IGNORE_LINTS, read_lint_names);
     let home = Home { context, action, namespace: namespace.as_deref() };
@@ -160,7 +177,7 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<
     }
     let name = name?;
     let full_name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}").into());
-    Some(Entry { name: PolicyName { full_name, action, mode }, rules })
+    Some(Entry { name: PolicyName { full_name, action, mode, period }, rules })
 }
 
 /// Names stand in metrics and logs, so they are kept to what Kubernetes allows (RFC 1123 subdomains).
@@ -173,6 +190,13 @@ fn read_kubernetes_name(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option
         return None;
     }
     Some(name)
+}
+
+fn read_timestamp(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Timestamp> {
+    let text = r.string(node, at)?;
+    Timestamp::parse(&text)
+        .map_err(|error| r.report(at, Code::InvalidValue, format!("found `{text}`"), &error.to_string()))
+        .ok()
 }
 
 fn read_action(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Action> {
@@ -220,6 +244,13 @@ fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> 
         policy: 0,
         position: 0,
     })
+}
+
+fn boundaries(names: &[PolicyName]) -> Box<[Timestamp]> {
+    let mut boundaries: Vec<_> = names.iter().flat_map(|name| name.period.boundaries()).collect();
+    boundaries.sort_unstable();
+    boundaries.dedup();
+    boundaries.into()
 }
 
 fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Entry]) {

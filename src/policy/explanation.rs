@@ -26,6 +26,8 @@ pub struct PolicyTrace<'p> {
     pub action: Action,
     /// Whether that is acted on.
     pub mode: Mode,
+    /// Whether the policy applies at the moment of the request, by its `notBefore` and `expires`.
+    pub applies: bool,
     /// Its rules, in the order of the document.
     pub rules: Vec<RuleTrace>,
 }
@@ -76,12 +78,19 @@ impl Policy {
         let mut policies: Vec<PolicyTrace<'_>> = self
             .names
             .iter()
-            .map(|name| PolicyTrace { name: &name.full_name, action: name.action, mode: name.mode, rules: Vec::new() })
+            .map(|name| PolicyTrace {
+                name: &name.full_name,
+                action: name.action,
+                mode: name.mode,
+                applies: name.period.contains(request.now()),
+                rules: Vec::new(),
+            })
             .collect();
         for rule in &self.rules {
             let pointer = format!("/policies/{}/rules/{}", rule.policy, rule.position);
             let mut recorder = Recorder { fields: Vec::new() };
-            let matched = !rule.left_out && rule.matches(peer.as_ref(), request, &mut recorder)?;
+            let fields_match = !rule.left_out && rule.matches(peer.as_ref(), request, &mut recorder)?;
+            let matched = fields_match && self.applies(rule, request.now());
             let misses = recorder.misses();
             let fields = recorder.fields.into_iter().map(|seen| seen.into_trace(&pointer, peer.as_ref(), request));
             let fields = fields.collect::<Result<_, _>>()?;

@@ -6,6 +6,7 @@ use super::values::{Lines, Namespace, Path, RequestPrincipal, Scope, ServiceAcco
 use crate::metadata::{Object, Value};
 use crate::peer::Peer;
 use crate::request::{AddressOf, Attributes, Headers as _, HostFailure, Request};
+use crate::timestamp::Timestamp;
 
 /// One rule of a policy.
 #[derive(Debug)]
@@ -73,6 +74,24 @@ pub(crate) struct PolicyName {
     pub(crate) full_name: Box<str>,
     pub(crate) action: Action,
     pub(crate) mode: Mode,
+    pub(crate) period: Period,
+}
+
+/// When a policy applies: from its first moment, inclusive, to its last one, exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+impl Period {
+    pub(crate) fn contains(self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now) && self.expires.is_none_or(|expires| now < expires)
+    }
+
+    pub(crate) fn boundaries(self) -> impl Iterator<Item = Timestamp> {
+        self.not_before.into_iter().chain(self.expires)
+    }
 }
 
 /// One field of a source, an operation, or a condition.

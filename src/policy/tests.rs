@@ -13,6 +13,7 @@ use crate::metadata::Object;
 use crate::peer::Peer;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
 use crate::spiffe_id::SpiffeId;
+use crate::timestamp::Timestamp;
 
 impl Policy {
     /// What `decide` must give, without looking at the index.
@@ -217,7 +218,7 @@ proptest! {
         for sample in samples {
             let id = format!("spiffe://{}", sample.id);
             let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
-            let request = Request::new(sample);
+            let request = Request::new(sample, Timestamp::from_seconds(0));
             let candidates = policy.candidates(peer.as_ref());
             let indexed = policy.decide(peer.as_ref(), &candidates, &request);
             prop_assert_eq!(indexed, policy.decide_plainly(peer.as_ref(), &request));

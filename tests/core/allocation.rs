@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use crate::support::{self, GET, Plain};
+use crate::support::{self, GET, NOW, Plain};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::policy::Policy;
@@ -42,7 +42,7 @@ fn assert_no_allocation(policies: &[Value], requests: &[(Plain<'_>, Option<Verdi
     let peer = support::peer(&policy, SLEEP);
     let candidates = policy.candidates(peer.as_ref());
     for (attributes, verdict) in requests {
-        let request = Request::new(*attributes);
+        let request = Request::new(*attributes, NOW);
         // What a host hands over owned is its own allocation, not the decision's.
         let _ = (request.headers().map(drop), request.metadata().map(drop));
         let before = ALLOCATIONS.get();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::support::NOW;
 use serde::Deserialize;
 use spiffe_authz::case::Case;
 use spiffe_authz::policy::{Layer, Policy};
@@ -36,12 +37,14 @@ const TABLES: &[(&str, &str)] = tables! {
     "identity-any"
     "identity-optional"
     "identity-peer-principal"
+    "identity-revoked"
     "identity-template"
     "identity-xfcc"
     "metadata"
     "methods-and-ports"
     "paths"
     "paths-not"
+    "policies-in-time"
     "sources"
     "tcp-allow"
     "tcp-allow-nothing-left"
@@ -59,7 +62,7 @@ fn every_case_is_decided_as_expected() {
             .unwrap_or_else(|diagnostics| panic!("{name}: {diagnostics:#?}"))
             .on(table.layer);
         for case in table.cases {
-            let differences = case.expect.differences(&case.request.decide(&policy));
+            let differences = case.expect.differences(&case.request.decide(&policy, NOW));
             assert!(differences.is_empty(), "{name}: {}: {differences:?}", case.name);
         }
     }
@@ -74,7 +77,7 @@ fn every_count_of_every_case_was_expected() {
         let expected: HashMap<CountKey, String> =
             Count::all(&policy).map(|count| (count.key(), count.name(""))).collect();
         for case in table.cases {
-            for count in case.request.decide(&policy).counts() {
+            for count in case.request.decide(&policy, NOW).counts() {
                 assert_eq!(expected.get(&count.key()), Some(&count.name("")), "{name}: {}", case.name);
             }
         }

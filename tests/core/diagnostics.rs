@@ -73,6 +73,39 @@ fn cases() -> Vec<(String, String, Code)> {
     case(changed("identity", idle), "/identity/trustedProxies", Code::ConflictingFields);
     let elsewhere = json!({"from": "peerPrincipal", "requireValidated": true});
     case(changed("identity", elsewhere), "/identity/requireValidated", Code::ConflictingFields);
+    let identity = |identity: Value| changed("identity", identity);
+    case(identity(json!({"expired": "maybe"})), "/identity/expired", Code::InvalidValue);
+    for wrong in ["1w", "0s", "1h30m", "-1s", "24"] {
+        case(identity(json!({"maxAge": wrong})), "/identity/maxAge", Code::InvalidValue);
+    }
+    let revoked = |revoked: Value| changed("identity", json!({"revoked": revoked}));
+    case(revoked(json!({})), "/identity/revoked", Code::Empty);
+    case(revoked(json!({"spiffeIds": []})), "/identity/revoked/spiffeIds", Code::Empty);
+    for wrong in ["example.org/a", "spiffe://example.org", "spiffe://example.org/*"] {
+        case(revoked(json!({"spiffeIds": [wrong]})), "/identity/revoked/spiffeIds/0", Code::InvalidValue);
+    }
+    case(revoked(json!({"trustDomains": ["*"]})), "/identity/revoked/trustDomains/0", Code::InvalidValue);
+    for (name, wrong) in
+        [("serialNumbers", "123"), ("serialNumbers", "0x12"), ("authorityKeyIds", "0a:1"), ("authorityKeyIds", ":")]
+    {
+        case(revoked(json!({name: [wrong]})), &format!("/identity/revoked/{name}/0"), Code::InvalidValue);
+    }
+    for from in [json!({"from": "peerPrincipal"}), json!({"from": "xfcc", "trustedProxies": ["example.org/gateway"]})] {
+        for (field, value, pointer) in [
+            ("expired", json!("deny"), "/identity/expired"),
+            ("maxAge", json!("1h"), "/identity/maxAge"),
+            ("revoked", json!({"serialNumbers": ["01"]}), "/identity/revoked/serialNumbers"),
+            ("revoked", json!({"authorityKeyIds": ["01"]}), "/identity/revoked/authorityKeyIds"),
+        ] {
+            let mut fields = from.clone();
+            fields[field] = value;
+            case(identity(fields), pointer, Code::ConflictingFields);
+        }
+    }
+    case(policy(json!({"notBefore": "2026-01-01"})), "/policies/0/notBefore", Code::InvalidValue);
+    case(policy(json!({"expires": "2026-02-30T00:00:00Z"})), "/policies/0/expires", Code::InvalidValue);
+    let backwards = json!({"notBefore": "2026-01-01T00:00:00Z", "expires": "2026-01-01T00:00:00Z"});
+    case(policy(backwards), "/policies/0/expires", Code::NeverMatches);
     case(changed("identity", json!({"from": "header"})), "/identity/from", Code::InvalidValue);
     case(changed("identity", json!({"peer": "maybe"})), "/identity/peer", Code::InvalidValue);
     case(changed("identity", json!({"requireValidated": "yes"})), "/identity/requireValidated", Code::WrongType);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::NOW;
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{DenyReason, Verdict};
@@ -106,6 +107,7 @@ fn policy(rule: &Value) -> Value {
 
 const DOCUMENT: &str = "Field | Meaning | Left out | Example";
 const IDENTITY: &str = "Field of `identity` | Meaning | Left out | Example";
+const REVOKED: &str = "Field of `revoked` | Values | Left out | Example";
 const OF_POLICY: &str = "Field of a policy | Meaning | Left out | Example";
 const SOURCE: &str = "Field of a source | Values | Example | Matches | Does not";
 const OPERATION: &str = "Field of an operation | Values | Example | Matches | Does not";
@@ -116,6 +118,7 @@ fn every_field_has_a_row_and_no_other() {
     for (header, document) in [
         (DOCUMENT, json!({"x": 1})),
         (IDENTITY, json!({"trustDomain": "a", "identity": {"x": 1}, "policies": []})),
+        (REVOKED, json!({"trustDomain": "a", "identity": {"revoked": {"x": 1}}, "policies": []})),
         (OF_POLICY, json!({"trustDomain": "a", "policies": [{"x": 1}]})),
         (SOURCE, policy(&json!({"from": [{"source": {"x": 1}}]}))),
         (OPERATION, policy(&json!({"to": [{"operation": {"x": 1}}]}))),
@@ -148,12 +151,17 @@ fn extended(mut document: Value, pointer: &str, example: &Value) -> Value {
 
 #[test]
 fn examples_of_settings_compile_and_show_their_field() {
-    let base = json!({"trustDomain": "a", "identity": {}, "policies": [{"name": "p", "rules": [{}]}]});
-    for (header, pointer) in [(DOCUMENT, ""), (IDENTITY, "/identity"), (OF_POLICY, "/policies/0")] {
+    let base = json!({"trustDomain": "a", "identity": {"revoked": {}}, "policies": [{"name": "p", "rules": [{}]}]});
+    for (header, pointer) in
+        [(DOCUMENT, ""), (IDENTITY, "/identity"), (REVOKED, "/identity/revoked"), (OF_POLICY, "/policies/0")]
+    {
         for row in rows(header) {
             let example = example(row[3]);
             assert!(example.get(row[0].trim_matches('`')).is_some(), "{row:?}");
-            let document = extended(base.clone(), pointer, &example);
+            let mut document = extended(base.clone(), pointer, &example);
+            if document["identity"]["revoked"] == json!({}) {
+                document["identity"].as_object_mut().expect("an object").remove("revoked");
+            }
             Policy::from_json(document.to_string().as_bytes()).unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
         }
     }
@@ -174,7 +182,7 @@ fn examples_of_rules_match_what_they_say() {
             for (cell, matches) in [(row[3], true), (row[4], false)] {
                 let mut request: CaseRequest = serde_json::from_value(example(cell)).expect("a request");
                 request.peer.get_or_insert_with(|| "spiffe://example.org/ns/default/sa/sleep".to_owned());
-                let verdict = request.decide(&policy).decision.verdict;
+                let verdict = request.decide(&policy, NOW).decision.verdict;
                 assert_eq!(verdict == Verdict::Allow, matches, "{row:?}: {cell}: {verdict:?}");
             }
         }
@@ -258,7 +266,7 @@ fn what_is_asked_on_tcp() {
             let policy = Policy::from_json(document.as_bytes()).unwrap_or_else(|found| panic!("{name}: {found:#?}"));
             let policy = policy.on(Layer::Tcp);
             let request = CaseRequest::default();
-            let explanation = policy.explain(&Ok(None), &policy.candidates(None), &Request::new(&request));
+            let explanation = policy.explain(&Ok(None), &policy.candidates(None), &Request::new(&request, NOW));
             let explanation = explanation.unwrap_or_else(|_| panic!("{name} cannot be read"));
             assert_eq!(explanation.policies[0].rules[0].left_out, of_http, "{name}");
             names += 1;

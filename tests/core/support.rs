@@ -8,6 +8,7 @@ use spiffe_authz::peer::Peer;
 use spiffe_authz::policy::Policy;
 use spiffe_authz::request::{AddressOf, Attributes, HostFailure, Request};
 use spiffe_authz::spiffe_id::SpiffeId;
+use spiffe_authz::timestamp::Timestamp;
 
 /// A request as text; an empty text is an absent attribute.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +93,11 @@ pub(crate) fn peer(policy: &Policy, id: &str) -> Option<Peer> {
     Some(Peer::from_id(id, policy.realm()).expect("an identity that counts"))
 }
 
+/// The moment of every request. The policies of these tests do not depend on it.
+pub(crate) const NOW: Timestamp = Timestamp::from_seconds(0);
+
 /// Decides one request.
 pub(crate) fn decide<'p>(policy: &'p Policy, id: &str, request: Plain<'_>) -> Outcome<'p> {
     let peer = peer(policy, id);
-    policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &Request::new(request))
+    policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &Request::new(request, NOW))
 }

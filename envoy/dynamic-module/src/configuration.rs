@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use spiffe_authz::diagnostic::{Diagnostic, refusal};
 use spiffe_authz::policy::Policy;
+use spiffe_authz::revocation::Revocations;
 use spiffe_authz::worker::Worker;
 
 use crate::abi::{self, Level};
@@ -18,20 +19,32 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    pub(crate) fn new(policy: Policy) -> Self {
+    /// The configuration of a filter, whose revocations the configurations before it obey from now on.
+    pub(crate) fn of_filter(policy: Policy) -> Self {
+        let configuration = Self::of_route(policy);
+        configuration.workers.revocations.add(&configuration.policy);
+        configuration
+    }
+
+    /// The configuration of a route. Envoy uses a new one for the next request of every connection.
+    pub(crate) fn of_route(policy: Policy) -> Self {
         Self { policy, workers: Workers::shared() }
     }
 
     /// Runs `job` with the worker of this number.
     pub(crate) fn with<'c, T>(&'c self, number: u32, job: impl FnOnce(&mut Worker, &'c Policy) -> T) -> Option<T> {
         let place = usize::try_from(number).ok()?.checked_rem(WORKERS)?;
-        Some(job(lock(self.workers.0.get(place)?).get_or_insert_default(), &self.policy))
+        let Workers { revocations, places } = &*self.workers;
+        let mut worker = lock(places.get(place)?);
+        let worker = worker.get_or_insert_with(|| Box::new(Worker::new(Arc::clone(revocations))));
+        Some(job(worker, &self.policy))
     }
 }
 
 impl Drop for Configuration {
     fn drop(&mut self) {
-        for worker in &self.workers.0 {
+        self.workers.revocations.remove(self.policy.id());
+        for worker in &self.workers.places {
             if let Some(worker) = lock(worker).as_mut() {
                 worker.forget(self.policy.id());
             }
@@ -45,7 +58,10 @@ impl Drop for Configuration {
 }
 
 /// One worker for each worker thread of Envoy. No thread waits for another one unless there are more than `WORKERS`.
-struct Workers([Mutex<Option<Box<Worker>>>; WORKERS]);
+struct Workers {
+    revocations: Arc<Revocations>,
+    places: [Mutex<Option<Box<Worker>>>; WORKERS],
+}
 
 /// The workers of the configurations that exist: a new configuration finds what the previous one has cached. They are not
 /// thread-local, so that they end with the last configuration.
@@ -55,7 +71,8 @@ impl Workers {
     fn shared() -> Arc<Self> {
         let mut shared = lock(&SHARED);
         shared.upgrade().unwrap_or_else(|| {
-            let workers = Arc::new(Self([const { Mutex::new(None) }; WORKERS]));
+            let places = [const { Mutex::new(None) }; WORKERS];
+            let workers = Arc::new(Self { revocations: Arc::default(), places });
             *shared = Arc::downgrade(&workers);
             workers
         })

@@ -12,7 +12,7 @@ use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, Outputs, details};
 use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
 use crate::abi::{self, Attribute, Counter, Level};
 use crate::configuration::{Configuration, accepted, is_ours};
-use crate::outputs::{COUNTER, LABELS, METADATA, key, seconds};
+use crate::outputs::{COUNTER, LABELS, METADATA, key, now};
 use crate::state::{METADATA_OF, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP, parse, written};
 
 /// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
@@ -45,7 +45,7 @@ impl HttpConfiguration {
             abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
             return None;
         };
-        Some(Self { configuration: Configuration::new(policy), counter })
+        Some(Self { configuration: Configuration::of_filter(policy), counter })
     }
 
     /// Decides a request.
@@ -56,9 +56,8 @@ impl HttpConfiguration {
         let Ok(route) = host.route() else { return deny(host, DenyReason::NotConfigured) };
         let mode = route.map_or(Mode::Enforce, |route| route.mode);
         let configuration = route.and_then(|route| route.own.as_ref()).unwrap_or(&self.configuration);
-        let ruling = configuration.with(host.worker_index(), |worker, policy| {
-            worker.decide(policy, mode, &*host, CurrentRequest(host), seconds)
-        });
+        let ruling = configuration
+            .with(host.worker_index(), |worker, policy| worker.decide(policy, mode, &*host, CurrentRequest(host), now));
         let Some(ruling) = ruling else { return fail(host) };
         ruling.record(&mut CurrentOutputs { host, counter: self.counter });
         ruling.denial().map_or(Step::Continue, |reason| deny(host, reason))
@@ -72,7 +71,7 @@ impl RouteConfiguration {
             return None;
         }
         let RoutePolicy { mode, policy } = accepted(RoutePolicy::from_json(text))?;
-        Some(Self { mode, own: policy.map(Configuration::new) })
+        Some(Self { mode, own: policy.map(Configuration::of_route) })
     }
 }
 

@@ -8,12 +8,12 @@ use spiffe_authz::filter::Connection;
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::{Layer, Mode, Policy};
 use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
-use spiffe_authz::worker::{Count, CountKey, Fact, Outputs, details};
+use spiffe_authz::worker::{Count, CountKey, Fact, Lease, Outputs, details};
 
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
 use crate::configuration::{Configuration, accepted, is_ours};
-use crate::outputs::{COUNTER, METADATA, key, seconds};
+use crate::outputs::{COUNTER, METADATA, key, now};
 use crate::state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, parse, written};
 
 /// A configuration of the filter, for all workers.
@@ -40,17 +40,22 @@ impl NetworkConfiguration {
             abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
             return None;
         };
-        Some(Self { configuration: Configuration::new(policy), counters })
+        Some(Self { configuration: Configuration::of_filter(policy), counters })
     }
 
-    /// Decides on a connection; the details of a denial.
-    pub(crate) fn on_connection(&self, host: &mut NetworkFilter<'_>) -> Option<String> {
+    /// Decides on a connection. Returns how long it is allowed, or the details of the denial.
+    pub(crate) fn on_connection(&self, host: &mut NetworkFilter<'_>) -> Result<Lease, String> {
         let ruling = self.configuration.with(host.worker_index(), |worker, policy| {
-            worker.decide(policy, Mode::Enforce, &*host, CurrentConnection(host), seconds)
+            worker.decide(policy, Mode::Enforce, &*host, CurrentConnection(host), now)
         });
-        let Some(ruling) = ruling else { return Some(failed()) };
+        let Some(ruling) = ruling else { return Err(failed()) };
         ruling.record(&mut CurrentOutputs { host, counters: &self.counters });
-        ruling.denial().map(details)
+        ruling.denial().map_or(Ok(ruling.lease()), |reason| Err(details(reason)))
+    }
+
+    /// Returns `true` if an earlier decision on the connection holds now.
+    pub(crate) fn holds(&self, host: &NetworkFilter<'_>, lease: &Lease) -> bool {
+        self.configuration.with(host.worker_index(), |worker, _| worker.holds(lease, now)) == Some(true)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use spiffe_authz::request::HostFailure;
+use spiffe_authz::timestamp::Timestamp;
 use spiffe_authz::worker::Fact;
 
 /// The namespace of the dynamic metadata.
@@ -17,7 +19,8 @@ pub(crate) fn key(fact: Fact) -> &'static str {
     fact.name().strip_prefix("spiffe_authz_").unwrap_or(fact.name())
 }
 
-/// Seconds since the epoch; 0 when there is no clock.
-pub(crate) fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// The time.
+pub(crate) fn now() -> Result<Timestamp, HostFailure> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| HostFailure)?;
+    i64::try_from(since.as_secs()).map(Timestamp::from_seconds).map_err(|_| HostFailure)
 }

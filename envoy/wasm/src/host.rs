@@ -7,6 +7,7 @@
 use std::ptr::{null, null_mut};
 
 use spiffe_authz::request::HostFailure;
+use spiffe_authz::timestamp::Timestamp;
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
@@ -161,15 +162,24 @@ pub(crate) fn increment(counter: u32) {
     unsafe { proxy_increment_metric(counter, 1) };
 }
 
-/// Nanoseconds since the epoch; 0 when the host has no clock.
+/// The time. A host without a clock reports 0, or no time at all.
+pub(crate) fn now() -> Result<Timestamp, HostFailure> {
+    let seconds = seconds();
+    if seconds == 0 {
+        return Err(HostFailure);
+    }
+    i64::try_from(seconds).map(Timestamp::from_seconds).map_err(|_| HostFailure)
+}
+
+/// Nanoseconds since the epoch; 0 if the host has no clock.
 pub(crate) fn nanoseconds() -> u64 {
     let mut nanoseconds = 0;
     // SAFETY: as in `property`.
-    unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-    nanoseconds
+    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    if status == OK { nanoseconds } else { 0 }
 }
 
-/// Seconds since the epoch; 0 when the host has no clock.
+/// Seconds since the epoch; 0 if the host has no clock.
 pub(crate) fn seconds() -> u64 {
     nanoseconds() / 1_000_000_000
 }

@@ -10,6 +10,7 @@ use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::Action;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::peer::IdentityReason;
+use spiffe_authz::worker::Lease;
 
 use crate::attributes::{CurrentConnection, TcpConnection};
 use crate::host;
@@ -28,13 +29,13 @@ pub(crate) struct Connection {
     held: Held,
 }
 
-/// What was decided of a connection.
+/// The decision on a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Undecided,
     /// Undecided, and the server has spoken.
     Held,
-    Allowed,
+    Allowed(Lease),
     Denied,
     Gone,
 }
@@ -44,19 +45,28 @@ impl Connection {
         Self { context, worker, state: Rc::new(Cell::new(State::Undecided)), held }
     }
 
-    /// What was decided, or is now.
+    /// Acts on the decision, which is made now if there is none, or if it no longer holds: on a connection that is open, an SVID
+    /// expires, an identity is revoked, and a policy begins or ceases to apply.
     fn decided(&self) -> Action {
-        match self.state.get() {
-            State::Allowed => return Action::Continue,
-            State::Denied | State::Gone => return Action::Pause,
-            State::Undecided | State::Held => {}
-        }
-        let denial = match &self.worker {
-            Some(worker) => worker.decide(TcpConnection),
-            None => Some(DenyReason::NotConfigured),
+        let Some(worker) = &self.worker else {
+            self.state.set(State::Denied);
+            return refuse();
         };
-        self.state.set(if denial.is_none() { State::Allowed } else { State::Denied });
-        if denial.is_none() { Action::Continue } else { refuse() }
+        match self.state.get() {
+            State::Allowed(lease) if worker.holds(&lease) => return Action::Continue,
+            State::Denied | State::Gone => return Action::Pause,
+            State::Allowed(_) | State::Undecided | State::Held => {}
+        }
+        match worker.decide_for_now(TcpConnection) {
+            Ok(lease) => {
+                self.state.set(State::Allowed(lease));
+                Action::Continue
+            }
+            Err(_) => {
+                self.state.set(State::Denied);
+                refuse()
+            }
+        }
     }
 
     /// Whether the caller's certificate shows, before any data of the client. It shows a moment before the handshake is

@@ -1,19 +1,27 @@
 //! The field `identity`: which identities count, and where they come from.
 
+use std::time::Duration;
+
+use super::read_trust_domain;
+use crate::certificate::without_leading_zeros;
 use crate::diagnostic::Code;
-use crate::identity::IdentitySource;
+use crate::identity::{Expired, IdentitySource, Lifetime};
 use crate::pattern::Pattern;
 use crate::policy::PeerRequirement;
 use crate::policy::node::Node;
 use crate::policy::pointer::Pointer;
-use crate::policy::reader::Reader;
+use crate::policy::reader::{Object, Reader};
+use crate::revocation::Revoked;
 use crate::spiffe_id::SpiffeId;
+use crate::timestamp::parse_duration;
 
 pub(super) struct Identity {
     pub(super) pattern: Pattern,
     pub(super) source: IdentitySource,
     pub(super) peer: PeerRequirement,
     pub(super) require_validated: bool,
+    pub(super) lifetime: Lifetime,
+    pub(super) revoked: Revoked,
 }
 
 impl Default for Identity {
@@ -23,6 +31,8 @@ impl Default for Identity {
             source: IdentitySource::Tls,
             peer: PeerRequirement::Required,
             require_validated: false,
+            lifetime: Lifetime::default(),
+            revoked: Revoked::default(),
         }
     }
 }
@@ -36,7 +46,11 @@ enum From {
 }
 
 pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Identity> {
-    let fields = r.object(node, at, &["pattern", "from", "trustedProxies", "peer", "requireValidated"])?;
+    let fields = r.object(
+        node,
+        at,
+        &["pattern", "from", "trustedProxies", "peer", "requireValidated", "expired", "maxAge", "revoked"],
+    )?;
     let pattern = fields.optional(r, "pattern", read_pattern);
     let words = [("tls", From::Tls), ("peerPrincipal", From::PeerPrincipal), ("xfcc", From::Xfcc)];
     let from = fields.optional(r, "from", |r, node, at| r.one_of(node, at, &words));
@@ -59,6 +73,17 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
         let help = "it stands beside `from: tls` and `from: xfcc`";
         r.report(&at.key("requireValidated"), Code::ConflictingFields, message, help);
     }
+    if from != From::Tls {
+        // With `xfcc`, the certificate of the connection is the proxy's.
+        for field in ["expired", "maxAge"] {
+            report_without_certificate(r, &fields, field);
+        }
+    }
+    let expired = fields.optional(r, "expired", |r, node, at| {
+        r.one_of(node, at, &[("deny", Expired::Deny), ("allow", Expired::Allow)])
+    });
+    let max_age = fields.optional(r, "maxAge", read_duration);
+    let revoked = fields.optional(r, "revoked", |r, node, at| read_revoked(r, node, at, from));
     let default = Identity::default();
     Some(Identity {
         pattern: pattern.unwrap_or(default.pattern),
@@ -69,7 +94,91 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
         },
         peer: peer.unwrap_or(default.peer),
         require_validated: require_validated.unwrap_or(default.require_validated),
+        lifetime: Lifetime { expired: expired.unwrap_or_default(), max_age },
+        revoked: revoked.unwrap_or_default(),
     })
+}
+
+fn report_without_certificate(r: &mut Reader, fields: &Object<'_, '_>, field: &'static str) {
+    if fields.has(field) {
+        let message = format!("`{field}` is only allowed with `from: tls`");
+        let help = "remove it: the other sources do not contain the caller's certificate";
+        r.report(&fields.place().key(field), Code::ConflictingFields, message, help);
+    }
+}
+
+fn read_duration(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Duration> {
+    let text = r.string(node, at)?;
+    let duration = parse_duration(&text);
+    if duration.is_none() {
+        r.report(at, Code::InvalidValue, format!("`{text}` is not a duration"), "such as `90s`, `30m`, `24h` or `7d`");
+    }
+    duration
+}
+
+fn read_revoked(r: &mut Reader, node: &Node, at: &Pointer<'_>, from: From) -> Option<Revoked> {
+    let names = ["spiffeIds", "trustDomains", "serialNumbers", "authorityKeyIds"];
+    let fields = r.object(node, at, &names)?;
+    if fields.is_empty() {
+        let help = format!("at least one of {}", Reader::quoted(&names));
+        r.report(at, Code::Empty, "nothing is revoked".to_owned(), &help);
+    }
+    if from != From::Tls {
+        for field in ["serialNumbers", "authorityKeyIds"] {
+            report_without_certificate(r, &fields, field);
+        }
+    }
+    let spiffe_ids = fields.optional(r, "spiffeIds", |r, n, at| r.some(n, at, read_spiffe_id));
+    let trust_domains = fields.optional(r, "trustDomains", |r, n, at| r.some(n, at, read_trust_domain));
+    let serial_numbers = fields.optional(r, "serialNumbers", |r, n, at| r.some(n, at, read_serial_number));
+    let authority_key_ids = fields.optional(r, "authorityKeyIds", |r, n, at| r.some(n, at, read_hex));
+    Some(Revoked {
+        spiffe_ids: spiffe_ids.into_iter().flatten().collect(),
+        trust_domains: trust_domains.into_iter().flatten().collect(),
+        serial_numbers: serial_numbers.into_iter().flatten().collect(),
+        authority_key_ids: authority_key_ids.into_iter().flatten().collect(),
+    })
+}
+
+fn read_spiffe_id(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
+    let id = r.string(node, at)?;
+    let wrong = match SpiffeId::parse(id.as_bytes()) {
+        Err(error) => error.to_string(),
+        Ok(parsed) if parsed.path().is_empty() => "it is the ID of a trust domain".to_owned(),
+        Ok(_) => return Some(id),
+    };
+    let help =
+        "a SPIFFE ID, such as `spiffe://example.org/ns/default/sa/sleep`; for a trust domain, use `trustDomains`";
+    r.report(at, Code::InvalidValue, format!("`{id}`: {wrong}"), help);
+    None
+}
+
+fn read_serial_number(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<[u8]>> {
+    Some(without_leading_zeros(&read_hex(r, node, at)?).into())
+}
+
+/// Reads hexadecimal digits, with or without a colon after every two, as OpenSSL prints them.
+fn read_hex(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<[u8]>> {
+    let text = r.string(node, at)?;
+    let parse = |digits: &str| -> Option<Box<[u8]>> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let pairs = digits.as_bytes().chunks_exact(2);
+        if digits.is_empty() || !pairs.remainder().is_empty() {
+            return None;
+        }
+        pairs.map(|pair| pair.iter().try_fold(0_u8, |byte, ascii| Some(byte << 4 | digit(*ascii)?))).collect()
+    };
+    let bytes = if text.contains(':') {
+        let parts = text.split(':').map(|part| parse(part).filter(|bytes| bytes.len() == 1));
+        parts.collect::<Option<Vec<_>>>().map(|bytes| bytes.concat().into())
+    } else {
+        parse(&text)
+    };
+    if bytes.is_none() {
+        let help = "an even number of hexadecimal digits, such as `0a1b2c` or `0A:1B:2C`";
+        r.report(at, Code::InvalidValue, format!("`{text}` is not a number in hexadecimal digits"), help);
+    }
+    bytes
 }
 
 fn read_pattern(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Pattern> {

@@ -7,6 +7,7 @@ use std::ptr::{NonNull, null};
 
 use super::{Buffer, Counter, guarded};
 use crate::network::NetworkConfiguration;
+use spiffe_authz::worker::Lease;
 
 const SUCCESS: c_int = 0;
 const CONTINUE: c_int = 0;
@@ -258,7 +259,7 @@ struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Undecided,
-    Allowed,
+    Allowed(Lease),
     Denied,
 }
 
@@ -269,17 +270,28 @@ impl Filter {
         self.state.set(State::Denied);
         // SAFETY: this is what `config_new` has returned; the host keeps it as long as its filters.
         let configuration = unsafe { self.configuration.as_ref() };
-        let denial = guarded(|| configuration.on_connection(&mut host), || Some(crate::network::failed()));
-        match denial {
-            None => self.state.set(State::Allowed),
+        match guarded(|| configuration.on_connection(&mut host), || Err(crate::network::failed())) {
+            Ok(lease) => self.state.set(State::Allowed(lease)),
             // The host calls hooks of this very filter before this returns.
-            Some(details) => host.close(&details),
+            Err(details) => host.close(&details),
         }
     }
 
-    /// What becomes of bytes, in either direction.
+    /// Whether bytes pass, in either direction.
     fn pass(&self) -> c_int {
-        if self.state.get() == State::Allowed { CONTINUE } else { STOP_ITERATION }
+        if matches!(self.state.get(), State::Allowed(_)) { CONTINUE } else { STOP_ITERATION }
+    }
+
+    /// As `pass`, after the decision was made again if it no longer holds.
+    fn pass_now(&self, host: NetworkFilter<'_>) -> c_int {
+        if let State::Allowed(lease) = self.state.get() {
+            // SAFETY: as in `decide`.
+            let configuration = unsafe { self.configuration.as_ref() };
+            if !guarded(|| configuration.holds(&host, &lease), || false) {
+                self.decide(host);
+            }
+        }
+        self.pass()
     }
 }
 
@@ -372,20 +384,20 @@ pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_event(
 
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_read(
-    _host: *mut c_void,
+    host: *mut c_void,
     filter: *const c_void,
     _length: usize,
     _end_of_stream: bool,
 ) -> c_int {
-    on(filter, Filter::pass)
+    on(filter, |filter| filter.pass_now(NetworkFilter { raw: host, hook: PhantomData }))
 }
 
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn envoy_dynamic_module_on_network_filter_write(
-    _host: *mut c_void,
+    host: *mut c_void,
     filter: *const c_void,
     _length: usize,
     _end_of_stream: bool,
 ) -> c_int {
-    on(filter, Filter::pass)
+    on(filter, |filter| filter.pass_now(NetworkFilter { raw: host, hook: PhantomData }))
 }
