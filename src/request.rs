@@ -98,7 +98,11 @@ pub struct Request<A: Attributes> {
     method: Fetched<A::Text>,
     path: Fetched<A::Text>,
     authority: Fetched<A::Text>,
+    /// The path without parameters, if it has any.
+    paths: OnceCell<Box<[Box<[u8]>]>>,
     host: OnceCell<Box<[u8]>>,
+    /// The host without user information and trailing dot, if it has any.
+    bare_host: OnceCell<Option<Box<[u8]>>>,
     port: Fetched<u64>,
     headers: OnceCell<Result<A::Headers, HostFailure>>,
     source: Fetched<IpAddr>,
@@ -117,7 +121,9 @@ impl<A: Attributes> Request<A> {
             method: OnceCell::new(),
             path: OnceCell::new(),
             authority: OnceCell::new(),
+            paths: OnceCell::new(),
             host: OnceCell::new(),
+            bare_host: OnceCell::new(),
             port: OnceCell::new(),
             headers: OnceCell::new(),
             source: OnceCell::new(),
@@ -149,12 +155,21 @@ impl<A: Attributes> Request<A> {
         text(&self.path, || self.attributes.path())
     }
 
-    /// The path without query and fragment.
+    /// The path without its query and fragment, in every reading: as it was sent, and without path parameters.
+    ///
+    /// Servers read `/a;x=y/b` in three ways: as it is, as `/a/b` (RFC 3986 section 3.3 leaves parameters to the server; Tomcat,
+    /// Jetty and Spring drop them), and as `/a` (a route table with `ignore_path_parameters_in_path_matching`). An absent path
+    /// has no reading.
     ///
     /// # Errors
-    /// When the host fails.
-    pub fn path(&self) -> Result<Option<&[u8]>, HostFailure> {
-        Ok(self.path_and_query()?.map(|path| path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or(path)))
+    /// Returns [`HostFailure`] if the host cannot read the path.
+    pub fn paths(&self) -> Result<impl Iterator<Item = &[u8]> + Clone, HostFailure> {
+        let path = self.path_and_query()?.map(|path| before(path, |byte| matches!(byte, b'?' | b'#')));
+        let others = match path {
+            Some(path) if path.contains(&b';') => &**self.paths.get_or_init(|| without_parameters(path)),
+            _ => &[],
+        };
+        Ok(path.into_iter().chain(others.iter().map(|path| &**path)))
     }
 
     /// The authority as it came.
@@ -165,18 +180,22 @@ impl<A: Attributes> Request<A> {
         text(&self.authority, || self.attributes.authority())
     }
 
-    /// The authority in lower case: hosts compare without regard to case (RFC 9110 section 4.2.3).
+    /// The authority in lower case, because hosts compare case-insensitively (RFC 9110 section 4.2.3), in every reading: as it
+    /// was sent, and without user information and a trailing dot. An absent authority has no reading.
     ///
     /// # Errors
-    /// When the host fails.
-    pub fn host(&self) -> Result<Option<&[u8]>, HostFailure> {
-        Ok(self.authority()?.map(|authority| {
+    /// Returns [`HostFailure`] if the host cannot read the authority.
+    pub fn hosts(&self) -> Result<impl Iterator<Item = &[u8]> + Clone, HostFailure> {
+        let authority = self.authority()?;
+        let host = authority.map(|authority| {
             if authority.iter().any(u8::is_ascii_uppercase) {
                 self.host.get_or_init(|| authority.to_ascii_lowercase().into())
             } else {
                 authority
             }
-        }))
+        });
+        let bare = host.and_then(|host| self.bare_host.get_or_init(|| bare_host(host)).as_deref());
+        Ok(host.into_iter().chain(bare))
     }
 
     /// The port that the connection came in on.
@@ -236,5 +255,80 @@ fn text<T: AsRef<[u8]>>(
     match cell.get_or_init(fetch) {
         Ok(value) => Ok(value.as_ref().map(AsRef::as_ref)),
         Err(failure) => Err(*failure),
+    }
+}
+
+fn before(text: &[u8], end: impl FnMut(&u8) -> bool) -> &[u8] {
+    text.split(end).next().unwrap_or(text)
+}
+
+/// The readings of a path with parameters that differ from the path: without those of every segment, and up to the first one.
+fn without_parameters(path: &[u8]) -> Box<[Box<[u8]>]> {
+    let cut = before(path, |byte| *byte == b';');
+    let mut stripped = Vec::with_capacity(path.len());
+    let mut segments = path.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        stripped.extend_from_slice(before(segment, |byte| *byte == b';'));
+        // A segment of parameters alone leaves nothing, and servers merge the slashes around it.
+        if segments.peek().is_some() && !segment.starts_with(b";") {
+            stripped.push(b'/');
+        }
+    }
+    if stripped == cut { [cut.into()].into() } else { [stripped.into(), cut.into()].into() }
+}
+
+/// A host without user information and trailing dots; `None` if it has neither.
+fn bare_host(host: &[u8]) -> Option<Box<[u8]>> {
+    let address = host.rsplit(|byte| *byte == b'@').next().unwrap_or(host);
+    // The colons of an IPv6 address are within brackets.
+    let colon = address.iter().rposition(|byte| matches!(byte, b':' | b']'));
+    let port = colon.filter(|colon| address.get(*colon) == Some(&b':')).unwrap_or(address.len());
+    let (name, port) = address.split_at_checked(port)?;
+    let dots = name.iter().rev().take_while(|byte| **byte == b'.').count();
+    let name = name.get(..name.len().saturating_sub(dots))?;
+    (address.len() < host.len() || dots > 0).then(|| [name, port].concat().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bare_host, without_parameters};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn readings_of_paths() {
+        for (path, readings) in [
+            ("/admin;x=y", ["/admin"].as_slice()),
+            ("/admin;", &["/admin"]),
+            ("/admin;a/b", &["/admin/b", "/admin"]),
+            ("/a;x=1/b;y=2/c", &["/a/b/c", "/a"]),
+            ("/a/;x/b", &["/a/b", "/a/"]),
+            ("/;x/admin", &["/admin", "/"]),
+            ("/admin/;a", &["/admin/"]),
+            (";", &[""]),
+        ] {
+            let found = without_parameters(path.as_bytes());
+            let found: Vec<_> = found.iter().map(|reading| str::from_utf8(reading).unwrap()).collect();
+            assert_eq!(found, readings, "{path}");
+        }
+    }
+
+    #[test]
+    fn readings_of_hosts() {
+        for (host, bare) in [
+            ("a.example", None),
+            ("a.example:80", None),
+            ("a.example.", Some("a.example")),
+            ("a.example..:80", Some("a.example:80")),
+            ("x@a.example", Some("a.example")),
+            ("x:y@z@a.example.:80", Some("a.example:80")),
+            ("[::1]:80", None),
+            ("x@[::1]", Some("[::1]")),
+            ("", None),
+            (".", Some("")),
+        ] {
+            let found = bare_host(host.as_bytes());
+            assert_eq!(found.as_deref().map(|found| str::from_utf8(found).unwrap()), bare, "{host}");
+        }
     }
 }

@@ -231,7 +231,7 @@ fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> 
     let operations = fields.optional(r, "to", |r, n, at| {
         r.some(n, at, |r, n, at| {
             let wrapper = r.object(n, at, &["operation"])?;
-            wrapper.required(r, "operation", read_operation)
+            wrapper.required(r, "operation", |r, n, at| read_operation(r, n, at, home.action))
         })
     });
     let conditions = fields

@@ -193,10 +193,10 @@ impl Field {
                     .collect()
             }
             Self::Addresses(of, _) => request.address(*of)?.map(|address| address.to_string()).into_iter().collect(),
-            Self::Hosts(_) => request.host()?.map(text).into_iter().collect(),
+            Self::Hosts(..) => request.hosts()?.map(text).collect(),
             Self::Ports(_) => request.port()?.map(|port| port.to_string()).into_iter().collect(),
             Self::Methods(_) => request.method()?.map(text).into_iter().collect(),
-            Self::Paths(_) => request.path()?.map(text).into_iter().collect(),
+            Self::Paths(..) => request.paths()?.map(text).collect(),
             Self::ServerNames(_) => request.server_name()?.map(text).into_iter().collect(),
             Self::Header(name, ..) => request.headers()?.lines(name).map(text).collect(),
             Self::Metadata(path, _) => metadata(request.metadata()?.get(path)?),

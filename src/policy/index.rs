@@ -196,12 +196,14 @@ enum Split {
 impl Split {
     const ORDER: [Self; 3] = [Self::Path, Self::Host, Self::Method];
 
-    fn of<A: Attributes>(self, request: &Request<A>) -> Result<Option<&[u8]>, HostFailure> {
+    /// Calls `visit` with every reading of the attribute.
+    fn visit<A: Attributes>(self, request: &Request<A>, visit: impl FnMut(&[u8])) -> Result<(), HostFailure> {
         match self {
-            Self::Path => request.path(),
-            Self::Host => request.host(),
-            Self::Method => request.method(),
+            Self::Path => request.paths()?.for_each(visit),
+            Self::Host => request.hosts()?.for_each(visit),
+            Self::Method => request.method()?.into_iter().for_each(visit),
         }
+        Ok(())
     }
 
     /// The texts under which a rule is found; `None` when it must be tried for every request.
@@ -218,10 +220,10 @@ impl Split {
 
     fn field_keys(self, field: &Field) -> Option<Vec<Text>> {
         match (self, field) {
-            (Self::Path, Field::Paths(values)) if !values.any_of.is_empty() => {
+            (Self::Path, Field::Paths(values, _)) if !values.any_of.is_empty() => {
                 Some(values.any_of.iter().map(Path::key).collect())
             }
-            (Self::Host, Field::Hosts(values)) | (Self::Method, Field::Methods(values))
+            (Self::Host, Field::Hosts(values, _)) | (Self::Method, Field::Methods(values))
                 if !values.any_of.is_empty() =>
             {
                 Some(values.any_of.to_vec())
@@ -292,10 +294,11 @@ impl RuleSet {
                 }
             }
             Self::Many(split) => {
-                match split.by.of(request) {
-                    Ok(Some(value)) => split.groups.visit(value, |group| group.search(search, matches, request)),
-                    Ok(None) => {}
-                    Err(failure) => search.failure = Some(failure),
+                let found = split.by.visit(request, |value| {
+                    split.groups.visit(value, |group| group.search(search, matches, request));
+                });
+                if let Err(failure) = found {
+                    search.failure = Some(failure);
                 }
                 split.rest.search(search, matches, request);
             }

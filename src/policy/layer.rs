@@ -43,7 +43,9 @@ impl Field {
     /// Whether only a request has what this field asks for.
     fn is_http_only(&self) -> bool {
         match self {
-            Self::Hosts(_) | Self::Methods(_) | Self::Paths(_) | Self::RequestPrincipals(_) | Self::Header(..) => true,
+            Self::Hosts(..) | Self::Methods(_) | Self::Paths(..) | Self::RequestPrincipals(_) | Self::Header(..) => {
+                true
+            }
             // A claim of a token; the whole payload is what an `experimental` key asks for, which Istio keeps on TCP.
             Self::Metadata(path, _) => {
                 matches!(&**path, [filter, payload, _, ..] if [&**filter, &**payload] == JWT_PAYLOAD)

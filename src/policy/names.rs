@@ -33,10 +33,10 @@ impl Field {
             (_, Self::RequestPrincipals(_)) => REQUEST_PRINCIPALS,
             (_, Self::Addresses(AddressOf::Source, _)) => IP_BLOCKS,
             (_, Self::Addresses(..)) => REMOTE_IP_BLOCKS,
-            (_, Self::Hosts(_)) => HOSTS,
+            (_, Self::Hosts(..)) => HOSTS,
             (_, Self::Ports(_)) => PORTS,
             (_, Self::Methods(_)) => METHODS,
-            (_, Self::Paths(_)) => PATHS,
+            (_, Self::Paths(..)) => PATHS,
             // These stand in conditions only.
             (_, Self::ServerNames(_) | Self::Header(..) | Self::Metadata(..)) => VALUES,
         }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::values::{Lines, Namespace, Path, RequestPrincipal, Scope, ServiceAccount, Text, Values};
+use super::values::{Namespace, Path, Reading, RequestPrincipal, Scope, ServiceAccount, Text, Values};
 use crate::metadata::{Object, Value};
 use crate::peer::Peer;
 use crate::request::{AddressOf, Attributes, Headers as _, HostFailure, Request};
@@ -104,13 +104,13 @@ pub(crate) enum Field {
     RequestPrincipals(Values<RequestPrincipal>),
     Addresses(AddressOf, Values<IpNet>),
     /// In lower case.
-    Hosts(Values<Text>),
+    Hosts(Values<Text>, Reading),
     Ports(Values<u16>),
     Methods(Values<Text>),
-    Paths(Values<Path>),
+    Paths(Values<Path>, Reading),
     ServerNames(Values<Text>),
     /// The name is in lower case.
-    Header(Box<str>, Values<Text>, Lines),
+    Header(Box<str>, Values<Text>, Reading),
     /// The path to the value in the dynamic metadata, its filter first.
     Metadata(Box<[Box<str>]>, Values<MetadataValue>),
     /// Of HTTP, on another layer: it is not asked, and counts as matched.
@@ -281,10 +281,7 @@ impl Field {
                 let address = request.address(*of)?;
                 values.admit(|network| address.is_some_and(|address| network.contains(&address)))
             }
-            Self::Hosts(values) => {
-                let host = request.host()?;
-                values.admit(|value| host.is_some_and(|host| value.matches(host)))
-            }
+            Self::Hosts(values, reading) => values.admit_readings(request.hosts()?, *reading, Text::matches),
             Self::Ports(values) => {
                 let port = request.port()?;
                 values.admit(|value| port == Some(u64::from(*value)))
@@ -293,13 +290,14 @@ impl Field {
                 let method = request.method()?;
                 values.admit(|value| method.is_some_and(|method| value.matches(method)))
             }
-            Self::Paths(values) => {
-                let path = request.path()?;
-                values.admit(|value| path.is_some_and(|path| value.matches(path)))
-            }
+            Self::Paths(values, reading) => values.admit_readings(request.paths()?, *reading, Path::matches),
             Self::ServerNames(values) => {
                 let name = request.server_name()?;
                 values.admit(|value| name.is_some_and(|name| value.matches_some(name)))
+            }
+            // The pseudo-headers of HTTP/2 are not lists.
+            Self::Header(name, values, reading) if name.starts_with(':') => {
+                values.admit_readings(request.headers()?.lines(name), *reading, Text::matches)
             }
             Self::Header(name, values, reading) => values.admit_lines(request.headers()?.lines(name), *reading),
             Self::Metadata(path, values) => {

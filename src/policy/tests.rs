@@ -23,6 +23,7 @@ impl Policy {
                 let policy = &self.names[usize::try_from(rule.policy).unwrap()];
                 policy.action == action
                     && !rule.left_out
+                    && policy.period.contains(request.now())
                     && modes.contains(&policy.mode)
                     && rule.matches(peer, request, &mut Untraced).unwrap()
             });
@@ -49,6 +50,8 @@ const NAMESPACES: [&str; 5] = ["n", "m", "*", "n*", "*m"];
 const ACCOUNTS: [&str; 3] = ["n/x", "m/y", "x"];
 const TRUST_DOMAINS: [&str; 5] = ["a.org", "b.org", "*.org", "a*", "*"];
 const PATHS: [&str; 9] = ["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}", "/a/{**}/b", "/", "/c*"];
+/// Of the moments here, the middle one is that of each request.
+const MOMENTS: [&str; 3] = ["1960-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1980-01-01T00:00:00Z"];
 const HOSTS: [&str; 4] = ["h.example", "*.example", "h*", "*"];
 const METHODS: [&str; 3] = ["GET", "PUT", "*"];
 
@@ -132,8 +135,19 @@ fn policy() -> impl Strategy<Value = Value> {
         6 => Just(("ALLOW", "enforce")), 2 => Just(("DENY", "enforce")), 1 => Just(("AUDIT", "enforce")),
         1 => Just(("ALLOW", "shadow")), 1 => Just(("DENY", "shadow")),
     ];
-    (kind, proptest::collection::vec(rule(), 1..4))
-        .prop_map(|((action, mode), rules)| json!({"action": action, "mode": mode, "namespace": "n", "rules": rules}))
+    let boundary = || prop_oneof![3 => Just(None), 1 => select(MOMENTS.to_vec()).prop_map(Some)];
+    (kind, proptest::collection::vec(rule(), 1..4), boundary(), boundary()).prop_map(
+        |((action, mode), rules, not_before, expires)| {
+            let mut policy = json!({"action": action, "mode": mode, "namespace": "n", "rules": rules});
+            if let Some(not_before) = not_before {
+                policy["notBefore"] = json!(not_before);
+            }
+            if let Some(expires) = expires.filter(|expires| not_before.is_none_or(|not_before| not_before < *expires)) {
+                policy["expires"] = json!(expires);
+            }
+            policy
+        },
+    )
 }
 
 #[derive(Debug, Clone)]
@@ -185,14 +199,14 @@ impl Attributes for Sample {
 
 fn sample() -> impl Strategy<Value = Sample> {
     let ids = ["", "a.org/ns/n/sa/x", "a.org/ns/n/sa/y", "b.org/ns/n/sa/x", "a.org/ns/m/sa/y", "old.org/ns/n/sa/x"];
-    let paths = ["/", "/a", "/a/b", "/a/x/b", "/b", "/c?d", "/cc", "/a/"];
+    let paths = ["/", "/a", "/a/b", "/a/x/b", "/b", "/c?d", "/cc", "/a/", "/a;x", "/a;x/b", "/c;/a/b", "/;x/b"];
     (
         select(ids.to_vec()),
         select(paths.to_vec()),
-        select(vec!["h.example", "H.example", "h", ""]),
+        select(vec!["h.example", "H.example", "h", "", "h.example.", "x@h.example", "x@h.:80"]),
         select(vec!["GET", "PUT"]),
         80..83u64,
-        subsequence(vec!["a", "b", "ab"], 0..3),
+        subsequence(vec!["a", "b", "ab", "a,b", "a, ab"], 0..3),
     )
         .prop_map(|(id, path, host, method, port, lines)| Sample { id, path, host, method, port, lines })
 }
@@ -223,12 +237,16 @@ proptest! {
             let indexed = policy.decide(peer.as_ref(), &candidates, &request);
             prop_assert_eq!(indexed, policy.decide_plainly(peer.as_ref(), &request));
 
-            let matches = |rule: &Rule| rule.matches(peer.as_ref(), &request, &mut Untraced).unwrap();
+            let matches = |rule: &Rule| {
+                let policy = &policy.names[usize::try_from(rule.policy).unwrap()];
+                policy.period.contains(request.now()) && rule.matches(peer.as_ref(), &request, &mut Untraced).unwrap()
+            };
             let untraced: Vec<bool> = policy.rules.iter().map(|rule| !rule.left_out && matches(rule)).collect();
             let explanation = policy.explain(&Ok(peer), &candidates, &request).unwrap();
             prop_assert_eq!(explanation.outcome, indexed);
-            let rules = explanation.policies.iter().flat_map(|policy| &policy.rules);
-            let traced: Vec<_> = rules.map(|rule| (rule.matched, rule.misses == 0 && !rule.left_out)).collect();
+            let rules = explanation.policies.iter().flat_map(|policy| policy.rules.iter().map(|rule| (policy.applies, rule)));
+            let traced: Vec<_> =
+                rules.map(|(applies, rule)| (rule.matched, applies && rule.misses == 0 && !rule.left_out)).collect();
             prop_assert_eq!(traced, untraced.into_iter().map(|matched| (matched, matched)).collect::<Vec<_>>());
         }
     }

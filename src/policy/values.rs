@@ -3,6 +3,7 @@
 //! The forms and their order are those of Istio's AuthorizationPolicy reference, "value matching".
 
 use super::path_template::PathTemplate;
+use super::rule::Action;
 
 /// The values and the `not…` values of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,26 +144,78 @@ impl Path {
     }
 }
 
-/// Which of a header's lines decide: of two readings the one that grants less.
+/// The rule for values that servers read in more than one way: the reading that grants less decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lines {
-    /// Every line must match a value, and one that matches a `not…` value is enough to fail: in ALLOW policies.
+pub(crate) enum Reading {
+    /// Every reading must match a value, and one that matches a negated value is enough to fail: in ALLOW policies.
     Strict,
-    /// One line that matches is enough, and every line must match a `not…` value to fail: in DENY and AUDIT policies.
+    /// One reading that matches a value is enough, and every reading must match a negated value to fail: in DENY and AUDIT
+    /// policies.
     Lenient,
 }
 
-impl Values<Text> {
-    /// As `admit`, for a header that may have several lines.
-    pub(crate) fn admit_lines<'l>(&self, lines: impl Iterator<Item = &'l [u8]> + Clone, reading: Lines) -> bool {
-        let one_of = |values: &[Text], line: &[u8]| values.iter().any(|value| value.matches(line));
-        let some = |values: &[Text]| lines.clone().any(|line| one_of(values, line));
-        let every = |values: &[Text]| lines.clone().next().is_some() && lines.clone().all(|line| one_of(values, line));
-        match reading {
-            Lines::Strict => (self.any_of.is_empty() || every(&self.any_of)) && !some(&self.none_of),
-            Lines::Lenient => (self.any_of.is_empty() || some(&self.any_of)) && !every(&self.none_of),
+impl Reading {
+    pub(crate) const fn of(action: Action) -> Self {
+        match action {
+            Action::Allow => Self::Strict,
+            Action::Deny | Action::Audit => Self::Lenient,
         }
     }
+
+    /// Returns `true` if every reading of an attribute must match these values, and not just one.
+    pub(crate) const fn needs_every(self, negated: bool) -> bool {
+        matches!((self, negated), (Self::Strict, false) | (Self::Lenient, true))
+    }
+}
+
+impl<M> Values<M> {
+    /// As `admit`, for an attribute with these readings; none if it is absent. `matches` compares one of them.
+    pub(crate) fn admit_readings<'r>(
+        &self,
+        readings: impl Iterator<Item = &'r [u8]> + Clone,
+        reading: Reading,
+        matches: impl Fn(&M, &[u8]) -> bool,
+    ) -> bool {
+        let one_of = |values: &[M], text: &[u8]| values.iter().any(|value| matches(value, text));
+        let some = |values: &[M]| readings.clone().any(|text| one_of(values, text));
+        let every =
+            |values: &[M]| readings.clone().next().is_some() && readings.clone().all(|text| one_of(values, text));
+        self.decide(reading, some, every)
+    }
+
+    /// `some` and `every` compare some or every reading with values.
+    fn decide(&self, reading: Reading, some: impl Fn(&[M]) -> bool, every: impl Fn(&[M]) -> bool) -> bool {
+        match reading {
+            Reading::Strict => (self.any_of.is_empty() || every(&self.any_of)) && !some(&self.none_of),
+            Reading::Lenient => (self.any_of.is_empty() || some(&self.any_of)) && !every(&self.none_of),
+        }
+    }
+}
+
+impl Values<Text> {
+    /// As `admit`, for the lines of a header. A line is read as a whole and, since several lines and one line with commas mean the
+    /// same (RFC 9110 section 5.3), as the list of its members. Envoy joins the lines of some headers before any filter runs.
+    pub(crate) fn admit_lines<'l>(&self, lines: impl Iterator<Item = &'l [u8]> + Clone, reading: Reading) -> bool {
+        let one_of = |values: &[Text], text: &[u8]| values.iter().any(|value| value.matches(text));
+        let some = |values: &[Text]| {
+            lines.clone().any(|line| one_of(values, line) || members(line).any(|member| one_of(values, member)))
+        };
+        // A value with a comma in the document means the line as a whole.
+        let is_written = |values: &[Text], line: &[u8]| {
+            values.iter().any(|value| matches!(value, Text::Exact(_)) && value.matches(line))
+        };
+        let all = |values: &[Text], line: &[u8]| {
+            is_written(values, line) || (one_of(values, line) && members(line).all(|member| one_of(values, member)))
+        };
+        let every = |values: &[Text]| lines.clone().next().is_some() && lines.clone().all(|line| all(values, line));
+        self.decide(reading, some, every)
+    }
+}
+
+/// The members of a header line that is a list (RFC 9110 section 5.6.1: empty ones do not count); none if it is not.
+fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_list = line.contains(&b',');
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(move |member| is_list && !member.is_empty())
 }
 
 /// The issuer and subject of a token: `requestPrincipals`.

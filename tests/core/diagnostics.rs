@@ -102,6 +102,12 @@ fn cases() -> Vec<(String, String, Code)> {
             case(identity(fields), pointer, Code::ConflictingFields);
         }
     }
+    for wrong in ["/a?b", "/a#b", "/a;b", "/a;*", "*;b", "/{*}/a;b"] {
+        case(with_operation(&json!({"paths": [wrong]})), &format!("{OPERATION}/paths/0"), Code::NeverMatches);
+    }
+    for wrong in ["a@b", "a.", "*.b.", "a.:80"] {
+        case(with_operation(&json!({"hosts": [wrong]})), &format!("{OPERATION}/hosts/0"), Code::NeverMatches);
+    }
     case(policy(json!({"notBefore": "2026-01-01"})), "/policies/0/notBefore", Code::InvalidValue);
     case(policy(json!({"expires": "2026-02-30T00:00:00Z"})), "/policies/0/expires", Code::InvalidValue);
     let backwards = json!({"notBefore": "2026-01-01T00:00:00Z", "expires": "2026-01-01T00:00:00Z"});

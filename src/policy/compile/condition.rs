@@ -10,8 +10,8 @@ use crate::policy::names::VALUES;
 use crate::policy::node::Node;
 use crate::policy::pointer::Pointer;
 use crate::policy::reader::Reader;
-use crate::policy::rule::{Action, Field, JWT_PAYLOAD, MetadataValue};
-use crate::policy::values::{Lines, Text};
+use crate::policy::rule::{Field, JWT_PAYLOAD, MetadataValue};
+use crate::policy::values::{Reading, Text};
 use crate::request::AddressOf;
 
 /// What may stand as `key`, for a diagnostic.
@@ -64,16 +64,13 @@ pub(super) fn read_condition(
         Key::Plain("request.auth.audiences") => claim(r, &["aud"]),
         Key::Plain("request.auth.presenter") => claim(r, &["azp"]),
         Key::Plain("connection.sni") => read_texts(r, &fields, VALUES).map(Field::ServerNames),
-        Key::Of("request.headers", name) if is_header_name(name) => {
-            let reading = if home.action == Action::Allow { Lines::Strict } else { Lines::Lenient };
-            read_texts(r, &fields, VALUES)
-                .map(|values| Field::Header(name.to_ascii_lowercase().into(), values, reading))
-        }
+        Key::Of("request.headers", name) if is_header_name(name) => read_texts(r, &fields, VALUES)
+            .map(|values| Field::Header(name.to_ascii_lowercase().into(), values, Reading::of(home.action))),
         Key::Of("request.auth.claims", path) => claim(r, &claim_path(path)),
-        Key::Of(filter, name) if filter.starts_with("experimental.envoy.filters.") => {
+        Key::Of(filter, path) if filter.starts_with("experimental.envoy.filters.") => {
             let filter = filter.strip_prefix("experimental.").unwrap_or(filter);
             let read = |r: &mut Reader, n: &Node, at: &Pointer<'_>, _| Some(metadata_value(&r.string(n, at)?));
-            let path = [filter, name].map(Box::from).into();
+            let path = [filter].into_iter().chain(claim_path(path)).map(Box::from).collect();
             values(r, &fields, VALUES, read).map(|values| Field::Metadata(path, values))
         }
         _ => {

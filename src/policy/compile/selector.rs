@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::Home;
 use crate::diagnostic::Code;
@@ -15,7 +15,7 @@ use crate::policy::path_template::PathTemplate;
 use crate::policy::pointer::Pointer;
 use crate::policy::reader::{Object, Reader};
 use crate::policy::rule::{Action, Field};
-use crate::policy::values::{Glob, Namespace, Path, RequestPrincipal, Scope, ServiceAccount, Text, Values};
+use crate::policy::values::{Glob, Namespace, Path, Reading, RequestPrincipal, Scope, ServiceAccount, Text, Values};
 use crate::request::AddressOf;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
@@ -146,15 +146,19 @@ pub(super) fn read_texts(r: &mut Reader, fields: &Object<'_, '_>, twin: Twin) ->
     values(r, fields, twin, |r, n, at, _| Some(Text::new(&r.string(n, at)?)))
 }
 
-pub(super) fn read_operation(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<[Field]>> {
+pub(super) fn read_operation(r: &mut Reader, node: &Node, at: &Pointer<'_>, action: Action) -> Option<Box<[Field]>> {
+    let reading = Reading::of(action);
     let fields = selector(r, node, at, &[HOSTS, PORTS, METHODS, PATHS])?;
     let mut operation = Vec::new();
     // The cheapest to fetch and the most telling first: a later field is not asked for when an earlier one fails.
-    operation.extend(values(r, &fields, PATHS, |r, n, at, _| read_path(r, n, at)).map(Field::Paths));
+    operation.extend(
+        values(r, &fields, PATHS, |r, n, at, negated| read_path(r, n, at, reading.needs_every(negated)))
+            .map(|values| Field::Paths(values, reading)),
+    );
     operation.extend(read_texts(r, &fields, METHODS).map(Field::Methods));
     operation.extend(
-        values(r, &fields, HOSTS, |r, n, at, _| Some(Text::new(&r.string(n, at)?.to_ascii_lowercase())))
-            .map(Field::Hosts),
+        values(r, &fields, HOSTS, |r, n, at, negated| read_host(r, n, at, reading.needs_every(negated)))
+            .map(|values| Field::Hosts(values, reading)),
     );
     operation.extend(read_ports(r, &fields, PORTS));
     Some(operation.into())
@@ -258,8 +262,32 @@ fn read_trust_domain(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Te
     Some(text)
 }
 
-fn read_path(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Path> {
+/// `every`: every reading of the request's host must match, and one of them has neither user information nor a trailing dot.
+fn read_host(r: &mut Reader, node: &Node, at: &Pointer<'_>, every: bool) -> Option<Text> {
+    let text = Text::new(&r.string(node, at)?.to_ascii_lowercase());
+    let host = text.literal();
+    let dotted = !matches!(text, Text::Prefix(_)) && (host.ends_with('.') || host.contains(".:"));
+    if every && (host.contains('@') || dotted) {
+        let help = "a host without user information and trailing dot";
+        r.report(at, Code::NeverMatches, format!("`{host}` does not match the host without them"), help);
+        return None;
+    }
+    Some(text)
+}
+
+/// `every`: every reading of the request's path must match, and one of them has no parameters.
+fn read_path(r: &mut Reader, node: &Node, at: &Pointer<'_>, every: bool) -> Option<Path> {
     let value = r.string(node, at)?;
+    if value.contains(['?', '#']) {
+        let message = format!("`{value}` contains a query or a fragment, and the path does not");
+        r.report(at, Code::NeverMatches, message, "a path without `?` and `#`");
+        return None;
+    }
+    if every && value.contains(';') {
+        let message = format!("`{value}` does not match the path without its parameters");
+        r.report(at, Code::NeverMatches, message, "a path without `;`");
+        return None;
+    }
     if !PathTemplate::recognizes(&value) {
         return Some(Path::Text(Text::new(&value)));
     }
@@ -284,9 +312,20 @@ fn read_port(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<u16> {
 
 fn read_network(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<IpNet> {
     let value = r.string(node, at)?;
-    let network = value.parse::<IpNet>().ok().or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = value.parse::<IpNet>().ok().or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from)).map(canonical);
     if network.is_none() {
         r.report(at, Code::InvalidValue, format!("`{value}` is no address and no network"), "`10.0.0.1`, `10.0.0.0/8`");
     }
     network
+}
+
+/// A network of IPv4 addresses in IPv6 (`::ffff:0:0/96`) as the network of IPv4, because addresses are compared so.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(MAPPED_BITS)),
+        IpNet::V4(_) => None,
+    };
+    let ipv4 = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    ipv4.map_or(network, IpNet::V4)
 }

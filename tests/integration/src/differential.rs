@@ -204,6 +204,15 @@ impl Mismatch {
         if self.sample.as_ref().is_some_and(Sample::repeats_header) && names(&["request.headers["]) {
             return Some("repeated header lines");
         }
+        if self.sample.as_ref().is_some_and(Sample::joins_header) && names(&["request.headers["]) {
+            return Some("joined header lines");
+        }
+        if self.sample.as_ref().is_some_and(Sample::has_path_parameters) && names(&["aths\""]) {
+            return Some("path parameters");
+        }
+        if self.sample.as_ref().is_some_and(Sample::has_decorated_host) && names(&["osts\""]) {
+            return Some("host with user information or a trailing dot");
+        }
         None
     }
 }

@@ -19,7 +19,8 @@ const PATHS: [&str; 24] = [
     "/", "/a", "/a/", "/a/b", "/a/x/b", "/a/x/y/b", "/a//b", "//a", "/a/../b", "/a/./b", "/a%2fb", "/a%2Fb", "/a%5cb",
     "/a;x", "/a;x/b", "/a?x=/b", "/b?/a", "/a/%20/b", "/a/*/b", "/a*", "/a*/b", "/A", "/ab", "/a/x?b",
 ];
-const HOSTS: [&str; 6] = ["a.example", "A.Example", "a.example:8443", "b.example", "a.example.", "x"];
+const HOSTS: [&str; 8] =
+    ["a.example", "A.Example", "a.example:8443", "b.example", "a.example.", "x@a.example", "a.example.:8443", "x"];
 const LINES: [&[u8]; 12] = [
     b"x-role: a",
     b"x-role: b",
@@ -66,6 +67,21 @@ impl Sample {
         let name = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_ascii_lowercase();
         let names: Vec<_> = self.lines.iter().map(|line| name(line)).collect();
         names.iter().enumerate().any(|(position, name)| names[..position].contains(name))
+    }
+
+    /// Returns `true` if a header line is a list with commas.
+    pub(super) fn joins_header(&self) -> bool {
+        self.lines.iter().any(|line| line.starts_with(b"x-role:") && line.contains(&b','))
+    }
+
+    /// Returns `true` if the path has parameters.
+    pub(super) fn has_path_parameters(&self) -> bool {
+        self.path.contains(';')
+    }
+
+    /// Returns `true` if the host has user information or a trailing dot.
+    pub(super) fn has_decorated_host(&self) -> bool {
+        self.host.contains('@') || self.host.contains(".:") || self.host.ends_with('.')
     }
 
     /// Requests with a part less.
