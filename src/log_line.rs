@@ -1,6 +1,7 @@
 //! The log line of a denial, an AUDIT match, or a denial by shadow policies: one JSON object.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -62,13 +63,34 @@ impl<'a> LogLine<'a> {
         })
     }
 
-    /// The JSON text, which tells how many lines were dropped before it.
+    /// The JSON text, with the number of lines that were dropped before it. It is printable ASCII: a client chooses some of its
+    /// values, and must not be able to control a terminal that shows the log.
     #[must_use]
     pub fn to_json(mut self, suppressed: u64) -> String {
         self.suppressed = suppressed;
-        // A struct of texts and numbers always serializes; were it not so, an empty line would say so.
-        serde_json::to_string(&self).unwrap_or_default()
+        // A struct of strings and numbers always serializes; if not, an empty line shows it.
+        escaped(serde_json::to_string(&self).unwrap_or_default())
     }
+}
+
+/// The same JSON, in which everything outside printable ASCII is escaped (RFC 8259 section 7).
+fn escaped(json: String) -> String {
+    let is_plain = |character: char| matches!(character, ' '..='~');
+    if json.chars().all(is_plain) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_plain(character) {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    escaped
 }
 
 /// Lets so many lines a second pass, and counts the others: a flood of denials must not become a flood of log lines.
@@ -114,9 +136,18 @@ impl Default for RateLimit {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINES_PER_SECOND, RateLimit};
+    use super::{LINES_PER_SECOND, RateLimit, escaped};
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn lines_are_printable_ascii() {
+        let text = "/x?\u{1b}\u{7}\u{9b}\u{85}\u{202e}\u{2028}\u{7f}\u{1f600}\n\"é\\";
+        let json = escaped(serde_json::to_string(text).unwrap());
+        assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        assert_eq!(escaped(r#"{"path":"/x"}"#.to_owned()), r#"{"path":"/x"}"#);
+    }
 
     #[test]
     fn limits_by_the_second_and_tells_what_was_dropped() {

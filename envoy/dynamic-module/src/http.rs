@@ -85,6 +85,9 @@ fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
     let is_grpc = host.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
     let headers: &[_] = if is_grpc { &[("grpc-status", GRPC_PERMISSION_DENIED)] } else { &[] };
     host.respond(FORBIDDEN, headers, BODY, &details(reason));
+    if reason.closes_connection() {
+        host.close_connection();
+    }
     Step::Answered
 }
 

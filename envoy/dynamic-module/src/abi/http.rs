@@ -86,6 +86,7 @@ unsafe extern "C" {
         body: Buffer<'_>,
         details: Buffer<'_>,
     );
+    fn envoy_dynamic_module_callback_http_filter_send_go_away_and_close(filter: *mut c_void, graceful: bool);
     fn envoy_dynamic_module_callback_get_most_specific_route_config(filter: *mut c_void) -> *const c_void;
 }
 
@@ -284,6 +285,15 @@ impl<'h> HttpFilter<'h> {
                 details,
             );
         }
+    }
+}
+
+impl HttpFilter<'_> {
+    /// Closes the connection after the response, with a GOAWAY frame where the protocol has one. Requests that are being served are
+    /// completed.
+    pub(crate) fn close_connection(&mut self) {
+        // SAFETY: see `worker_index`.
+        unsafe { envoy_dynamic_module_callback_http_filter_send_go_away_and_close(self.raw, true) };
     }
 }
 

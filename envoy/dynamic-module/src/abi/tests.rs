@@ -127,6 +127,7 @@ callbacks! {
         host(f).counted.set(host(f).counted.get() + by);
         0
     }
+    envoy_dynamic_module_callback_http_filter_send_go_away_and_close(_f: *mut c_void, _graceful: bool) -> () {}
     envoy_dynamic_module_callback_http_filter_get_worker_index(_f: *mut c_void) -> u32 { 3 }
     envoy_dynamic_module_callback_http_filter_get_attribute_string(
         _f: *mut c_void, _id: c_int, _to: *mut Buffer<'_>
