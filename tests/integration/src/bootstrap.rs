@@ -280,9 +280,17 @@ impl Bootstrap {
     /// # Errors
     /// When a substitution does not find its value.
     pub fn tunnel_server(upstream_port: u16) -> Result<Self> {
-        let wasm = crate::tools::path(crate::tools::WASM)?;
+        Self::tunnel_server_with(Adapter::Wasm, upstream_port)
+    }
+
+    /// As `tunnel_server`, with this adapter.
+    ///
+    /// # Errors
+    /// Returns an error if a substitution does not find its value.
+    pub fn tunnel_server_with(adapter: Adapter, upstream_port: u16) -> Result<Self> {
         Self::example("tunnel/server/envoy.yaml")?
-            .text(WASM, &wasm.to_string_lossy())?
+            .with_inner(adapter)?
+            .in_place(adapter)?
             .text("0.0.0.0", "127.0.0.1")?
             .port(TUNNEL_PORT, 0)?
             .port(ADMIN_PORT, 0)?
@@ -317,19 +325,29 @@ impl Bootstrap {
         self.secrets_at(TLS, certificate, validation)
     }
 
+    /// Takes every secret of the example that comes from an agent from these files instead.
+    ///
+    /// # Errors
+    /// Returns an error if the example has no such secret.
+    pub fn every_secret(mut self, certificate: &Path, validation: &Path) -> Result<Self> {
+        let files = [("default", certificate), ("ROOTCA", validation)];
+        let count = replace_secrets(&mut self.value, &files);
+        ensure!(count > 0, "the example takes no secret from an agent");
+        Ok(self)
+    }
+
     /// Takes identity and trust of the TLS settings at a JSON pointer from files.
     ///
     /// # Errors
     /// When there are none.
     pub fn secrets_at(self, tls: &str, certificate: &Path, validation: &Path) -> Result<Self> {
-        let file = |name: &str, path: &Path| json!({"name": name, "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"}});
         self.set(
             &format!("{tls}/common_tls_context/tls_certificate_sds_secret_configs/0"),
-            file("default", certificate),
+            secret_file("default", certificate),
         )?
         .set(
             &format!("{tls}/common_tls_context/combined_validation_context/validation_context_sds_secret_config"),
-            file("ROOTCA", validation),
+            secret_file("ROOTCA", validation),
         )
     }
 
@@ -494,6 +512,23 @@ fn replace_ports(value: &mut Value, from: u16, to: u16) -> usize {
             let here = fields.get_mut("port_value").map_or(0, |port| replace(port, &json!(from), &json!(to)));
             here + fields.values_mut().map(|field| replace_ports(field, from, to)).sum::<usize>()
         }
+        _ => 0,
+    }
+}
+
+fn secret_file(name: &str, path: &Path) -> Value {
+    json!({"name": name, "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"}})
+}
+
+fn replace_secrets(value: &mut Value, files: &[(&str, &Path)]) -> usize {
+    let file = files.iter().find(|(name, _)| value["name"] == *name && value.get("sds_config").is_some());
+    if let Some((name, path)) = file {
+        *value = secret_file(name, path);
+        return 1;
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().map(|item| replace_secrets(item, files)).sum(),
+        Value::Object(fields) => fields.values_mut().map(|field| replace_secrets(field, files)).sum(),
         _ => 0,
     }
 }

@@ -103,6 +103,12 @@ impl Client {
         Ok(Self { stream: BufReader::new(Box::new(connect_from(source, address)?)) })
     }
 
+    /// A client over a connection that exists.
+    #[must_use]
+    pub fn over(stream: Box<dyn Stream>) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
     /// The connection, for another protocol.
     #[must_use]
     pub fn into_stream(self) -> BufReader<Box<dyn Stream>> {

@@ -10,6 +10,7 @@ pub mod federation;
 pub mod flood;
 pub mod guarded;
 pub mod http;
+pub mod http2;
 pub mod interruption;
 pub mod istio;
 pub mod load;

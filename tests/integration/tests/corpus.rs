@@ -89,6 +89,12 @@ fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<En
         .set(&format!("{CONNECTION_MANAGER}/normalize_path"), json!(false))?
         .set(&format!("{CONNECTION_MANAGER}/merge_slashes"), json!(false))?
         .set(&format!("{CONNECTION_MANAGER}/path_with_escaped_slashes_action"), json!("KEEP_UNCHANGED"))?
+        // Each caller is behind one trusted proxy, which reports the remote address. Every spelling reaches the filter.
+        .connection_manager(json!({
+            "xff_num_trusted_hops": 1,
+            "strip_trailing_host_dot": false,
+            "common_http_protocol_options": {"headers_with_underscores_action": "ALLOW"},
+        }))?
         .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
     let bootstrap = match table.configuration["identity"]["from"].as_str() {
         Some("xfcc") => bootstrap.connection_manager(json!({"forward_client_cert_details": "FORWARD_ONLY"}))?,
@@ -113,7 +119,7 @@ fn peer_principal() -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
         "on_downstream_tls_handshake": [{
-            "object_key": "io.istio.peer_principal", "factory_key": "envoy.string",
+            "object_key": "io.istio.peer_principal", "factory_key": "envoy.hashable_string",
             "format_string": {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}}
         }]
     })

@@ -269,7 +269,7 @@ fn validation_by_envoy_can_be_asked_for() -> Result<()> {
     let mut list = bootstrap.at(states)?.as_array().context("no list")?.clone();
     let bootstrap = bootstrap.configuration(&document.to_string())?;
     list.push(json!({
-        "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string", "read_only": true,
+        "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string",
         "format_string": {
             "text_format_source": {"inline_string": "%CEL(connection.peer_certificate_valid)%"},
             "formatters": [{"name": "envoy.formatter.cel", "typed_config": {
@@ -301,7 +301,7 @@ fn identities_come_from_a_tunnel_or_a_named_proxy_too() -> Result<()> {
     let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_new_connection";
     let tunnel = |principal: &str| {
         let state = json!({
-            "object_key": "io.istio.peer_principal", "factory_key": "envoy.string",
+            "object_key": "io.istio.peer_principal", "factory_key": "envoy.hashable_string",
             "format_string": {"text_format_source": {"inline_string": principal}}
         });
         with(json!({"from": "peerPrincipal"}))?.set(states, json!([state]))

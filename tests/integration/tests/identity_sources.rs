@@ -1,6 +1,8 @@
 //! Where the caller's identity comes from, when it is not the client certificate of the connection: Istio's tunnel, and a
 //! named proxy. That certificate itself is what every other test is about.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Name, Shape};
@@ -8,7 +10,12 @@ use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CLIENT_TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::http2::{Tunnel, cancelled_connect};
+use spiffe_authz_integration::wait;
 
+spiffe_authz_integration::test_with_each_adapter![a_cancelled_tunnel_leaves_its_identity_to_no_one];
+
+const LIMIT: Duration = Duration::from_secs(20);
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const CURL: &str = "spiffe://example.org/ns/default/sa/curl";
 const GATEWAY: &str = "spiffe://example.org/ns/edge/sa/gateway";
@@ -41,7 +48,10 @@ fn tunnel_server(ground: &Ground) -> Result<Bootstrap> {
 fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
     // The pooled authorities let a certificate with several names reach the filter.
     let ground = Ground::new(Validation::Pooled)?;
-    let server = Envoy::start(&Start::tested("tunnel-server")?, &tunnel_server(&ground)?, ground.scratch.path())?;
+    // So does a header with underscores.
+    let underscores = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config/common_http_protocol_options/headers_with_underscores_action";
+    let bootstrap = tunnel_server(&ground)?.set(underscores, json!("ALLOW"))?;
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, ground.scratch.path())?;
     let two_names = Shape { names: vec![Name::uri(SLEEP), Name::uri(CURL)], ..Shape::svid(SLEEP) };
     let foreign = "spiffe://example.io/ns/default/sa/sleep";
     let cases = [
@@ -74,6 +84,56 @@ fn without_a_name_from_the_tunnel_nobody_gets_in() -> Result<()> {
     let client = tunnel_client(&ground, "sleep", &ground.leaf("default", "sleep")?, &server)?;
     assert_eq!(Client::plain(client.address()?)?.get("/status/200")?.status, 403);
     assert_eq!(last_line(&server, 1)?, (json!(null), json!("peer-principal-missing")));
+    Ok(())
+}
+
+/// The cancelled CONNECT leaves an idle connection to the inner listener in Envoy's pool. With filter state that Envoy cannot
+/// hash, the next caller gets that connection, and with it the identity of the first.
+fn a_cancelled_tunnel_leaves_its_identity_to_no_one(adapter: Adapter) -> Result<()> {
+    const INNER: &str = "httpbin:80";
+    const ATTEMPTS: usize = 12;
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let (certificate, validation) = (ground.scratch.join("certificate.json"), ground.scratch.join("validation.json"));
+    let bootstrap = Bootstrap::tunnel_server_with(adapter, ground.upstream.port())?;
+    let bootstrap = bootstrap.every_secret(&certificate, &validation)?;
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, ground.scratch.path())?;
+    let (sleep, stranger) = (ground.leaf("default", "sleep")?, ground.leaf("other", "stranger")?);
+    let status =
+        |leaf: &Leaf| -> Result<u16> { Ok(Tunnel::open(server.address()?, leaf, INNER)?.client().get("/x")?.status) };
+    assert_eq!((status(&stranger)?, status(&sleep)?), (403, 200), "without a cancelled CONNECT");
+    let mut log = Vec::new();
+    for attempt in 1..=ATTEMPTS {
+        let _open = cancelled_connect(server.address()?, &sleep, INNER)?;
+        wait::until("the CONNECT is cancelled", LIMIT, || {
+            let reset = server.stat("http.tunnel.downstream_rq_rx_reset")?;
+            Ok((reset >= Some(attempt.try_into()?)).then_some(()))
+        })?;
+        assert_eq!((status(&stranger)?, status(&sleep)?), (403, 200), "attempt {attempt}");
+        log = server.access_log_of(2 * attempt + 2)?;
+    }
+    let peers: Vec<&Value> = log.iter().map(|line| &line["peer"]).collect();
+    let pair = [json!("spiffe://example.org/ns/other/sa/stranger"), json!(SLEEP)];
+    assert_eq!(peers, pair.iter().cycle().take(2 * ATTEMPTS + 2).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// `max_connection_duration` alone waits for the streams of a connection, and CONNECT has no end of its own.
+#[test]
+fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
+    let ground = Ground::new(Validation::Spiffe)?;
+    let duration = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/common_http_protocol_options/max_stream_duration";
+    let lasting = tunnel_server(&ground)?;
+    let short = lasting.clone().set(duration, json!("1s"))?;
+    for (name, bootstrap, ends) in [("short", short, true), ("lasting", lasting, false)] {
+        let server = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
+        let mut client = Tunnel::open(server.address()?, &ground.leaf("default", "sleep")?, "httpbin:80")?.client();
+        assert_eq!(client.get("/x")?.status, 200, "{name}");
+        let begun = std::time::Instant::now();
+        let ended = wait::until("the end of the tunnel", Duration::from_secs(4), || {
+            Ok(client.get("/x").is_err().then_some(begun.elapsed()))
+        });
+        assert_eq!(ended.is_ok(), ends, "{name}: {ended:?}");
+    }
     Ok(())
 }
 

@@ -11,6 +11,9 @@ use super::{Bootstrap, CONFIGURATION, FILTER, FILTERS};
 /// Where the fields of the access log stand in the server's file.
 const LOG_FIELDS: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/access_log/0/typed_config/log_format/json_format";
 
+/// The HTTP connection manager of the inner listener of a tunnel's server.
+const INNER_MANAGER: &str = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config";
+
 /// What decides inside Envoy: the same core in two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adapter {
@@ -114,6 +117,23 @@ impl Bootstrap {
             Adapter::Wasm => Ok(self),
             Adapter::Module => self.with_module(),
         }
+    }
+
+    /// The example of a tunnel's server, whose filter is in the inner listener, with this adapter and the same document.
+    pub(super) fn with_inner(self, adapter: Adapter) -> Result<Self> {
+        if adapter == Adapter::Wasm {
+            return Ok(self);
+        }
+        let example = Self::example(Adapter::Module.example())?;
+        let mut filter = example.at(FILTER)?.clone();
+        let document = self.at(&format!("{INNER_MANAGER}/http_filters/0/typed_config/config/configuration/value"))?;
+        filter["typed_config"]["filter_config"]["value"] = document.clone();
+        let pointer = format!("{INNER_MANAGER}/access_log/0/typed_config/log_format/json_format");
+        let mut logged = self.at(&pointer)?.clone();
+        for (name, field) in logged.as_object_mut().context("the access log has no fields")? {
+            *field = example.at(&format!("{LOG_FIELDS}/{name}"))?.clone();
+        }
+        Self { adapter, ..self }.set(&pointer, logged)?.set(&format!("{INNER_MANAGER}/http_filters/0"), filter)
     }
 
     /// Everything that is the module's comes from its own example.

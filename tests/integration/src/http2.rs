@@ -1,0 +1,146 @@
+//! A small HTTP/2 client that opens CONNECT streams, frame by frame.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::authority::{Leaf, client_config};
+use crate::http::{Client, Stream};
+
+/// RFC 9113 section 3.4: the client connection preface.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The stream of the one request.
+const STREAM: u32 = 1;
+
+// RFC 9113 section 6: the types of frames, and their flags.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// RFC 9113 section 7: the stream is no longer needed.
+const CANCEL: u32 = 8;
+/// RFC 7541 appendix A: `:status: 200`, indexed.
+const STATUS_200: u8 = 0x88;
+
+/// An open CONNECT stream: the bytes that are written to it reach the inner listener.
+pub struct Tunnel {
+    stream: Box<dyn Stream>,
+    received: Vec<u8>,
+}
+
+/// Opens a connection with this certificate, and sends CONNECT and its cancellation in one write.
+///
+/// # Errors
+/// Returns an error if the handshake or the write fails.
+pub fn cancelled_connect(address: SocketAddr, leaf: &Leaf, authority: &str) -> Result<impl Stream> {
+    let mut stream = connect(address, leaf)?;
+    let bytes = [opening(authority), frame(RST_STREAM, 0, STREAM, &CANCEL.to_be_bytes())].concat();
+    stream.write_all(&bytes)?;
+    stream.flush()?;
+    Ok(stream)
+}
+
+impl Tunnel {
+    /// Opens a CONNECT stream over a new connection with this certificate.
+    ///
+    /// # Errors
+    /// Returns an error if the handshake fails, or the server does not answer CONNECT with 200.
+    pub fn open(address: SocketAddr, leaf: &Leaf, authority: &str) -> Result<Self> {
+        let mut stream = connect(address, leaf)?;
+        stream.write_all(&opening(authority))?;
+        stream.flush()?;
+        let mut tunnel = Self { stream, received: Vec::new() };
+        loop {
+            let (kind, flags, payload) = tunnel.next_frame()?;
+            if kind == HEADERS {
+                ensure!(flags & END_HEADERS != 0, "the header block continues in another frame");
+                ensure!(payload.first() == Some(&STATUS_200), "CONNECT failed");
+                return Ok(tunnel);
+            }
+        }
+    }
+
+    /// An HTTP/1 client over the stream.
+    #[must_use]
+    pub fn client(self) -> Client {
+        Client::over(Box::new(self))
+    }
+
+    /// The next frame that is not connection management.
+    fn next_frame(&mut self) -> Result<(u8, u8, Vec<u8>)> {
+        loop {
+            let mut head = [0; 9];
+            self.stream.read_exact(&mut head).context("the connection was closed")?;
+            let [a, b, c, kind, flags, ..] = head;
+            let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c]))?];
+            self.stream.read_exact(&mut payload)?;
+            match kind {
+                SETTINGS if flags & ACK == 0 => {
+                    self.stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
+                    self.stream.flush()?;
+                }
+                RST_STREAM | GOAWAY => bail!("the server ended the stream: {payload:?}"),
+                DATA | HEADERS => return Ok((kind, flags, payload)),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Read for Tunnel {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.received.is_empty() {
+            let (kind, _, payload) = self.next_frame().map_err(std::io::Error::other)?;
+            if kind == DATA {
+                self.received = payload;
+            }
+        }
+        let count = buffer.len().min(self.received.len());
+        for (to, from) in buffer.iter_mut().zip(self.received.drain(..count)) {
+            *to = from;
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Tunnel {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write_all(&frame(DATA, 0, STREAM, bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn connect(address: SocketAddr, leaf: &Leaf) -> Result<Box<dyn Stream>> {
+    let mut config = client_config(Some(leaf))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Client::tls(address, config)?.into_stream().into_inner())
+}
+
+/// The preface, empty settings, and HEADERS of a CONNECT request, which leave the stream open.
+fn opening(authority: &str) -> Vec<u8> {
+    let fields = [literal(":method", "CONNECT"), literal(":authority", authority)].concat();
+    [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[]), frame(HEADERS, END_HEADERS, STREAM, &fields)].concat()
+}
+
+/// RFC 7541 section 6.2.2: a literal field without indexing, with a new name and no Huffman coding.
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let string = |text: &str| {
+        // Seven bits hold the length of every string here.
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short string");
+        [&[length], text.as_bytes()].concat()
+    };
+    [vec![0], string(name), string(value)].concat()
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
