@@ -80,8 +80,19 @@ fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
     ];
     let guarded = Guarded::with(adapter, Validation::Spiffe, &document(&rules))?;
     let mut client = guarded.caller("default", "sleep")?;
-    assert_eq!(admitted(&mut client, rules.len(), &[])?, [0, 3, 4, 5, 6]);
-    assert_eq!(admitted(&mut client, rules.len(), &[b"x-forwarded-for: 203.0.113.7"])?, [0, 2, 3, 4, 6]);
+    let forwarded: &[&[u8]] = &[b"x-forwarded-for: 203.0.113.7"];
+    for headers in [&[][..], forwarded] {
+        assert_eq!(admitted(&mut client, rules.len(), headers)?, [0, 3, 4, 5, 6], "{headers:?}");
+    }
+
+    // Behind a proxy, Envoy takes the remote address from the proxy's header.
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
+    let bootstrap = bootstrap.connection_manager(json!({"xff_num_trusted_hops": 1}))?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let mut proxy = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    assert_eq!(admitted(&mut proxy, rules.len(), &[])?, [0, 3, 4, 5, 6]);
+    assert_eq!(admitted(&mut proxy, rules.len(), forwarded)?, [0, 2, 3, 4, 6]);
     Ok(())
 }
 

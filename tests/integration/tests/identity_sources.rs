@@ -129,7 +129,7 @@ fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
         let mut client = Tunnel::open(server.address()?, &ground.leaf("default", "sleep")?, "httpbin:80")?.client();
         assert_eq!(client.get("/x")?.status, 200, "{name}");
         let begun = std::time::Instant::now();
-        let ended = wait::until("the end of the tunnel", Duration::from_secs(4), || {
+        let ended = wait::until("the end of the CONNECT stream", Duration::from_secs(4), || {
             Ok(client.get("/x").is_err().then_some(begun.elapsed()))
         });
         assert_eq!(ended.is_ok(), ends, "{name}: {ended:?}");

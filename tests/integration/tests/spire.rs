@@ -49,9 +49,8 @@ fn under_load<T>(caller: &Envoy, during: impl FnOnce() -> Result<T>) -> Result<(
 
 /// Connections between the Envoys end after a second, so that new identities come into use.
 fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
-    let mut manager = bootstrap.at(CONNECTION_MANAGER)?.clone();
-    manager["common_http_protocol_options"] = json!({"max_connection_duration": "1s"});
-    bootstrap.set(CONNECTION_MANAGER, manager)
+    let duration = "common_http_protocol_options/max_connection_duration";
+    bootstrap.set(&format!("{CONNECTION_MANAGER}/{duration}"), json!("1s"))
 }
 
 fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {

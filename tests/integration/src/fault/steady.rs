@@ -32,7 +32,9 @@ fn httpbin(bootstrap: Bootstrap, directory: &Path) -> Result<Bootstrap> {
 fn guarding(bootstrap: Bootstrap) -> Result<Bootstrap> {
     bootstrap.connection_manager(json!({
         "access_log": [],
-        "common_http_protocol_options": {"max_connection_duration": "1s"},
+        "common_http_protocol_options": {
+            "headers_with_underscores_action": "REJECT_REQUEST", "max_connection_duration": "1s",
+        },
         "local_reply_config": local_replies(),
     }))
 }
