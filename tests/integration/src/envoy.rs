@@ -17,6 +17,9 @@ use crate::http::{Client, Response};
 use crate::process::Process;
 use crate::{tools, wait};
 
+/// The argument for the number of worker threads; 1 by default here.
+pub const WORKERS: &str = "--concurrency";
+
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// An Envoy that serves; ended when dropped.
@@ -102,6 +105,23 @@ impl Envoy {
         let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
         let port = socket["port_value"].as_u64().context("Envoy names no listener")?;
         Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
+    }
+
+    /// All addresses of the first listener: its own, and its additional ones.
+    ///
+    /// # Errors
+    /// Returns an error if the admin interface does not list them.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let listeners: Value = serde_json::from_slice(&self.admin("/listeners?format=json")?.body)?;
+        let listener = &listeners["listener_statuses"][0];
+        let additional = listener["additional_local_addresses"].as_array().into_iter().flatten();
+        std::iter::once(&listener["local_address"])
+            .chain(additional)
+            .map(|address| {
+                let port = address["socket_address"]["port_value"].as_u64().context("Envoy lists no port")?;
+                Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
+            })
+            .collect()
     }
 
     /// The address of the admin interface.
@@ -201,7 +221,8 @@ fn launch(start: &Start<'_>, restart: &[&str], bootstrap: &Bootstrap, directory:
         .arg("--admin-address-path")
         .arg(&admin_file)
         .args(restart)
-        .args(["--concurrency", "1", "--file-flush-interval-msec", "50"])
+        .args(if start.arguments.contains(&WORKERS) { &[][..] } else { &[WORKERS, "1"] })
+        .args(["--file-flush-interval-msec", "50"])
         .args(["--drain-time-s", "1", "--log-level", "warning", "--component-log-level", "wasm:info"])
         .args(start.arguments)
         // Where Envoy looks for dynamic modules that are named without a path.

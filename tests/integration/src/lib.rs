@@ -11,6 +11,7 @@ pub mod flood;
 pub mod guarded;
 pub mod http;
 pub mod http2;
+pub mod http3;
 pub mod interruption;
 pub mod istio;
 pub mod load;
