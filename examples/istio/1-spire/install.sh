@@ -4,7 +4,11 @@ set -eu
 cd "$(dirname "$0")"
 HELM=${HELM:-helm}
 REPOSITORY=https://spiffe.github.io/helm-charts-hardened/
+CRDS_VERSION=0.6.0
+VERSION=0.30.0
 
-$HELM upgrade --install --namespace spire-server --create-namespace spire-crds spire-crds --repo "$REPOSITORY"
+$HELM upgrade --install --namespace spire-server --create-namespace spire-crds spire-crds --repo "$REPOSITORY" \
+  --version "$CRDS_VERSION"
 # --wait: until server and agents are ready.
-$HELM upgrade --install --namespace spire-server spire spire --repo "$REPOSITORY" --values values.yaml --wait
+$HELM upgrade --install --namespace spire-server spire spire --repo "$REPOSITORY" --version "$VERSION" \
+  --values values.yaml --wait

@@ -3,6 +3,7 @@
 
 mod admission;
 mod clean_up;
+mod connections;
 mod injection;
 mod istio_alone;
 mod overlay;
@@ -42,6 +43,10 @@ fn main() -> Result<ExitCode> {
         ("overlay::istiod_is_told_trust_domains_and_template", overlay::istiod_is_told_trust_domains_and_template),
         ("injection::a_sidecar_that_is_a_container_is_injected_and_registered", injection::as_container),
         ("injection::a_native_sidecar_is_injected_and_registered", injection::as_native_sidecar),
+        (
+            "connections::are_not_resumed_and_have_one_spelling_of_paths",
+            connections::are_not_resumed_and_have_one_spelling_of_paths,
+        ),
         ("verdicts::by_wasm_plugin", verdicts::by_wasm_plugin),
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),

@@ -40,6 +40,7 @@ pub(crate) fn istiod_is_told_trust_domains_and_template(mesh: &Mesh) -> Result<(
     ensure!(settings["trustDomain"] == "example.org", "{settings}");
     ensure!(settings["caCertificates"] == json!([{"trustDomains": ["example.io", "example.ai"]}]), "{settings}");
     ensure!(settings["trustDomainAliases"].is_null(), "{settings}");
+    ensure!(settings["pathNormalization"]["normalization"] == "DECODE_AND_MERGE_SLASHES", "{settings}");
     let config = text(&generated(mesh, "ConfigMap", "istio-sidecar-injector")?, "config")?;
     let config: Value = serde_saphyr::from_str(&config)?;
     let template = config["templates"]["spire"].as_str().context("no template spire")?;
