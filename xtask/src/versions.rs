@@ -64,3 +64,34 @@ pub(crate) const GATEWAY_API: &str = "1.6.0";
 
 /// KWOK, which plays the nodes, as its Go module.
 pub(crate) const KWOK: &str = "0.8.0";
+
+/// The Helm chart `spire` that `examples/istio` installs.
+#[cfg(test)]
+const SPIRE_CHART: &str = "0.30.0";
+
+/// The Helm chart `spire-crds` of the same release.
+#[cfg(test)]
+const SPIRE_CRDS_CHART: &str = "0.6.0";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{SPIRE, SPIRE_CHART, SPIRE_CRDS_CHART};
+    use crate::workspace::root;
+
+    #[test]
+    fn the_guide_pins_the_charts() {
+        let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let install = read("examples/istio/1-spire/install.sh");
+        assert!(install.contains(&format!("\nCRDS_VERSION={SPIRE_CRDS_CHART}\nVERSION={SPIRE_CHART}\n")), "{install}");
+        for line in install.replace("\\\n", "").lines().filter(|line| line.contains("$HELM")) {
+            assert!(line.contains(" --version \"$"), "not pinned: {line}");
+        }
+        assert!(read("examples/istio/1-spire/values.yaml").contains(&format!("chart {SPIRE_CHART}")));
+        let guide = read("docs/istio.md");
+        let named =
+            format!("`spire`\n{SPIRE_CHART} and `spire-crds` {SPIRE_CRDS_CHART}, and the tests run SPIRE {SPIRE}.");
+        assert!(guide.contains(&named), "docs/istio.md names other versions");
+    }
+}
