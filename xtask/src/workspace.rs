@@ -32,15 +32,24 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(base.join("spiffe-authz"))
 }
 
-/// The cache entry `name`, made by `make` in an empty directory if it is not there yet. An entry is complete or absent:
-/// it is made beside its place and then renamed.
+/// Returns the cache entry `name`. If it is missing, `make` fills an empty directory, which is then renamed: an entry is
+/// complete or absent.
 pub(crate) fn cached(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let entry = cache()?.join(name);
+    cached_in(&cache()?, name, make)
+}
+
+fn cached_in(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let entry = cache.join(name);
     if entry.is_dir() {
         return Ok(entry);
     }
-    let part = cache()?.join(format!("{name}.part-{}", std::process::id()));
-    fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
+    let part = cache.join(format!("{name}.part-{}", std::process::id()));
+    // An interrupted run with the same process number may have left this directory with files in it.
+    if part.exists() {
+        fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
+    }
+    fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    fs::create_dir(&part).with_context(|| format!("cannot create {}", part.display()))?;
     let made = make(&part).and_then(|()| {
         fs::rename(&part, &entry).or_else(|error| if entry.is_dir() { Ok(()) } else { Err(error.into()) })
     });
@@ -49,4 +58,40 @@ pub(crate) fn cached(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resu
         fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
     }
     made.map(|()| entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use anyhow::bail;
+
+    use super::cached_in;
+
+    #[test]
+    fn an_entry_is_made_in_an_empty_directory() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let left_over = cache.path().join(format!("tool.part-{}", std::process::id()));
+        fs::create_dir_all(&left_over).expect("a directory");
+        fs::write(left_over.join("half"), "half a program").expect("a file");
+        let entry = cached_in(cache.path(), "tool", |directory| {
+            assert_eq!(fs::read_dir(directory)?.count(), 0, "the left-over directory is used again");
+            Ok(fs::write(directory.join("program"), "a program")?)
+        });
+        assert!(entry.expect("an entry").join("program").is_file());
+        assert!(!left_over.exists());
+    }
+
+    #[test]
+    fn an_entry_that_is_complete_is_not_made_again_and_one_that_fails_leaves_nothing() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let failed = cached_in(cache.path(), "tool", |directory| {
+            fs::write(directory.join("half"), "half a program")?;
+            bail!("interrupted")
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_dir(cache.path()).expect("a directory").count(), 0);
+        cached_in(cache.path(), "tool", |_| Ok(())).expect("an entry");
+        cached_in(cache.path(), "tool", |_| bail!("made again")).expect("the same entry");
+    }
 }
