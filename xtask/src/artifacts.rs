@@ -15,20 +15,27 @@ const MAX_WASM_BYTES: u64 = 520_000;
 
 /// Builds the filter, in both its forms, and the command.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
-    fs::create_dir_all(workspace::dist())?;
-    eprintln!("building the Wasm filter, the dynamic module and the command");
-    let wasm = build_filter(toolchain, "spiffe-authz-wasm")?;
-    let size = fs::metadata(&wasm).with_context(|| format!("{} was not built", wasm.display()))?.len();
-    if size > MAX_WASM_BYTES {
-        bail!("the filter has {size} bytes, more than {MAX_WASM_BYTES}");
-    }
-    install(&wasm, "spiffe-authz.wasm")?;
+    let size = build_wasm(toolchain)?;
+    eprintln!("building the dynamic module and the command");
     run(native().args(["--profile", "module", "--package", "spiffe-authz-dynamic-module"]))?;
     install(&workspace::target().join("module").join(MODULE), "libspiffe_authz.so")?;
     run(native().args(["--release", "--package", "spiffe-authz-cli"]))?;
     install(&workspace::target().join("release/spiffe-authz"), "spiffe-authz")?;
     eprintln!("built in target/dist: spiffe-authz.wasm ({size} bytes), libspiffe_authz.so and spiffe-authz");
     Ok(())
+}
+
+/// Builds the Wasm filter alone; returns its size in bytes.
+pub(crate) fn build_wasm(toolchain: &Toolchain) -> Result<u64> {
+    fs::create_dir_all(workspace::dist())?;
+    eprintln!("building the Wasm filter");
+    let wasm = build_filter(toolchain, "spiffe-authz-wasm")?;
+    let size = fs::metadata(&wasm).with_context(|| format!("{} was not built", wasm.display()))?.len();
+    if size > MAX_WASM_BYTES {
+        bail!("the filter has {size} bytes, more than {MAX_WASM_BYTES}");
+    }
+    install(&wasm, "spiffe-authz.wasm")?;
+    Ok(size)
 }
 
 /// The dynamic module with a header that makes it panic, for the tests.

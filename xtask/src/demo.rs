@@ -1,22 +1,31 @@
-//! The demo: `tests/integration/src/bin/demo.rs` with everything that it needs.
+//! The demo: `tests/integration/src/bin/demo.rs` with everything that it needs, and no more.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::tools::Tools;
+use crate::tools::Runtime;
+use crate::tools::wasm::Toolchain;
 use crate::{artifacts, process, workspace};
 
 /// Becomes the demo; with `keep`, it runs until it is interrupted.
 pub(crate) fn run(keep: bool) -> Result<()> {
-    let tools = Tools::find_or_get()?;
-    artifacts::build(&tools.wasm)?;
-    let mut demo = Command::new("cargo");
-    demo.current_dir(workspace::root());
-    demo.args(["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "demo", "--"]);
+    let toolchain = Toolchain::find_or_get()?;
+    let runtime = Runtime::find_or_get_during(|| {
+        artifacts::build_wasm(&toolchain)?;
+        process::run(&mut demo("build"))
+    })?;
+    let mut demo = demo("run");
     if keep {
-        demo.arg("--keep");
+        demo.args(["--", "--keep"]);
     }
-    tools.describe_to(&mut demo);
+    runtime.describe_to(&mut demo);
     Err(process::replace(&mut demo))
+}
+
+fn demo(subcommand: &str) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root());
+    cargo.args([subcommand, "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "demo"]);
+    cargo
 }

@@ -12,30 +12,61 @@ pub(crate) mod wasm_bindgen;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::{versions, workspace};
 
-/// Everything that the demo and the tests run.
+/// The programs that the demo runs: Envoy and SPIRE.
+pub(crate) struct Runtime {
+    envoy: PathBuf,
+    spire: PathBuf,
+}
+
+impl Runtime {
+    /// Finds each program, and gets those that are missing.
+    pub(crate) fn find_or_get() -> Result<Self> {
+        Ok(Self { envoy: envoy::find_or_get(&versions::ENVOY)?, spire: spire::find_or_get()? })
+    }
+
+    /// As `find_or_get`, while `build` runs: SPIRE is built by Go, and our own programs by Cargo.
+    pub(crate) fn find_or_get_during(build: impl FnOnce() -> Result<()>) -> Result<Self> {
+        thread::scope(|scope| {
+            let runtime = scope.spawn(Self::find_or_get);
+            let built = build();
+            let runtime = runtime.join().map_err(|_| anyhow!("getting the tools panicked"))?;
+            built.and(runtime)
+        })
+    }
+
+    /// Tells a program of `tests/integration` where these programs and the Wasm filter are.
+    pub(crate) fn describe_to(&self, command: &mut Command) {
+        command
+            .env("SPIFFE_AUTHZ_ENVOY", &self.envoy)
+            .env("SPIFFE_AUTHZ_SPIRE_SERVER", self.spire.join("spire-server"))
+            .env("SPIFFE_AUTHZ_SPIRE_AGENT", self.spire.join("spire-agent"))
+            .env("SPIFFE_AUTHZ_WASM", workspace::dist().join("spiffe-authz.wasm"));
+    }
+}
+
+/// Everything that the tests run.
 pub(crate) struct Tools {
     pub(crate) wasm: wasm::Toolchain,
-    envoy: PathBuf,
+    runtime: Runtime,
     previous_envoy: PathBuf,
     oldest_envoy: PathBuf,
-    spire: PathBuf,
     istio_rbac: PathBuf,
 }
 
 impl Tools {
-    /// Finds each tool, and gets those that are not there.
+    /// Finds each tool, and gets those that are missing.
     pub(crate) fn find_or_get() -> Result<Self> {
         let tools = Self {
             wasm: wasm::Toolchain::find_or_get()?,
-            envoy: envoy::find_or_get(&versions::ENVOY)?,
+            runtime: Runtime::find_or_get()?,
             previous_envoy: envoy::find_or_get(&versions::PREVIOUS_ENVOY)?,
             oldest_envoy: envoy::find_or_get(&versions::OLDEST_ENVOY)?,
-            spire: spire::find_or_get()?,
             istio_rbac: istio_rbac::find_or_get()?,
         };
         eprintln!("tools: {}; in {}", tools.wasm.name(), workspace::cache()?.display());
@@ -44,16 +75,13 @@ impl Tools {
 
     /// Tells a program of `tests/integration` where everything is.
     pub(crate) fn describe_to(&self, command: &mut Command) {
+        self.runtime.describe_to(command);
         command
-            .env("SPIFFE_AUTHZ_ENVOY", &self.envoy)
             .env("SPIFFE_AUTHZ_ENVOY_PREVIOUS", &self.previous_envoy)
             .env("SPIFFE_AUTHZ_ENVOY_OLDEST", &self.oldest_envoy)
-            .env("SPIFFE_AUTHZ_SPIRE_SERVER", self.spire.join("spire-server"))
-            .env("SPIFFE_AUTHZ_SPIRE_AGENT", self.spire.join("spire-agent"))
             .env("SPIFFE_AUTHZ_ISTIO_RBAC", self.istio_rbac.join("istio-rbac"))
             .env("SPIFFE_AUTHZ_WASM_IMAGE", self.istio_rbac.join("wasm-image"))
             .env("SPIFFE_AUTHZ_OCI", workspace::dist().join("oci"))
-            .env("SPIFFE_AUTHZ_WASM", workspace::dist().join("spiffe-authz.wasm"))
             .env("SPIFFE_AUTHZ_MODULE", workspace::dist().join("libspiffe_authz.so"))
             .env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));
     }
