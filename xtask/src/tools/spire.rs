@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::go::GoModule;
-use crate::versions::{SPIRE, SPIRE_REPLACE};
+use crate::versions::{SPIRE, SPIRE_REPLACE, SPIRE_SUM};
 use crate::workspace::cached;
 
 /// The directory with `spire-server` and `spire-agent`.
@@ -15,6 +15,7 @@ pub(crate) fn find_or_get() -> Result<PathBuf> {
         let module = GoModule {
             path: "github.com/spiffe/spire",
             version: SPIRE,
+            sum: SPIRE_SUM,
             beside: SPIRE,
             replace: Some(SPIRE_REPLACE),
             link: "",
