@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod core_bench;
 mod demo;
+mod fuzz;
 mod images;
 mod mesh;
 mod oci;
@@ -92,6 +93,15 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Fuzzes the core with libFuzzer.
+    Fuzz {
+        /// The minutes for each target.
+        #[arg(long, default_value_t = 1)]
+        minutes: u64,
+        /// The target; all of them by default.
+        #[arg(value_parser = fuzz::TARGETS)]
+        target: Option<String>,
+    },
     /// Brings faults about at random under a steady load of requests, and reports what became of them.
     Soak {
         /// What decides: the Wasm filter or the dynamic module.
@@ -121,6 +131,7 @@ fn main() -> ExitCode {
         Task::Bench { requests, connections, rounds, core: false } => bench::run(requests, connections, rounds),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
+        Task::Fuzz { minutes, target } => fuzz::run(target.as_deref(), minutes),
         Task::Soak { adapter, minutes, seed } => bench::run_soak(adapter, minutes, seed),
     };
     match result {

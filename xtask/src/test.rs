@@ -47,6 +47,9 @@ fn steps(
     report.tests("the core", native(&["test", "--locked", "--package", "spiffe-authz"]))?;
     report.tests("the command and xtask", native(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
 
+    let fuzz = native(&["test", "--locked", "--package", "spiffe-authz-fuzz"]);
+    report.tests("the seeds and findings of fuzzing", fuzz)?;
+
     let mut wasi = tools.wasm.cargo("test", WASI);
     wasi.args(["--package", "spiffe-authz", "--lib", "--test", "*"]);
     wasi.env(
