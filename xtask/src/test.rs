@@ -1,6 +1,7 @@
 //! Every check and every test, in an order that fails early.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::process::shown;
 use crate::tools::control_plane::ControlPlane;
 use crate::tools::docker::{self, Engine};
 use crate::tools::wasm::{BARE, WASI};
-use crate::tools::{Tools, wasm_bindgen};
+use crate::tools::{Tools, cargo_deny, wasm_bindgen};
 use crate::{artifacts, images, oci, workspace};
 
 const SOAK_MINUTES: &str = "3";
@@ -22,11 +23,18 @@ pub(crate) fn run(with_compose: bool) -> Result<()> {
     // Early, since it may fail; an engine that had to be started ends with this function.
     let engine = if with_compose { Some(containers()?) } else { None };
     let control_plane = ControlPlane::find_or_get()?;
-    let runner = wasm_bindgen::find_or_get()?;
+    let cargo_tools =
+        CargoTools { deny: cargo_deny::find_or_get()?, wasm_bindgen_runner: wasm_bindgen::find_or_get()? };
     let mut report = Report::default();
-    let result = steps(&tools, &control_plane, &runner, engine.is_some(), &mut report);
+    let result = steps(&tools, &control_plane, &cargo_tools, engine.is_some(), &mut report);
     report.print();
     result
+}
+
+/// The programs that Cargo installs.
+struct CargoTools {
+    deny: PathBuf,
+    wasm_bindgen_runner: PathBuf,
 }
 
 fn containers() -> Result<Engine> {
@@ -38,12 +46,17 @@ fn containers() -> Result<Engine> {
 fn steps(
     tools: &Tools,
     control_plane: &ControlPlane,
-    wasm_bindgen_runner: &std::path::Path,
+    cargo_tools: &CargoTools,
     with_compose: bool,
     report: &mut Report,
 ) -> Result<()> {
     report.check("format", native(&["fmt", "--all", "--check"]))?;
     report.check("clippy", native(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let mut dependencies = Command::new(&cargo_tools.deny);
+    // Without the advisories, whose database is not part of the repository.
+    dependencies.args(["--locked", "--workspace", "check", "licenses", "sources", "bans"]);
+    dependencies.current_dir(workspace::root());
+    report.check("licenses, sources and duplicates of the dependencies", dependencies)?;
     report.tests("the core", native(&["test", "--locked", "--package", "spiffe-authz"]))?;
     report.tests("the command and xtask", native(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
 
@@ -63,7 +76,7 @@ fn steps(
     report.tests("the core on wasm32-wasip1, by node", wasi)?;
     let mut bare = tools.wasm.cargo("test", BARE);
     bare.args(["--package", "spiffe-authz", "--lib"]);
-    bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", wasm_bindgen_runner);
+    bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", &cargo_tools.wasm_bindgen_runner);
     report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
 
     let mut sanitized = native(&["test", "--locked", "--package", "spiffe-authz-dynamic-module"]);

@@ -1,5 +1,6 @@
 //! The tools that are not ours: found, or got, and then kept in a per-user cache.
 
+pub(crate) mod cargo_deny;
 pub(crate) mod control_plane;
 mod debian;
 pub(crate) mod docker;

@@ -35,6 +35,9 @@ pub(crate) const DEBIAN_WASM_PACKAGES: [&str; 5] = ["rustc-web", "cargo-web", "r
 /// The linker among them.
 pub(crate) const DEBIAN_WASM_LINKER: &str = "wasm-ld-19";
 
+/// cargo-deny, as the crate of the same version.
+pub(crate) const CARGO_DENY: &str = "0.20.2";
+
 /// Docker Compose, as the Go module of the same version.
 pub(crate) const COMPOSE: &str = "2.40.3";
 pub(crate) const COMPOSE_SUM: &str = "h1:XeYkQu1svDtyfZPv5nTwFryQ25ZJMkIlc4pz9HalMPI=";
