@@ -9,7 +9,7 @@ use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
 use crate::filter::{Caller, Callers, Connection};
 use crate::log_line::{LogLine, RateLimit};
 use crate::peer::Peer;
-use crate::policy::{Action, Mode, Policy, PolicyId};
+use crate::policy::{Action, Layer, Mode, Policy, PolicyId};
 use crate::request::{Attributes, HostFailure, Request};
 use crate::revocation::Revocations;
 use crate::timestamp::Timestamp;
@@ -206,18 +206,46 @@ impl Fact {
     /// Those that stay the same for the life of a connection.
     pub const OF_CALLER: [Self; 4] = [Self::Peer, Self::TrustDomain, Self::Namespace, Self::ServiceAccount];
 
-    /// Its name among those of other filters.
+    /// The name of the filter state that shows it. An HTTP filter and a network filter can share a connection, and the caller of a
+    /// request is not always the peer of the connection, so each layer has names of its own.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(self, layer: Layer) -> &'static str {
+        match layer {
+            Layer::Http => match self {
+                Self::Peer => "spiffe_authz_peer",
+                Self::TrustDomain => "spiffe_authz_trust_domain",
+                Self::Namespace => "spiffe_authz_namespace",
+                Self::ServiceAccount => "spiffe_authz_service_account",
+                Self::Verdict => "spiffe_authz_verdict",
+                Self::Reason => "spiffe_authz_reason",
+                Self::Policy => "spiffe_authz_policy",
+                Self::Rule => "spiffe_authz_rule",
+            },
+            Layer::Tcp => match self {
+                Self::Peer => "spiffe_authz_connection_peer",
+                Self::TrustDomain => "spiffe_authz_connection_trust_domain",
+                Self::Namespace => "spiffe_authz_connection_namespace",
+                Self::ServiceAccount => "spiffe_authz_connection_service_account",
+                Self::Verdict => "spiffe_authz_connection_verdict",
+                Self::Reason => "spiffe_authz_connection_reason",
+                Self::Policy => "spiffe_authz_connection_policy",
+                Self::Rule => "spiffe_authz_connection_rule",
+            },
+        }
+    }
+
+    /// The key of the dynamic metadata that shows it, in a namespace of ours.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
         match self {
-            Self::Peer => "spiffe_authz_peer",
-            Self::TrustDomain => "spiffe_authz_trust_domain",
-            Self::Namespace => "spiffe_authz_namespace",
-            Self::ServiceAccount => "spiffe_authz_service_account",
-            Self::Verdict => "spiffe_authz_verdict",
-            Self::Reason => "spiffe_authz_reason",
-            Self::Policy => "spiffe_authz_policy",
-            Self::Rule => "spiffe_authz_rule",
+            Self::Peer => "peer",
+            Self::TrustDomain => "trust_domain",
+            Self::Namespace => "namespace",
+            Self::ServiceAccount => "service_account",
+            Self::Verdict => "verdict",
+            Self::Reason => "reason",
+            Self::Policy => "policy",
+            Self::Rule => "rule",
         }
     }
 }

@@ -42,7 +42,13 @@ fn diagnostic_codes() {
 
 #[test]
 fn facts_of_a_decision() {
-    let names: BTreeSet<&str> = Fact::ALL.map(Fact::name).into();
+    for fact in Fact::ALL {
+        // README names those of HTTP, and says how those of TCP are formed.
+        let key = fact.key();
+        assert_eq!(fact.name(Layer::Http), format!("spiffe_authz_{key}"));
+        assert_eq!(fact.name(Layer::Tcp), format!("spiffe_authz_connection_{key}"));
+    }
+    let names: BTreeSet<&str> = Fact::ALL.map(|fact| fact.name(Layer::Http)).into();
     assert_eq!(first_column("### Access logs and later filters"), names);
     let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_")).collect();
     assert_eq!(first_column_after(MODULE, "**Dynamic metadata**"), keys);

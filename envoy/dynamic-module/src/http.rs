@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::filter::Connection;
 use spiffe_authz::metadata::{Object, Value};
-use spiffe_authz::policy::{Mode, Policy, RoutePolicy};
+use spiffe_authz::policy::{Layer, Mode, Policy, RoutePolicy};
 use spiffe_authz::request::{AddressOf, Attributes, Headers, HostFailure};
 use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, Outputs, details};
 
 use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
 use crate::abi::{self, Attribute, Counter, Level};
 use crate::configuration::{Configuration, accepted, is_ours};
-use crate::outputs::{COUNTER, LABELS, METADATA, key, now};
+use crate::outputs::{COUNTER, LABELS, METADATA, now};
 use crate::state::{METADATA_OF, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP, parse, written};
 
 /// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
@@ -203,9 +203,9 @@ impl Outputs for CurrentOutputs<'_, '_> {
     }
 
     fn show<'f>(&mut self, mut facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
-        self.host.set_metadata(METADATA, facts.clone().map(|(fact, value)| (key(fact), value)));
+        self.host.set_metadata(METADATA, facts.clone().map(|(fact, value)| (fact.key(), value)));
         if let Some((fact, value)) = facts.find(|(fact, _)| *fact == Fact::Peer) {
-            self.host.set_filter_state(fact.name(), value);
+            self.host.set_filter_state(fact.name(Layer::Http), value);
         }
     }
 

@@ -13,7 +13,7 @@ use spiffe_authz::worker::{Count, CountKey, Fact, Lease, Outputs, details};
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
 use crate::configuration::{Configuration, accepted, is_ours};
-use crate::outputs::{COUNTER, METADATA, key, now};
+use crate::outputs::{COUNTER, METADATA, now};
 use crate::state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, parse, written};
 
 /// A configuration of the filter, for all workers.
@@ -165,9 +165,9 @@ impl Outputs for CurrentOutputs<'_, '_> {
 
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {
-            self.host.set_metadata(METADATA, key(fact), value);
+            self.host.set_metadata(METADATA, fact.key(), value);
             if fact == Fact::Peer {
-                self.host.set_filter_state(fact.name(), value);
+                self.host.set_filter_state(fact.name(Layer::Tcp), value);
             }
         }
     }

@@ -4,7 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use spiffe_authz::request::HostFailure;
 use spiffe_authz::timestamp::Timestamp;
-use spiffe_authz::worker::Fact;
 
 /// The namespace of the dynamic metadata.
 pub(crate) const METADATA: &str = crate::NAME;
@@ -13,11 +12,6 @@ pub(crate) const COUNTER: &str = "spiffe_authz_decisions";
 /// Its labels: those of `Count`, told apart from the labels of others.
 pub(crate) const LABELS: [&str; 4] =
     ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
-
-/// A fact's key in the dynamic metadata, whose namespace tells already whose it is.
-pub(crate) fn key(fact: Fact) -> &'static str {
-    fact.name().strip_prefix("spiffe_authz_").unwrap_or(fact.name())
-}
 
 /// The time.
 pub(crate) fn now() -> Result<Timestamp, HostFailure> {

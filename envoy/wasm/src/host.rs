@@ -98,12 +98,22 @@ pub(crate) fn set_filter_state(key: &str, value: &[u8]) {
     unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
 }
 
-/// Makes filter state `wasm.<key>`, once set, last for the connection.
-pub(crate) fn keep_filter_state_for_connection(key: &str) {
-    // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (String = 1), span = 5
-    // (DownstreamConnection = 2).
+/// How long filter state lasts: the spans of `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
+#[derive(Clone, Copy)]
+pub(crate) enum Span {
+    Request,
+    Connection,
+}
+
+/// Declares filter state `wasm.<key>`, which is set later. Without it, state of one request can be found by the next one.
+pub(crate) fn declare_filter_state(key: &str, span: Span) {
+    let span = match span {
+        Span::Request => 1,
+        Span::Connection => 2,
+    };
+    // DeclarePropertyArguments: name = 1, type = 3 (String = 1), span = 5.
     let Ok(length) = u8::try_from(key.len()) else { return };
-    let argument = [&[0x0a, length], key.as_bytes(), &[0x18, 1, 0x28, 2]].concat();
+    let argument = [&[0x0a, length], key.as_bytes(), &[0x18, 1, 0x28, span]].concat();
     let name = b"declare_property";
     let (mut result, mut size) = (null_mut(), 0);
     // SAFETY: as in `property`.

@@ -11,7 +11,7 @@ use spiffe_authz::policy::{Layer, Policy};
 
 use crate::http::Stream;
 use crate::tcp::{Connection, Held};
-use crate::worker::{self, Worker};
+use crate::worker::Worker;
 use crate::{attributes, host};
 
 /// The root ID of the configuration of a network filter. By their root IDs Envoy also tells apart an HTTP filter and a network
@@ -59,11 +59,7 @@ impl RootContext for Plugin {
                 let milliseconds = host::nanoseconds().saturating_sub(start) / 1_000_000;
                 let (policies, memory) = (policy.policy_count(), host::memory_mib());
                 log::info!("spiffe-authz: {policies} policies compiled in {milliseconds} ms; the VM has {memory} MiB");
-                // Else it lasts for the request.
-                if policy.identity_source().is_of_connection() {
-                    worker::declare_filter_state();
-                }
-                self.worker = Some(Rc::new(Worker::new(policy.on(self.layer))));
+                self.worker = Some(Rc::new(Worker::new(policy, self.layer)));
                 true
             }
             Err(diagnostics) => {

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::policy::{Mode, Policy};
+use spiffe_authz::policy::{Layer, Mode, Policy};
 use spiffe_authz::request::Attributes;
 use spiffe_authz::revocation::Revocations;
-use spiffe_authz::worker::{self, Fact, Lease, Ruling};
+use spiffe_authz::worker::{self, Lease, Ruling};
 
 use crate::attributes::CurrentConnection;
 use crate::host;
@@ -27,9 +27,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy, layer: Layer) -> Self {
         REVOCATIONS.with(|revocations| revocations.add(&policy));
-        Self { policy, outputs: CurrentOutputs::default() }
+        let outputs = CurrentOutputs::new(layer, policy.identity_source().is_of_connection());
+        Self { policy: policy.on(layer), outputs }
     }
 
     /// Whether Envoy must have validated the caller's certificate on this handshake.
@@ -71,12 +72,5 @@ impl Drop for Worker {
     fn drop(&mut self) {
         REVOCATIONS.with(|revocations| revocations.remove(self.policy.id()));
         WORKER.with_borrow_mut(|worker| worker.forget(self.policy.id()));
-    }
-}
-
-/// Makes the facts about a caller last for the connection.
-pub(crate) fn declare_filter_state() {
-    for fact in Fact::OF_CALLER {
-        host::keep_filter_state_for_connection(fact.name());
     }
 }
