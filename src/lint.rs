@@ -7,6 +7,7 @@ mod coverage;
 use std::fmt;
 
 use crate::policy::{IGNORE_LINTS, Node};
+use crate::timestamp::Timestamp;
 use coverage::covers;
 
 /// How much a finding weighs.
@@ -114,6 +115,8 @@ lints! {
         "Whatever the ALLOW rule matches, a DENY rule refuses."
     NothingAllowed "nothing-allowed" Note
         "There is no ALLOW policy, so that whatever no DENY policy matches passes."
+    LapsedPolicy "lapsed-policy" Warning
+        "The policy has expired, so it matches nothing."
     UnknownLint "unknown-lint" Warning
         "`ignoreLints` names no lint."
 }
@@ -137,15 +140,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Every finding in a document that compiles, in its order, but for those that it asks to ignore.
+/// Every finding in a document that compiles, in its order, but for those that it asks to ignore. Policies expire by `now`.
 #[must_use]
-pub fn lint(root: &Node, target: Target) -> Vec<Finding> {
+pub fn lint(root: &Node, target: Target, now: Timestamp) -> Vec<Finding> {
     let domains = Domains::of(root);
     let mut findings = Findings { list: Vec::new(), ignored: Vec::new() };
     findings.ignoring(root, "", |findings| {
         let policies: Vec<Policy<'_>> = list(root, "policies").iter().enumerate().map(Policy::of).collect();
         for policy in &policies {
             findings.ignoring(policy.node, &policy.pointer, |findings| {
+                if let Some(expires) = policy.expires.filter(|expires| *expires <= now) {
+                    let at = format!("{}/expires", policy.pointer);
+                    findings.add(Lint::LapsedPolicy, &at, format!("the policy expired at {expires}"));
+                }
                 for rule in &policy.rules {
                     lint_rule(findings, rule, policy, &domains, target);
                     compare(findings, rule, policy, &policies);
@@ -214,6 +221,8 @@ struct Policy<'n> {
     position: usize,
     action: &'n str,
     enforced: bool,
+    not_before: Option<Timestamp>,
+    expires: Option<Timestamp>,
     rules: Vec<Rule<'n>>,
 }
 
@@ -226,6 +235,7 @@ struct Rule<'n> {
 impl<'n> Policy<'n> {
     fn of((position, node): (usize, &'n Node<'n>)) -> Self {
         let pointer = format!("/policies/{position}");
+        let moment = |name| node.field(name).and_then(Node::text).and_then(|text| Timestamp::parse(text).ok());
         let rules = list(node, "rules").iter().enumerate();
         let rules =
             rules.map(|(position, node)| Rule { node, pointer: format!("{pointer}/rules/{position}"), position });
@@ -234,6 +244,8 @@ impl<'n> Policy<'n> {
             position,
             action: node.field("action").and_then(Node::text).unwrap_or("ALLOW"),
             enforced: node.field("mode").and_then(Node::text) != Some("shadow"),
+            not_before: moment("notBefore"),
+            expires: moment("expires"),
             rules: rules.collect(),
             pointer,
         }
@@ -427,7 +439,12 @@ fn compare(findings: &mut Findings, rule: &Rule<'_>, policy: &Policy<'_>, polici
     if !policy.enforced {
         return;
     }
-    for other in policies.iter().filter(|other| other.enforced) {
+    // A policy that applies for a time covers only what applies in that time.
+    let applies_with = |other: &&Policy<'_>| {
+        (other.not_before.is_none() || other.not_before == policy.not_before)
+            && (other.expires.is_none() || other.expires == policy.expires)
+    };
+    for other in policies.iter().filter(|other| other.enforced).filter(applies_with) {
         // A bare service account means the policy's namespace, so that equal words may mean different callers.
         let alike = |other: &Policy<'_>| {
             other.node.field("namespace") == policy.node.field("namespace") || !names_service_account(rule.node)

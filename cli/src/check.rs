@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::lint::{self, Finding, Lint, Severity};
 
+use crate::clock::now;
 use crate::printable::{Printable, say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, GOOD, NOTABLE};
 use crate::{Ended, Level, document};
@@ -94,10 +95,11 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         Target::Tcp => lint::Target::Tcp,
         Target::Ztunnel => lint::Target::Ztunnel,
     };
+    let now = now()?;
     let mut checked = Vec::new();
     for file in &arguments.files {
         let reports: Vec<Report> = match document::compile(&document::read(file)?) {
-            Ok(document) => lint::lint(&document.root, target).into_iter().map(Report::from).collect(),
+            Ok(document) => lint::lint(&document.root, target, now).into_iter().map(Report::from).collect(),
             Err(diagnostics) => diagnostics.into_iter().map(Report::from).collect(),
         };
         checked.push((file.as_path(), reports));

@@ -237,7 +237,7 @@ fn found_in(fields: &str) -> BTreeSet<&'static str> {
         Policy::from_json(document.to_string().as_bytes()).expect("a document that compiles");
         let text = document.to_string();
         let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
-        found.extend(lint(&root, target).into_iter().map(|finding| finding.lint.slug()));
+        found.extend(lint(&root, target, NOW).into_iter().map(|finding| finding.lint.slug()));
     }
     found
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::NOW;
 use serde_json::{Value, json};
 use spiffe_authz::lint::{Lint, Target, lint};
 use spiffe_authz::policy::{Node, Policy};
@@ -11,7 +12,7 @@ fn found(document: &Value, target: Target) -> Vec<String> {
     let text = document.to_string();
     Policy::from_json(text.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
-    lint(&root, target).iter().map(|finding| format!("{} {}", finding.pointer, finding.lint.slug())).collect()
+    lint(&root, target, NOW).iter().map(|finding| format!("{} {}", finding.pointer, finding.lint.slug())).collect()
 }
 
 fn document(policies: &Value) -> Value {
@@ -101,6 +102,11 @@ fn cases() -> Vec<(Value, String, Lint)> {
         ),
         (document(&json!([])), "/policies".to_owned(), Lint::NothingAllowed),
         (
+            document(&json!([{"name": "p", "expires": "1960-01-01T00:00:00Z", "rules": [{}]}])),
+            "/policies/0/expires".to_owned(),
+            Lint::LapsedPolicy,
+        ),
+        (
             json!({"trustDomain": "a", "policies": [{"name": "p", "ignoreLints": ["nonsense"]}]}),
             "/policies/0/ignoreLints/0".to_owned(),
             Lint::UnknownLint,
@@ -149,6 +155,23 @@ fn lints_are_ignored_where_it_is_said() {
     let other = json!({"name": "x", "ignoreLints": [Lint::AnyPrincipal.slug()]});
     elsewhere["policies"].as_array_mut().expect("a list").push(other);
     assert_eq!(found(&elsewhere, Target::Http).len(), 1);
+}
+
+#[test]
+fn a_policy_covers_nothing_beyond_its_time() {
+    let lints = |first: &Value, second: &Value| {
+        let mut policies = json!([{"name": "p", "rules": [{}]}, {"name": "q", "rules": [{}]}]);
+        for (policy, fields) in [first, second].into_iter().enumerate() {
+            policies[policy].as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        }
+        found(&document(&policies), Target::Http)
+    };
+    let limited = [json!({"expires": "2999-01-01T00:00:00Z"}), json!({"notBefore": "1960-01-01T00:00:00Z"})];
+    for limited in &limited {
+        assert_eq!(lints(limited, &json!({})), [""; 0], "{limited}");
+        assert_eq!(lints(limited, limited).len(), 1, "{limited}");
+        assert_eq!(lints(&json!({}), limited).len(), 1, "{limited}");
+    }
 }
 
 #[test]

@@ -45,6 +45,9 @@ impl Name {
     }
 }
 
+/// A day, in seconds.
+pub const DAY: i64 = 24 * 60 * 60;
+
 /// What stands in a leaf certificate.
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -58,7 +61,7 @@ pub struct Shape {
     pub key_usages: Vec<KeyUsagePurpose>,
     /// Extended key usage; none leaves the extension out.
     pub extended_key_usages: Vec<ExtendedKeyUsagePurpose>,
-    /// From when to when it is good, in days from now.
+    /// The beginning and the end of its validity, in seconds from now.
     pub validity: (i64, i64),
 }
 
@@ -71,7 +74,7 @@ impl Shape {
             is_ca: IsCa::ExplicitNoCa,
             key_usages: vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyAgreement],
             extended_key_usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
-            validity: (-1, 1),
+            validity: (-DAY, DAY),
         }
     }
 }
@@ -154,8 +157,8 @@ impl Authority {
         params.extended_key_usages.clone_from(&shape.extended_key_usages);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
         let now = time::OffsetDateTime::from_unix_timestamp(now.try_into()?)?;
-        params.not_before = now + time::Duration::days(shape.validity.0);
-        params.not_after = now + time::Duration::days(shape.validity.1);
+        params.not_before = now + time::Duration::seconds(shape.validity.0);
+        params.not_after = now + time::Duration::seconds(shape.validity.1);
         let key = KeyPair::generate()?;
         Ok(Leaf::new(params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }

@@ -1,4 +1,4 @@
-//! A small HTTP/2 client that opens CONNECT streams, frame by frame.
+//! A small HTTP/2 client, frame by frame: for requests on one connection, and for CONNECT streams.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -20,15 +20,75 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// RFC 9113 section 7: the stream is no longer needed.
 const CANCEL: u32 = 8;
+/// RFC 9113 section 6.5: `SETTINGS_HEADER_TABLE_SIZE` is 0, so that no field refers to an earlier one.
+const NO_HEADER_TABLE: [u8; 6] = [0, 1, 0, 0, 0, 0];
 /// RFC 7541 appendix A: `:status: 200`, indexed.
 const STATUS_200: u8 = 0x88;
 
+/// A connection for one request after another.
+pub struct Connection {
+    frames: Frames,
+    next_stream: u32,
+}
+
+impl Connection {
+    /// Opens a connection with this certificate.
+    ///
+    /// # Errors
+    /// Returns an error if the handshake or the write fails.
+    pub fn open(address: SocketAddr, leaf: &Leaf) -> Result<Self> {
+        let mut stream = connect(address, leaf)?;
+        stream.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, &NO_HEADER_TABLE)].concat())?;
+        stream.flush()?;
+        Ok(Self { frames: Frames(stream), next_stream: STREAM })
+    }
+
+    /// Sends a GET. Returns `true` if the status is 200.
+    ///
+    /// # Errors
+    /// Returns an error if the server ends the connection or the stream instead.
+    pub fn get(&mut self, path: &str) -> Result<bool> {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        let fields = [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", "httpbin")];
+        let fields: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
+        self.frames.0.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields))?;
+        self.frames.0.flush()?;
+        let mut is_ok = None;
+        loop {
+            let (kind, flags, payload) = self.frames.next()?;
+            if kind == HEADERS {
+                // RFC 7541 section 6.3: an update of the table's size can come first.
+                let first = payload.iter().find(|byte| **byte & 0xe0 != 0x20);
+                is_ok = is_ok.or(Some(first == Some(&STATUS_200)));
+            }
+            if flags & END_STREAM != 0 {
+                return is_ok.context("the response has no headers");
+            }
+        }
+    }
+
+    /// Waits until the server says that it takes no more requests.
+    ///
+    /// # Errors
+    /// Returns an error if it does not.
+    pub fn wait_for_goaway(&mut self) -> Result<()> {
+        let ended = self.frames.next().err().context("the server sent a frame of a request")?;
+        ensure!(ended.to_string().contains("ended"), "no GOAWAY: {ended}");
+        Ok(())
+    }
+}
+
+/// The frames of a connection.
+struct Frames(Box<dyn Stream>);
+
 /// An open CONNECT stream: the bytes that are written to it reach the inner listener.
 pub struct Tunnel {
-    stream: Box<dyn Stream>,
+    frames: Frames,
     received: Vec<u8>,
 }
 
@@ -53,9 +113,9 @@ impl Tunnel {
         let mut stream = connect(address, leaf)?;
         stream.write_all(&opening(authority))?;
         stream.flush()?;
-        let mut tunnel = Self { stream, received: Vec::new() };
+        let mut tunnel = Self { frames: Frames(stream), received: Vec::new() };
         loop {
-            let (kind, flags, payload) = tunnel.next_frame()?;
+            let (kind, flags, payload) = tunnel.frames.next()?;
             if kind == HEADERS {
                 ensure!(flags & END_HEADERS != 0, "the header block continues in another frame");
                 ensure!(payload.first() == Some(&STATUS_200), "CONNECT failed");
@@ -69,19 +129,21 @@ impl Tunnel {
     pub fn client(self) -> Client {
         Client::over(Box::new(self))
     }
+}
 
+impl Frames {
     /// The next frame that is not connection management.
-    fn next_frame(&mut self) -> Result<(u8, u8, Vec<u8>)> {
+    fn next(&mut self) -> Result<(u8, u8, Vec<u8>)> {
         loop {
             let mut head = [0; 9];
-            self.stream.read_exact(&mut head).context("the connection was closed")?;
+            self.0.read_exact(&mut head).context("the connection was closed")?;
             let [a, b, c, kind, flags, ..] = head;
             let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c]))?];
-            self.stream.read_exact(&mut payload)?;
+            self.0.read_exact(&mut payload)?;
             match kind {
                 SETTINGS if flags & ACK == 0 => {
-                    self.stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
-                    self.stream.flush()?;
+                    self.0.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
+                    self.0.flush()?;
                 }
                 RST_STREAM | GOAWAY => bail!("the server ended the stream: {payload:?}"),
                 DATA | HEADERS => return Ok((kind, flags, payload)),
@@ -94,7 +156,7 @@ impl Tunnel {
 impl Read for Tunnel {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.received.is_empty() {
-            let (kind, _, payload) = self.next_frame().map_err(std::io::Error::other)?;
+            let (kind, _, payload) = self.frames.next().map_err(std::io::Error::other)?;
             if kind == DATA {
                 self.received = payload;
             }
@@ -109,12 +171,12 @@ impl Read for Tunnel {
 
 impl Write for Tunnel {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.stream.write_all(&frame(DATA, 0, STREAM, bytes))?;
+        self.frames.0.write_all(&frame(DATA, 0, STREAM, bytes))?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.flush()
+        self.frames.0.flush()
     }
 }
 

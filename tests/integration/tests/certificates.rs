@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result, ensure};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 use serde_json::{Value, json};
-use spiffe_authz_integration::authority::{Leaf, Name, Shape, client_config};
+use spiffe_authz_integration::authority::{DAY, Leaf, Name, Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
@@ -161,8 +161,8 @@ fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapt
             ("cRLSign", usages(vec![sign, KeyUsagePurpose::CrlSign]), None, "certificate-crl-sign"),
             ("no key usage", usages(vec![]), None, "certificate-key-usage-missing"),
             ("no digitalSignature", usages(vec![KeyUsagePurpose::KeyAgreement]), None, ""),
-            ("expired", Shape { validity: (-2, -1), ..Shape::svid(ID) }, None, ""),
-            ("not yet good", Shape { validity: (1, 2), ..Shape::svid(ID) }, None, ""),
+            ("expired", Shape { validity: (-2 * DAY, -DAY), ..Shape::svid(ID) }, None, ""),
+            ("not yet good", Shape { validity: (DAY, 2 * DAY), ..Shape::svid(ID) }, None, ""),
         ],
     )
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use spiffe_authz_integration::authority::{Authority, Name, Shape, pooled_validation, spiffe_validation};
+use spiffe_authz_integration::authority::{Authority, DAY, Name, Shape, pooled_validation, spiffe_validation};
 use spiffe_authz_integration::bootstrap::{CONFIGURATION, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
@@ -47,7 +47,7 @@ fn secrets_are_told_apart() -> Result<()> {
 
 fn add_certificates(listeners: &mut Listeners, ground: &Ground) -> Result<()> {
     let id = "spiffe://example.org/ns/default/sa/httpbin";
-    let expired = Shape { validity: (-2, -1), ..Shape::svid(id) };
+    let expired = Shape { validity: (-2 * DAY, -DAY), ..Shape::svid(id) };
     let two_names = Shape { names: vec![Name::uri(id), Name::uri(id)], ..Shape::svid(id) };
     for (name, authority, shape) in [
         ("expired", &ground.local, expired),
