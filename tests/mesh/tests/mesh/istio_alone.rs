@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::wait;
 use spiffe_authz_mesh::mesh::{Mesh, Way};
 
-use crate::{LIMIT, verdicts};
+use crate::LIMIT;
 
 /// How the mesh trusts example.io.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
+pub(crate) enum Trust {
     /// By `caCertificates[].trustDomains`, as in the guide.
     Federated,
     /// By `trustDomainAliases`, as some do.
@@ -28,11 +28,12 @@ enum Decider {
 
 const OWN_SLEEP: &str = "example.org/ns/default/sa/sleep";
 
-fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
+pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
     let kubectl = mesh.bed.kubectl();
     let map = kubectl.get(&["configmap", "istio", "-n", "istio-system"])?;
     let mut settings: Value = serde_saphyr::from_str(map["data"]["mesh"].as_str().context("no mesh configuration")?)?;
     let fields = settings.as_object_mut().context("no mesh configuration")?;
+    let before = fields.clone();
     fields.remove("trustDomainAliases");
     fields.remove("caCertificates");
     match trust {
@@ -43,8 +44,18 @@ fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
             fields.insert("trustDomainAliases".to_owned(), json!(["example.io"]));
         }
     }
+    if *fields == before {
+        return Ok(());
+    }
     let patch = json!({"data": {"mesh": settings.to_string()}});
     kubectl.run(&["patch", "configmap", "istio", "-n", "istio-system", "--patch", &patch.to_string()])?;
+    Ok(())
+}
+
+/// Removes Istio's own policy.
+pub(crate) fn remove_policy(mesh: &Mesh) -> Result<()> {
+    let policy = ["authorizationpolicy", "compared", "-n", "default"];
+    mesh.bed.kubectl().run(&[&["delete", "--ignore-not-found"], &policy[..]].concat())?;
     Ok(())
 }
 
@@ -68,7 +79,7 @@ fn set_policy(mesh: &Mesh, decider: Decider, source: &Value) -> Result<()> {
             )?;
         }
         Decider::Filter => {
-            kubectl.run(&["delete", "--ignore-not-found", "authorizationpolicy", "compared", "-n", "default"])?;
+            remove_policy(mesh)?;
             let file = fs::read_to_string(mesh.shell.files().join("5-authorization/wasmplugin/sidecar.yaml"))?;
             let mut plugin: Value = serde_saphyr::from_str(&file)?;
             let policy = json!({"name": "compared", "namespace": "default", "rules": rules});
@@ -143,10 +154,6 @@ pub(crate) fn lets_foreign_workloads_in(mesh: &Mesh) -> Result<()> {
     for row in &measured {
         println!("{}", row.join(" | "));
     }
-    set_trust(mesh, Trust::Federated)?;
-    mesh.bed.kubectl().run(&["delete", "--ignore-not-found", "authorizationpolicy", "compared", "-n", "default"])?;
-    mesh.shell.run("kubectl apply -k 5-authorization/wasmplugin")?;
-    verdicts::wait_for_filter(mesh)?;
     let mut documented = documented()?;
     documented.sort();
     measured.sort();

@@ -1,9 +1,10 @@
-//! Every test in one mesh, which takes longer to start than any of them: they run one after the other, and those that change
-//! the mesh change it back.
+//! Every test in one mesh, which takes longer to start than any of them. They run one after the other, and each begins with the
+//! state of the guide, also after a test that failed.
 
 mod admission;
 mod clean_up;
 mod connections;
+mod guide;
 mod injection;
 mod istio_alone;
 mod overlay;
@@ -20,7 +21,7 @@ use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_mesh::mesh::Mesh;
 
 /// For what takes a moment: an update on its way to an Envoy, an entry on its way to SPIRE.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The mesh of all tests, started by the first.
 struct Ground {
@@ -61,7 +62,7 @@ fn main() -> Result<ExitCode> {
         Trial::test(name, move || {
             let started = ground.mesh.get_or_init(|| start(&ground.scratch));
             let mesh = started.as_ref().map_err(|error| format!("the mesh did not start: {error}"))?;
-            test(mesh).map_err(|error| format!("{error:#}").into())
+            guide::restore(mesh).and_then(|()| test(mesh)).map_err(|error| format!("{error:#}").into())
         })
     });
     Ok(run(&arguments, trials.into()).exit_code())

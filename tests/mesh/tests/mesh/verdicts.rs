@@ -2,14 +2,12 @@
 //! the three ways.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
-use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::tools as programs;
 use spiffe_authz_integration::wait;
 use spiffe_authz_mesh::mesh::Way::{Gateway, Mesh as ByMesh, Sidecar};
 use spiffe_authz_mesh::mesh::{Mesh, Way};
 
-use crate::LIMIT;
+use crate::{LIMIT, guide};
 
 /// Caller, way, method, path, the status, and where it is 403 the reason.
 type Verdict = (&'static str, Way, &'static str, &'static str, u16, &'static str);
@@ -70,15 +68,27 @@ fn logged(mesh: &Mesh, marks: [usize; 2], caller: &str, reason: &str) -> Result<
         _ => "spiffe://example.io/ns/prod/sa/report",
     };
     let wanted = [format!("\"reason\":\"{reason}\""), format!("\"peer\":\"{id}")];
+    let since =
+        || Ok::<_, anyhow::Error>(mesh.sidecar.log()?[marks[0]..].to_owned() + &mesh.gateway.log()?[marks[1]..]);
     wait::until("the denial is logged", LIMIT, || {
-        let logs = mesh.sidecar.log()?[marks[0]..].to_owned() + &mesh.gateway.log()?[marks[1]..];
-        Ok(logs.lines().any(|line| wanted.iter().all(|part| line.contains(part))).then_some(()))
+        Ok(since()?.lines().any(|line| wanted.iter().all(|part| line.contains(part))).then_some(()))
     })
-    .with_context(|| format!("{caller}: {reason}"))
+    .with_context(|| format!("{caller}: {reason}; logged instead:\n{}", since().unwrap_or_default()))
+}
+
+/// The first request whose status is not that of the table, if any.
+pub(crate) fn wrong(mesh: &Mesh) -> Result<Option<String>> {
+    for (caller, way, method, path, wanted, _) in VERDICTS {
+        let status = mesh.status(caller, way, method, path)?;
+        if status != wanted {
+            return Ok(Some(format!("{caller} by {way:?}, {method} {path}: {status}, not {wanted}")));
+        }
+    }
+    Ok(None)
 }
 
 /// Waits until neither sidecar nor gateway has the filter: then a caller that no policy lets in gets through both.
-pub(crate) fn wait_for_none(mesh: &Mesh) -> Result<()> {
+fn wait_for_none(mesh: &Mesh) -> Result<()> {
     wait::until("the filter is gone", LIMIT, || {
         let at = |way| Ok::<_, anyhow::Error>(mesh.status("partner-report", way, "GET", "/headers")? == 200);
         Ok((at(Sidecar)? && at(Gateway)?).then_some(()))
@@ -86,33 +96,23 @@ pub(crate) fn wait_for_none(mesh: &Mesh) -> Result<()> {
 }
 
 /// Waits until sidecar and gateway have the filter.
-pub(crate) fn wait_for_filter(mesh: &Mesh) -> Result<()> {
-    wait::until("the filter decides", LIMIT, || {
-        let at = |way| Ok::<_, anyhow::Error>(mesh.status("partner-report", way, "GET", "/headers")? == 403);
-        let through = mesh.status("partner-sleep", Gateway, "GET", "/status/200")? == 200;
-        Ok((at(Sidecar)? && at(Gateway)? && through).then_some(()))
-    })
+fn wait_for_filter(mesh: &Mesh) -> Result<()> {
+    wait::until("the filter decides", LIMIT, || Ok((sidecar_decides(mesh)? && gateway_decides(mesh)?).then_some(())))
 }
 
-/// The names of the filters that an Envoy got by extension config discovery.
-fn discovered(envoy: &Envoy) -> Result<Vec<String>> {
-    let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=ecds_filters")?.body)?;
-    let all = dump["configs"].as_array().into_iter().flatten();
-    Ok(all.filter_map(|one| Some(one["ecds_filter"]["name"].as_str()?.to_owned())).collect())
+fn sidecar_decides(mesh: &Mesh) -> Result<bool> {
+    Ok(mesh.status("partner-report", Sidecar, "GET", "/headers")? == 403)
 }
 
-fn both_discovered(mesh: &Mesh, kind: &str) -> Result<()> {
-    for (envoy, namespace) in [(&mesh.sidecar, "default"), (&mesh.gateway, "istio-system")] {
-        let names = discovered(envoy)?;
-        let wanted = format!("{namespace}.spiffe-authz");
-        ensure!(names.iter().any(|name| name.contains(&wanted) && name.contains(kind)), "{wanted} is not in {names:?}");
-    }
-    Ok(())
+/// Whether the gateway has the filter. The request is one that the sidecar allows to the gateway: a request that both deny is
+/// denied by the sidecar while the gateway has no filter yet, and then with the gateway as the caller.
+fn gateway_decides(mesh: &Mesh) -> Result<bool> {
+    let denied = mesh.status("partner-report", Gateway, "GET", "/status/200")? == 403;
+    Ok(denied && mesh.status("partner-sleep", Gateway, "GET", "/status/200")? == 200)
 }
 
 pub(crate) fn by_wasm_plugin(mesh: &Mesh) -> Result<()> {
-    wait_for_filter(mesh)?;
-    both_discovered(mesh, "wasmplugin")?;
+    guide::attached(mesh, "wasmplugin")?;
     hold(mesh)
 }
 
@@ -121,10 +121,8 @@ pub(crate) fn by_traffic_extension(mesh: &Mesh) -> Result<()> {
     wait_for_none(mesh)?;
     mesh.shell.run("kubectl apply -k 5-authorization/trafficextension")?;
     wait_for_filter(mesh)?;
-    both_discovered(mesh, "trafficextension")?;
-    hold(mesh)?;
-    mesh.shell.run("kubectl delete -k 5-authorization/trafficextension")?;
-    restore(mesh)
+    guide::attached(mesh, "trafficextension")?;
+    hold(mesh)
 }
 
 pub(crate) fn by_envoy_filter(mesh: &Mesh) -> Result<()> {
@@ -135,16 +133,11 @@ pub(crate) fn by_envoy_filter(mesh: &Mesh) -> Result<()> {
     }
     mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
     wait_for_none(mesh)?;
+    // One after the other, as it also happens when istiod sends both at once to a busy machine.
+    mesh.shell.run("kubectl apply -f 5-authorization/envoyfilter/sidecar.yaml")?;
+    wait::until("the sidecar decides", LIMIT, || Ok(sidecar_decides(mesh)?.then_some(())))?;
+    ensure!(!gateway_decides(mesh)?, "the gateway is taken to have the filter before it has it");
     mesh.shell.run("kubectl apply -k 5-authorization/envoyfilter")?;
     wait_for_filter(mesh)?;
-    hold(mesh)?;
-    mesh.shell.run("kubectl delete -k 5-authorization/envoyfilter")?;
-    restore(mesh)
-}
-
-/// Attaches the filter as the guide does.
-pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
-    wait_for_none(mesh)?;
-    mesh.shell.run("kubectl apply -k 5-authorization/wasmplugin")?;
-    wait_for_filter(mesh)
+    hold(mesh)
 }
