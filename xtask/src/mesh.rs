@@ -4,21 +4,24 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::tools::Tools;
+use crate::tools::Runtime;
 use crate::tools::control_plane::ControlPlane;
+use crate::tools::wasm::Toolchain;
 use crate::{artifacts, process, workspace};
 
 /// Becomes the tour of the mesh; with `keep`, it runs until it is interrupted.
 pub(crate) fn run(keep: bool) -> Result<()> {
-    let (tools, control_plane) = (Tools::find_or_get()?, ControlPlane::find_or_get()?);
-    artifacts::build(&tools.wasm)?;
+    let toolchain = Toolchain::find_or_get()?;
+    let runtime = Runtime::find_or_get_during(|| artifacts::build(&toolchain))?;
+    let control_plane = ControlPlane::find_or_get()?;
     let mut mesh = Command::new("cargo");
     mesh.current_dir(workspace::root());
     mesh.args(["run", "--quiet", "--locked", "--package", "spiffe-authz-mesh", "--bin", "mesh", "--"]);
     if keep {
         mesh.arg("--keep");
     }
-    tools.describe_to(&mut mesh);
+    runtime.describe_to(&mut mesh);
+    mesh.env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));
     control_plane.describe_to(&mut mesh);
     Err(process::replace(&mut mesh))
 }
