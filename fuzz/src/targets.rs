@@ -8,10 +8,14 @@ use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::{Action, Explanation, Layer, Mode, Node, Policy, PolicyTrace};
 use spiffe_authz::request::Request;
 use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
+use spiffe_authz::timestamp::Timestamp;
 use spiffe_authz::xfcc::caller;
 
 /// The proxy of the target `xfcc`.
 pub const PROXY: &str = "spiffe://example.org/ns/istio-system/sa/gateway";
+
+/// The time of a request that does not state one.
+pub const NOW: Timestamp = Timestamp::from_seconds(0);
 
 /// A SPIFFE ID is the input itself, and its parts make it up again. An error is inside the input.
 pub fn spiffe_id(data: &[u8]) {
@@ -108,11 +112,11 @@ pub fn decide(data: &[u8]) {
 }
 
 fn decide_on(policy: &Policy, request: &CaseRequest) {
-    let outcome = request.decide(policy);
+    let outcome = request.decide(policy, NOW);
     let identity = request.identity(policy);
     let peer = identity.as_ref().ok().and_then(Option::as_ref);
     let candidates = policy.candidates(peer);
-    let explained = policy.explain(&identity, &candidates, &Request::new(request));
+    let explained = policy.explain(&identity, &candidates, &Request::new(request, request.time.unwrap_or(NOW)));
     let Ok(Explanation { outcome: same, policies }) = explained else { return };
     assert_eq!(outcome, same);
     if let Err(reason) = identity {

@@ -44,7 +44,7 @@ fn verdict_of(seed: &[u8]) -> Option<&'static str> {
     let (document, request) = text.split_once('\0')?;
     let policy = spiffe_authz::policy::Policy::from_json(document.as_bytes()).ok()?;
     let request: spiffe_authz::case::CaseRequest = serde_json::from_str(request).ok()?;
-    Some(request.decide(&policy).decision.verdict.slug())
+    Some(request.decide(&policy, targets::NOW).decision.verdict.slug())
 }
 
 #[test]
