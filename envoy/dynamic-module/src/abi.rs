@@ -90,7 +90,6 @@ pub(crate) enum Level {
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
 pub(crate) enum Attribute {
-    Protocol = 10,
     SourceAddress = 24,
     DestinationAddress = 26,
     DestinationPort = 27,

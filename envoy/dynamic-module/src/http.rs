@@ -86,7 +86,7 @@ fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
     let headers: &[_] = if is_grpc { &[("grpc-status", GRPC_PERMISSION_DENIED)] } else { &[] };
     host.respond(FORBIDDEN, headers, BODY, &details(reason));
     if reason.closes_connection() {
-        host.close_connection();
+        host.drain_connection();
     }
     Step::Answered
 }

@@ -289,11 +289,11 @@ impl<'h> HttpFilter<'h> {
 }
 
 impl HttpFilter<'_> {
-    /// Closes the connection after the response. If its protocol has GOAWAY, the other requests that are being served are completed.
-    pub(crate) fn close_connection(&mut self) {
-        let is_http1 = self.text(Attribute::Protocol).is_some_and(|protocol| protocol.starts_with(b"HTTP/1"));
+    /// Drains the connection: the response has `connection: close`, or GOAWAY precedes it. Requests that are being served are
+    /// completed. Without the grace, Envoy would close the connection before the response.
+    pub(crate) fn drain_connection(&mut self) {
         // SAFETY: see `worker_index`.
-        unsafe { envoy_dynamic_module_callback_http_filter_send_go_away_and_close(self.raw, !is_http1) };
+        unsafe { envoy_dynamic_module_callback_http_filter_send_go_away_and_close(self.raw, true) };
     }
 }
 
