@@ -1,4 +1,4 @@
-//! Who makes a request on a connection: what a worker finds out about the caller, and caches under its credential.
+//! The caller of a request: its identity, which a worker caches under the credential that authenticates it.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub trait Connection {
     /// Returns [`HostFailure`] if the host cannot read the attribute.
     fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure>;
 
-    /// Whether the host exposes that certificate at all. It is asked on every request, so that the verdict does not depend on
+    /// Whether the host exposes that certificate at all. It is evaluated on every request, so that the verdict does not depend on
     /// what another connection has left in the cache.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ pub trait Connection {
 #[derive(Debug)]
 pub struct Caller {
     identity: Result<Option<Peer>, IdentityReason>,
-    /// The certificate that proves the identity: with `from: xfcc`, the proxy's.
+    /// The certificate that authenticates the connection. With `from: xfcc`, it belongs to the proxy.
     svid: Option<Arc<Svid>>,
     candidates: Candidates,
 }
@@ -127,7 +127,7 @@ impl Caller {
 
 /// The callers that one worker has met.
 ///
-/// The keys prove the identity: the digest of the certificate of *this* connection, or the whole principal. Only accepted
+/// The keys authenticate the caller: the digest of the certificate of *this* connection, or the whole principal. Only accepted
 /// identities are kept, so that certificates which are rejected cannot fill the cache. What belongs to the connection and not
 /// to the certificate (`requireValidated`, whether the host exposes the certificate) is evaluated on every request.
 #[derive(Debug, Default)]
@@ -135,7 +135,7 @@ pub struct Callers {
     /// Parsed certificates, for every policy set.
     svids: Memory<Digest, Arc<Svid>, CAPACITY>,
     by_certificate: Memory<(PolicyId, Digest), Arc<Caller>, CAPACITY>,
-    /// The policy set that was asked last about each principal.
+    /// Each principal, with the last policy set that evaluated it.
     by_principal: Memory<Box<[u8]>, (PolicyId, Arc<Caller>), CAPACITY>,
 }
 

@@ -39,22 +39,22 @@ impl IdentitySource {
     }
 }
 
-/// How long an SVID is accepted: the fields `identity.expired` and `identity.maxAge`.
+/// The limits on the lifetime of an SVID: the fields `identity.expired` and `identity.maxAge`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lifetime {
     /// Whether an SVID is still accepted on an open connection, or in a resumed session, after it has expired.
     pub expired: Expired,
-    /// How long ago an SVID may have been issued.
+    /// The maximum age of an SVID.
     pub max_age: Option<Duration>,
 }
 
-/// What an expired SVID may do on an open connection.
+/// The treatment of an expired SVID on an open connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Expired {
-    /// Nothing.
+    /// The caller is denied.
     #[default]
     Deny,
-    /// What it could do before it expired.
+    /// The caller is decided on as before the expiry.
     Allow,
 }
 

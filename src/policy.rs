@@ -215,7 +215,7 @@ impl Policy {
         self.require_validated
     }
 
-    /// How long an SVID is accepted.
+    /// The limits on the lifetime of an SVID.
     #[must_use]
     pub const fn lifetime(&self) -> Lifetime {
         self.lifetime

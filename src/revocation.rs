@@ -90,7 +90,7 @@ impl Revocations {
         self.latest.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if `revoked` holds for the revocations of this configuration or of a later one.
+    /// Returns `true` if `revoked` returns `true` for the revocations of this configuration or of a later one.
     pub(crate) fn any(&self, policy: &Policy, revoked: impl Fn(&Revoked) -> bool) -> bool {
         if revoked(policy.revoked()) {
             return true;

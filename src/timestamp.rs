@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::{Date, Month, OffsetDateTime, Time};
 
-/// A moment, in whole seconds since 1970-01-01T00:00:00Z.
+/// A moment: Unix time, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -14,13 +14,13 @@ impl Timestamp {
     /// Later than every moment that a certificate or a document can name.
     pub const NEVER: Self = Self(i64::MAX);
 
-    /// The moment so many seconds after 1970-01-01T00:00:00Z.
+    /// The moment at this Unix time.
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds)
     }
 
-    /// The seconds since 1970-01-01T00:00:00Z.
+    /// The Unix time, in seconds.
     #[must_use]
     pub const fn seconds(self) -> i64 {
         self.0
@@ -29,7 +29,7 @@ impl Timestamp {
     /// Parses a date and time of RFC 3339 in UTC, in whole seconds, such as `2026-01-31T12:00:00Z`.
     ///
     /// # Errors
-    /// Returns [`TimestampError`] for anything else, other offsets than `Z` included.
+    /// Returns [`TimestampError`] for anything else, including an offset other than `Z`.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         Self::read(text.as_bytes()).ok_or(TimestampError)
     }

@@ -25,8 +25,8 @@ pub fn details(reason: DenyReason) -> String {
     format!("spiffe_authz_denied[{}]", reason.slug())
 }
 
-/// What one worker thread of Envoy keeps, for all configurations of the filter on it: the callers that it has met, and the
-/// limit of its log.
+/// The state of one worker thread of Envoy, for all configurations of the filter on it: the cached callers, and the limit of its
+/// log.
 #[derive(Debug, Default)]
 pub struct Worker {
     callers: Callers,
@@ -98,7 +98,7 @@ impl Worker {
     }
 }
 
-/// How long a decision on a connection holds.
+/// The time for which a decision on a connection holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     /// The first moment at which it does not.
@@ -107,7 +107,7 @@ pub struct Lease {
     revocations: u64,
 }
 
-/// The outcome of a request. It borrows nothing of the request, so that the host may be changed.
+/// The outcome of a request. It does not borrow from the request, so the host can be changed.
 #[derive(Debug)]
 #[must_use]
 pub struct Ruling<'p> {
@@ -124,7 +124,7 @@ impl Ruling<'_> {
         self.outcome.decision.verdict.reason()
     }
 
-    /// How long the decision holds on a connection that stays open.
+    /// The time for which the decision holds on a connection that stays open.
     pub const fn lease(&self) -> Lease {
         self.lease
     }
@@ -234,7 +234,7 @@ impl Fact {
         }
     }
 
-    /// The key of the dynamic metadata that shows it, in a namespace of ours.
+    /// The key of the dynamic metadata that shows it, in our namespace.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {

@@ -493,7 +493,7 @@ fn an_svid_ends_while_it_is_cached() {
         assert_eq!(verdict(&later, &connection), expected, "{identity} at {now}");
         assert_eq!(connection.asked.get(), 1, "the certificate is cached");
     }
-    // With `from: xfcc`, the certificate is the proxy's.
+    // With `from: xfcc`, the certificate belongs to the proxy.
     let proxy = FakeConnection::of(PROXY);
     let told = |now| {
         let line = format!("By={PROXY};URI={ID}");
@@ -558,7 +558,7 @@ fn a_later_configuration_revokes_for_earlier_ones() {
     assert_eq!(verdict(&latest, &FakeConnection::of(ID)), Verdict::Allow, "a configuration does not obey earlier ones");
     earlier.revocations.remove(later.id());
     assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), Verdict::Allow);
-    // A configuration of another trust domain is another filter's.
+    // A configuration of another trust domain belongs to a different filter.
     let foreign = revoking.replace("{\"revoked\"", "{\"pattern\": \"any\", \"revoked\"");
     let foreign = format!(r#"{{"trustDomain": "example.com", "identity": {foreign}, "policies": []}}"#);
     earlier.revocations.add(&Policy::from_json(foreign.as_bytes()).unwrap());
@@ -580,7 +580,7 @@ fn a_decision_on_a_connection_holds_for_a_while() {
         (
             "2036-01-01T00:00:01Z",
             Some(DenyReason::Identity(IdentityReason::SvidExpired)),
-            // It is not asked again.
+            // The lease ended before the decision.
             "2036-01-01T00:00:01Z",
         ),
     ] {

@@ -1,4 +1,4 @@
-//! The bounded memory of one worker: what it found out about credentials, under keys that prove them.
+//! The bounded cache of one worker.
 
 use std::borrow::Borrow;
 use std::hash::Hash;

@@ -43,7 +43,7 @@ fn diagnostic_codes() {
 #[test]
 fn facts_of_a_decision() {
     for fact in Fact::ALL {
-        // README names those of HTTP, and says how those of TCP are formed.
+        // README lists the names for requests, and the prefix of the names for connections.
         let key = fact.key();
         assert_eq!(fact.name(Layer::Http), format!("spiffe_authz_{key}"));
         assert_eq!(fact.name(Layer::Tcp), format!("spiffe_authz_connection_{key}"));

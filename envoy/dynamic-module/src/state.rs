@@ -16,7 +16,7 @@ pub(crate) const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 pub(crate) const SOURCE_IP: &str = "spiffe_authz.source_ip";
 /// The dynamic metadata of a filter, whose name follows, as JSON: `%DYNAMIC_METADATA(<name>)%`.
 pub(crate) const METADATA_OF: &str = "spiffe_authz.metadata.";
-/// What Envoy writes if there is nothing to write.
+/// The text that Envoy writes if there is no value.
 const NOTHING: &[u8] = b"-";
 
 /// The value that a format string of Envoy has written; `None` if it had nothing to write, or did not run.

@@ -98,7 +98,7 @@ pub(crate) fn set_filter_state(key: &str, value: &[u8]) {
     unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
 }
 
-/// How long filter state lasts: the spans of `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
+/// The lifetime of filter state: the spans of `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
 #[derive(Clone, Copy)]
 pub(crate) enum Span {
     Request,

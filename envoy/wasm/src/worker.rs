@@ -57,7 +57,7 @@ impl Worker {
 
     /// Denies the current request or connection for a reason that no policy is evaluated for.
     pub(crate) fn deny(&self, reason: DenyReason, attributes: impl Attributes) {
-        // It is a denial whatever is recorded of it.
+        // The caller of this function denies, so the reason is known.
         let _: Result<Lease, DenyReason> =
             self.record(&WORKER.with_borrow_mut(|worker| worker.deny(reason, attributes, host::now)));
     }

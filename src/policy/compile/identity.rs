@@ -74,7 +74,7 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
         r.report(&at.key("requireValidated"), Code::ConflictingFields, message, help);
     }
     if from != From::Tls {
-        // With `xfcc`, the certificate of the connection is the proxy's.
+        // With `xfcc`, the certificate of the connection belongs to the proxy.
         for field in ["expired", "maxAge"] {
             report_without_certificate(r, &fields, field);
         }

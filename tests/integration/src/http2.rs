@@ -78,7 +78,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the server says that it takes no more requests.
+    /// Waits for GOAWAY, after which the server accepts no more requests.
     ///
     /// # Errors
     /// Returns an error if it does not.

@@ -55,7 +55,7 @@ fn seconds_now() -> Result<i64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().try_into()?)
 }
 
-/// The last line of the access log, of so many.
+/// The last line of the access log, once it has this number of lines.
 fn last_line(envoy: &Envoy, count: usize) -> Result<Value> {
     envoy.access_log_of(count)?.pop().context("the access log is empty")
 }
