@@ -1,27 +1,25 @@
 //! `spiffe-authz doctor`: which layer of this Envoy is wrong?
 
-mod admin;
+mod channel;
 mod checks;
-mod dump;
 mod filter;
-mod finding;
-mod message;
 mod output;
 mod release;
 mod route;
-mod trust;
+mod secrets;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstream::stdout;
-use spiffe_authz::lint::Severity;
 
+pub(crate) use output::findings_json;
+
+use crate::envoy::admin::Address;
+use crate::envoy::dump::{Envoy, Pages};
 use crate::printable::write_json;
 use crate::{Ended, Format, Level, document};
-use admin::Address;
-use dump::{Envoy, Pages};
 
 /// Looks through a running Envoy, from its configuration to the filter, and says which layer is wrong.
 ///
@@ -33,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(value_parser = Address::parse, required_unless_present = "config_dump")]
     admin: Option<Address>,
     /// A saved `config_dump`; `-` is standard input.
-    #[arg(long, value_name = "FILE", requires = "certs", requires = "stats", conflicts_with = "admin")]
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     config_dump: Option<PathBuf>,
     /// A saved `certs`.
     #[arg(long, value_name = "FILE", requires = "config_dump")]
@@ -50,36 +48,39 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let envoy = Envoy::read(&pages(arguments)?)?;
+    let envoy = Envoy::read(pages(arguments)?)?;
     let report = checks::examine(&envoy)?;
     let mut out = stdout().lock();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &envoy, &report)?,
         Format::Json => write_json(&mut out, &output::as_json(&envoy, &report))?,
     }
-    let worst: Option<Severity> = report.findings.iter().map(|finding| finding.check.severity()).max();
-    let failed = worst.is_some_and(|worst| arguments.fail_level.is_reached(worst));
+    let failed = report.worst().is_some_and(|worst| arguments.fail_level.is_reached(worst));
     Ok(if failed { Ended::WithFindings } else { Ended::Well })
 }
 
 fn pages(arguments: &Arguments) -> io::Result<Pages> {
     if let Some(admin) = &arguments.admin {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
         return Ok(Pages {
             config_dump: admin.get("config_dump")?,
-            certs: admin.get("certs")?,
-            stats: admin.get("stats")?,
-            taken: Some(i64::try_from(now).map_err(io::Error::other)?),
+            certs: Some(admin.get("certs")?),
+            stats: Some(admin.get("stats")?),
+            taken: Some(now()?),
         });
     }
-    let (Some(config_dump), Some(certs), Some(stats)) = (&arguments.config_dump, &arguments.certs, &arguments.stats)
-    else {
-        return Err(io::Error::other("wanted an admin address, or `config_dump`, `certs` and `stats`"));
+    let Some(config_dump) = &arguments.config_dump else {
+        return Err(io::Error::other("expected an admin address, or `--config-dump` with a saved page"));
     };
+    let read = |page: &Option<PathBuf>| page.as_deref().map(document::read).transpose();
     Ok(Pages {
         config_dump: document::read(config_dump)?,
-        certs: document::read(certs)?,
-        stats: document::read(stats)?,
+        certs: read(&arguments.certs)?,
+        stats: read(&arguments.stats)?,
         taken: None,
     })
+}
+
+fn now() -> io::Result<i64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
+    i64::try_from(now).map_err(io::Error::other)
 }

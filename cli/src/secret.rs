@@ -1,7 +1,4 @@
-//! `spiffe-authz secret`: what has a proxy got from SPIRE?
-
-mod dump;
-mod finding;
+//! `spiffe-authz secret`: the identity and the bundles that a proxy received.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,16 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstream::stdout;
 use serde_json::{Value, json};
-use spiffe_authz::certificate::{Issuance, Svid};
-use spiffe_authz::spiffe_id::SpiffeId;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use spiffe_authz::certificate::Svid;
+use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 
+use crate::cert::first_certificate;
+use crate::envoy::certificate::Certificate;
+use crate::envoy::dump::{Envoy, Moment, Pages, Section, Validity, moment};
+use crate::envoy::message::{Secret, TlsCertificate};
+use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
+use crate::finding::{Check, Place, Report};
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD, HEADING};
 use crate::{Ended, Format, document};
-use dump::{Dump, Found, Secret, Validation};
-use finding::Finding;
 
 /// Tells which identity a proxy has, who issued it and until when it is good, and whose bundles it holds.
 ///
@@ -29,8 +28,8 @@ pub(crate) struct Arguments {
     /// The dump in JSON; `-` is standard input.
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// A trust domain whose bundle must be there, besides the proxy's own.
-    #[arg(long = "bundle", value_name = "TRUST_DOMAIN")]
+    /// A trust domain whose bundle is required, in addition to the proxy's own; `spiffe://` can precede it.
+    #[arg(long = "bundle", value_name = "TRUST_DOMAIN", value_parser = trust_domain)]
     bundles: Vec<String>,
     /// The secret with the certificate.
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -43,39 +42,40 @@ pub(crate) struct Arguments {
     format: Format,
 }
 
+fn trust_domain(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("spiffe://").unwrap_or(text);
+    TrustDomain::parse(name.as_bytes()).map(|domain| domain.to_string()).map_err(|error| error.to_string())
+}
+
 /// The proxy's own certificate.
 struct Identity {
-    /// The SPIFFE ID, or the reason that it has none.
+    /// The SPIFFE ID, or the reason that the certificate is not an SVID.
     id: Result<String, &'static str>,
-    /// The certificate, and those that stand behind it in the chain.
-    chain: Vec<Issuance>,
+    chain: Vec<Certificate>,
 }
 
-/// The authorities by which callers of one trust domain are validated; of any, when there is no trust domain.
-struct Bundle {
-    trust_domain: Option<String>,
-    authorities: Vec<Issuance>,
-}
-
-/// What the secrets say.
+/// The content of the secrets.
 #[derive(Default)]
-struct Report {
+struct Content {
     identity: Option<Identity>,
-    bundles: Vec<Bundle>,
-    findings: Vec<Finding>,
+    validator: Option<Validator>,
+    report: Report,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let dump = Dump::read(&document::read(&arguments.file)?).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: no dump of secrets: {error}", arguments.file.display()))
-    })?;
-    let report = Report::of(&dump, arguments, now());
+    let pages = Pages { config_dump: document::read(&arguments.file)?, taken: Some(now()), ..Pages::default() };
+    let of_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", arguments.file.display()));
+    let envoy = Envoy::read(pages).map_err(of_file)?;
+    if !envoy.has(Section::Secrets) {
+        return Err(of_file(io::Error::other("this is not a dump of secrets: it has no section of secrets")));
+    }
+    let content = Content::of(&envoy, arguments);
     let mut out = stdout().lock();
     match arguments.format {
-        Format::Human => report.write_human(&mut out, arguments)?,
-        Format::Json => write_json(&mut out, &report.as_json())?,
+        Format::Human => content.write_human(&mut out, arguments)?,
+        Format::Json => write_json(&mut out, &content.as_json())?,
     }
-    Ok(if report.findings.is_empty() { Ended::Well } else { Ended::WithFindings })
+    Ok(if content.report.findings.is_empty() { Ended::Well } else { Ended::WithFindings })
 }
 
 fn now() -> i64 {
@@ -83,113 +83,183 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-impl Report {
-    fn of(dump: &Dump, arguments: &Arguments, now: i64) -> Self {
-        let mut report = Self::default();
-        if let Some(secret) = report.active(dump, &arguments.svid_secret) {
-            report.read_identity(secret, &arguments.svid_secret, now);
+impl Content {
+    fn of(envoy: &Envoy, arguments: &Arguments) -> Self {
+        let Arguments { bundles, svid_secret, bundle_secret, .. } = arguments;
+        let mut content = Self::default();
+        if let Some(secret) = content.arrived(envoy, svid_secret) {
+            content.read_identity(secret.tls_certificate.as_ref(), svid_secret, envoy.taken);
         }
-        if let Some(secret) = report.active(dump, &arguments.bundle_secret) {
-            report.read_bundles(secret, &arguments.bundle_secret, now);
-            report.compare(&arguments.bundles);
+        if let Some(secret) = content.arrived(envoy, bundle_secret) {
+            content.read_bundles(secret, bundle_secret, envoy);
+            content.compare(bundles, svid_secret, bundle_secret);
         }
-        report
+        content.report.finish();
+        content
     }
 
-    fn active<'d>(&mut self, dump: &'d Dump, name: &str) -> Option<&'d Secret> {
-        match dump.secret(name) {
-            Found::Active(secret) => return Some(secret),
-            Found::Warming => self.findings.push(Finding::SecretWarming(name.to_owned())),
-            Found::Nowhere => self.findings.push(Finding::SecretMissing(name.to_owned())),
-        }
-        None
+    fn find(&mut self, check: Check, secret: &str, message: impl Into<String>) {
+        self.report.find(check, &Place::default().secret(secret), message);
     }
 
-    fn read_identity(&mut self, secret: &Secret, name: &str, now: i64) {
-        let Some((pem, chain)) = secret.certificate_chain().and_then(|pem| {
-            let chain = Issuance::of_pem(&pem).ok().filter(|chain| !chain.is_empty())?;
+    fn arrived<'e>(&mut self, envoy: &'e Envoy, name: &str) -> Option<&'e Secret> {
+        let found = envoy.secret(name);
+        if found.is_none() && envoy.warming_secrets.iter().any(|secret| secret == name) {
+            let message = format!(
+                "the proxy waits for the secret `{name}`: SPIRE does not know the workload, or does not have a secret of this name"
+            );
+            self.find(Check::SecretMissing, name, message);
+        } else if found.is_none() {
+            self.find(Check::SecretMissing, name, format!("the proxy has not requested a secret `{name}`"));
+        }
+        found
+    }
+
+    fn read_identity(&mut self, certificate: Option<&TlsCertificate>, name: &str, taken: Moment) {
+        let pem = certificate.and_then(|certificate| certificate.certificate_chain.bytes());
+        let read = pem.and_then(|pem| {
+            let chain = Certificate::of_pem(&pem).ok().filter(|chain| !chain.is_empty())?;
             Some((pem, chain))
-        }) else {
-            self.findings.push(Finding::SecretUnreadable(name.to_owned()));
+        });
+        let Some((pem, chain)) = read else {
+            self.find(
+                Check::SecretUnreadable,
+                name,
+                format!("the secret `{name}` has no certificate that can be read"),
+            );
             return;
         };
-        let id = match Svid::parse(crate::cert::first_certificate(&pem)) {
+        let id = match Svid::parse(first_certificate(&pem)) {
             Ok(svid) => Ok(svid.spiffe_id().to_owned()),
             Err(error) => {
-                self.findings.push(Finding::NoSvid(error));
+                self.find(Check::SvidMalformed, name, error.to_string());
                 Err(error.reason().slug())
             }
         };
         if let Some(leaf) = chain.first() {
-            self.findings.extend(Finding::of_dates(&format!("the certificate of `{name}`"), leaf, now));
+            match taken.within(leaf.not_before, leaf.not_after) {
+                Validity::NotYet => {
+                    let start = moment(leaf.not_before.unwrap_or_default());
+                    self.find(
+                        Check::NotYetGood,
+                        name,
+                        format!("the certificate of `{name}` is not valid before {start}"),
+                    );
+                }
+                Validity::Expired => {
+                    let end = moment(leaf.not_after);
+                    self.find(Check::SvidExpired, name, format!("the certificate of `{name}` expired at {end}"));
+                }
+                Validity::Valid | Validity::Unknown => {}
+            }
         }
         self.identity = Some(Identity { id, chain });
     }
 
-    fn read_bundles(&mut self, secret: &Secret, name: &str, now: i64) {
-        let bundles = match secret.validation() {
-            Some(Validation::Spiffe(bundles)) => {
-                bundles.into_iter().map(|(trust_domain, pem)| (Some(trust_domain), pem)).collect()
-            }
-            Some(Validation::Pool(pem)) => {
-                self.findings.push(Finding::Pool);
-                vec![(None, pem)]
-            }
-            Some(Validation::Other(validator)) => {
-                self.findings.push(Finding::OtherValidator(validator));
-                return;
-            }
-            None => {
-                self.findings.push(Finding::SecretUnreadable(name.to_owned()));
-                return;
-            }
+    fn read_bundles(&mut self, secret: &Secret, name: &str, envoy: &Envoy) {
+        let Some(context) = &secret.validation_context else {
+            self.find(Check::SecretUnreadable, name, format!("the secret `{name}` has no validation context"));
+            return;
         };
-        for (trust_domain, pem) in bundles {
-            let authorities = pem.and_then(|pem| Issuance::of_pem(&pem).ok()).unwrap_or_default();
-            let whose =
-                trust_domain.as_ref().map_or_else(|| "the pool".to_owned(), |name| format!("the bundle of {name}"));
-            if authorities.is_empty() {
-                self.findings.push(Finding::BundleUnreadable(whose));
-                continue;
+        let validator = context.validator(envoy);
+        match &validator {
+            Validator::Spiffe(Bundles::Here(bundles)) => {
+                for Bundle { trust_domain, authorities } in bundles {
+                    let authorities = authorities.as_deref().unwrap_or_default();
+                    self.check_authorities(authorities, &format!("the bundle of {trust_domain}"), name, envoy.taken);
+                }
             }
-            // An authority that has run out does no harm beside one that has not: that is how they rotate.
-            if let Some(last) = authorities.iter().max_by_key(|authority| authority.not_after) {
-                self.findings.extend(Finding::of_dates(&format!("the last authority of {whose}"), last, now));
+            Validator::Spiffe(Bundles::Unreadable(error)) => self.find(Check::BundleUnreadable, name, error.clone()),
+            Validator::Default(authorities) => {
+                let authorities = authorities.as_deref().unwrap_or_default();
+                let is_pool = trust_domains(authorities).is_some_and(|domains| domains.len() > 1);
+                let check = if is_pool { Check::BundlesPooled } else { Check::SpiffeValidatorMissing };
+                self.find(
+                    check,
+                    name,
+                    "each authority in `trusted_ca` can issue identities of every trust domain: they come from istiod, or from a \
+                     SPIRE agent without the SPIFFE validator",
+                );
+                self.check_authorities(authorities, "`trusted_ca`", name, envoy.taken);
             }
-            self.bundles.push(Bundle { trust_domain, authorities });
+            Validator::Other(other) => {
+                self.find(Check::SpiffeValidatorMissing, name, format!("the validator is `{other}`"));
+            }
+            Validator::None | Validator::System | Validator::Spiffe(Bundles::Elsewhere) => {
+                self.find(
+                    Check::SecretUnreadable,
+                    name,
+                    format!("the secret `{name}` has no authority that can be read"),
+                );
+            }
+        }
+        self.validator = Some(validator);
+    }
+
+    fn check_authorities(&mut self, authorities: &[Certificate], whose: &str, name: &str, taken: Moment) {
+        // An authority that expired does no harm next to one that did not: this is how they rotate.
+        let Some(last) = authorities.iter().max_by_key(|authority| authority.not_after) else {
+            self.find(Check::BundleUnreadable, name, format!("{whose} contains no authority that can be read"));
+            return;
+        };
+        if taken.within(None, last.not_after) == Validity::Expired {
+            let end = moment(last.not_after);
+            self.find(Check::BundleExpired, name, format!("the last authority of {whose} expired at {end}"));
         }
     }
 
-    /// The identity against the bundles.
-    fn compare(&mut self, wanted: &[String]) {
-        let own = self.identity.as_ref().and_then(|identity| identity.id.as_ref().ok()).and_then(|id| trust_domain(id));
-        let mut findings = Vec::new();
-        for name in own.iter().chain(wanted) {
-            // Whose authorities are in a pool cannot be told.
-            let there = self.bundles.iter().any(|bundle| bundle.trust_domain.as_ref().is_none_or(|of| of == name));
-            if !there {
-                findings.push(Finding::BundleMissing(name.clone()));
-            }
+    /// Compares the identity with the bundles.
+    fn compare(&mut self, required: &[String], svid_secret: &str, bundle_secret: &str) {
+        let own = self.identity.as_ref().and_then(Identity::trust_domain);
+        let Some(Validator::Spiffe(Bundles::Here(bundles))) = &self.validator else {
+            // The owners of the authorities in a pool are unknown.
+            self.check_issuer(own.as_deref(), svid_secret);
+            return;
+        };
+        let has = |name: &str| bundles.iter().any(|bundle| bundle.trust_domain == name);
+        let missing: Vec<String> = own.iter().chain(required).filter(|name| !has(name)).cloned().collect();
+        for name in missing {
+            let message = format!("Envoy has no bundle of {name}: its callers fail in the handshake");
+            self.find(Check::BundleMissing, bundle_secret, message);
         }
-        if let Some(identity) = &self.identity
-            && self.authority(identity).is_none()
-            && self.bundle_of(identity).is_some()
-        {
-            findings.push(Finding::ForeignIssuer(identity.issuer().to_owned()));
-        }
-        self.findings.extend(findings);
+        self.check_issuer(own.as_deref(), svid_secret);
     }
 
-    /// The bundle that vouches for the trust domain of the identity.
-    fn bundle_of(&self, identity: &Identity) -> Option<&Bundle> {
-        let own = identity.id.as_ref().ok().and_then(|id| trust_domain(id))?;
-        self.bundles.iter().find(|bundle| bundle.trust_domain.as_ref().is_none_or(|name| *name == own))
+    fn check_issuer(&mut self, own: Option<&str>, svid_secret: &str) {
+        let Some(own) = own else { return };
+        let has_authorities = self
+            .validator
+            .as_ref()
+            .and_then(|validator| validator.authorities_of(own))
+            .is_some_and(|authorities| !authorities.is_empty());
+        if has_authorities && self.issuing_bundle().is_none() {
+            let last = self.identity.as_ref().and_then(|identity| identity.chain.last()?.issuance.as_ref());
+            let issuer = last.map_or("the issuer", |issuance| &issuance.issuer);
+            let message = format!("{issuer} is not an authority in the bundle of the certificate's own trust domain");
+            self.find(Check::ForeignIssuer, svid_secret, message);
+        }
     }
 
-    /// The authority of that bundle to which the chain leads.
-    fn authority(&self, identity: &Identity) -> Option<&Issuance> {
-        let authorities = &self.bundle_of(identity)?.authorities;
-        authorities.iter().find(|authority| identity.chain.iter().any(|link| link.names_as_issuer(authority)))
+    /// Returns the name of the bundle that issued the certificate, or `the pool`.
+    fn issuing_bundle(&self) -> Option<Option<&str>> {
+        let identity = self.identity.as_ref()?;
+        let own = identity.trust_domain()?;
+        let authorities = self.validator.as_ref()?.authorities_of(&own)?;
+        let is_issued =
+            identity.chain.iter().any(|link| authorities.iter().any(|authority| link.may_come_from(authority)));
+        is_issued.then(|| self.bundles().into_iter().find_map(|(name, _)| name.filter(|name| *name == own)))
+    }
+
+    /// Returns the authorities of each trust domain, or of the pool for every trust domain.
+    fn bundles(&self) -> Vec<(Option<&str>, &[Certificate])> {
+        match &self.validator {
+            Some(Validator::Spiffe(Bundles::Here(bundles))) => bundles
+                .iter()
+                .map(|bundle| (Some(&*bundle.trust_domain), bundle.authorities.as_deref().unwrap_or_default()))
+                .collect(),
+            Some(Validator::Default(Some(authorities))) => vec![(None, authorities)],
+            _ => Vec::new(),
+        }
     }
 
     fn write_human(&self, out: &mut impl Write, arguments: &Arguments) -> io::Result<()> {
@@ -197,74 +267,64 @@ impl Report {
             let name = styled(HEADING, &arguments.svid_secret);
             match &identity.id {
                 Ok(id) => say!(out, "{}: {}: {}", name, styled(GOOD, "an X509-SVID"), id)?,
-                Err(reason) => say!(out, "{}: {}: {}", name, styled(BAD, "no X509-SVID"), reason)?,
+                Err(reason) => say!(out, "{}: {}: {}", name, styled(BAD, "not an X509-SVID"), reason)?,
             }
-            if let Some(leaf) = identity.chain.first() {
-                let by = match (
-                    self.authority(identity),
-                    self.bundle_of(identity).and_then(|bundle| bundle.trust_domain.as_ref()),
-                ) {
-                    (Some(_), Some(trust_domain)) => format!(", of the bundle of {trust_domain}"),
-                    (Some(_), None) => ", of the pool".to_owned(),
-                    (None, _) => String::new(),
+            if let Some(leaf) = identity.chain.first()
+                && let Some(issuance) = &leaf.issuance
+            {
+                let by = match self.issuing_bundle() {
+                    Some(Some(trust_domain)) => format!(", of the bundle of {trust_domain}"),
+                    Some(None) => ", of the pool".to_owned(),
+                    None => String::new(),
                 };
-                say!(out, "  issued by  {}{}", leaf.issuer, by)?;
-                say!(out, "  to         {}", leaf.subject)?;
-                say!(out, "  valid from {} until {}", date(leaf.not_before), date(leaf.not_after))?;
+                say!(out, "  issued by  {}{}", issuance.issuer, by)?;
+                say!(out, "  to         {}", issuance.subject)?;
+                say!(out, "  valid from {} until {}", moment(issuance.not_before), moment(issuance.not_after))?;
             }
         }
-        if !self.bundles.is_empty() {
+        let bundles = self.bundles();
+        if !bundles.is_empty() {
             say!(out, "{}: whose callers it can validate", styled(HEADING, &arguments.bundle_secret))?;
         }
-        for Bundle { trust_domain, authorities } in &self.bundles {
-            let whose = trust_domain.as_deref().unwrap_or("any trust domain");
-            for authority in authorities {
-                say!(out, "  {}: {}, until {}", whose, authority.subject, date(authority.not_after))?;
+        for (trust_domain, authorities) in bundles {
+            let whose = trust_domain.unwrap_or("any trust domain");
+            for issuance in authorities.iter().filter_map(|authority| authority.issuance.as_ref()) {
+                say!(out, "  {}: {}, until {}", whose, issuance.subject, moment(issuance.not_after))?;
             }
         }
-        for finding in &self.findings {
-            say!(out, "{}: {}", styled(BAD, finding.code()), finding)?;
+        for finding in &self.report.findings {
+            say!(out, "{}: {}", styled(BAD, finding.check.slug()), finding.message)?;
         }
         Ok(())
     }
 
     fn as_json(&self) -> Value {
-        let described = |issuance: &Issuance| {
-            json!({
-                "subject": issuance.subject, "issuer": issuance.issuer,
-                "notBefore": date(issuance.not_before), "notAfter": date(issuance.not_after),
+        let described = |certificate: &Certificate| {
+            certificate.issuance.as_ref().map(|issuance| {
+                json!({
+                    "subject": issuance.subject, "issuer": issuance.issuer,
+                    "notBefore": moment(issuance.not_before), "notAfter": moment(issuance.not_after),
+                })
             })
         };
         let svid = self.identity.as_ref().map(|identity| {
-            let mut svid = identity.chain.first().map(described).unwrap_or_default();
+            let mut svid = identity.chain.first().and_then(described).unwrap_or_default();
             svid["spiffeId"] = json!(identity.id.as_ref().ok());
             svid["reason"] = json!(identity.id.as_ref().err());
-            svid["issuedByBundle"] = json!(
-                self.authority(identity).and(self.bundle_of(identity)).and_then(|bundle| bundle.trust_domain.as_ref())
-            );
+            svid["issuedByBundle"] = json!(self.issuing_bundle().flatten());
             svid
         });
-        let bundles = self.bundles.iter().map(|Bundle { trust_domain, authorities }| {
+        let bundles = self.bundles().into_iter().map(|(trust_domain, authorities)| {
             json!({"trustDomain": trust_domain, "authorities": authorities.iter().map(described).collect::<Vec<_>>()})
         });
-        let findings =
-            self.findings.iter().map(|finding| json!({"code": finding.code(), "message": finding.to_string()}));
-        json!({"svid": svid, "bundles": bundles.collect::<Vec<_>>(), "findings": findings.collect::<Vec<_>>()})
+        let findings = crate::doctor::findings_json(&self.report);
+        json!({"svid": svid, "bundles": bundles.collect::<Vec<_>>(), "findings": findings})
     }
 }
 
 impl Identity {
-    fn issuer(&self) -> &str {
-        self.chain.last().map_or("", |last| &last.issuer)
+    fn trust_domain(&self) -> Option<String> {
+        let id = self.id.as_ref().ok()?;
+        SpiffeId::parse(id.as_bytes()).ok().map(|id| id.trust_domain().to_string())
     }
-}
-
-fn trust_domain(id: &str) -> Option<String> {
-    SpiffeId::parse(id.as_bytes()).ok().map(|id| id.trust_domain().to_string())
-}
-
-/// A moment as RFC 3339 has it; seconds where it is beyond what that can say.
-fn date(seconds: i64) -> String {
-    let date = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|date| date.format(&Rfc3339).ok());
-    date.unwrap_or_else(|| format!("{seconds} s after 1970"))
 }

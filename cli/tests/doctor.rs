@@ -20,12 +20,22 @@ fn example(path: &Path) -> Value {
 
 /// The report of an Envoy with this bootstrap, listener and route tables. No secret has arrived.
 fn examined(bootstrap: &Value, listener: &Value, routes: &[Value]) -> Value {
+    examined_all(bootstrap, std::slice::from_ref(listener), routes)
+}
+
+/// The report of an Envoy with several listeners.
+fn examined_all(bootstrap: &Value, listeners: &[Value], routes: &[Value]) -> Value {
+    let listeners: Vec<Value> = listeners.iter().map(|listener| json!({"listener": listener})).collect();
     let routes: Vec<Value> = routes.iter().map(|table| json!({"route_config": table})).collect();
+    let clusters = bootstrap["static_resources"]["clusters"].as_array().cloned().unwrap_or_default();
+    let clusters: Vec<Value> = clusters.iter().map(|cluster| json!({"cluster": cluster})).collect();
     let directory = tempfile::tempdir().unwrap();
     let dump = json!({"configs": [
         {"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": bootstrap, "last_updated": "2026-01-01T00:00:00Z"},
-        {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "static_listeners": [{"listener": listener}]},
+        {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "static_listeners": listeners},
         {"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": routes},
+        {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "static_clusters": clusters},
+        {"@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"},
     ]});
     let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
     command.args(["doctor", "--format", "json"]);
@@ -56,21 +66,24 @@ fn set(codes: &[&str]) -> BTreeSet<String> {
 #[test]
 fn every_example_is_in_order_but_for_the_secrets() {
     let mut servers = 0;
-    let folders = ["", "federation"].map(|folder| examples().join(folder));
+    let folders = ["", "federation", "tunnel"].map(|folder| examples().join(folder));
     for folder in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
         let file = folder.unwrap().path().join("envoy.yaml");
         if !file.is_file() {
             continue;
         }
-        let bootstrap = example(&file);
-        for listener in bootstrap["static_resources"]["listeners"].as_array().unwrap() {
-            let has_filter = listener.to_string().contains("spiffe-authz");
-            let expected = if has_filter { "secret-missing" } else { "filter-missing" };
-            assert_eq!(codes(&examined(&bootstrap, listener, &[])), set(&[expected]), "{}", file.display());
-            servers += u32::from(has_filter);
-        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let bootstrap: Value = serde_saphyr::from_str(&text.replace("envoy.string", "envoy.hashable_string")).unwrap();
+        let listeners = bootstrap["static_resources"]["listeners"].as_array().unwrap();
+        let report = examined_all(&bootstrap, listeners, &[]);
+        // The secrets of a caller are those of its clusters.
+        assert_eq!(codes(&report), set(&["secret-missing"]), "{}", file.display());
+        let has_filter = listeners.iter().any(|listener| listener.to_string().contains("spiffe-authz"));
+        let has_note = report["findings"].to_string().contains("nothing-to-guard");
+        assert_eq!(has_note, !has_filter, "{}", file.display());
+        servers += u32::from(has_filter);
     }
-    assert!(servers >= 3, "{servers}");
+    assert!(servers >= 5, "{servers}");
 }
 
 #[test]
@@ -118,7 +131,12 @@ impl Pages {
     }
 
     fn manager(mut self, field: &str, value: Value) -> Self {
-        self.listener.pointer_mut(MANAGER).unwrap()[field] = value;
+        let manager = self.listener.pointer_mut(MANAGER).unwrap().as_object_mut().unwrap();
+        if value.is_null() {
+            manager.remove(field);
+        } else {
+            manager.insert(field.to_owned(), value);
+        }
         self
     }
 
@@ -317,6 +335,350 @@ fn routes_of_the_module_are_read() {
     let remote = json!({"from": [{"source": {"remoteIpBlocks": ["203.0.113.0/24"]}}]});
     let pages = with(&document(&remote)).manager("use_remote_address", json!(false));
     assert_eq!(pages.found(), set(&["remote-address-untrusted"]));
+}
+
+/// A running Envoy's dump with certificates and clusters, which the examples lack.
+mod made {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+        SanType, date_time_ymd,
+    };
+    use serde_json::{Value, json};
+
+    pub(crate) const SERVER: &str = "spiffe://example.org/ns/default/sa/httpbin";
+
+    pub(crate) struct Authority {
+        pub(crate) pem: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        /// An authority that names this trust domain.
+        pub(crate) fn of(trust_domain: &str) -> Self {
+            Self::named(&[SanType::URI(format!("spiffe://{trust_domain}").try_into().unwrap())])
+        }
+
+        pub(crate) fn named(names: &[SanType]) -> Self {
+            let mut params = params(names, (2025, 2099));
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            Self { pem, issuer: Issuer::new(params, key) }
+        }
+
+        /// The chain of an SVID that is valid in these years.
+        pub(crate) fn svid(&self, id: &str, years: (i32, i32)) -> String {
+            let mut params = params(&[SanType::URI(id.try_into().unwrap())], years);
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            params.use_authority_key_identifier_extension = true;
+            params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().pem()
+        }
+    }
+
+    fn params(names: &[SanType], (from, until): (i32, i32)) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "SPIRE");
+        params.subject_alt_names = names.to_vec();
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+        params
+    }
+
+    pub(crate) fn inline(pem: &str) -> Value {
+        json!({"inline_bytes": STANDARD.encode(pem)})
+    }
+
+    pub(crate) fn certificate(name: &str, chain: &str) -> Value {
+        json!({"name": name, "secret": {"name": name, "tls_certificate": {"certificate_chain": inline(chain)}}})
+    }
+
+    pub(crate) fn validation(context: Value) -> Value {
+        json!({"name": "ROOTCA", "secret": {"name": "ROOTCA", "validation_context": context}})
+    }
+
+    pub(crate) fn spiffe(config: Value) -> Value {
+        validation(
+            json!({"custom_validator_config": {"name": "envoy.tls.cert_validator.spiffe", "typed_config": config}}),
+        )
+    }
+
+    pub(crate) fn bundles(bundles: &[(&str, &str)]) -> Value {
+        let domains: Vec<Value> =
+            bundles.iter().map(|(name, pem)| json!({"name": name, "trust_bundle": inline(pem)})).collect();
+        spiffe(json!({"trust_domains": domains}))
+    }
+}
+
+/// The pages of the examples' server or client with these secrets, and counters of a connected agent.
+struct Delivered {
+    bootstrap: Value,
+    secrets: Vec<Value>,
+    warming: Vec<Value>,
+    stats: String,
+}
+
+const CONNECTED: &str = "server.uptime: 5\nlistener_manager.workers_started: 1\ncluster_manager.cluster_added: 1\n\
+    cluster.spire_agent.upstream_cx_active: 1\ncluster.spire_agent.upstream_cx_connect_fail: 0\n\
+    sds.default.control_plane.connected_state: 1\nsds.default.update_failure: 0\n\
+    sds.ROOTCA.control_plane.connected_state: 1\nsds.ROOTCA.update_failure: 0\n";
+
+impl Delivered {
+    fn of(example_of: &str, secrets: Vec<Value>) -> Self {
+        let mut bootstrap = example(&examples().join(example_of).join("envoy.yaml"));
+        bootstrap["node"]["user_agent_build_version"] =
+            json!({"version": {"major_number": 1, "minor_number": 40, "patch": 0}});
+        Self { bootstrap, secrets, warming: Vec::new(), stats: CONNECTED.to_owned() }
+    }
+
+    /// A server or client whose secrets are correct.
+    fn sound(example_of: &str) -> Self {
+        let authority = made::Authority::of("example.org");
+        Self::of(
+            example_of,
+            vec![
+                made::certificate("default", &authority.svid(made::SERVER, (2025, 2098))),
+                made::bundles(&[("example.org", &authority.pem)]),
+            ],
+        )
+    }
+
+    fn set(mut self, pointer: &str, field: &str, value: Value) -> Self {
+        self.bootstrap.pointer_mut(pointer).unwrap()[field] = value;
+        self
+    }
+
+    fn stats(mut self, from: &str, to: &str) -> Self {
+        assert!(self.stats.contains(from), "{from}");
+        self.stats = self.stats.replace(from, to);
+        self
+    }
+
+    fn dump(&self) -> Value {
+        let items = |field: &str, name: &str| -> Vec<Value> {
+            let items = self.bootstrap["static_resources"][field].as_array().cloned().unwrap_or_default();
+            items.into_iter().map(|item| json!({name: item})).collect()
+        };
+        let section = |name: &str, fields: Value| {
+            let mut section = fields;
+            section["@type"] = json!(format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"));
+            section
+        };
+        json!({"configs": [
+            section("Bootstrap", json!({"bootstrap": self.bootstrap, "last_updated": "2026-01-01T00:00:00Z"})),
+            section("Clusters", json!({"static_clusters": items("clusters", "cluster"), "dynamic_warming_clusters": self.warming})),
+            section("Listeners", json!({"static_listeners": items("listeners", "listener")})),
+            section("Secrets", json!({"dynamic_active_secrets": self.secrets})),
+        ]})
+    }
+
+    fn report(&self) -> Value {
+        doctor_of(&self.dump().to_string(), Some("{}"), Some(&self.stats))
+    }
+
+    /// The codes of all findings, notes included.
+    fn found(&self) -> BTreeSet<String> {
+        all_codes(&self.report())
+    }
+}
+
+fn all_codes(report: &Value) -> BTreeSet<String> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The report of these pages.
+fn doctor_of(dump: &str, certs: Option<&str>, stats: Option<&str>) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+    command.args(["doctor", "--format", "json"]);
+    for (page, text) in [("config-dump", Some(dump)), ("certs", certs), ("stats", stats)] {
+        let Some(text) = text else { continue };
+        let file = directory.path().join(page);
+        std::fs::write(&file, text).unwrap();
+        command.arg(format!("--{page}")).arg(file);
+    }
+    let output = command.output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+const CLIENT_TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config/common_tls_context";
+
+#[test]
+fn both_sides_are_in_order_with_their_secrets() {
+    assert_eq!(Delivered::sound("server").found(), set(&[]));
+    assert_eq!(Delivered::sound("client").found(), set(&["nothing-to-guard"]));
+}
+
+#[test]
+fn identities_are_compared_with_dates_bundles_and_patterns() {
+    let (own, other) = (made::Authority::of("example.org"), made::Authority::of("example.org"));
+    let found = |chain: &str, example_of: &str| {
+        let secrets = vec![made::certificate("default", chain), made::bundles(&[("example.org", &own.pem)])];
+        let mut found = Delivered::of(example_of, secrets).found();
+        found.remove("nothing-to-guard");
+        found
+    };
+    for example_of in ["server", "client"] {
+        assert_eq!(found(&own.svid(made::SERVER, (2025, 2098)), example_of), set(&[]));
+        assert_eq!(found(&own.svid(made::SERVER, (2097, 2098)), example_of), set(&["not-yet-good"]));
+        assert_eq!(found(&own.svid(made::SERVER, (2024, 2025)), example_of), set(&["svid-expired"]));
+        assert_eq!(found(&other.svid(made::SERVER, (2025, 2098)), example_of), set(&["foreign-issuer"]));
+    }
+    let other_form = own.svid("spiffe://example.org/k8s/httpbin", (2025, 2098));
+    assert_eq!(found(&other_form, "server"), set(&["svid-wrong-pattern"]));
+    // The bundle of another trust domain does not vouch for this one.
+    let io = made::Authority::of("example.io");
+    let secrets = vec![
+        made::certificate("default", &io.svid(made::SERVER, (2025, 2098))),
+        made::bundles(&[("example.org", &own.pem), ("example.io", &io.pem)]),
+    ];
+    assert_eq!(Delivered::of("server", secrets).found(), set(&["foreign-issuer", "bundle-unnamed"]));
+}
+
+#[test]
+fn bundles_are_read_in_each_form() {
+    let own = made::Authority::of("example.org");
+    let svid = made::certificate("default", &own.svid(made::SERVER, (2025, 2098)));
+    let found = |bundle: Value| Delivered::of("server", vec![svid.clone(), bundle]).found();
+    let unnamed = made::Authority::named(&[]);
+    // A bundle that came by `https_web` can have authorities without a URI.
+    let from_web = made::bundles(&[("example.org", &format!("{}{}", own.pem, unnamed.pem))]);
+    assert_eq!(found(from_web), set(&[]));
+    let io = made::Authority::of("example.io");
+    assert_eq!(found(made::bundles(&[("example.org", &io.pem)])), set(&["bundle-foreign", "foreign-issuer"]));
+    assert_eq!(found(made::bundles(&[("example.org", "nothing")])), set(&["bundle-unreadable"]));
+
+    let der = own.pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let map = |r#use: &str| {
+        let map = json!({"trust_domains": {"example.org": {"keys": [{"use": r#use, "x5c": [der]}]}}});
+        made::spiffe(json!({"trust_bundles": {"inline_string": map.to_string()}}))
+    };
+    assert_eq!(found(map("x509-svid")), set(&[]));
+    assert_eq!(found(map("jwt-svid")), set(&["bundle-unreadable"]));
+
+    let pool = |pems: &[&str]| made::validation(json!({"trusted_ca": made::inline(&pems.concat())}));
+    assert_eq!(found(pool(&[&own.pem, &unnamed.pem])), set(&["spiffe-validator-missing"]));
+    assert_eq!(found(pool(&[&own.pem, &io.pem])), set(&["bundles-pooled"]));
+    assert_eq!(found(made::certificate("ROOTCA", &own.svid(made::SERVER, (2025, 2098)))), set(&["secret-unreadable"]));
+}
+
+#[test]
+fn the_calling_side_validates_servers() {
+    let with = |field: &str, value: Value| {
+        let pointer = format!("{CLIENT_TLS}/combined_validation_context/default_validation_context");
+        Delivered::sound("client").set(&pointer, field, value).found()
+    };
+    let matcher = |kind: &str, exact: &str| json!([{"san_type": kind, "matcher": {"exact": exact}}]);
+    let none = set(&["nothing-to-guard"]);
+    let and = |code: &str| none.iter().cloned().chain([code.to_owned()]).collect::<BTreeSet<_>>();
+    let field = "match_typed_subject_alt_names";
+    assert_eq!(with(field, json!([])), and("server-unchecked"));
+    assert_eq!(with(field, matcher("DNS", "httpbin")), and("server-name-filtered"));
+    assert_eq!(with(field, matcher("URI", "spiffe://cluster.local/ns/a/sa/b")), and("bundle-missing"));
+    assert_eq!(with("trust_chain_verification", json!("ACCEPT_UNTRUSTED")), and("untrusted-accepted"));
+    let unvalidated = Delivered::sound("client").set(CLIENT_TLS, "combined_validation_context", json!(null));
+    assert_eq!(unvalidated.found(), and("server-not-validated"));
+
+    // A cluster that waits for its secret explains why there is no listener.
+    let mut waiting = Delivered::sound("client");
+    let cluster = waiting.bootstrap.pointer("/static_resources/clusters/0").unwrap().clone();
+    waiting.bootstrap["static_resources"]["listeners"] = json!([]);
+    waiting.warming = vec![json!({"cluster": cluster})];
+    waiting.secrets.remove(0);
+    let waiting = waiting
+        .stats("sds.default.update_failure: 0", "sds.default.update_failure: 3")
+        .stats("sds.default.control_plane.connected_state: 1", "sds.default.control_plane.connected_state: 0")
+        .stats("workers_started: 1", "workers_started: 0");
+    let report = waiting.report();
+    let explained = ["cluster-warming", "listener-warming", "filter-unknown"];
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!(findings[0]["code"], "workload-unknown", "{findings:#?}");
+    assert_eq!(all_codes(&report), set(&[&explained[..], &["workload-unknown"]].concat()));
+    for finding in findings.iter().filter(|finding| explained.contains(&finding["code"].as_str().unwrap())) {
+        assert_eq!(finding["consequenceOf"], "workload-unknown", "{finding}");
+    }
+}
+
+#[test]
+fn an_unknown_counter_is_not_a_good_one() {
+    let mut unkept = Delivered::sound("server");
+    unkept.stats = "server.uptime: 5\n".to_owned();
+    let report = unkept.report();
+    assert_eq!(all_codes(&report), set(&["agent-unknown"]));
+    let message = report["findings"][0]["message"].as_str().unwrap();
+    assert!(
+        message.contains(r#"proxyStatsMatcher: {inclusionPrefixes: ["sds.", "cluster.spire_agent."]}"#),
+        "{message}"
+    );
+    assert!(!report["fine"].to_string().contains("no update was rejected"), "{report}");
+
+    let rejected = Delivered::sound("server").stats("cluster_added: 1", "cds.update_rejected: 2");
+    assert_eq!(rejected.found(), set(&["updates-rejected"]));
+    let no_clock = Delivered::sound("server").stats("server.uptime: 5\n", "");
+    assert_eq!(no_clock.found(), set(&["moment-unknown"]));
+    assert_eq!(no_clock.report()["at"], Value::Null);
+
+    let dump = Delivered::sound("server").dump();
+    assert_eq!(all_codes(&doctor_of(&dump.to_string(), None, Some(CONNECTED))), set(&["pages-incomplete"]));
+    let alone = all_codes(&doctor_of(&dump.to_string(), None, None));
+    assert_eq!(alone, set(&["pages-incomplete", "agent-unknown", "moment-unknown"]));
+    for (position, expected) in [(2, "filter-unknown"), (3, "pages-incomplete")] {
+        let mut partial = dump.clone();
+        partial["configs"].as_array_mut().unwrap().remove(position);
+        partial["configs"][0]["bootstrap"]["static_resources"]["listeners"] = json!([]);
+        let found = all_codes(&doctor_of(&partial.to_string(), Some("{}"), Some(CONNECTED)));
+        assert!(found.contains(expected) && !found.contains("secret-missing"), "{found:?}");
+    }
+}
+
+#[test]
+fn the_filter_is_configured_or_running() {
+    let fine = |pages: &Delivered| pages.report()["fine"].to_string();
+    let sound = Delivered::sound("server");
+    assert!(fine(&sound).contains("is configured for `example.org`"));
+    let decided = Delivered::sound("server")
+        .stats("cluster_added", "cluster_added: 1\nwasmcustom.spiffe_authz.decisions.mode.enforce.verdict.allow");
+    assert!(fine(&decided).contains("decides for `example.org`"));
+    let failing =
+        Delivered::sound("server").stats("cluster_added", "cluster_added: 1\nwasm.spiffe-authz.vm_reload_backoff");
+    assert_eq!(failing.found(), set(&["filter-failing"]));
+    assert!(!fine(&failing).contains("decides"));
+}
+
+#[test]
+fn client_certificate_headers_are_checked() {
+    let with = |from: &str, details: Value| {
+        let mut pages = Pages::server().manager("forward_client_cert_details", details);
+        let mut document = json!({"trustDomain": "example.org", "policies": [], "identity": {"from": from}});
+        if from == "xfcc" {
+            document["identity"]["trustedProxies"] = json!(["example.org/ns/edge/sa/gateway"]);
+        }
+        *pages.listener.pointer_mut(&format!("{FILTER}/config/configuration/value")).unwrap() =
+            json!(document.to_string());
+        pages.found()
+    };
+    for value in
+        [json!(null), json!("SANITIZE"), json!("SANITIZE_SET"), json!("APPEND_FORWARD"), json!("ALWAYS_FORWARD_ONLY")]
+    {
+        assert_eq!(with("xfcc", value.clone()), set(&["xfcc-not-forwarded"]), "{value}");
+    }
+    assert_eq!(with("xfcc", json!("FORWARD_ONLY")), set(&[]));
+    for (value, expected) in [
+        (json!(null), &[][..]),
+        (json!("SANITIZE_SET"), &[]),
+        (json!("APPEND_FORWARD"), &[]),
+        (json!("FORWARD_ONLY"), &["xfcc-forwarded"]),
+        (json!("ALWAYS_FORWARD_ONLY"), &["xfcc-forwarded"]),
+    ] {
+        assert_eq!(with("tls", value.clone()), set(expected), "{value}");
+    }
+    // On a connection without HBONE, somebody else must set the caller's SPIFFE ID.
+    assert_eq!(with("peerPrincipal", json!(null)), set(&["peer-principal-missing"]));
 }
 
 #[test]

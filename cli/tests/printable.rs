@@ -200,8 +200,8 @@ fn ids_certificates_and_secrets_are_clean() {
     check(|value| run(&["id", &format!("spiffe://example.org/{value}")], "", &[]));
     check(|value| run(&["id", "--pattern", value, "spiffe://example.org/x"], "", &[]));
     check(|value| run(&["cert", value], "", &[(value, "no certificate".to_owned())]));
-    check(|value| run(&["secret", "--svid-secret", value, "-"], "{}", &[]));
-    check(|value| run(&["secret", "--bundle-secret", value, "-"], "{}", &[]));
+    check(|value| run(&["secret", "--svid-secret", value, "-"], "{\"dynamicActiveSecrets\": []}", &[]));
+    check(|value| run(&["secret", "--bundle-secret", value, "-"], "{\"dynamicActiveSecrets\": []}", &[]));
     // Names that a federated trust domain has chosen.
     let pool = |value: &str| {
         let mut params = CertificateParams::default();
@@ -261,7 +261,7 @@ fn machine_output_is_valid_and_clean() {
         run(&["test", "--format", "json", "-"], table(&hostile, "p"), &[policy()]),
         run(&["id", "--format", "json", &hostile], "", &[]),
         run(&["cert", "--format", "json", &hostile], "", &[(&hostile, String::new())]),
-        run(&["secret", "--format", "json", "--svid-secret", &hostile, "-"], "{}", &[]),
+        run(&["secret", "--format", "json", "--svid-secret", &hostile, "-"], "{\"dynamicActiveSecrets\": []}", &[]),
     ];
     for run in documents {
         let text = String::from_utf8(run.output().stdout).unwrap();

@@ -176,7 +176,7 @@ fn tells_istiods_certificates_from_spires() {
     let own = authority("example.org");
     let pool = root(json!({"trustedCa": inline(&own.pem)}));
     let dump = dump(&[certificate(&leaf(&own, |_| {})), pool]);
-    assert_eq!(findings(&[], &dump), (Some(3), vec!["authorities-pooled".to_owned()]));
+    assert_eq!(findings(&[], &dump), (Some(3), vec!["spiffe-validator-missing".to_owned()]));
     let (_, out) = run(&[], &dump.to_string());
     assert!(out.contains("  issued by  O=SPIRE, CN=example.org, of the pool\n"), "{out}");
     assert!(out.contains("  any trust domain: O=SPIRE, CN=example.org, until"), "{out}");
@@ -226,10 +226,10 @@ fn tells_what_is_wrong_with_the_certificate() {
     let of =
         |change: fn(&mut CertificateParams)| findings(&[], &dump(&[certificate(&leaf(&own, change)), trust.clone()]));
     let one = |code: &str| (Some(3), vec![code.to_owned()]);
-    assert_eq!(of(|params| params.not_after = date_time_ymd(2026, 1, 2)), one("expired"));
+    assert_eq!(of(|params| params.not_after = date_time_ymd(2026, 1, 2)), one("svid-expired"));
     assert_eq!(of(|params| params.not_before = date_time_ymd(2097, 1, 1)), one("not-yet-good"));
-    assert_eq!(of(|params| params.key_usages.clear()), one("certificate-key-usage-missing"));
-    assert_eq!(of(|params| params.subject_alt_names.clear()), one("certificate-no-uri-san"));
+    assert_eq!(of(|params| params.key_usages.clear()), one("svid-malformed"));
+    assert_eq!(of(|params| params.subject_alt_names.clear()), one("svid-malformed"));
 }
 
 #[test]
@@ -237,9 +237,9 @@ fn tells_secrets_that_are_not_there() {
     let own = authority("example.org");
     let mut waiting = dump(&[certificate(&leaf(&own, |_| {}))]);
     waiting["dynamicWarmingSecrets"] = json!([{"name": "ROOTCA", "versionInfo": "uninitialized"}]);
-    assert_eq!(findings(&[], &waiting), (Some(3), vec!["secret-warming".to_owned()]));
+    assert_eq!(findings(&[], &waiting), (Some(3), vec!["secret-missing".to_owned()]));
     let missing = || vec!["secret-missing".to_owned(); 2];
-    assert_eq!(findings(&[], &json!({})), (Some(3), missing()));
+    assert_eq!(findings(&[], &json!({"dynamicActiveSecrets": []})), (Some(3), missing()));
     let other_names = ["--svid-secret", "a", "--bundle-secret", "b"];
     assert_eq!(findings(&other_names, &waiting), (Some(3), missing()));
     let empty = dump(&[json!({"name": "default", "secret": {}}), json!({"name": "ROOTCA", "secret": {}})]);

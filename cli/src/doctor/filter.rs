@@ -1,25 +1,46 @@
-//! Finds the filter among others, and reads its configuration.
+//! Finds the filter among others, and reads its document.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde::Deserialize;
 use serde_json::Value;
 use spiffe_authz::policy::{Node, Policy};
 
-use super::message::{Extension, decode_base64};
+use crate::envoy::dump::Envoy;
+use crate::envoy::message::{Extension, decode_base64};
 
-/// How the filter is told from others: by one of these in its name, or in the name of its code.
+/// The filter has one of these in its name, or in the name of its code.
 const NAMES: [&str; 2] = ["spiffe-authz", "spiffe_authz"];
-/// What istio-agent puts in the place of a Wasm filter that it could not load.
+const WASM: [&str; 2] = ["envoy.extensions.filters.http.wasm.v3.Wasm", "envoy.extensions.filters.network.wasm.v3.Wasm"];
+const MODULE: [&str; 2] = [
+    "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+    "envoy.extensions.filters.network.dynamic_modules.v3.DynamicModuleNetworkFilter",
+];
+const RBAC: [&str; 2] = ["envoy.extensions.filters.http.rbac.v3.RBAC", "envoy.extensions.filters.network.rbac.v3.RBAC"];
+/// The filters that istio-agent uses instead of a Wasm filter that it could not load, by their prefix of counters.
 const REPLACEMENTS: [(&str, Replacement); 2] =
     [("wasm-default-allow", Replacement::AllowsAll), ("wasm-default-deny", Replacement::DeniesAll)];
 
-/// Where the filter stands in a chain, and whether it is there.
+/// The state of the filter in a chain.
 #[derive(Debug)]
 pub(crate) enum Installation {
-    /// It is there.
+    /// Envoy has its configuration.
     Loaded(Box<Installed>),
-    /// Its name is there; its configuration never arrived.
-    Awaited(String),
-    /// Its name is there, and another filter does its work.
-    Replaced(String, Replacement),
+    /// The configuration never arrived.
+    Awaited(Absent),
+    /// istio-agent uses another filter instead.
+    Replaced(Absent, Replacement),
+}
+
+/// A filter that is not loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Absent {
+    /// The name in the chain.
+    pub(crate) name: String,
+    /// Whether the name is that of this filter. Otherwise it is a Wasm plugin that can be this filter.
+    pub(crate) is_certain: bool,
 }
 
 /// What does the work of a filter that could not be loaded.
@@ -31,8 +52,8 @@ pub(crate) enum Replacement {
     DeniesAll,
 }
 
-/// The filter, as it is configured.
-#[derive(Debug)]
+/// The filter as it is configured.
+#[derive(Debug, Clone)]
 pub(crate) struct Installed {
     /// Its name in the chain: that of routes which configure it.
     pub(crate) name: String,
@@ -42,8 +63,12 @@ pub(crate) struct Installed {
     pub(crate) failure: Failure,
     /// Whether it is switched off in the chain.
     pub(crate) disabled: bool,
-    /// Its configuration, or why there is none.
-    pub(crate) document: Result<Document, Vec<String>>,
+    /// The name in the counters of its VM; empty for a dynamic module.
+    pub(crate) plugin: String,
+    /// Whether Envoy fetches its code.
+    pub(crate) is_remote: bool,
+    /// The compiled document, or its errors.
+    pub(crate) document: Rc<Result<Document, Vec<String>>>,
 }
 
 /// What carries the filter in Envoy.
@@ -66,6 +91,17 @@ pub(crate) enum Failure {
     Open,
 }
 
+/// The source of callers' identities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The TLS connection.
+    Tls,
+    /// The filter state that an HBONE listener sets.
+    PeerPrincipal,
+    /// The header that a trusted proxy sets.
+    Xfcc,
+}
+
 /// A configuration that compiles.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -82,9 +118,13 @@ impl Document {
         Ok(Self { policy, root })
     }
 
-    /// Whether the identity is that of the TLS connection, and of nothing else.
-    pub(crate) fn identity_is_from_tls(&self) -> bool {
-        self.root.at("/identity/from").and_then(Node::text).is_none_or(|from| from == "tls")
+    /// Returns the source of callers' identities.
+    pub(crate) fn source(&self) -> Source {
+        match self.root.at("/identity/from").and_then(Node::text) {
+            Some("peerPrincipal") => Source::PeerPrincipal,
+            Some("xfcc") => Source::Xfcc,
+            _ => Source::Tls,
+        }
     }
 
     /// Whether a rule looks at one of these fields, or at their `not…` twins.
@@ -118,55 +158,85 @@ fn any(node: &Node, holds: &impl Fn(&Node) -> bool) -> bool {
         }
 }
 
-/// The filter in this place of a chain, if it is it; `discovered` are the filters that came by discovery.
-pub(crate) fn recognize(place: &Extension, discovered: &[Extension]) -> Option<Installation> {
-    if place.config_discovery.is_none() {
-        return installed(place, place).map(|installed| Installation::Loaded(Box::new(installed)));
-    }
-    let named = is_ours(&place.name);
-    let Some(found) = resolve(place, discovered) else {
-        return named.then(|| Installation::Awaited(place.name.clone()));
-    };
-    if let Some(installed) = installed(place, found) {
-        return Some(Installation::Loaded(Box::new(installed)));
-    }
-    let (_, message) = message(&found.typed_config);
-    let prefix = message["rules_stat_prefix"].as_str().or_else(|| message["stat_prefix"].as_str())?;
-    let (_, replacement) = REPLACEMENTS.into_iter().find(|(name, _)| named && *name == prefix)?;
-    Some(Installation::Replaced(place.name.clone(), replacement))
+/// Recognizes the filter. Each distinct configuration is parsed once, and each distinct document compiled once.
+pub(crate) struct Catalog<'e> {
+    envoy: &'e Envoy,
+    known: RefCell<HashMap<Key, Option<Rc<Installation>>>>,
+    documents: RefCell<HashMap<Vec<u8>, Compiled>>,
 }
 
-/// What stands in a place of a chain: itself, or what came by discovery.
-pub(crate) fn resolve<'e>(place: &'e Extension, discovered: &'e [Extension]) -> Option<&'e Extension> {
-    if place.config_discovery.is_none() {
-        return Some(place);
+type Compiled = Rc<Result<Document, Vec<String>>>;
+
+/// The name in the chain, whether it is disabled there, and the text of the configuration.
+type Key = (String, bool, String);
+
+impl<'e> Catalog<'e> {
+    /// Returns a catalog without entries.
+    pub(crate) fn new(envoy: &'e Envoy) -> Self {
+        Self { envoy, known: RefCell::default(), documents: RefCell::default() }
     }
-    discovered.iter().find(|found| found.name == place.name)
-}
 
-/// The type of a message without its package, and the message.
-pub(crate) fn message(config: &Value) -> (&str, &Value) {
-    let (kind, message) = match config["@type"].as_str() {
-        // As EnvoyFilters write it.
-        Some(kind) if kind.ends_with(".TypedStruct") => (config["type_url"].as_str(), &config["value"]),
-        kind => (kind, config),
-    };
-    let kind = kind.and_then(|kind| kind.rsplit('/').next()).unwrap_or_default();
-    (kind, message)
-}
+    /// Returns the filter in a chain. A plugin that only can be this filter counts if there is no other.
+    pub(crate) fn find(&self, filters: &[Extension]) -> Option<Rc<Installation>> {
+        let recognized: Vec<Rc<Installation>> = filters.iter().filter_map(|place| self.recognize(place)).collect();
+        let certain = recognized.iter().find(|installation| installation.is_certain());
+        certain.or(recognized.first()).cloned()
+    }
 
-fn installed(place: &Extension, found: &Extension) -> Option<Installed> {
-    let (kind, message) = message(&found.typed_config);
-    let (carrier, names, failure, document) = match kind {
-        "envoy.extensions.filters.http.wasm.v3.Wasm" | "envoy.extensions.filters.network.wasm.v3.Wasm" => {
+    /// Returns the filter if this is it, or can be it.
+    pub(crate) fn recognize(&self, place: &Extension) -> Option<Rc<Installation>> {
+        let found = self.resolve(place);
+        let Some(found) = found else {
+            let is_certain = is_ours(&place.name);
+            let can_be = is_certain || WASM.iter().any(|kind| place.config_discovery.text().contains(kind));
+            let absent = Absent { name: place.name.clone(), is_certain };
+            return can_be.then(|| Rc::new(Installation::Awaited(absent)));
+        };
+        let kind = found.typed_config.kind();
+        if ![WASM, MODULE, RBAC].concat().contains(&kind.as_str()) {
+            return None;
+        }
+        let key = (place.name.clone(), place.disabled, found.typed_config.text().to_owned());
+        if let Some(known) = self.known.borrow().get(&key) {
+            return known.clone();
+        }
+        let installation = if RBAC.contains(&kind.as_str()) {
+            replaced(place, found)
+        } else {
+            self.installed(place, found, &kind).map(|installed| Installation::Loaded(Box::new(installed)))
+        };
+        let installation = installation.map(Rc::new);
+        self.known.borrow_mut().insert(key, installation.clone());
+        installation
+    }
+
+    /// Returns the filter itself, or the discovered filter of its name.
+    pub(crate) fn resolve<'f>(&'f self, place: &'f Extension) -> Option<&'f Extension> {
+        if !place.config_discovery.is_present() {
+            return Some(place);
+        }
+        self.envoy.discovered.iter().find(|found| found.name == place.name)
+    }
+
+    /// Returns the compiled document of a JSON string.
+    pub(crate) fn compile(&self, text: &[u8]) -> Compiled {
+        if let Some(known) = self.documents.borrow().get(text) {
+            return Rc::clone(known);
+        }
+        let compiled = Rc::new(Document::compile(text));
+        self.documents.borrow_mut().insert(text.to_vec(), Rc::clone(&compiled));
+        compiled
+    }
+
+    fn installed(&self, place: &Extension, found: &Extension, kind: &str) -> Option<Installed> {
+        let message = found.typed_config.value();
+        let (carrier, names, failure, document) = if WASM.contains(&kind) {
             let config = &message["config"];
             let code = &config["vm_config"]["code"];
             let names =
                 [&config["name"], &config["root_id"], &code["local"]["filename"], &code["remote"]["http_uri"]["uri"]];
             (Carrier::Wasm, names, wasm_failure(config), wasm_document(&config["configuration"]))
-        }
-        "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter"
-        | "envoy.extensions.filters.network.dynamic_modules.v3.DynamicModuleNetworkFilter" => {
+        } else {
             let module = &message["dynamic_module_config"];
             let names = [
                 &message["filter_name"],
@@ -175,18 +245,59 @@ fn installed(place: &Extension, found: &Extension) -> Option<Installed> {
                 &module["module"]["remote"]["http_uri"]["uri"],
             ];
             (Carrier::Module, names, module_failure(module), module_document(&message["filter_config"]))
+        };
+        let named = is_ours(&place.name) || names.iter().filter_map(|name| name.as_str()).any(is_ours);
+        if !named && document.as_ref().is_none_or(|text| !has_our_form(text)) {
+            return None;
         }
-        _ => return None,
-    };
-    let named = is_ours(&place.name) || names.iter().filter_map(|name| name.as_str()).any(is_ours);
-    if !named && document.as_ref().is_none_or(|text| !has_our_form(text)) {
-        return None;
+        let document = match document {
+            Some(text) => self.compile(&text),
+            None => {
+                let error = "/: syntax: the configuration is not JSON in a google.protobuf.StringValue";
+                Rc::new(Err(vec![error.to_owned()]))
+            }
+        };
+        let config = &message["config"];
+        Some(Installed {
+            name: place.name.clone(),
+            carrier,
+            failure,
+            disabled: place.disabled,
+            plugin: config["name"].as_str().unwrap_or_default().to_owned(),
+            is_remote: config["vm_config"]["code"]["remote"].is_object(),
+            document,
+        })
     }
-    let document = match document {
-        Some(text) => Document::compile(&text),
-        None => Err(vec!["/: syntax: the configuration is no text of JSON (a google.protobuf.StringValue)".to_owned()]),
-    };
-    Some(Installed { name: place.name.clone(), carrier, failure, disabled: place.disabled, document })
+}
+
+impl Installation {
+    /// Returns `false` for a plugin that can be this filter, but has another name.
+    pub(crate) const fn is_certain(&self) -> bool {
+        match self {
+            Self::Loaded(_) => true,
+            Self::Awaited(absent) | Self::Replaced(absent, _) => absent.is_certain,
+        }
+    }
+}
+
+/// Returns the filter that istio-agent replaced, if it did.
+fn replaced(place: &Extension, found: &Extension) -> Option<Installation> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Prefixes {
+        rules_stat_prefix: String,
+        stat_prefix: String,
+    }
+    let Prefixes { rules_stat_prefix, stat_prefix } = found.typed_config.read().ok()?;
+    let (_, replacement) =
+        REPLACEMENTS.into_iter().find(|(name, _)| [&rules_stat_prefix, &stat_prefix].contains(&&(*name).to_owned()))?;
+    let absent = Absent { name: place.name.clone(), is_certain: is_ours(&place.name) };
+    Some(Installation::Replaced(absent, replacement))
+}
+
+/// Returns the type of the message of a filter, or of the discovered filter of its name.
+pub(crate) fn kind_of(place: &Extension, catalog: &Catalog<'_>) -> String {
+    catalog.resolve(place).map(|found| found.typed_config.kind()).unwrap_or_default()
 }
 
 fn is_ours(name: &str) -> bool {
@@ -237,12 +348,15 @@ pub(super) fn module_document(configuration: &Value) -> Option<Vec<u8>> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Carrier, Extension, Failure, Installation, Installed, Replacement, recognize};
+    use std::rc::Rc;
+
+    use super::{Absent, Carrier, Catalog, Extension, Failure, Installation, Installed, Replacement};
+    use crate::envoy::dump::Envoy;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
 
     fn extension(name: &str, config: Value) -> Extension {
-        Extension { name: name.to_owned(), typed_config: config, ..Extension::default() }
+        serde_json::from_value(json!({"name": name, "typed_config": config})).unwrap()
     }
 
     fn wasm(name: &str, config: Value) -> Extension {
@@ -254,9 +368,14 @@ mod tests {
         json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": document})
     }
 
+    fn recognize(place: &Extension, discovered: &[Extension]) -> Option<Rc<Installation>> {
+        let envoy = Envoy { discovered: discovered.to_vec(), ..Envoy::default() };
+        Catalog::new(&envoy).recognize(place)
+    }
+
     fn found(place: &Extension, discovered: &[Extension]) -> Option<Installed> {
-        match recognize(place, discovered)? {
-            Installation::Loaded(installed) => Some(*installed),
+        match &*recognize(place, discovered)? {
+            Installation::Loaded(installed) => Some((**installed).clone()),
             other => panic!("{other:?}"),
         }
     }
@@ -308,20 +427,41 @@ mod tests {
 
     #[test]
     fn discovered_filters() {
-        let place = |name: &str| Extension { config_discovery: Some(json!({})), ..extension(name, Value::Null) };
+        let kind = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+        let place = |name: &str, kinds: &[&str]| -> Extension {
+            serde_json::from_value(json!({"name": name, "config_discovery": {"type_urls": kinds}})).unwrap()
+        };
         let here = wasm("mesh.policies", json!({"configuration": text(DOCUMENT)}));
-        assert_eq!(found(&place("mesh.policies"), &[here]).unwrap().name, "mesh.policies");
-        assert!(matches!(recognize(&place("a.spiffe-authz"), &[]), Some(Installation::Awaited(_))));
-        assert!(recognize(&place("other"), &[]).is_none());
+        assert_eq!(found(&place("mesh.policies", &[]), &[here]).unwrap().name, "mesh.policies");
+        let is_certain = |place: &Extension, discovered: &[Extension]| {
+            recognize(place, discovered).map(|installation| installation.is_certain())
+        };
+        assert_eq!(is_certain(&place("a.spiffe-authz", &[]), &[]), Some(true));
+        assert_eq!(is_certain(&place("other", &[]), &[]), None);
+        assert_eq!(is_certain(&place("other", &[kind]), &[]), Some(false));
         let kind = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
-        let rbac = |prefix: &str| extension("a.spiffe-authz", json!({"@type": kind, "rules_stat_prefix": prefix}));
-        for (prefix, replacement) in
-            [("wasm-default-allow", Replacement::AllowsAll), ("wasm-default-deny", Replacement::DeniesAll)]
-        {
-            let found = recognize(&place("a.spiffe-authz"), &[rbac(prefix)]);
-            assert!(matches!(found, Some(Installation::Replaced(_, found)) if found == replacement));
+        for name in ["a.spiffe-authz", "a.other"] {
+            let rbac = |prefix: &str| extension(name, json!({"@type": kind, "rules_stat_prefix": prefix}));
+            for (prefix, replacement) in
+                [("wasm-default-allow", Replacement::AllowsAll), ("wasm-default-deny", Replacement::DeniesAll)]
+            {
+                let found = recognize(&place(name, &[]), &[rbac(prefix)]).unwrap();
+                let Installation::Replaced(absent, found) = &*found else { panic!("{found:?}") };
+                let expected = Absent { name: name.to_owned(), is_certain: name == "a.spiffe-authz" };
+                assert_eq!((absent, *found), (&expected, replacement));
+            }
+            assert!(recognize(&place(name, &[]), &[rbac("istio")]).is_none());
         }
-        assert!(recognize(&place("a.spiffe-authz"), &[rbac("istio")]).is_none());
+    }
+
+    #[test]
+    fn a_document_is_compiled_once() {
+        let envoy = Envoy::default();
+        let catalog = Catalog::new(&envoy);
+        let here = wasm("a", json!({"configuration": text(DOCUMENT)}));
+        let first = catalog.find(std::slice::from_ref(&here)).unwrap();
+        assert!(Rc::ptr_eq(&first, &catalog.recognize(&here).unwrap()));
+        assert!(Rc::ptr_eq(&catalog.compile(DOCUMENT.as_bytes()), &catalog.compile(DOCUMENT.as_bytes())));
     }
 
     #[test]

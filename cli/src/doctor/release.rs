@@ -80,8 +80,8 @@ fn for_module() -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::finding::Check;
     use super::{Carrier, Release, SAFE, for_module, for_wasm};
+    use crate::finding::Check;
 
     const README: &str = include_str!("../../../README.md");
 

@@ -1,11 +1,13 @@
 //! Route tables, and the settings in them that replace those of the filter.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 use spiffe_authz::policy::{Mode, RoutePolicy};
 
-use super::dump::Envoy;
-use super::filter::{Document, message, module_document};
-use super::message::ConnectionManager;
+use super::filter::{Catalog, Document, module_document};
+use crate::envoy::dump::Envoy;
+use crate::envoy::message::{ConnectionManager, message};
 
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 const MODULE_PER_ROUTE: &str = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute";
@@ -27,33 +29,40 @@ pub(crate) struct Settings {
     /// Whether policies are enforced.
     pub(crate) mode: Mode,
     /// The document that replaces that of the filter.
-    pub(crate) document: Option<Document>,
+    pub(crate) document: Option<Rc<Result<Document, Vec<String>>>>,
 }
 
 /// Returns the route tables of a connection manager: its own, and those that it discovers.
-pub(crate) fn tables<'e>(manager: &'e ConnectionManager, envoy: &'e Envoy) -> Vec<&'e Value> {
+pub(crate) fn tables(manager: &ConnectionManager, envoy: &Envoy) -> Vec<Value> {
     let ConnectionManager { route_config, rds, scoped_routes, .. } = manager;
-    let uses = |table: &&Value| {
-        // Scopes name their tables in a message of their own, so each table counts.
-        scoped_routes.is_some() || rds.as_ref().is_some_and(|rds| table["name"] == *rds.route_config_name)
-    };
-    route_config.iter().chain(scoped_routes).chain(envoy.routes.iter().filter(uses)).collect()
+    // Scopes name their tables in a message of their own, so each table counts.
+    let is_used =
+        |name: &str| scoped_routes.is_present() || rds.as_ref().is_some_and(|rds| rds.route_config_name == name);
+    let own = [route_config, scoped_routes].into_iter().filter(|table| table.is_present());
+    let discovered = envoy.routes.iter().filter(|routes| is_used(&routes.name)).map(|routes| &routes.table);
+    own.chain(discovered).map(crate::envoy::message::Any::value).collect()
+}
+
+/// Returns `false` if a connection manager uses a route table that is not in the dump.
+pub(crate) fn has_tables(manager: &ConnectionManager, envoy: &Envoy) -> bool {
+    let is_here = |name: &str| envoy.routes.iter().any(|routes| routes.name == name);
+    manager.rds.as_ref().is_none_or(|rds| is_here(&rds.route_config_name)) && !manager.scoped_routes.is_present()
 }
 
 /// Returns the settings that a table has for the filter of this name.
-pub(crate) fn overrides(table: &Value, name: &str) -> Vec<Override> {
-    let mut found = Vec::new();
+pub(crate) fn overrides(table: &Value, name: &str, catalog: &Catalog<'_>) -> Vec<Override> {
     let part =
         table["name"].as_str().map_or_else(|| "route table".to_owned(), |table| format!("route table `{table}`"));
-    collect(table, name, &part, &mut found);
-    found
+    let mut configs = Vec::new();
+    collect(table, name, &part, &mut configs);
+    configs.into_iter().map(|(part, config)| read(config, part, catalog)).collect()
 }
 
-fn collect(node: &Value, name: &str, part: &str, found: &mut Vec<Override>) {
+fn collect<'t>(node: &'t Value, name: &str, part: &str, found: &mut Vec<(String, &'t Value)>) {
     match node {
         Value::Object(fields) => {
             if let Some(config) = fields.get("typed_per_filter_config").and_then(|filters| filters.get(name)) {
-                found.push(read(config, part));
+                found.push((part.to_owned(), config));
             }
             for (field, below) in fields {
                 let kind = match field.as_str() {
@@ -77,15 +86,15 @@ fn collect(node: &Value, name: &str, part: &str, found: &mut Vec<Override>) {
     }
 }
 
-fn read(config: &Value, part: &str) -> Override {
+fn read(config: &Value, part: String, catalog: &Catalog<'_>) -> Override {
     let (kind, outer) = message(config);
     let (kind, inner) = if kind == FILTER_CONFIG { message(&outer["config"]) } else { (kind, outer) };
-    let settings = (kind == MODULE_PER_ROUTE).then(|| Settings::compile(&inner["filter_config"]));
-    Override { part: part.to_owned(), disabled: outer["disabled"] == true, settings }
+    let settings = (kind == MODULE_PER_ROUTE).then(|| Settings::compile(&inner["filter_config"], catalog));
+    Override { part, disabled: outer["disabled"] == true, settings }
 }
 
 impl Settings {
-    fn compile(config: &Value) -> Result<Self, Vec<String>> {
+    fn compile(config: &Value, catalog: &Catalog<'_>) -> Result<Self, Vec<String>> {
         let Some(text) = module_document(config) else {
             return Err(vec!["/: syntax: the configuration is not JSON in a google.protobuf.StringValue".to_owned()]);
         };
@@ -93,7 +102,7 @@ impl Settings {
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         // It compiled, so it parses again.
         let own = policy.and_then(|_| serde_json::from_slice::<Value>(&text).ok());
-        let document = own.map(|own| Document::compile(own["configuration"].to_string().as_bytes())).transpose()?;
+        let document = own.map(|own| catalog.compile(own["configuration"].to_string().as_bytes()));
         Ok(Self { mode, document })
     }
 }
@@ -103,7 +112,12 @@ mod tests {
     use serde_json::{Value, json};
     use spiffe_authz::policy::Mode;
 
-    use super::overrides;
+    use super::{Catalog, Override};
+    use crate::envoy::dump::Envoy;
+
+    fn overrides(table: &Value, name: &str) -> Vec<Override> {
+        super::overrides(table, name, &Catalog::new(&Envoy::default()))
+    }
 
     fn per_route(text: &str) -> Value {
         json!({

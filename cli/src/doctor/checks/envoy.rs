@@ -1,58 +1,102 @@
-//! What Envoy has taken of its configuration.
+//! The configuration that Envoy accepted.
 
-use std::io;
+use spiffe_authz::lint::Severity;
 
-use super::{Way, filter, secrets, ways};
-use crate::doctor::dump::Envoy;
+use super::{Facts, filter};
+use crate::doctor::channel::Channel;
 use crate::doctor::filter::{Carrier, Installation};
-use crate::doctor::finding::{Check, Layer, Place, Report};
-use crate::doctor::message::Listener;
+use crate::doctor::release::Release;
+use crate::envoy::dump::{Envoy, Section};
+use crate::envoy::stats::Count;
+use crate::finding::{Check, Layer, Place, Report};
 
-pub(super) fn check(serving: &[Way<'_>], envoy: &Envoy, report: &mut Report) -> io::Result<()> {
-    for refused in &envoy.refused {
-        let name = &refused.listener.name;
-        let place = Place { listener: (!name.is_empty()).then(|| name.clone()), ..Place::default() };
+/// The counter of rejected listeners, which the dump reports more exactly.
+const LISTENERS_REJECTED: &str = "listener_manager.lds.update_rejected";
+
+pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
+    let envoy = facts.envoy;
+    let rejected = envoy.refused.iter().map(|refused| (Place::listener(&refused.name), refused));
+    let clusters = envoy.refused_clusters.iter().map(|refused| (Place::cluster(&refused.name), refused));
+    for (place, refused) in rejected.chain(clusters) {
         report.find(Check::UpdateRefused, &place, format!("Envoy says: {}", refused.details.trim()));
-        let listeners = std::slice::from_ref(&refused.listener);
-        for way in &ways(listeners, envoy)? {
-            filter::refused(way, report);
-        }
     }
+    for channel in &facts.refused {
+        filter::refused(channel, facts, report);
+    }
+    check_counters(envoy, report);
+    check_waiting(facts, report);
+    let has_problem = report
+        .findings
+        .iter()
+        .any(|finding| finding.check.layer() == Layer::Envoy && finding.check.severity() > Severity::Note);
+    if envoy.has(Section::Listeners) && !has_problem {
+        report.fine(Layer::Envoy, &Place::default(), in_order(envoy));
+    }
+    check_release(facts, report);
+}
+
+fn in_order(envoy: &Envoy) -> String {
+    let count = envoy.listeners.len();
+    let listeners = if count == 1 { "1 listener serves".to_owned() } else { format!("{count} listeners serve") };
+    let managers = ["cluster_manager.cds.update_rejected", "cluster_manager.cluster_added"];
+    if managers.into_iter().any(|name| envoy.stats.count(name).known().is_some()) {
+        format!("{listeners}, and no update was rejected")
+    } else {
+        format!("{listeners}; whether updates were rejected is unknown")
+    }
+}
+
+/// Reports rejected updates that the dump does not contain.
+fn check_counters(envoy: &Envoy, report: &mut Report) {
+    for (name, count) in envoy.stats.ending_with(".update_rejected") {
+        let is_reported = name == LISTENERS_REJECTED && !envoy.refused.is_empty();
+        if name.starts_with("sds.") || is_reported {
+            continue;
+        }
+        report.find(Check::UpdatesRejected, &Place::default(), format!("`{name}` is {count}"));
+    }
+}
+
+/// Reports clusters and listeners that wait, with the reason.
+fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
+    let envoy = facts.envoy;
+    let mut of_clusters = None;
+    for cluster in &envoy.warming_clusters {
+        let place = Place::cluster(&cluster.name);
+        let cause = facts.cause_at(&place);
+        of_clusters = of_clusters.or(cause).or(Some(Check::ClusterWarming));
+        report.follow(Check::ClusterWarming, &place, "the cluster has not started", cause);
+    }
+    let mut of_listeners = None;
     for listener in &envoy.warming {
-        let place = Place { listener: Some(listener.name.clone()), ..Place::default() };
-        report.find(Check::ListenerWarming, &place, "an update waits for what it needs");
-    }
-    for way in ways(&envoy.warming, envoy)? {
-        if let Some(tls) = &way.tls {
-            secrets::check(&way, tls, envoy, report);
+        let place = Place::listener(&listener.name);
+        let channels = facts.warming.iter().filter(|channel| channel.listener.name == listener.name);
+        let waits_for_filter = channels.clone().any(|channel| {
+            matches!(channel.filter.as_deref(), Some(Installation::Awaited(_) | Installation::Replaced(..)))
+        });
+        let cause = facts.cause_at(&place).or(waits_for_filter.then_some(Check::FilterNotLoaded));
+        of_listeners = of_listeners.or(cause);
+        report.follow(Check::ListenerWarming, &place, "an update waits for a secret or a filter", cause);
+        for channel in channels.filter(|channel| !matches!(channel.filter.as_deref(), Some(Installation::Loaded(_)))) {
+            filter::check(channel, facts, report);
         }
-        if !matches!(way.filter.as_deref(), Some(Installation::Loaded(_))) {
-            filter::check(&way, envoy, report);
-        }
     }
-    // `server.state` would tell, too, but is not written before all is initialized.
-    if envoy.stat("listener_manager.workers_started") == Some(0) {
-        report.find(Check::ListenerWarming, &Place::default(), "Envoy is initializing: no listener serves yet");
+    // `server.state` would report it, too, but is not written before the start.
+    if envoy.stats.count("listener_manager.workers_started") == Count::Zero {
+        let cause = of_clusters.or(of_listeners);
+        report.follow(Check::ListenerWarming, &Place::default(), "Envoy is starting: no listener serves yet", cause);
     }
-    if !report.findings.iter().any(|finding| finding.check.layer() == Layer::Envoy) {
-        let count = envoy.listeners.len();
-        let listeners = if count == 1 { "the listener serves".to_owned() } else { format!("{count} listeners serve") };
-        report.fine(Layer::Envoy, &Place::default(), format!("{listeners}, and no update was refused"));
-    }
-    let refused: Vec<Listener> = envoy.refused.iter().map(|refused| refused.listener.clone()).collect();
-    let others = [ways(&envoy.warming, envoy)?, ways(&refused, envoy)?].concat();
-    check_release(serving.iter().chain(&others), envoy, report);
-    Ok(())
 }
 
 /// Checks whether the filter runs on this release, and whether the release is safe. An Envoy without the filter decides
 /// nothing here.
-fn check_release<'w, 'e: 'w>(ways: impl Iterator<Item = &'w Way<'e>>, envoy: &Envoy, report: &mut Report) {
+fn check_release(facts: &Facts<'_>, report: &mut Report) {
     let place = Place::default();
     let mut carriers: Vec<Carrier> = Vec::new();
-    for way in ways.filter(|way| way.filter.is_some()) {
+    let channels = facts.serving.iter().chain(&facts.warming).chain(&facts.refused);
+    for channel in channels.filter(|channel| channel.filter.is_some()) {
         // A filter that has not arrived comes from Istio, as Wasm.
-        let carrier = way.installed().map_or(Carrier::Wasm, |installed| installed.carrier);
+        let carrier = Channel::installed(channel).map_or(Carrier::Wasm, |installed| installed.carrier);
         if !carriers.contains(&carrier) {
             carriers.push(carrier);
         }
@@ -60,7 +104,7 @@ fn check_release<'w, 'e: 'w>(ways: impl Iterator<Item = &'w Way<'e>>, envoy: &En
     if carriers.is_empty() {
         return;
     }
-    let Some(release) = envoy.release else {
+    let Some(release) = Release::read(&facts.envoy.version) else {
         report.find(Check::EnvoyReleaseUnknown, &place, "the dump does not contain `user_agent_build_version`");
         return;
     };

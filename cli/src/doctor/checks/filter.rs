@@ -1,10 +1,14 @@
 //! Whether the filter decides at all.
 
-use super::Way;
-use crate::doctor::dump::Envoy;
-use crate::doctor::filter::{Carrier, Failure, Installation, Replacement, message, recognize, resolve};
-use crate::doctor::finding::{Check, Layer, Place, Report};
-use crate::doctor::message::Extension;
+use super::Facts;
+use crate::doctor::channel::Channel;
+use crate::doctor::filter::{
+    Absent, Carrier, Catalog, Document, Failure, Installation, Installed, Replacement, kind_of,
+};
+use crate::envoy::dump::{Envoy, Section};
+use crate::envoy::message::Extension;
+use crate::envoy::stats::Count;
+use crate::finding::{Check, Finding, Layer, Place, Report};
 
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 /// Filters that neither answer nor change a request nor send it anywhere, or that do so for the filter's own sake: they may
@@ -31,95 +35,188 @@ const PASSIVE: [&str; 17] = [
 /// The labels of the filter's counters.
 const LABELS: [&str; 4] = ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
 
-/// On which ways the filter stands, and on which it does not.
-pub(super) fn presence(ways: &[Way<'_>], report: &mut Report) {
-    if ways.iter().all(|way| way.filter.is_none()) {
-        report.find(Check::FilterMissing, &Place::default(), "no listener that serves has the filter");
+/// The counters of decisions: of the Wasm filter, and of the dynamic module.
+const DECISIONS: [&str; 2] = ["wasmcustom.spiffe_authz.decisions", "dynamicmodulescustom.spiffe_authz_decisions"];
+
+/// Checks that each channel with mutual TLS has the filter.
+pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
+    let channels = &facts.serving;
+    if channels.iter().all(|channel| channel.filter.is_none()) {
+        absence(facts, report);
         return;
     }
-    for way in ways.iter().filter(|way| way.filter.is_none()) {
-        let own = ways.iter().find(|other| other.place == way.place && !other.is_upgrade());
-        if let (Some(upgrade), Some(Some(_))) = (&way.http_place.upgrade, own.map(|own| &own.filter)) {
+    for channel in channels.iter().filter(|channel| channel.filter.is_none() && !channel.leads_inside()) {
+        let own = channels.iter().find(|other| other.place == channel.place && !other.is_upgrade());
+        if let (Some(upgrade), Some(Some(_))) = (&channel.http_place.upgrade, own.map(|own| &own.filter)) {
             let message = format!("requests that upgrade to `{upgrade}` have filters of their own, without this one");
-            report.find(Check::UpgradeUnguarded, &way.http_place, message);
+            report.find(Check::UpgradeUnguarded, &channel.http_place, message);
             continue;
         }
-        if !way.is_mutual() {
+        if !channel.is_mutual() {
             continue;
         }
-        let (check, what) = match way.manager {
+        let (check, what) = match channel.manager {
             Some(_) => (Check::ListenerUnguarded, "HTTP"),
             None => (Check::TcpUnguarded, "TCP"),
         };
-        report.find(check, &way.http_place, format!("mutual TLS and {what}, without the filter"));
+        report.find(check, &channel.http_place, format!("mutual TLS and {what}, without the filter"));
     }
 }
 
-pub(super) fn check(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
-    let place = &way.http_place;
-    let installed = match way.filter.as_deref() {
+/// Reports that no listener that serves has the filter, unless another finding explains it.
+fn absence(facts: &Facts<'_>, report: &mut Report) {
+    let Facts { envoy, serving, warming, refused, .. } = facts;
+    let place = Place::default();
+    let waits = envoy.stats.count("listener_manager.workers_started") == Count::Zero
+        || (serving.is_empty() && !(envoy.warming.is_empty() && envoy.warming_clusters.is_empty()));
+    if !envoy.has(Section::Listeners) {
+        let message = "`config_dump` has no section of listeners";
+        report.follow(Check::FilterUnknown, &place, message, Some(Check::PagesIncomplete));
+    } else if warming.iter().chain(refused).any(|channel| channel.filter.is_some()) {
+        // The layer of Envoy says why these listeners do not serve.
+    } else if waits {
+        let is_waiting = |finding: &&Finding| matches!(finding.check, Check::ClusterWarming | Check::ListenerWarming);
+        let cause = report.findings.iter().find(is_waiting);
+        let cause = cause.map(|finding| finding.cause.unwrap_or(finding.check));
+        report.follow(Check::FilterUnknown, &place, "Envoy has no listeners yet", cause);
+    } else if serving.iter().any(Channel::is_mutual) {
+        report.find(Check::FilterMissing, &place, "no listener that serves has the filter");
+    } else {
+        report.find(Check::NothingToGuard, &place, "no listener that serves asks for a client certificate");
+    }
+}
+
+pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
+    let installed = match channel.filter.as_deref() {
         None => return,
-        Some(Installation::Awaited(name)) => {
-            report.find(Check::FilterNotLoaded, place, format!("nothing has arrived for `{name}`"));
+        Some(Installation::Awaited(absent)) => {
+            awaited(absent, channel, facts.envoy, report);
             return;
         }
-        Some(Installation::Replaced(name, replacement)) => {
-            report.find(
-                Check::FilterNotLoaded,
-                place,
-                format!("in the place of `{name}`, istio-agent put another filter"),
-            );
-            if *replacement == Replacement::AllowsAll {
-                report.find(Check::FilterFailOpen, place, format!("in the place of `{name}`, everything is let in"));
-            }
+        Some(Installation::Replaced(absent, replacement)) => {
+            replaced(absent, *replacement, channel, report);
             return;
         }
         Some(Installation::Loaded(installed)) => installed,
     };
-    let name = &installed.name;
-    match &installed.document {
-        Ok(document) => {
-            let carrier = match installed.carrier {
-                Carrier::Wasm => "Wasm",
-                Carrier::Module => "a dynamic module",
-            };
-            let domain = &document.policy.realm().trust_domain;
-            report.fine(Layer::Filter, place, format!("`{name}` ({carrier}) decides for `{domain}`"));
-        }
-        Err(mistakes) => refuse(mistakes, place, report),
+    let (place, name) = (&channel.http_place, &installed.name);
+    match installed.document.as_ref() {
+        Ok(document) => check_running(installed, document, channel, facts.envoy, report),
+        Err(errors) => refuse(errors, place, report),
     }
     match installed.failure {
         Failure::Open => report.find(Check::FilterFailOpen, place, format!("`{name}` fails open")),
         Failure::Closed => report.find(Check::FilterStaysDown, place, format!("`{name}` is not rebuilt when it fails")),
-        Failure::Reload => report.fine(Layer::Filter, place, format!("should `{name}` fail, requests are refused")),
+        Failure::Reload => report.fine(Layer::Filter, place, format!("if `{name}` fails, requests are denied")),
     }
     if installed.disabled {
         report.find(Check::FilterDisabled, place, format!("`{name}` is disabled in the chain"));
     }
-    check_order(way, envoy, report);
+    check_order(channel, facts.catalog, report);
 }
 
-/// What is wrong with the filter in a listener that Envoy has refused.
-pub(super) fn refused(way: &Way<'_>, report: &mut Report) {
-    if let Some(installed) = way.installed()
-        && let Err(mistakes) = &installed.document
+fn possibly(absent: &Absent) -> &'static str {
+    if absent.is_certain { "" } else { ", a Wasm plugin that is possibly this filter" }
+}
+
+fn awaited(absent: &Absent, channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
+    let (place, name) = (&channel.http_place, &absent.name);
+    if envoy.has(Section::Discovered) {
+        let message = format!("nothing has arrived for `{name}`{}", possibly(absent));
+        report.find(Check::FilterNotLoaded, place, message);
+    } else {
+        let message = format!("`config_dump` has no section of extension configurations, where `{name}` would be");
+        report.find(Check::FilterUnknown, place, message);
+    }
+}
+
+fn replaced(absent: &Absent, replacement: Replacement, channel: &Channel<'_>, report: &mut Report) {
+    let (place, name) = (&channel.http_place, &absent.name);
+    let stand_in = match replacement {
+        Replacement::AllowsAll => "wasm-default-allow",
+        Replacement::DeniesAll => "wasm-default-deny",
+    };
+    let message = format!("istio-agent uses `{stand_in}` instead of `{name}`{}", possibly(absent));
+    report.find(Check::FilterNotLoaded, place, message);
+    if replacement == Replacement::AllowsAll {
+        let message = format!("instead of `{name}`, `{stand_in}` allows every request");
+        report.find(Check::FilterFailOpen, place, message);
+    }
+}
+
+/// Distinguishes a filter that is configured from one that is known to decide.
+fn check_running(
+    installed: &Installed,
+    document: &Document,
+    channel: &Channel<'_>,
+    envoy: &Envoy,
+    report: &mut Report,
+) {
+    let Installed { name, carrier, plugin, is_remote, .. } = installed;
+    let place = &channel.http_place;
+    let fetches = ["remote_load_fetch_failures", "remote_load_fetch_successes"]
+        .map(|counter| envoy.stats.count(&format!("wasm.{counter}")));
+    if let (true, Count::Some(failures), Count::Zero | Count::Unknown) = (is_remote, fetches[0], fetches[1]) {
+        let message =
+            format!("Envoy could not fetch the code of `{name}`: `wasm.remote_load_fetch_failures` is {failures}");
+        report.find(Check::FilterNotLoaded, place, message);
+        return;
+    }
+    let is_failing = *carrier == Carrier::Wasm && check_vm(name, plugin, place, envoy, report);
+    let kind = match carrier {
+        Carrier::Wasm => "Wasm",
+        Carrier::Module => "a dynamic module",
+    };
+    let domain = &document.policy.realm().trust_domain;
+    let decisions = envoy.stats.sum(&DECISIONS);
+    let message = match decisions {
+        Count::Some(count) if !is_failing => {
+            format!("`{name}` ({kind}) decides for `{domain}`; this Envoy has counted decisions: {count}")
+        }
+        _ => format!("`{name}` ({kind}) is configured for `{domain}`"),
+    };
+    report.fine(Layer::Filter, place, message);
+}
+
+/// Reports failures of the VM. Returns `true` if there are some.
+fn check_vm(name: &str, plugin: &str, place: &Place, envoy: &Envoy, report: &mut Report) -> bool {
+    let stats = envoy.stats.of_plugin(plugin);
+    let count = |counter: &str| stats.count(counter).some().unwrap_or(0);
+    let [reloads, successes, failures, delayed] =
+        ["vm_reload", "vm_reload_success", "vm_reload_failure", "vm_reload_backoff"].map(count);
+    let is_failing = [reloads, successes, failures, delayed].iter().any(|count| *count > 0);
+    if is_failing {
+        let message = format!(
+            "the VM of `{name}` has failed: rebuilt {successes} times, not rebuilt {failures} times, delayed {delayed} times"
+        );
+        report.find(Check::FilterFailing, place, message);
+    }
+    is_failing
+}
+
+/// Reports what is wrong with the filter in a listener that Envoy rejected.
+pub(super) fn refused(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
+    if let Some(installed) = channel.installed()
+        && let Err(errors) = installed.document.as_ref()
     {
-        refuse(mistakes, &way.http_place, report);
+        refuse(errors, &channel.http_place, report);
     }
-    let behind = way.http_filters.iter().skip_while(|filter| message(&filter.typed_config).0 != ROUTER).skip(1);
-    for filter in behind.filter(|filter| recognize(filter, &[]).is_some()) {
-        report.find(Check::FilterAfterRouter, &way.http_place, format!("`{}` comes after the router", filter.name));
+    let behind = channel.http_filters.iter().skip_while(|filter| filter.typed_config.kind() != ROUTER).skip(1);
+    let is_ours = |filter: &&Extension| facts.catalog.recognize(filter).is_some_and(|filter| filter.is_certain());
+    for filter in behind.filter(is_ours) {
+        report.find(Check::FilterAfterRouter, &channel.http_place, format!("`{}` comes after the router", filter.name));
     }
 }
 
-/// Whether the filter's counters are taken apart into labels.
-pub(super) fn labels(ways: &[Way<'_>], envoy: &Envoy, report: &mut Report) {
-    let is_wasm = |way: &Way<'_>| way.installed().is_some_and(|installed| installed.carrier == Carrier::Wasm);
-    if !ways.iter().any(is_wasm) {
+/// Checks that the filter's counters get labels.
+pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
+    let is_wasm =
+        |channel: &Channel<'_>| channel.installed().is_some_and(|installed| installed.carrier == Carrier::Wasm);
+    if !facts.envoy.has(Section::Bootstrap) || !facts.serving.iter().any(is_wasm) {
         return;
     }
     let missing: Vec<&str> =
-        LABELS.into_iter().filter(|label| !envoy.stats_tags.iter().any(|tag| tag == label)).collect();
+        LABELS.into_iter().filter(|label| !facts.envoy.stats_tags.iter().any(|tag| tag == label)).collect();
     if missing.is_empty() {
         report.fine(Layer::Filter, &Place::default(), "the filter's counters have their labels");
     } else {
@@ -127,30 +224,29 @@ pub(super) fn labels(ways: &[Way<'_>], envoy: &Envoy, report: &mut Report) {
     }
 }
 
-fn refuse(mistakes: &[String], place: &Place, report: &mut Report) {
-    for mistake in mistakes {
-        report.find(Check::ConfigurationRefused, place, mistake);
+fn refuse(errors: &[String], place: &Place, report: &mut Report) {
+    for error in errors {
+        report.find(Check::ConfigurationRefused, place, error);
     }
 }
 
-/// Filters before ours that act on the request.
-fn check_order(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
-    let filters = way.http_filters.iter();
-    let before: Vec<&Extension> = filters.take_while(|filter| recognize(filter, &envoy.discovered).is_none()).collect();
-    if before.len() == way.http_filters.len() {
-        // Ours is a network filter.
+/// Checks the filters before this one.
+fn check_order(channel: &Channel<'_>, catalog: &Catalog<'_>, report: &mut Report) {
+    let is_ours = |filter: &Extension| catalog.recognize(filter).is_some_and(|filter| filter.is_certain());
+    let Some(end) = channel.http_filters.iter().position(is_ours) else {
+        // This project's filter is a network filter here.
         return;
-    }
-    let acts = |filter: &&&Extension| {
-        let found = resolve(filter, &envoy.discovered);
-        let kind = found.map_or("", |found| message(&found.typed_config).0);
+    };
+    let before = channel.http_filters.get(..end).unwrap_or_default();
+    let acts = |filter: &&Extension| {
+        let kind = kind_of(filter, catalog);
         !filter.disabled && !PASSIVE.iter().any(|passive| kind.ends_with(passive))
     };
     let acting: Vec<&str> = before.iter().filter(acts).map(|filter| filter.name.as_str()).collect();
     if acting.is_empty() {
-        report.fine(Layer::Filter, &way.http_place, "the filter comes before every filter that acts");
+        report.fine(Layer::Filter, &channel.http_place, "the filter comes before every filter that acts");
     }
     for name in acting {
-        report.find(Check::ActsBeforeFilter, &way.http_place, format!("`{name}` comes first"));
+        report.find(Check::ActsBeforeFilter, &channel.http_place, format!("`{name}` comes first"));
     }
 }

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::Way;
-use crate::doctor::dump::Envoy;
-use crate::doctor::filter::{Carrier, Document, message};
-use crate::doctor::finding::{Check, Layer, Report};
+use crate::doctor::channel::{Channel, Hbone};
+use crate::doctor::filter::{Carrier, Document, Source};
 use crate::doctor::route::tables;
+use crate::envoy::dump::Envoy;
+use crate::finding::{Check, Layer, Report};
 
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
@@ -16,45 +16,80 @@ const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", "spiffe_authz.source_
 /// Where the dynamic module looks for the caller's certificate, which Envoy keeps after the handshake.
 const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", "spiffe_authz.peer_certificate");
 
-pub(super) fn check(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
+pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
     // Without a configuration nobody knows what policies look at.
-    let Some(document) = way.document() else { return };
-    check_paths(way, document, envoy, report);
-    check_remote_address(way, document, report);
+    let Some(document) = channel.document() else { return };
+    check_paths(channel, document, envoy, report);
+    check_remote_address(channel, document, report);
+    check_principal(channel, report);
+    check_xfcc(channel, document, report);
     if document.has_field(&["ipBlocks", "notIpBlocks"]) || document.has_condition("source.ip") {
-        check_state(way, SOURCE_ADDRESS, "the caller's address", Check::SourceAddressMissing, report);
+        check_state(channel, SOURCE_ADDRESS, "the caller's address", Check::SourceAddressMissing, report);
     }
-    let is_module = way.installed().is_some_and(|installed| installed.carrier == Carrier::Module);
-    if is_module && way.tls.is_some() && document.identity_is_from_tls() {
-        check_state(way, PEER_CERTIFICATE, "the caller's certificate", Check::PeerCertificateMissing, report);
+    let is_module = channel.installed().is_some_and(|installed| installed.carrier == Carrier::Module);
+    if is_module && channel.tls.is_some() && document.source() == Source::Tls {
+        check_state(channel, PEER_CERTIFICATE, "the caller's certificate", Check::PeerCertificateMissing, report);
     }
     if document.has_condition("connection.sni") {
-        if has_listener_filter(way, TLS_INSPECTOR) {
-            report.fine(Layer::Request, &way.place, "the server name is read");
+        if has_listener_filter(channel, TLS_INSPECTOR) {
+            report.fine(Layer::Request, &channel.place, "the server name is read");
         } else {
-            report.find(Check::ServerNameMissing, &way.place, "the listener has no tls_inspector");
+            report.find(Check::ServerNameMissing, &channel.place, "the listener has no tls_inspector");
         }
     }
 }
 
-fn has_listener_filter(way: &Way<'_>, kind: &str) -> bool {
-    way.listener.listener_filters.iter().any(|filter| message(&filter.typed_config).0 == kind)
+fn has_listener_filter(channel: &Channel<'_>, kind: &str) -> bool {
+    channel.listener.listener_filters.iter().any(|filter| filter.typed_config.kind() == kind)
 }
 
 /// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it.
-fn check_remote_address(way: &Way<'_>, document: &Document, report: &mut Report) {
-    let Some(manager) = way.manager.as_ref().filter(|_| way.is_http && document.uses_remote_address()) else { return };
-    if manager.use_remote_address || has_listener_filter(way, PROXY_PROTOCOL) {
-        report.fine(Layer::Request, &way.http_place, "clients cannot choose their remote address");
+fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut Report) {
+    let Some(manager) = channel.manager.as_ref().filter(|_| channel.is_http && document.uses_remote_address()) else {
+        return;
+    };
+    if manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL) {
+        report.fine(Layer::Request, &channel.http_place, "clients cannot choose their remote address");
     } else {
         let message = "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`";
-        report.find(Check::RemoteAddressUntrusted, &way.http_place, message);
+        report.find(Check::RemoteAddressUntrusted, &channel.http_place, message);
     }
 }
 
-fn check_paths(way: &Way<'_>, document: &Document, envoy: &Envoy, report: &mut Report) {
-    let Some(manager) = &way.manager else { return };
-    let place = &way.http_place;
+/// Checks that the caller's SPIFFE ID reaches an internal listener.
+fn check_principal(channel: &Channel<'_>, report: &mut Report) {
+    match &channel.hbone {
+        None | Some(Hbone::Unknown) => {}
+        Some(Hbone::Kept) => {
+            report.fine(Layer::Request, &channel.http_place, "the HBONE listener passes on the caller's SPIFFE ID");
+        }
+        Some(Hbone::Lost(reason)) => report.find(Check::PeerPrincipalMissing, &channel.http_place, reason),
+    }
+}
+
+/// Checks the header `x-forwarded-client-cert`: the filter needs it unchanged with `from: xfcc`, and the workload must
+/// not get it from a client otherwise.
+fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
+    let Some(manager) = channel.manager.as_ref().filter(|_| channel.is_http) else { return };
+    let set = manager.forward_client_cert_details.as_str();
+    let value = if set.is_empty() { "SANITIZE" } else { set };
+    let said = if set.is_empty() { "is not set, so it is `SANITIZE`".to_owned() } else { format!("is `{value}`") };
+    let message = format!("`forward_client_cert_details` {said}");
+    match (document.source(), value) {
+        (Source::Xfcc, "FORWARD_ONLY") => {
+            report.fine(Layer::Request, &channel.http_place, "the header `x-forwarded-client-cert` reaches the filter");
+        }
+        (Source::Xfcc, _) => report.find(Check::XfccNotForwarded, &channel.http_place, message),
+        (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") => {
+            report.find(Check::XfccForwarded, &channel.http_place, message);
+        }
+        _ => {}
+    }
+}
+
+fn check_paths(channel: &Channel<'_>, document: &Document, envoy: &Envoy, report: &mut Report) {
+    let Some(manager) = &channel.manager else { return };
+    let place = &channel.http_place;
     if !document.uses_paths() {
         report.fine(Layer::Request, place, "no policy looks at paths");
         return;
@@ -72,7 +107,7 @@ fn check_paths(way: &Way<'_>, document: &Document, envoy: &Envoy, report: &mut R
         report.find(Check::EscapedSlashesKept, place, message);
     }
     for table in tables(manager, envoy) {
-        if ignores_path_parameters(table) {
+        if ignores_path_parameters(&table) {
             let name = table["name"].as_str().unwrap_or_default();
             let message = format!("the route table `{name}` sets `ignore_path_parameters_in_path_matching`");
             report.find(Check::PathParametersIgnored, place, message);
@@ -95,16 +130,17 @@ fn ignores_path_parameters(node: &Value) -> bool {
 }
 
 /// Whether the listener keeps for the filter what Envoy does not tell by itself.
-fn check_state(way: &Way<'_>, (moment, key): (&str, &str), what: &str, check: Check, report: &mut Report) {
-    let is_kept = way.network.iter().any(|filter| {
-        let (kind, config) = message(&filter.typed_config);
-        let mut values = config[moment].as_array().into_iter().flatten();
-        kind == SET_FILTER_STATE && values.any(|value| value["object_key"] == key)
+fn check_state(channel: &Channel<'_>, (moment, key): (&str, &str), what: &str, check: Check, report: &mut Report) {
+    let is_kept = channel.network.iter().any(|filter| {
+        filter.typed_config.kind() == SET_FILTER_STATE && {
+            let config = filter.typed_config.value();
+            config[moment].as_array().into_iter().flatten().any(|value| value["object_key"] == key)
+        }
     });
     if is_kept {
-        report.fine(Layer::Request, &way.place, format!("{what} is kept for the filter"));
+        report.fine(Layer::Request, &channel.place, format!("{what} is kept for the filter"));
     } else {
         let message = format!("no set_filter_state before the connection manager sets `{key}` in `{moment}`");
-        report.find(check, &way.place, message);
+        report.find(check, &channel.place, message);
     }
 }

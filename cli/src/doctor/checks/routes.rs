@@ -4,22 +4,22 @@ use std::rc::Rc;
 
 use spiffe_authz::policy::Mode;
 
-use super::Way;
-use crate::doctor::dump::Envoy;
+use super::Facts;
+use crate::doctor::channel::Channel;
 use crate::doctor::filter::{Installation, Installed};
-use crate::doctor::finding::{Check, Layer, Report};
 use crate::doctor::route::{Override, Settings, overrides, tables};
+use crate::finding::{Check, Layer, Report};
 
 /// Checks the routes of a connection manager. Returns the filter chain once for each document that replaces that of the
 /// filter.
-pub(super) fn check<'e>(way: &Way<'e>, envoy: &Envoy, report: &mut Report) -> Vec<Way<'e>> {
-    let (Some(manager), Some(installed)) = (&way.manager, way.installed()) else { return Vec::new() };
-    let Installed { name, carrier, failure, disabled, document: _ } = installed;
+pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut Report) -> Vec<Channel<'e>> {
+    let (Some(manager), Some(installed)) = (&channel.manager, channel.installed()) else { return Vec::new() };
+    let name = &installed.name;
     let mut own = Vec::new();
     for Override { part, disabled: is_off, settings } in
-        tables(manager, envoy).into_iter().flat_map(|table| overrides(table, name))
+        tables(manager, facts.envoy).iter().flat_map(|table| overrides(table, name, facts.catalog))
     {
-        let place = way.http_place.route(&part);
+        let place = channel.http_place.route(&part);
         if is_off {
             report.find(Check::FilterDisabled, &place, format!("a route switches `{name}` off"));
         }
@@ -35,16 +35,16 @@ pub(super) fn check<'e>(way: &Way<'e>, envoy: &Envoy, report: &mut Report) -> Ve
                     report.find(Check::RouteShadow, &place, format!("`mode: shadow` for `{name}`"));
                 }
                 if let Some(document) = document {
-                    let domain = &document.policy.realm().trust_domain;
-                    report.fine(
-                        Layer::Filter,
-                        &place,
-                        format!("`{name}` decides for `{domain}`, by the route's document"),
-                    );
-                    let (name, carrier, failure, disabled) = (name.clone(), *carrier, *failure, *disabled);
-                    let installed = Installed { name, carrier, failure, disabled, document: Ok(document) };
+                    if let Ok(document) = document.as_ref() {
+                        let domain = &document.policy.realm().trust_domain;
+                        let message = format!("`{name}` uses the route's document for `{domain}`");
+                        report.fine(Layer::Filter, &place, message);
+                    }
+                    let installed = Installed { document, ..installed.clone() };
                     let filter = Some(Rc::new(Installation::Loaded(Box::new(installed))));
-                    own.push(Way { http_place: place, filter, ..way.clone() });
+                    let mut on_route = channel.clone();
+                    (on_route.http_place, on_route.filter) = (place, filter);
+                    own.push(on_route);
                 }
             }
         }

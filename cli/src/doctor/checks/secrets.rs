@@ -1,90 +1,227 @@
 //! Whether certificates and bundles reach Envoy, and where they are lost if they do not.
 
-use super::Way;
-use crate::doctor::dump::Envoy;
-use crate::doctor::finding::{Check, Layer, Report};
-use crate::doctor::message::{DownstreamTls, SecretConfig};
+use super::Context;
+use crate::doctor::secrets::{Request, Requests, Role, Source};
+use crate::envoy::dump::{Envoy, Section};
+use crate::envoy::message::Cluster;
+use crate::envoy::stats::{Count, Scope};
+use crate::finding::{Check, Layer, Report};
 
-/// The name of the first identity of a workload, by SPIRE's default and as Istio has it. The others are SPIFFE IDs.
+/// SPIRE's default name for the first identity of a workload, which Istio requests. The others are SPIFFE IDs.
 const CERTIFICATE_NAME: &str = "default";
+/// Names that Istio gives to certificates in files. SPIRE rejects them.
+const FILE_NAMES: [&str; 2] = ["file-cert:", "file-root:"];
 
-/// What a secret is for.
+/// Judges each secret once, wherever it is used. Returns the problem of each.
+pub(super) fn check(requests: &Requests, envoy: &Envoy, report: &mut Report) -> Vec<Option<Check>> {
+    requests.requests.iter().map(|request| judge(request, envoy, report)).collect()
+}
+
+/// Checks that TLS settings have a certificate at all.
+pub(super) fn check_certificate_exists(context: Context<'_>, report: &mut Report) {
+    let Context { tls, places } = context;
+    if tls.tls_certificates.is_empty() && tls.tls_certificate_sds_secret_configs.is_empty() {
+        report.find_each(Check::SecretMissing, places, "no certificate is configured");
+    }
+}
+
+/// Whether a secret arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Certificate,
-    Bundle,
+enum Arrival {
+    Arrived,
+    /// The secret arrived with other content.
+    Unreadable,
+    Missing,
+    /// The dump has no section of secrets.
+    Unknown,
 }
 
-pub(super) fn check(way: &Way<'_>, tls: &DownstreamTls, envoy: &Envoy, report: &mut Report) {
-    let common = &tls.common_tls_context;
-    for config in &common.tls_certificate_sds_secret_configs {
-        check_secret(way, config, Role::Certificate, envoy, report);
+/// The connection to the cluster that a secret comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agent {
+    Connected,
+    /// There is no connection, and attempts failed.
+    Unreachable,
+    /// There is no connection, and no attempt failed.
+    Idle,
+    /// Envoy does not keep the counters.
+    Unknown,
+}
+
+fn judge(request: &Request, envoy: &Envoy, report: &mut Report) -> Option<Check> {
+    let Request { name, role: _, source, places } = request;
+    let arrival = arrival(request, envoy);
+    let stats = envoy.stats.of_secret(name);
+    if let Some(rejected) = stats.count("update_rejected").some() {
+        let message = format!("Envoy rejected {} of the secret since its start", updates(rejected));
+        report.find_each(Check::SecretRejected, places, message);
     }
-    if let Some(config) = common.validation_secret() {
-        check_secret(way, config, Role::Bundle, envoy, report);
-    }
-    if common.tls_certificates.is_empty() && common.tls_certificate_sds_secret_configs.is_empty() {
-        report.find(Check::SecretMissing, &way.place, "no certificate is configured");
+    match source {
+        Source::Cluster(cluster) => judge_agent(request, cluster, arrival, &stats, envoy, report),
+        _ => match arrival {
+            Arrival::Arrived => {
+                report.fine_each(Layer::Secrets, places, "delivered");
+                None
+            }
+            Arrival::Unreadable => Some(unreadable(request, report)),
+            Arrival::Missing => {
+                let message = match (source, request.role) {
+                    (Source::Bootstrap, _) => "the bootstrap has no secret of this name and kind",
+                    (_, Role::Unknown) => "Envoy waits for it, and no listener or cluster in the dump uses it",
+                    (_, Role::Certificate | Role::Bundle) => "its source has not delivered it",
+                };
+                report.find_each(Check::SecretMissing, places, message);
+                Some(Check::SecretMissing)
+            }
+            Arrival::Unknown => None,
+        },
     }
 }
 
-fn check_secret(way: &Way<'_>, config: &SecretConfig, role: Role, envoy: &Envoy, report: &mut Report) {
-    let name = &config.name;
-    let place = way.place.secret(name);
-    let stat = |stat: &str| envoy.stat(&format!("sds.{name}.{stat}"));
-    let there = envoy.secret(name).is_some_and(|secret| match role {
-        Role::Certificate => secret.tls_certificate.is_some(),
-        Role::Bundle => secret.validation_context.is_some(),
-    });
-    let cluster = cluster(config);
-    let unreachable = cluster.is_some_and(|cluster| is_unreachable(cluster, envoy));
-    if let (true, Some(cluster)) = (unreachable, cluster) {
-        let still = if there { "what is there stays until it expires" } else { "nothing was received" };
-        report.find(Check::AgentUnreachable, &place, format!("no connection to the cluster `{cluster}`; {still}"));
+fn judge_agent(
+    request: &Request,
+    cluster: &str,
+    arrival: Arrival,
+    stats: &Scope<'_>,
+    envoy: &Envoy,
+    report: &mut Report,
+) -> Option<Check> {
+    let Request { name, role: _, source: _, places } = request;
+    // A partial dump can lack the cluster, whose counters then have its name.
+    let by_name = Cluster { name: cluster.to_owned(), ..Cluster::default() };
+    let counters = envoy.stats.of_cluster(envoy.cluster(cluster).unwrap_or(&by_name));
+    let agent = agent(&counters);
+    let is_here = arrival == Arrival::Arrived;
+    let failures = stats.count("update_failure");
+    let connected = stats.count("control_plane.connected_state");
+    let remains = if is_here { "; the secret that arrived remains until it expires" } else { "" };
+    if agent == Agent::Unreachable {
+        let remains = if is_here { remains } else { "; nothing was received" };
+        let message = format!("no connection to the cluster `{cluster}`{remains}");
+        report.find_each(Check::AgentUnreachable, places, message);
+        return Some(Check::AgentUnreachable);
     }
-    if let Some(rejected @ 1..) = stat("update_rejected") {
-        report.find(Check::SecretRejected, &place, format!("{rejected} updates refused since Envoy started"));
+    // Between two attempts there is no stream. A secret that arrived says nothing about the present.
+    if let Some(count) = failures.some()
+        && agent == Agent::Connected
+        && (!is_here || connected == Count::Zero)
+    {
+        let (check, why) = rejection(request);
+        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        report.find_each(
+            check,
+            places,
+            format!("the agent rejected the request {times}: {why}{}{remains}", hint(name)),
+        );
+        return Some(check);
     }
-    if unreachable {
-        return;
-    }
-    let refusals = stat("update_failure").filter(|&count| count > 0);
-    match (cluster, refusals) {
-        // Between two tries there is no stream; a secret that was delivered once says nothing of now.
-        (Some(_), Some(count)) if !there || stat("control_plane.connected_state") == Some(0) => {
-            let still = if there { "; what is there stays until it expires" } else { "" };
-            report.find(refusal(name, role), &place, format!("refused {count} times{still}"));
+    match arrival {
+        Arrival::Unreadable => Some(unreadable(request, report)),
+        Arrival::Missing => {
+            let message = format!(
+                "nothing was received from the cluster `{cluster}`{}",
+                reason(agent, failures, &counters, envoy)
+            );
+            report.find_each(Check::SecretMissing, places, format!("{message}{}", hint(name)));
+            Some(Check::SecretMissing)
         }
-        (Some(cluster), _) if there => {
-            report.fine(Layer::Secrets, &place, format!("delivered by the cluster `{cluster}`"));
+        Arrival::Unknown => None,
+        Arrival::Arrived => {
+            let is_known = failures.known().is_some() && connected.known().is_some();
+            if agent == Agent::Connected && is_known {
+                report.fine_each(
+                    Layer::Secrets,
+                    places,
+                    format!("the cluster `{cluster}` delivered it and is connected"),
+                );
+            } else {
+                let why = match agent {
+                    Agent::Idle => format!("there is no connection to the cluster `{cluster}`, and no attempt failed"),
+                    _ => unknown(&counters, envoy),
+                };
+                report.find_each(
+                    Check::AgentUnknown,
+                    places,
+                    format!("whether `{cluster}` still answers is unknown: {why}"),
+                );
+            }
+            None
         }
-        (None, _) if there => report.fine(Layer::Secrets, &place, "delivered"),
-        (Some(cluster), _) => {
-            let message = format!("nothing was received from the cluster `{cluster}`");
-            report.find(Check::SecretMissing, &place, message);
-        }
-        (None, _) if config.sds_config.is_some() => {
-            report.find(Check::SecretMissing, &place, "its source has not delivered it");
-        }
-        (None, _) => report.find(Check::SecretMissing, &place, "the bootstrap has no secret of this name and kind"),
     }
 }
 
-/// What it means that the agent refuses a secret: that it knows the name and not the workload, or not the name.
-fn refusal(name: &str, role: Role) -> Check {
-    match role {
-        Role::Certificate if name == CERTIFICATE_NAME || name.starts_with("spiffe://") => Check::WorkloadUnknown,
-        Role::Certificate | Role::Bundle => Check::SecretNameUnknown,
+fn updates(count: u64) -> String {
+    if count == 1 { "1 update".to_owned() } else { format!("{count} updates") }
+}
+
+fn arrival(request: &Request, envoy: &Envoy) -> Arrival {
+    let Some(secret) = envoy.secret(&request.name) else {
+        return if envoy.has(Section::Secrets) { Arrival::Missing } else { Arrival::Unknown };
+    };
+    let (certificate, bundle) = (secret.tls_certificate.is_some(), secret.validation_context.is_some());
+    match (request.role, certificate, bundle) {
+        (Role::Certificate, true, _) | (Role::Bundle, _, true) => Arrival::Arrived,
+        (_, false, false) => Arrival::Missing,
+        _ => Arrival::Unreadable,
     }
 }
 
-/// The cluster that a secret is asked of.
-fn cluster(config: &SecretConfig) -> Option<&str> {
-    config.sds_config.as_ref()?.pointer("/api_config_source/grpc_services/0/envoy_grpc/cluster_name")?.as_str()
+fn unreadable(request: &Request, report: &mut Report) -> Check {
+    let what = if request.role == Role::Certificate { "a certificate" } else { "a validation context" };
+    report.find_each(Check::SecretUnreadable, &request.places, format!("the secret has no {}", &what[2..]));
+    Check::SecretUnreadable
 }
 
-/// Whether no connection to the cluster stands, and the last tries failed.
-fn is_unreachable(cluster: &str, envoy: &Envoy) -> bool {
-    let stat = |stat: &str| envoy.stat(&format!("cluster.{cluster}.{stat}"));
-    stat("upstream_cx_active") == Some(0) && stat("upstream_cx_connect_fail") > Some(0)
+fn agent(counters: &Scope<'_>) -> Agent {
+    match (counters.count("upstream_cx_active"), counters.count("upstream_cx_connect_fail")) {
+        (Count::Some(_), _) => Agent::Connected,
+        (Count::Zero, Count::Some(_)) => Agent::Unreachable,
+        (Count::Zero, Count::Zero) => Agent::Idle,
+        (Count::Zero, Count::Unknown) | (Count::Unknown, _) => Agent::Unknown,
+    }
+}
+
+/// Returns the reason why the agent rejects a request: it does not know the workload, or does not know the name.
+fn rejection(request: &Request) -> (Check, &'static str) {
+    let name = &request.name;
+    let is_identity = name == CERTIFICATE_NAME || name.starts_with("spiffe://");
+    match request.role {
+        Role::Certificate if is_identity => (Check::WorkloadUnknown, "no registration entry matches this workload"),
+        Role::Bundle if name.starts_with("spiffe://") => {
+            (Check::SecretNameUnknown, "it has no bundle of this trust domain for the workload")
+        }
+        _ => (Check::SecretNameUnknown, "it has no secret of this name"),
+    }
+}
+
+/// Returns the explanation for a name that SPIRE never has.
+fn hint(name: &str) -> &'static str {
+    if FILE_NAMES.iter().any(|start| name.starts_with(start)) {
+        "; SPIRE does not know names that Istio writes for files, as for `caCertificates` in a DestinationRule"
+    } else {
+        ""
+    }
+}
+
+fn reason(agent: Agent, failures: Count, counters: &Scope<'_>, envoy: &Envoy) -> String {
+    match (agent, failures) {
+        (Agent::Unknown, Count::Some(count)) => {
+            format!(" after {count} attempts: whether it rejects the request or cannot be reached is unknown")
+        }
+        (Agent::Unknown, _) | (_, Count::Unknown) => format!(", for an unknown reason: {}", unknown(counters, envoy)),
+        (Agent::Idle, _) => ": Envoy has not connected to it".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Returns why the state of the agent is unknown, and how to see it.
+fn unknown(counters: &Scope<'_>, envoy: &Envoy) -> String {
+    if !envoy.stats.is_present() {
+        return "the page `stats` is missing".to_owned();
+    }
+    let prefix = counters.prefix();
+    format!(
+        "Envoy does not keep the counters `sds.*` and `{prefix}*`; in Istio, annotate the pod with \
+         `proxy.istio.io/config: '{{proxyStatsMatcher: {{inclusionPrefixes: [\"sds.\", \"{prefix}\"]}}}}'`"
+    )
 }

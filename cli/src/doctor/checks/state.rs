@@ -2,45 +2,43 @@
 
 use serde_json::Value;
 
-use super::Way;
-use crate::doctor::dump::Envoy;
-use crate::doctor::filter::resolve;
-use crate::doctor::finding::{Check, Report};
+use super::Facts;
+use crate::doctor::channel::{Channel, PEER_PRINCIPAL, State};
 use crate::doctor::route::tables;
+use crate::finding::{Check, Report};
 
-/// The object with the caller's SPIFFE ID, which the outer listener shares with the inner one.
-const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 /// The only factory whose objects take part in the key of Envoy's connection pools.
 const HASHABLE: &str = "envoy.hashable_string";
 
-/// Checks each filter, with or without ours among them: the outer listener of HBONE has none.
-pub(super) fn check(way: &Way<'_>, envoy: &Envoy, report: &mut Report) {
+/// Checks each filter of a channel with mutual TLS. The HBONE listener does not have this project's filter.
+pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
     // The connection manager's message contains its HTTP filters and those of upgrades.
-    let filters = way.chain.filters.iter().chain(way.http_filters.iter());
-    let found = filters.filter_map(|filter| resolve(filter, &envoy.discovered));
-    let routes = way.manager.iter().flat_map(|manager| tables(manager, envoy));
-    for config in found.map(|filter| &filter.typed_config).chain(routes) {
-        collect(config, way, report);
+    let filters = channel.chain.filters.iter().chain(channel.http_filters.iter());
+    let found = filters.filter_map(|filter| facts.catalog.resolve(filter)).map(|filter| &filter.typed_config);
+    let named = found.filter(|config| config.text().contains(PEER_PRINCIPAL)).map(|config| config.value());
+    let routes = channel.manager.iter().flat_map(|manager| tables(manager, facts.envoy));
+    for config in named.chain(routes) {
+        collect(&config, channel, report);
     }
 }
 
-/// Reports each entry of a `set_filter_state`, in this message or below.
-fn collect(node: &Value, way: &Way<'_>, report: &mut Report) {
+/// Reports each entry of a `set_filter_state` in this message.
+fn collect(node: &Value, channel: &Channel<'_>, report: &mut Report) {
     match node {
         Value::Object(fields) => {
-            if node["object_key"] == PEER_PRINCIPAL && is_shared(node) && node["factory_key"] != HASHABLE {
-                // Without a factory, Envoy takes the one that is called like the object.
-                let factory = node["factory_key"].as_str().unwrap_or(PEER_PRINCIPAL);
+            if node["object_key"] == PEER_PRINCIPAL
+                && let Ok(state) = serde_json::from_value::<State>(node.clone())
+                && state.is_shared()
+                && state.factory_key.as_deref() != Some(HASHABLE)
+            {
+                // Without a factory, Envoy takes the one with the name of the object.
+                let factory = state.factory_key.as_deref().unwrap_or(PEER_PRINCIPAL);
                 let message = format!("`{PEER_PRINCIPAL}` is shared with upstream and made by `{factory}`");
-                report.find(Check::PeerPrincipalNotHashable, &way.place, message);
+                report.find(Check::PeerPrincipalNotHashable, &channel.place, message);
             }
-            fields.values().for_each(|below| collect(below, way, report));
+            fields.values().for_each(|below| collect(below, channel, report));
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, way, report)),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, channel, report)),
         _ => {}
     }
-}
-
-fn is_shared(state: &Value) -> bool {
-    !matches!(&state["shared_with_upstream"], Value::Null) && state["shared_with_upstream"] != "NONE"
 }

@@ -1,106 +1,191 @@
-//! Whom Envoy believes, and by whose word.
+//! The authorities that Envoy trusts.
 
-use spiffe_authz::certificate::Described;
 use spiffe_authz::peer::Realm;
 
-use super::Way;
-use crate::doctor::dump::Envoy;
-use crate::doctor::finding::{Check, Layer, Place, Report};
-use crate::doctor::message::{DownstreamTls, ValidationContext};
-use crate::doctor::trust::{Bundle, Validator, trust_domains};
+use super::Context;
+use crate::doctor::filter::Document;
+use crate::envoy::certificate::Certificate;
+use crate::envoy::dump::{Envoy, Section, Validity};
+use crate::envoy::message::ValidationContext;
+use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
+use crate::finding::{Check, Layer, Place, Report};
 
-pub(super) fn check(way: &Way<'_>, tls: &DownstreamTls, envoy: &Envoy, report: &mut Report) {
-    let common = &tls.common_tls_context;
-    let secret = common.validation_secret();
-    let place = secret.map_or_else(|| way.place.clone(), |config| way.place.secret(&config.name));
-    let arrived = secret.is_none_or(|config| envoy.secret(&config.name).is_some());
-    let Some(context) = common.validation(envoy) else {
-        // A secret that is missing was told of already.
-        if arrived {
-            report.find(Check::NotValidated, &place, "there is no validation context");
+/// Checks the validation of callers.
+pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &Envoy, report: &mut Report) {
+    let validation = match validation(context, envoy) {
+        Found::Here(validation) => validation,
+        Found::Unknown => return,
+        Found::Nowhere => {
+            report.find_each(Check::NotValidated, context.places, "there is no validation context");
+            return;
         }
-        return;
     };
-    check_exceptions(&context, &way.place, report);
-    let realm = way.document().map(|document| document.policy.realm());
-    for domain in realm.into_iter().flat_map(trusted).filter(|domain| !context.lets_in(domain)) {
-        let message = format!("no matcher for subject alternative names lets `spiffe://{domain}/…` pass");
-        report.find(Check::TrustDomainFiltered, &way.place, message);
+    check_exceptions(&validation, context.places, report);
+    let realm = document.map(|document| document.policy.realm());
+    let matchers = validation.matchers();
+    for domain in realm.into_iter().flat_map(trusted).filter(|domain| !matchers.allow(domain)) {
+        let message = format!("no matcher for subject alternative names allows `spiffe://{domain}/…`");
+        report.find_each(Check::TrustDomainFiltered, context.places, message);
     }
-    if arrived {
-        check_validator(&context.validator(envoy), realm, &place, envoy, report);
+    if !has_arrived(context, envoy) {
+        return;
+    }
+    let places = secret_places(context);
+    let validator = validation.validator(envoy);
+    match &validator {
+        Validator::None => {
+            report.find_each(Check::NotValidated, &places, "the validation context does not name an authority");
+        }
+        Validator::System => {
+            report.find_each(Check::BundlesPooled, &places, "Envoy trusts every authority that the machine trusts");
+        }
+        _ => check_validator(&validator, &places, envoy, report),
+    }
+    if let (Some(realm), Validator::Spiffe(Bundles::Here(bundles))) = (realm, &validator) {
+        compare(bundles, realm, &places, report);
     }
 }
 
-/// What lets certificates pass that should not.
-fn check_exceptions(context: &ValidationContext, place: &Place, report: &mut Report) {
+/// A validation context.
+pub(super) enum Found {
+    Here(Box<ValidationContext>),
+    /// The secret has not arrived, which the layer of secrets reports.
+    Unknown,
+    Nowhere,
+}
+
+/// Returns the validation context of TLS settings.
+pub(super) fn validation(context: Context<'_>, envoy: &Envoy) -> Found {
+    match context.tls.validation(envoy) {
+        Some(validation) => Found::Here(Box::new(validation)),
+        None if context.tls.validation_secret().is_some() => Found::Unknown,
+        None => Found::Nowhere,
+    }
+}
+
+/// Returns `true` if the secret with the validation context arrived, or if there is none.
+pub(super) fn has_arrived(context: Context<'_>, envoy: &Envoy) -> bool {
+    context.tls.validation_secret().is_none_or(|config| {
+        envoy.has(Section::Secrets)
+            && envoy.secret(&config.name).is_some_and(|secret| secret.validation_context.is_some())
+    })
+}
+
+/// Returns the places of the validation context.
+pub(super) fn secret_places(context: Context<'_>) -> Vec<Place> {
+    let secret = context.tls.validation_secret();
+    secret.map_or_else(|| context.places.to_vec(), |config| context.at_secret(&config.name))
+}
+
+/// Checks settings that accept certificates without validating them.
+pub(super) fn check_exceptions(context: &ValidationContext, places: &[Place], report: &mut Report) {
     if context.trust_chain_verification == "ACCEPT_UNTRUSTED" {
-        report.find(Check::UntrustedAccepted, place, "`trust_chain_verification` is `ACCEPT_UNTRUSTED`");
+        report.find_each(Check::UntrustedAccepted, places, "`trust_chain_verification` is `ACCEPT_UNTRUSTED`");
     }
     if context.allow_expired_certificate {
-        report.find(Check::ExpiredAccepted, place, "`allow_expired_certificate` is set");
+        report.find_each(Check::ExpiredAccepted, places, "`allow_expired_certificate` is set");
     }
 }
 
-fn check_validator(validator: &Validator, realm: Option<&Realm>, place: &Place, envoy: &Envoy, report: &mut Report) {
+/// Checks a validator with its bundles, independent of the peers.
+pub(super) fn check_validator(validator: &Validator, places: &[Place], envoy: &Envoy, report: &mut Report) {
     match validator {
-        Validator::None => report.find(Check::NotValidated, place, "the validation context names no authority"),
-        Validator::System => {
-            report.find(Check::BundlesPooled, place, "every authority that the machine trusts is let in");
-        }
+        Validator::None | Validator::System => {}
         Validator::Other(name) => {
-            report.find(Check::SpiffeValidatorMissing, place, format!("the validator is `{name}`"));
+            report.find_each(Check::SpiffeValidatorMissing, places, format!("the validator is `{name}`"));
         }
-        Validator::Default(authorities) => check_authorities(authorities.as_deref(), place, report),
-        Validator::Spiffe(None) => {
-            report.fine(Layer::Trust, place, "the SPIFFE validator, with bundles that are not in the dump");
+        Validator::Default(authorities) => check_authorities(authorities.as_deref(), places, envoy, report),
+        Validator::Spiffe(Bundles::Elsewhere) => {
+            report.fine_each(Layer::Trust, places, "the SPIFFE validator is in use; its bundles are in a file");
         }
-        Validator::Spiffe(Some(bundles)) => check_bundles(bundles, realm, place, envoy, report),
+        Validator::Spiffe(Bundles::Unreadable(error)) => {
+            report.find_each(Check::BundleUnreadable, places, error.clone());
+        }
+        Validator::Spiffe(Bundles::Here(bundles)) => check_bundles(bundles, places, envoy, report),
     }
 }
 
-/// The authorities of the default validator: of one trust domain at best.
-fn check_authorities(authorities: Option<&[Described]>, place: &Place, report: &mut Report) {
+/// Checks the authorities of the default validator, which belong to one trust domain at best.
+fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envoy: &Envoy, report: &mut Report) {
     let domains = authorities.and_then(trust_domains);
     match (domains.as_deref(), authorities) {
         (Some([only]), _) => {
-            let message = format!("the authorities of `{only}` stand in `trusted_ca`");
-            report.find(Check::SpiffeValidatorMissing, place, message);
+            let message = format!("`trusted_ca` contains the authorities of `{only}`");
+            report.find_each(Check::SpiffeValidatorMissing, places, message);
         }
         (Some(several @ [_, _, ..]), _) => {
-            report.find(Check::BundlesPooled, place, format!("`trusted_ca` holds authorities of {}", list(several)));
+            let message = format!("`trusted_ca` contains authorities of {}", list(several));
+            report.find_each(Check::BundlesPooled, places, message);
         }
         (_, Some(several @ [_, _, ..])) => {
-            let message =
-                format!("`trusted_ca` holds {} authorities that do not all name their trust domain", several.len());
-            report.find(Check::BundlesPooled, place, message);
+            let named: Vec<&str> = {
+                let mut named: Vec<&str> = several.iter().filter_map(Certificate::trust_domain).collect();
+                named.sort_unstable();
+                named.dedup();
+                named
+            };
+            if named.len() > 1 {
+                let message = format!("`trusted_ca` contains authorities of {}", list(&named));
+                report.find_each(Check::BundlesPooled, places, message);
+            } else {
+                let message = format!(
+                    "`trusted_ca` contains {} authorities that do not all name a trust domain, so whose they are is unknown",
+                    several.len()
+                );
+                report.find_each(Check::SpiffeValidatorMissing, places, message);
+            }
         }
-        _ => report.find(Check::SpiffeValidatorMissing, place, "the authorities stand in `trusted_ca`"),
+        _ => report.find_each(Check::SpiffeValidatorMissing, places, "the authorities are in `trusted_ca`"),
+    }
+    if let Some(authorities) = authorities {
+        check_expiry("`trusted_ca`", authorities, places, envoy, report);
     }
 }
 
-fn check_bundles(bundles: &[Bundle], realm: Option<&Realm>, place: &Place, envoy: &Envoy, report: &mut Report) {
-    let there: Vec<&str> = bundles.iter().map(|bundle| &*bundle.trust_domain).collect();
-    report.fine(Layer::Trust, place, format!("the SPIFFE validator, with a bundle for {}", list(&there)));
+fn check_bundles(bundles: &[Bundle], places: &[Place], envoy: &Envoy, report: &mut Report) {
+    let here: Vec<&str> = bundles.iter().map(|bundle| &*bundle.trust_domain).collect();
+    report.fine_each(Layer::Trust, places, format!("the SPIFFE validator, with a bundle for {}", list(&here)));
     for Bundle { trust_domain, authorities } in bundles {
-        let expired = |authority: &Described| authority.not_after < envoy.taken;
-        if authorities.as_ref().is_some_and(|all| !all.is_empty() && all.iter().all(expired)) {
-            report.find(Check::BundleExpired, place, format!("every authority of `{trust_domain}` has expired"));
+        let Some(authorities) = authorities else { continue };
+        if authorities.is_empty() {
+            let message = format!("the bundle of `{trust_domain}` contains no authority that can be read");
+            report.find_each(Check::BundleUnreadable, places, message);
+            continue;
+        }
+        check_expiry(&format!("`{trust_domain}`"), authorities, places, envoy, report);
+        let foreign: Vec<&str> = authorities.iter().filter_map(Certificate::trust_domain).collect();
+        if foreign.len() == authorities.len() && !foreign.contains(&trust_domain.as_str()) {
+            let message = format!("the authorities in the bundle of `{trust_domain}` name `{}`", foreign[0]);
+            report.find_each(Check::BundleForeign, places, message);
         }
     }
-    let Some(realm) = realm else { return };
-    for domain in trusted(realm).filter(|domain| !there.contains(domain)) {
-        let whose = if *domain == *realm.trust_domain { "the own trust domain" } else { "the federated trust domain" };
-        report.find(Check::BundleMissing, place, format!("there is no bundle of {whose} `{domain}`"));
+}
+
+/// Checks that an authority is valid. Rotation leaves expired ones next to it.
+fn check_expiry(whose: &str, authorities: &[Certificate], places: &[Place], envoy: &Envoy, report: &mut Report) {
+    let validities = authorities.iter().map(|authority| envoy.taken.within(None, authority.not_after));
+    if !authorities.is_empty() && validities.into_iter().all(|validity| validity == Validity::Expired) {
+        report.find_each(Check::BundleExpired, places, format!("every authority of {whose} has expired"));
+    }
+}
+
+/// Compares the bundles with the trust domains of the document.
+fn compare(bundles: &[Bundle], realm: &Realm, places: &[Place], report: &mut Report) {
+    let has = |domain: &str| bundles.iter().any(|bundle| bundle.trust_domain == domain);
+    for domain in trusted(realm).filter(|domain| !has(domain)) {
+        let whose = if *domain == *realm.trust_domain { "local" } else { "federated" };
+        let message = format!("Envoy has no bundle of the {whose} trust domain `{domain}`");
+        report.find_each(Check::BundleMissing, places, message);
     }
     let named =
         |domain: &str| trusted(realm).chain(realm.aliases.iter().map(|alias| &**alias)).any(|one| one == domain);
-    for domain in there.into_iter().filter(|domain| !named(domain)) {
-        report.find(Check::BundleUnnamed, place, format!("the filter's configuration does not name `{domain}`"));
+    for bundle in bundles.iter().filter(|bundle| !named(&bundle.trust_domain)) {
+        let message = format!("the filter's document does not name `{}`", bundle.trust_domain);
+        report.find_each(Check::BundleUnnamed, places, message);
     }
 }
 
-/// The trust domains whose workloads are let in, former names aside.
+/// Returns the local trust domain and the federated ones.
 fn trusted(realm: &Realm) -> impl Iterator<Item = &str> {
     std::iter::once(&*realm.trust_domain).chain(realm.federated.iter().map(|domain| &**domain))
 }

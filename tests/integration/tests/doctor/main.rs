@@ -39,13 +39,13 @@ fn a_healthy_envoy_shows_nothing() -> Result<()> {
     Ok(())
 }
 
-/// An Envoy of the caller's side has nothing to decide, and the doctor says so.
+/// An Envoy of the caller's side has nothing to decide. Its secrets, which only a cluster uses, are checked.
 #[test]
-fn an_envoy_without_the_filter_is_told() -> Result<()> {
+fn a_calling_envoy_is_examined() -> Result<()> {
     let scratch = Scratch::new()?;
     let bootstrap = Bootstrap::client(1)?.agent(&scratch.join("no-agent.sock"))?;
     let envoy = Envoy::start(&Start::tested("client")?, &bootstrap, scratch.path())?;
-    wait_for(&envoy, scratch.path(), &[("-", &["filter-missing"])])?;
+    wait_for(&envoy, scratch.path(), &[("-", &["nothing-to-guard", "agent-unreachable"])])?;
     Ok(())
 }
 

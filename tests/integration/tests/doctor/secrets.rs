@@ -40,7 +40,7 @@ fn secrets_are_told_apart() -> Result<()> {
         ("matcher", &["trust-domain-filtered"]),
     ];
     let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
-    assert_eq!(answer.messages("bundles-pooled"), ["`trusted_ca` holds authorities of `example.org`, `example.io`"]);
+    assert_eq!(answer.messages("bundles-pooled"), ["`trusted_ca` contains authorities of `example.org`, `example.io`"]);
     assert_eq!(answer.messages("svid-malformed"), ["certificate-several-uri-sans"]);
     Ok(())
 }

@@ -42,7 +42,7 @@ fn the_federated_examples_are_in_order() -> Result<()> {
     let bed = Federation::start(scratch.path(), Fit::NONE)?;
     let answer = wait_for(&bed.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
     assert_eq!(answer.status, Some(0), "a note");
-    assert_eq!(answer.messages("bundle-unnamed"), ["the filter's configuration does not name `example.net`"]);
+    assert_eq!(answer.messages("bundle-unnamed"), ["the filter's document does not name `example.net`"]);
     assert!(answer.report["fine"].to_string().contains("a bundle for `example.io`, `example.net`, `example.org`"));
     assert_eq!(doctor(&bed.gateway)?.status, Some(0));
     Ok(())
@@ -68,8 +68,8 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
     ];
     let answer = wait_for(&server, scratch.path(), &wrong)?;
     let fine = answer.report["fine"].to_string();
-    assert!(fine.contains("delivered by the cluster `spire_agent`"), "{fine}");
-    assert!(fine.contains(&format!("{HTTPBIN}, good until ")), "{fine}");
+    assert!(fine.contains("the cluster `spire_agent` delivered it and is connected"), "{fine}");
+    assert!(fine.contains(&format!("{HTTPBIN}, valid until ")), "{fine}");
     wait_for(
         &unknown,
         scratch.path(),

@@ -50,12 +50,14 @@ fn refused_and_waiting_updates_are_told() -> Result<()> {
     let update = good.set(&certificate_pointer(), waiting)?;
     directory.write("listeners.json", &update.listeners_file()?)?;
     let warming: &[&str] = &["listener-warming", "agent-unreachable"];
-    wait_for(&envoy, directory.path(), &[("inbound", warming), ("-", &["labels-missing"])])?;
+    // The counter of rejected updates remains.
+    let remaining: &[&str] = &["labels-missing", "updates-rejected"];
+    wait_for(&envoy, directory.path(), &[("inbound", warming), ("-", remaining)])?;
 
     // A certificate that Envoy cannot take.
     directory.write("certificate.json", &mismatched(&ground)?)?;
     let rejected: &[&str] = &["listener-warming", "agent-unreachable", "secret-rejected"];
-    wait_for(&envoy, directory.path(), &[("inbound", rejected), ("-", &["labels-missing"])])?;
+    wait_for(&envoy, directory.path(), &[("inbound", rejected), ("-", remaining)])?;
     Ok(())
 }
 
@@ -79,7 +81,8 @@ fn a_refused_policy_update_is_told() -> Result<()> {
     wait_for(&envoy, ground.scratch.path(), &[])?;
     let bad = good.configuration("{\"trustDomain\": \"example.org\"}")?;
     ground.scratch.write("filter.json", &bad.filter_file()?)?;
-    let answer = wait_for(&envoy, ground.scratch.path(), &[("inbound", &["configuration-refused"])])?;
+    let wanted: &[(&str, &[&str])] = &[("inbound", &["configuration-refused"]), ("-", &["updates-rejected"])];
+    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
     assert!(answer.messages("configuration-refused")[0].starts_with("/policies: missing-field: "));
     Ok(())
 }

@@ -1,0 +1,41 @@
+//! Whether the pages contain enough to judge by.
+
+use crate::envoy::dump::{Envoy, Moment, Section, moment};
+use crate::finding::{Check, Place, Report};
+
+/// The sections without which something is unknown, and what that is.
+const SECTIONS: [(Section, &str); 4] = [
+    (Section::Bootstrap, "the bootstrap: the release and the stats tags are unknown"),
+    (Section::Clusters, "clusters: what Envoy requires to call others is unknown"),
+    (Section::Listeners, "listeners: whether the filter decides is unknown"),
+    (Section::Secrets, "secrets: which of them arrived is unknown"),
+];
+
+pub(super) fn check(envoy: &Envoy, report: &mut Report) {
+    let place = Place::default();
+    for (section, what) in SECTIONS {
+        if !envoy.has(section) {
+            report.find(Check::PagesIncomplete, &place, format!("`config_dump` has no section of {what}"));
+        }
+    }
+    if !envoy.stats.is_present() {
+        let message =
+            "the page `stats` is missing: whether the SPIRE agent answers, and which updates were rejected, is unknown";
+        report.find(Check::PagesIncomplete, &place, message);
+    }
+    if envoy.certificates.is_none() {
+        let message = "the page `certs` is missing: certificates in files are unknown";
+        report.find(Check::PagesIncomplete, &place, message);
+    }
+    if let Moment::NotBefore(earliest) = envoy.taken {
+        let since = if earliest == i64::MIN {
+            String::new()
+        } else {
+            format!("; they are not older than {}", moment(earliest))
+        };
+        let message = format!(
+            "the pages contain no `server.uptime` or no start time, so the time at which they were saved is unknown{since}"
+        );
+        report.find(Check::MomentUnknown, &place, message);
+    }
+}

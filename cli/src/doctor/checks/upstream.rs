@@ -1,0 +1,63 @@
+//! The calling side: the TLS settings of clusters that present an SVID.
+
+use super::{Context, Facts, identity, trust};
+use crate::doctor::secrets::Upstream;
+use crate::envoy::tls::{Bundles, Matchers, Validator};
+use crate::finding::{Check, Place, Report};
+
+pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
+    for Upstream { tls, clusters } in &facts.requests.upstreams {
+        let places: Vec<Place> = clusters.iter().map(|(place, _)| place.clone()).collect();
+        let context = Context { tls, places: &places };
+        if identity::presents_svid(context, facts.envoy) {
+            identity::check(context, None, facts.envoy, report);
+            check_server(context, clusters, facts, report);
+        }
+    }
+}
+
+/// Checks the validation of the server's certificate.
+fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Facts<'_>, report: &mut Report) {
+    let validation = match trust::validation(context, facts.envoy) {
+        trust::Found::Here(validation) => validation,
+        trust::Found::Unknown => return,
+        trust::Found::Nowhere => {
+            report.find_each(Check::ServerNotValidated, context.places, "there is no validation context");
+            return;
+        }
+    };
+    trust::check_exceptions(&validation, context.places, report);
+    if !trust::has_arrived(context, facts.envoy) {
+        return;
+    }
+    let validator = validation.validator(facts.envoy);
+    trust::check_validator(&validator, &trust::secret_places(context), facts.envoy, report);
+    if let Validator::None = validator {
+        let message = "the validation context does not name an authority";
+        report.find_each(Check::ServerNotValidated, context.places, message);
+        return;
+    }
+    for (place, matchers) in clusters {
+        check_matchers(place, matchers, &validator, report);
+    }
+}
+
+fn check_matchers(place: &Place, matchers: &Matchers, validator: &Validator, report: &mut Report) {
+    if matchers.is_empty() {
+        report.find(Check::ServerUnchecked, place, "the cluster has no matchers for subject alternative names");
+        return;
+    }
+    let Validator::Spiffe(bundles) = validator else { return };
+    if matchers.exclude_spiffe_ids() {
+        let message = "no matcher for subject alternative names allows a SPIFFE ID";
+        report.find(Check::ServerNameFiltered, place, message);
+        return;
+    }
+    let (Bundles::Here(bundles), Some(named)) = (bundles, matchers.trust_domains()) else { return };
+    for domain in named {
+        if !bundles.iter().any(|bundle| bundle.trust_domain == domain) {
+            let message = format!("Envoy has no bundle of `{domain}`, the trust domain in the cluster's matchers");
+            report.find(Check::BundleMissing, place, message);
+        }
+    }
+}

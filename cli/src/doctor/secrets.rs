@@ -1,0 +1,135 @@
+//! The secrets that an Envoy requests: by listeners, by clusters, and for neither.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::channel::Channel;
+use crate::envoy::dump::{Envoy, invalid};
+use crate::envoy::message::{Cluster, CommonTls, SecretConfig};
+use crate::envoy::tls::{Matchers, upstream_tls};
+use crate::finding::Place;
+
+/// The content that Envoy uses a secret for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Certificate,
+    Bundle,
+    /// Envoy waits for it, and no TLS context in the dump uses it.
+    Unknown,
+}
+
+/// The source of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// The bootstrap.
+    Bootstrap,
+    /// A gRPC service behind this cluster, as the SPIRE agent is.
+    Cluster(String),
+    /// A file, or the control plane.
+    Other,
+}
+
+/// A secret that Envoy requests.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) source: Source,
+    /// The listeners and clusters that use it.
+    pub(crate) places: Vec<Place>,
+}
+
+/// Clusters with the same TLS settings, except for the matchers of subject alternative names.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) tls: CommonTls,
+    /// The clusters, with their matchers.
+    pub(crate) clusters: Vec<(Place, Matchers)>,
+}
+
+/// The secrets that an Envoy requests, and the TLS settings of its clusters.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    pub(crate) requests: Vec<Request>,
+    pub(crate) upstreams: Vec<Upstream>,
+    positions: HashMap<(String, Role, Source), usize>,
+}
+
+impl Requests {
+    /// Collects the secrets of these channels and of each cluster.
+    ///
+    /// # Errors
+    /// Returns an error if the TLS settings of a cluster cannot be parsed.
+    pub(crate) fn of(channels: &[Channel<'_>], envoy: &Envoy) -> io::Result<Self> {
+        let mut all = Self::default();
+        for channel in channels {
+            if let Some(tls) = &channel.tls {
+                all.add_context(&tls.common_tls_context, &channel.place);
+            }
+        }
+        for cluster in envoy.clusters.iter().chain(&envoy.warming_clusters) {
+            all.add_cluster(cluster)?;
+        }
+        for name in &envoy.warming_secrets {
+            if !all.requests.iter().any(|request| request.name == *name) {
+                all.add(name, Role::Unknown, Source::Other, &Place::default());
+            }
+        }
+        Ok(all)
+    }
+
+    fn add_cluster(&mut self, cluster: &Cluster) -> io::Result<()> {
+        let contexts = upstream_tls(cluster)
+            .map_err(|error| invalid(&format!("config_dump: cluster {}: {error}", cluster.name)))?;
+        let place = Place::cluster(&cluster.name);
+        for context in contexts {
+            let mut tls = context.common_tls_context;
+            self.add_context(&tls, &place);
+            let matchers = tls.take_matchers();
+            match self.upstreams.iter_mut().find(|upstream| upstream.tls == tls) {
+                Some(upstream) => upstream.clusters.push((place.clone(), matchers)),
+                None => self.upstreams.push(Upstream { tls, clusters: vec![(place.clone(), matchers)] }),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_context(&mut self, tls: &CommonTls, place: &Place) {
+        for config in &tls.tls_certificate_sds_secret_configs {
+            self.add(&config.name, Role::Certificate, source(config), place);
+        }
+        if let Some(config) = tls.validation_secret() {
+            self.add(&config.name, Role::Bundle, source(config), place);
+        }
+    }
+
+    fn add(&mut self, name: &str, role: Role, source: Source, place: &Place) {
+        let place = place.secret(name);
+        let key = (name.to_owned(), role, source.clone());
+        let next = self.requests.len();
+        let position = *self.positions.entry(key).or_insert(next);
+        match self.requests.get_mut(position) {
+            // The same context can be in a listener twice, one after the other.
+            Some(request) if request.places.last() == Some(&place) => {}
+            Some(request) => request.places.push(place),
+            None => self.requests.push(Request { name: name.to_owned(), role, source, places: vec![place] }),
+        }
+    }
+
+    /// Returns the positions of the requests of a cluster or listener, by its place.
+    pub(crate) fn at<'r>(&'r self, place: &'r Place) -> impl Iterator<Item = usize> + 'r {
+        let is_here = |found: &Place| match (&place.cluster, &place.listener) {
+            (Some(_), _) => found.cluster == place.cluster,
+            (None, listener) => listener.is_some() && found.listener == *listener,
+        };
+        let numbered = self.requests.iter().enumerate();
+        numbered.filter(move |(_, request)| request.places.iter().any(is_here)).map(|(position, _)| position)
+    }
+}
+
+/// Returns the source of a secret.
+pub(crate) fn source(config: &SecretConfig) -> Source {
+    let Some(source) = &config.sds_config else { return Source::Bootstrap };
+    let cluster = source.pointer("/api_config_source/grpc_services/0/envoy_grpc/cluster_name");
+    cluster.and_then(serde_json::Value::as_str).map_or(Source::Other, |cluster| Source::Cluster(cluster.to_owned()))
+}

@@ -1,0 +1,658 @@
+//! Envoy's account of itself: `config_dump`, `certs` and `stats`.
+//!
+//! Source: Envoy's API, `envoy.admin.v3`. Fields have Envoy's names. Sections and fields that are not declared here are
+//! skipped.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::io;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::message::{Any, Cluster, Extension, Listener, Secret};
+use super::page;
+use super::stats::Stats;
+
+/// The time of the pages, as Unix time in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// This moment.
+    At(i64),
+    /// The pages do not contain it. It is not earlier than this.
+    NotBefore(i64),
+}
+
+/// The answer to a question about time, which can be unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// Within the dates.
+    Valid,
+    /// Before the dates.
+    NotYet,
+    /// After the dates.
+    Expired,
+    /// The moment of the pages is unknown.
+    Unknown,
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self::NotBefore(i64::MIN)
+    }
+}
+
+impl Moment {
+    /// Returns the earliest time of the pages.
+    pub(crate) const fn earliest(self) -> i64 {
+        match self {
+            Self::At(moment) | Self::NotBefore(moment) => moment,
+        }
+    }
+
+    /// Compares the moment with the dates of a certificate.
+    pub(crate) fn within(self, not_before: Option<i64>, not_after: i64) -> Validity {
+        if self.earliest() > not_after {
+            return Validity::Expired;
+        }
+        match self {
+            Self::At(moment) if not_before.is_some_and(|start| moment < start) => Validity::NotYet,
+            Self::At(_) => Validity::Valid,
+            Self::NotBefore(_) => Validity::Unknown,
+        }
+    }
+}
+
+/// The sections of a dump. A partial dump lacks some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Section {
+    Bootstrap,
+    Clusters,
+    Listeners,
+    Secrets,
+    Routes,
+    Discovered,
+}
+
+/// One Envoy at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Envoy {
+    /// `user_agent_build_version.version` of the bootstrap's node.
+    pub(crate) version: Value,
+    pub(crate) taken: Moment,
+    /// The sections that the dump contains.
+    pub(crate) sections: HashSet<Section>,
+    /// The listeners that serve.
+    pub(crate) listeners: Vec<Listener>,
+    /// New listeners, and updates of listeners, that wait.
+    pub(crate) warming: Vec<Listener>,
+    /// The listeners that Envoy rejected.
+    pub(crate) refused: Vec<Refused>,
+    /// The clusters that serve.
+    pub(crate) clusters: Vec<Cluster>,
+    /// The clusters that wait.
+    pub(crate) warming_clusters: Vec<Cluster>,
+    /// The clusters that Envoy rejected.
+    pub(crate) refused_clusters: Vec<Refused>,
+    /// The secrets that arrived.
+    pub(crate) secrets: Vec<Secret>,
+    /// The secrets that did not.
+    pub(crate) warming_secrets: Vec<String>,
+    /// Discovered filters as they came last, rejected ones included.
+    pub(crate) discovered: Vec<Extension>,
+    /// Discovered route configurations.
+    pub(crate) routes: Vec<Routes>,
+    /// The names of the bootstrap's stats tags.
+    pub(crate) stats_tags: Vec<String>,
+    /// Certificates in use; `None` without the page `certs`.
+    pub(crate) certificates: Option<Vec<Certificates>>,
+    pub(crate) stats: Stats,
+}
+
+/// A route configuration.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    pub(crate) name: String,
+    pub(crate) table: Any,
+}
+
+/// An update that Envoy rejected.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refused {
+    /// The name of the listener or cluster.
+    pub(crate) name: String,
+    /// The listener, if it can be parsed.
+    pub(crate) listener: Listener,
+    /// Envoy's words.
+    pub(crate) details: String,
+    has_time: bool,
+}
+
+/// The certificates of one TLS context.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Certificates {
+    pub(crate) ca_cert: Vec<Certificate>,
+    pub(crate) cert_chain: Vec<Certificate>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Certificate {
+    pub(crate) path: String,
+    subject_alt_names: Vec<Name>,
+    valid_from: String,
+    expiration_time: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Name {
+    uri: Option<String>,
+}
+
+impl Certificate {
+    /// Returns the certificate as far as Envoy reports it, or `None` without its last date.
+    pub(crate) fn described(&self) -> Option<super::certificate::Certificate> {
+        let uris = self.subject_alt_names.iter().filter_map(|name| name.uri.as_deref().map(Box::from)).collect();
+        let (not_before, not_after) = (seconds(&self.valid_from), seconds(&self.expiration_time)?);
+        Some(super::certificate::Certificate { uris, not_before, not_after, issuance: None })
+    }
+}
+
+/// The pages as Envoy wrote them.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    pub(crate) config_dump: Vec<u8>,
+    pub(crate) certs: Option<Vec<u8>>,
+    pub(crate) stats: Option<Vec<u8>>,
+    /// The time of the request, or `None` for saved pages.
+    pub(crate) taken: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListenersDump {
+    static_listeners: Vec<ListenerState>,
+    dynamic_listeners: Vec<DynamicListener>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DynamicListener {
+    active_state: Option<ListenerState>,
+    warming_state: Option<ListenerState>,
+    error_state: Option<Failure>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListenerState {
+    listener: Listener,
+    last_updated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Failure {
+    failed_configuration: Any,
+    details: String,
+    last_update_attempt: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ClustersDump {
+    static_clusters: Vec<ClusterState>,
+    dynamic_active_clusters: Vec<ClusterState>,
+    dynamic_warming_clusters: Vec<ClusterState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ClusterState {
+    cluster: Cluster,
+    last_updated: String,
+    error_state: Option<Failure>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SecretsDump {
+    static_secrets: Vec<SecretState>,
+    dynamic_active_secrets: Vec<SecretState>,
+    dynamic_warming_secrets: Vec<SecretState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SecretState {
+    name: String,
+    secret: Secret,
+    last_updated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DiscoveredDump {
+    ecds_filters: Vec<DiscoveredState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DiscoveredState {
+    ecds_filter: Extension,
+    last_updated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RoutesDump {
+    dynamic_route_configs: Vec<RouteState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RouteState {
+    route_config: Any,
+    last_updated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BootstrapDump {
+    bootstrap: Bootstrap,
+    last_updated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Bootstrap {
+    node: Value,
+    stats_config: StatsConfig,
+    static_resources: StaticResources,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StatsConfig {
+    stats_tags: Vec<Value>,
+}
+
+/// The bootstrap's own resources, for a dump without the sections that repeat them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StaticResources {
+    listeners: Vec<Listener>,
+    clusters: Vec<Cluster>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CertificatesDump {
+    certificates: Option<Vec<Certificates>>,
+}
+
+/// Reads the sections of a dump, one after the other.
+#[derive(Default)]
+struct Reader {
+    version: Value,
+    sections: HashSet<Section>,
+    listeners: Vec<Listener>,
+    warming: Vec<Listener>,
+    refused: Vec<Refused>,
+    clusters: Vec<Cluster>,
+    warming_clusters: Vec<Cluster>,
+    refused_clusters: Vec<Refused>,
+    secrets: Vec<Secret>,
+    warming_secrets: Vec<String>,
+    discovered: Vec<Extension>,
+    routes: Vec<Routes>,
+    stats_tags: Vec<String>,
+    of_bootstrap: StaticResources,
+    /// The start of Envoy.
+    started: Option<i64>,
+    /// The latest time in the dump.
+    latest: Option<i64>,
+}
+
+impl Envoy {
+    /// Reads the pages.
+    ///
+    /// # Errors
+    /// Returns an error that names the page and the problem if Envoy did not write it.
+    pub(crate) fn read(pages: Pages) -> io::Result<Self> {
+        let Pages { config_dump, certs, stats, taken } = pages;
+        let text = page::json("config_dump", page::decode("config_dump", config_dump)?)?;
+        let mut reader = Reader::default();
+        reader.read(&text)?;
+        drop(text);
+        let certificates = certs.map(read_certificates).transpose()?;
+        let stats = stats.map(Stats::read).transpose()?.unwrap_or_default();
+        let uptime = stats.count("server.uptime").known();
+        let saved = || reader.started.zip(uptime).map(|(started, uptime)| started.saturating_add_unsigned(uptime));
+        let taken = match taken.or_else(saved) {
+            Some(moment) => Moment::At(moment),
+            None => Moment::NotBefore(reader.latest.unwrap_or(i64::MIN)),
+        };
+        Ok(reader.into_envoy(taken, certificates, stats))
+    }
+
+    /// Returns a secret that arrived.
+    pub(crate) fn secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.iter().find(|secret| secret.name == name)
+    }
+
+    /// Returns a cluster that serves.
+    pub(crate) fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|cluster| cluster.name == name)
+    }
+
+    /// Returns `true` if the dump contains this section.
+    pub(crate) fn has(&self, section: Section) -> bool {
+        self.sections.contains(&section)
+    }
+}
+
+impl Reader {
+    /// Reads a dump, a part of one, or a part in the form of istioctl.
+    fn read(&mut self, text: &str) -> io::Result<()> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Top<'t> {
+            #[serde(borrow)]
+            configs: Option<Vec<&'t RawValue>>,
+        }
+        if text.trim_start().starts_with('[') {
+            let items: Vec<Value> = parse("config_dump", text)?;
+            return items.into_iter().try_for_each(|item| self.take_value(item));
+        }
+        let Top { configs } = parse("config_dump", text)?;
+        match configs {
+            None => self.take_value(parse("config_dump", text)?)?,
+            Some(configs) if configs.is_empty() => return Err(invalid("config_dump: `configs` is empty")),
+            Some(configs) => configs.into_iter().try_for_each(|config| self.take(config.get()))?,
+        }
+        if self.sections.is_empty() {
+            return Err(invalid("config_dump: none of its sections is known"));
+        }
+        Ok(())
+    }
+
+    /// Takes a part that is not in `configs`.
+    fn take_value(&mut self, mut value: Value) -> io::Result<()> {
+        if value["configs"].is_array() || value["@type"].as_str().is_some_and(|kind| kind.contains("envoy.admin.v3.")) {
+            let text = value.to_string();
+            return if value["configs"].is_array() { self.read(&text) } else { self.take(&text) };
+        }
+        let what = page::what_is(&value);
+        page::to_snake_case(&mut value);
+        let has = |field: &str| !value[field].is_null();
+        let kind = if ["dynamic_active_secrets", "dynamic_warming_secrets", "static_secrets"].into_iter().any(has) {
+            "SecretsConfigDump"
+        } else if has("filter_chains") || has("default_filter_chain") || has("filter_chain_matcher") {
+            value = serde_json::json!({"listener": value});
+            "StaticListener"
+        } else if has("virtual_hosts") {
+            value = serde_json::json!({"route_config": value});
+            "DynamicRouteConfig"
+        } else if has("name")
+            && ["connect_timeout", "lb_policy", "load_assignment", "cluster_type"].into_iter().any(has)
+        {
+            value = serde_json::json!({"cluster": value});
+            "StaticCluster"
+        } else {
+            let what = what.map_or_else(|| "it has no `configs`".to_owned(), |what| format!("it is {what}"));
+            return Err(invalid(&format!(
+                "config_dump: this is not a dump of Envoy's configuration or secrets: {what}"
+            )));
+        };
+        value["@type"] = serde_json::json!(format!("type.googleapis.com/envoy.admin.v3.{kind}"));
+        self.take(&value.to_string())
+    }
+
+    /// Takes a section, or one of its items, which `?resource=` writes.
+    fn take(&mut self, text: &str) -> io::Result<()> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Typed<'t> {
+            #[serde(rename = "@type", borrow)]
+            kind: Cow<'t, str>,
+        }
+        let Typed { kind } = of("section", text)?;
+        match kind.rsplit('.').next().unwrap_or_default() {
+            "BootstrapConfigDump" => self.take_bootstrap(of("bootstrap", text)?),
+            "ListenersConfigDump" => self.take_listeners(of("listeners", text)?),
+            "StaticListener" => {
+                self.take_listeners(ListenersDump {
+                    static_listeners: vec![of("listeners", text)?],
+                    ..ListenersDump::default()
+                });
+            }
+            "DynamicListener" => {
+                self.take_listeners(ListenersDump {
+                    dynamic_listeners: vec![of("listeners", text)?],
+                    ..ListenersDump::default()
+                });
+            }
+            "ClustersConfigDump" => self.take_clusters(of("clusters", text)?),
+            "StaticCluster" | "DynamicCluster" => {
+                self.take_clusters(ClustersDump {
+                    static_clusters: vec![of("clusters", text)?],
+                    ..ClustersDump::default()
+                });
+            }
+            "SecretsConfigDump" => self.take_secrets(of("secrets", text)?),
+            "StaticSecret" | "DynamicSecret" => {
+                let state: SecretState = of("secrets", text)?;
+                let has_content = state.secret.tls_certificate.is_some() || state.secret.validation_context.is_some();
+                let (active, warming) = if has_content { (vec![state], Vec::new()) } else { (Vec::new(), vec![state]) };
+                self.take_secrets(SecretsDump {
+                    dynamic_active_secrets: active,
+                    dynamic_warming_secrets: warming,
+                    ..SecretsDump::default()
+                });
+            }
+            "EcdsConfigDump" => {
+                self.take_discovered(of::<DiscoveredDump>("extension configurations", text)?.ecds_filters);
+            }
+            "EcdsFilterConfig" => self.take_discovered(vec![of("extension configurations", text)?]),
+            "RoutesConfigDump" => self.take_routes(of::<RoutesDump>("routes", text)?.dynamic_route_configs)?,
+            "DynamicRouteConfig" => self.take_routes(vec![of("routes", text)?])?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn saw(&mut self, time: &str) {
+        self.latest = self.latest.max(seconds(time));
+    }
+
+    fn take_bootstrap(&mut self, dump: BootstrapDump) {
+        let BootstrapDump { bootstrap: Bootstrap { mut node, stats_config, static_resources }, last_updated } = dump;
+        self.sections.insert(Section::Bootstrap);
+        self.version = node["user_agent_build_version"]["version"].take();
+        let names = stats_config.stats_tags.iter().filter_map(|tag| tag["tag_name"].as_str());
+        self.stats_tags = names.map(str::to_owned).collect();
+        self.of_bootstrap = static_resources;
+        self.started = seconds(&last_updated);
+        self.saw(&last_updated);
+    }
+
+    fn take_listeners(&mut self, dump: ListenersDump) {
+        let ListenersDump { static_listeners, dynamic_listeners } = dump;
+        self.sections.insert(Section::Listeners);
+        for state in static_listeners {
+            self.saw(&state.last_updated);
+            self.listeners.push(state.listener);
+        }
+        let mut refused = Vec::new();
+        for DynamicListener { active_state, warming_state, error_state } in dynamic_listeners {
+            if let Some(state) = active_state {
+                self.saw(&state.last_updated);
+                self.listeners.push(state.listener);
+            }
+            if let Some(state) = warming_state {
+                self.saw(&state.last_updated);
+                self.warming.push(state.listener);
+            }
+            refused.extend(error_state.map(Refused::of));
+        }
+        // Envoy reports a rejected update of a known listener twice, once without the time.
+        let is_repeated =
+            |one: &Refused| !one.has_time && refused.iter().any(|other| other.has_time && other.name == one.name);
+        let once: Vec<Refused> = refused.iter().filter(|one| !is_repeated(one)).cloned().collect();
+        self.refused.extend(once);
+    }
+
+    fn take_clusters(&mut self, dump: ClustersDump) {
+        let ClustersDump { static_clusters, dynamic_active_clusters, dynamic_warming_clusters } = dump;
+        self.sections.insert(Section::Clusters);
+        for ClusterState { cluster, last_updated, error_state } in
+            static_clusters.into_iter().chain(dynamic_active_clusters)
+        {
+            self.saw(&last_updated);
+            self.refused_clusters.extend(error_state.map(Refused::of));
+            self.clusters.push(cluster);
+        }
+        for ClusterState { cluster, last_updated, error_state } in dynamic_warming_clusters {
+            self.saw(&last_updated);
+            self.refused_clusters.extend(error_state.map(Refused::of));
+            self.warming_clusters.push(cluster);
+        }
+    }
+
+    fn take_secrets(&mut self, dump: SecretsDump) {
+        let SecretsDump { static_secrets, dynamic_active_secrets, dynamic_warming_secrets } = dump;
+        self.sections.insert(Section::Secrets);
+        for SecretState { name, mut secret, last_updated } in dynamic_active_secrets.into_iter().chain(static_secrets) {
+            self.saw(&last_updated);
+            secret.name = name;
+            self.secrets.push(secret);
+        }
+        for state in dynamic_warming_secrets {
+            self.saw(&state.last_updated);
+            self.warming_secrets.push(state.name);
+        }
+    }
+
+    fn take_discovered(&mut self, states: Vec<DiscoveredState>) {
+        self.sections.insert(Section::Discovered);
+        for DiscoveredState { ecds_filter, last_updated } in states {
+            self.saw(&last_updated);
+            self.discovered.push(ecds_filter);
+        }
+    }
+
+    fn take_routes(&mut self, states: Vec<RouteState>) -> io::Result<()> {
+        self.sections.insert(Section::Routes);
+        for RouteState { route_config, last_updated } in states {
+            self.saw(&last_updated);
+            let name = name_of(&route_config).map_err(|error| invalid(&format!("config_dump: routes: {error}")))?;
+            self.routes.push(Routes { name, table: route_config });
+        }
+        Ok(())
+    }
+
+    fn into_envoy(self, taken: Moment, certificates: Option<Vec<Certificates>>, stats: Stats) -> Envoy {
+        let Self {
+            version,
+            mut sections,
+            mut listeners,
+            warming,
+            refused,
+            mut clusters,
+            warming_clusters,
+            refused_clusters,
+            secrets,
+            warming_secrets,
+            discovered,
+            routes,
+            stats_tags,
+            of_bootstrap,
+            started: _,
+            latest: _,
+        } = self;
+        // The bootstrap alone does not show what was discovered, so the section stays missing.
+        if !sections.contains(&Section::Clusters) {
+            clusters = of_bootstrap.clusters;
+        }
+        if sections.contains(&Section::Bootstrap)
+            && !sections.contains(&Section::Listeners)
+            && !of_bootstrap.listeners.is_empty()
+        {
+            sections.insert(Section::Listeners);
+            listeners = of_bootstrap.listeners;
+        }
+        Envoy {
+            version,
+            taken,
+            sections,
+            listeners,
+            warming,
+            refused,
+            clusters,
+            warming_clusters,
+            refused_clusters,
+            secrets,
+            warming_secrets,
+            discovered,
+            routes,
+            stats_tags,
+            certificates,
+            stats,
+        }
+    }
+}
+
+impl Refused {
+    fn of(failure: Failure) -> Self {
+        let Failure { failed_configuration, details, last_update_attempt } = failure;
+        // Envoy rejected it, so it need not be a listener that can be parsed.
+        let listener: Listener = failed_configuration.read().unwrap_or_default();
+        let name = name_of(&failed_configuration).unwrap_or_default();
+        Self { name, listener, details, has_time: last_update_attempt.is_some() }
+    }
+}
+
+fn name_of(message: &Any) -> Result<String, serde_json::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Named {
+        name: String,
+    }
+    message.read::<Named>().map(|named| named.name)
+}
+
+fn read_certificates(page: Vec<u8>) -> io::Result<Vec<Certificates>> {
+    let text = page::json("certs", page::decode("certs", page)?)?;
+    // An Envoy without certificates writes `{}`.
+    let CertificatesDump { certificates } = parse("certs", &text)?;
+    Ok(certificates.unwrap_or_default())
+}
+
+fn parse<'t, T: Deserialize<'t>>(page: &str, text: &'t str) -> io::Result<T> {
+    serde_json::from_str(text).map_err(|error| invalid(&format!("{page}: {error}")))
+}
+
+fn of<'t, T: Deserialize<'t>>(what: &str, text: &'t str) -> io::Result<T> {
+    serde_json::from_str(text).map_err(|error| invalid(&format!("config_dump: {what}: {error}")))
+}
+
+/// Returns the error for a page that Envoy did not write.
+pub(crate) fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
+}
+
+fn seconds(text: &str) -> Option<i64> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+}
+
+/// Returns Unix time as RFC 3339, or as a number beyond its range.
+pub(crate) fn moment(seconds: i64) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|moment| moment.format(&Rfc3339).ok());
+    moment.unwrap_or_else(|| format!("{seconds} s after 1970"))
+}

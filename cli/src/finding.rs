@@ -1,0 +1,491 @@
+//! The findings of `doctor` and `secret`: slug, layer, severity, summary and remedy.
+
+use std::collections::HashSet;
+
+use spiffe_authz::lint::Severity;
+
+/// The layers that a request passes, from the outside in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Layer {
+    /// What Envoy has taken of its configuration.
+    Envoy,
+    /// Whether certificates and bundles reach Envoy.
+    Secrets,
+    /// Who Envoy itself is.
+    Identity,
+    /// Whom Envoy believes, and by whose word.
+    Trust,
+    /// What a connection must show.
+    Handshake,
+    /// What the filter gets to see of a request.
+    Request,
+    /// Whether the filter decides at all.
+    Filter,
+}
+
+impl Layer {
+    /// Every layer, from the outside in.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Envoy, Self::Secrets, Self::Identity, Self::Trust, Self::Handshake, Self::Request, Self::Filter];
+
+    /// The word for it.
+    pub(crate) const fn slug(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Secrets => "secrets",
+            Self::Identity => "identity",
+            Self::Trust => "trust",
+            Self::Handshake => "handshake",
+            Self::Request => "request",
+            Self::Filter => "filter",
+        }
+    }
+}
+
+macro_rules! checks {
+    ($($variant:ident $slug:literal $layer:ident $severity:ident $summary:literal $remedy:literal)*) => {
+        /// What can be found.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Check {
+            $(#[doc = $summary] $variant,)*
+        }
+
+        impl Check {
+            /// Every one.
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its stable name.
+            pub(crate) const fn slug(self) -> &'static str {
+                match self { $(Self::$variant => $slug,)* }
+            }
+
+            /// The layer that is wrong.
+            pub(crate) const fn layer(self) -> Layer {
+                match self { $(Self::$variant => Layer::$layer,)* }
+            }
+
+            /// How much it weighs.
+            pub(crate) const fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)* }
+            }
+
+            /// What it means, in a sentence or two.
+            #[cfg(test)]
+            pub(crate) const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => $summary,)* }
+            }
+
+            /// What to do about it.
+            pub(crate) const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+        }
+    };
+}
+
+checks! {
+    UpdateRefused "update-refused" Envoy Error
+        "Envoy refused the last update of a listener. What it had before goes on serving; a new listener is not there at all."
+        "Mend what Envoy's own words name, and send the update again."
+    ListenerWarming "listener-warming" Envoy Warning
+        "A listener waits for a secret or for a filter's configuration, and the one before serves on, or nothing does."
+        "See what is missing under secrets and filter; the listener serves when it arrives."
+    ClusterWarming "cluster-warming" Envoy Warning
+        "A cluster waits for a secret. At its start, Envoy requests its listeners only after every cluster has started."
+        "Fix the cause under secrets; the cluster starts when its secrets arrive."
+    UpdatesRejected "updates-rejected" Envoy Warning
+        "Since its start, Envoy has rejected updates of clusters, listeners, routes or filters. It keeps the last accepted configuration."
+        "Search Envoy's log for `rejected`, and fix the configuration that it names."
+    EnvoyUnsupported "envoy-unsupported" Envoy Error
+        "The filter does not run on this release of Envoy. Before 1.38, Envoy does not expose the caller's certificate to it."
+        "Use a release from the table in README.md."
+    EnvoyVulnerable "envoy-vulnerable" Envoy Error
+        "Callers can bypass rules on paths: this release does not normalize `/x/..;/admin` (CVE-2026-73551, CVE-2026-73553)."
+        "Update Envoy to 1.38.4, 1.39.3, 1.40.0, or a later patch release of these."
+    EnvoyReleaseUnknown "envoy-release-unknown" Envoy Note
+        "The dump does not contain the release of Envoy. It is unknown whether the filter runs on it, and whether it is safe."
+        "Compare `envoy --version` with the releases in README.md."
+    PagesIncomplete "pages-incomplete" Envoy Note
+        "A page, or a section of `config_dump`, was not given. Everything that depends on it is unknown."
+        "Save `config_dump`, `certs` and `stats` without a filter, and pass all three."
+    MomentUnknown "moment-unknown" Envoy Note
+        "The time of the pages is unknown, so a certificate that looks valid can have expired."
+        "Save `stats` with `server.uptime` and `config_dump` with the bootstrap, or examine the running Envoy."
+
+    AgentUnreachable "agent-unreachable" Secrets Error
+        "Envoy cannot connect to the SPIRE agent. Without it there is no identity, or the one that is there expires."
+        "Start the agent; make its socket reachable for Envoy: same path as in the cluster, mounted, with permission."
+    WorkloadUnknown "workload-unknown" Secrets Error
+        "The SPIRE agent answers and gives Envoy no identity: no registration entry matches this workload."
+        "Compare the selectors of `spire-server entry show` with this Envoy; a new entry takes seconds to reach the agent."
+    SecretNameUnknown "secret-name-unknown" Secrets Error
+        "The SPIRE agent answers and refuses the name of the secret that Envoy asks for: it is none of its names, or no bundle that it has."
+        "Ask for `default` and `ROOTCA` with the names of `sds` in agent.conf set as in examples/bootstrap/spire, or change either."
+    SecretMissing "secret-missing" Secrets Error
+        "A TLS certificate or a bundle that Envoy requires has not arrived."
+        "Check that the source of the secret is running and has a secret of this name and kind."
+    SecretRejected "secret-rejected" Secrets Warning
+        "Since its start, Envoy has refused an update of the secret and kept what it had."
+        "Look for the reason in Envoy's log; a bundle or certificate that Envoy cannot read is the usual one."
+    SecretUnreadable "secret-unreadable" Secrets Error
+        "A secret arrived without the certificate or the bundle that Envoy uses it for."
+        "Request the certificate as `default` and the bundle as `ROOTCA`, and check the names of `sds` in agent.conf."
+    AgentUnknown "agent-unknown" Secrets Note
+        "A secret arrived, but whether the SPIRE agent still answers is unknown. Without the agent, the secret expires."
+        "Keep the counters of secrets and of the agent's cluster: in Istio, with `proxyStatsMatcher`."
+
+    SvidExpired "svid-expired" Identity Error
+        "Envoy's own certificate has expired, so that others refuse it."
+        "See whether the SPIRE agent is reachable and its server renews; compare the clocks."
+    NotYetGood "not-yet-good" Identity Error
+        "Envoy's own certificate is not valid yet, so peers reject it."
+        "Compare the clocks of this node, of the SPIRE server and of the peers."
+    ForeignIssuer "foreign-issuer" Identity Error
+        "The issuer of Envoy's own certificate is not an authority in the bundle of its trust domain, so peers reject it."
+        "If the SPIRE server was re-created or istiod issued the certificate, restart the agent and this proxy."
+    SvidMalformed "svid-malformed" Identity Error
+        "Envoy's own certificate is not an X509-SVID."
+        "Take the certificate from SPIRE; `spiffe-authz cert` shows every rule that it breaks."
+    SvidForeign "svid-foreign" Identity Error
+        "Envoy's own identity is of another trust domain than the `trustDomain` of the filter's configuration."
+        "Set `trustDomain` to the trust domain of this workload, or register the workload where it belongs."
+    SvidWrongPattern "svid-wrong-pattern" Identity Note
+        "Envoy's own SPIFFE ID does not have the form that `identity.pattern` requires of callers."
+        "If callers are registered with the same template, change `identity.pattern` or the template."
+
+    NotValidated "not-validated" Trust Error
+        "Envoy does not validate the certificates of callers."
+        "Take the validation context `ROOTCA` from the SPIRE agent, as examples/bootstrap does."
+    SpiffeValidatorMissing "spiffe-validator-missing" Trust Warning
+        "Envoy's default validator is in use: the authority of one trust domain may vouch for identities of every other."
+        "Take `ROOTCA` from SPIRE without `disable_spiffe_cert_validation`; in Istio, see that SPIRE and not istiod answers."
+    BundlesPooled "bundles-pooled" Trust Error
+        "One `trusted_ca` contains authorities of several trust domains, so each can issue identities of the others."
+        "Use Envoy's SPIFFE validator with one bundle for each trust domain, as SPIRE configures it."
+    BundleMissing "bundle-missing" Trust Error
+        "The filter's document, or a matcher of a cluster, names a trust domain without a bundle: the handshake with its workloads fails."
+        "Check `spire-server bundle list`, `federatesWith` of this workload's entry, and `default_all_bundles_name` in agent.conf."
+    BundleUnnamed "bundle-unnamed" Trust Note
+        "Envoy has the bundle of a trust domain that the filter's configuration does not name: its callers pass the handshake and are denied."
+        "Add it to `federatedTrustDomains` if its workloads may come in; end the federation if nobody needs it."
+    BundleExpired "bundle-expired" Trust Error
+        "Every authority in the bundle of a trust domain has expired."
+        "See whether the bundle of that trust domain is still refreshed: `spire-server federation list`, `spire-server bundle list`."
+    BundleUnreadable "bundle-unreadable" Trust Error
+        "A bundle does not contain an authority that can be read, so the handshake with its trust domain fails."
+        "Check `spire-server bundle show -format spiffe`; Envoy's `trust_bundles` accepts only keys with `use: x509-svid`."
+    BundleForeign "bundle-foreign" Trust Warning
+        "The authorities in the bundle of a trust domain name a different trust domain, so they probably come from the wrong server."
+        "Check the URL of the bundle endpoint. With `https_web`, SPIRE does not compare the bundle with the trust domain."
+    UntrustedAccepted "untrusted-accepted" Trust Error
+        "`ACCEPT_UNTRUSTED` lets certificates pass that nobody vouches for."
+        "Remove `trust_chain_verification`."
+    ExpiredAccepted "expired-accepted" Trust Error
+        "`allow_expired_certificate` lets expired certificates pass."
+        "Remove `allow_expired_certificate`."
+    TrustDomainFiltered "trust-domain-filtered" Trust Error
+        "The matchers for subject alternative names let no identity of a trust domain pass that the filter's configuration lets in."
+        "Add the prefix `spiffe://<trust domain>/`; in Istio, by `trustDomainAliases` or `caCertificates` in the mesh configuration."
+    ServerNotValidated "server-not-validated" Trust Warning
+        "A cluster presents an SVID and does not validate the server's certificate, so any server can receive the requests."
+        "Add the validation context `ROOTCA` from the SPIRE agent to the cluster's UpstreamTlsContext."
+    ServerNameFiltered "server-name-filtered" Trust Error
+        "The matchers for subject alternative names of a cluster exclude each SPIFFE ID, so the handshake with a server that has an SVID fails."
+        "Match the server's SPIFFE ID with `san_type: URI`; in Istio, with `subjectAltNames` in the DestinationRule."
+    ServerUnchecked "server-unchecked" Trust Note
+        "A cluster accepts each server that has an SVID of a trusted trust domain: it has no matchers for subject alternative names."
+        "Add `match_typed_subject_alt_names` with the server's SPIFFE ID."
+
+    PlainText "plain-text" Handshake Warning
+        "Connections without TLS reach the filter, prove nobody's identity, and have every request denied."
+        "Give the filter chain a DownstreamTlsContext, or set `identity.peer` to `optional` if such callers are meant."
+    ClientCertificateOptional "client-certificate-optional" Handshake Warning
+        "The handshake does not ask for a certificate that callers must show; the filter denies those without one."
+        "Set `require_client_certificate`, or `identity.peer` to `optional` if such callers are meant."
+    SessionResumption "session-resumption" Handshake Warning
+        "TLS sessions can be resumed, and a resumed session is not validated again: a caller stays in after its trust was withdrawn."
+        "Set `disable_stateless_session_resumption` and `disable_stateful_session_resumption`."
+
+    PathNotNormalized "path-not-normalized" Request Error
+        "Policies look at paths, and Envoy does not normalize them: `/public/../admin` is another path than `/admin` for the filter alone."
+        "Set `normalize_path` in the connection manager; in Istio, `meshConfig.pathNormalization`."
+    SlashesNotMerged "slashes-not-merged" Request Warning
+        "Policies look at paths, and `//admin` is another path than `/admin` for the filter, but maybe not for the workload."
+        "Set `merge_slashes` in the connection manager; in Istio, `pathNormalization.normalization: MERGE_SLASHES`."
+    EscapedSlashesKept "escaped-slashes-kept" Request Warning
+        "Policies look at paths, and `/public%2fadmin` is one segment for the filter, but maybe not for the workload."
+        "Set `path_with_escaped_slashes_action` to `REJECT_REQUEST`; in Istio, `DECODE_AND_MERGE_SLASHES`."
+    PathParametersIgnored "path-parameters-ignored" Request Error
+        "Policies use paths, and the route table ignores path parameters: Envoy routes `/admin;x=y` in the same way as `/admin`."
+        "Remove `ignore_path_parameters_in_path_matching` from the route table."
+    RemoteAddressUntrusted "remote-address-untrusted" Request Error
+        "Policies use the remote address, and each client can choose its own with the header `x-forwarded-for`."
+        "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind proxies, or add a PROXY protocol listener filter."
+    PeerPrincipalNotHashable "peer-principal-not-hashable" Request Error
+        "Envoy can reuse the inner connection of one caller for another: `io.istio.peer_principal` is not a hashable object."
+        "Set `factory_key: envoy.hashable_string` in set_filter_state."
+    PeerPrincipalMissing "peer-principal-missing" Request Error
+        "The filter reads the caller from `io.istio.peer_principal`, which is not set on the way to it: every request is denied."
+        "Set it on the HBONE listener as examples/bootstrap/tunnel does, and use the transport socket internal_upstream."
+    XfccNotForwarded "xfcc-not-forwarded" Request Error
+        "The filter reads the caller from `x-forwarded-client-cert`, and Envoy removes or rewrites this header: every request is denied."
+        "Set `forward_client_cert_details: FORWARD_ONLY` in the connection manager."
+    XfccForwarded "xfcc-forwarded" Request Warning
+        "Envoy passes on the `x-forwarded-client-cert` that a client wrote, and the workload can trust it by mistake."
+        "Set `forward_client_cert_details: SANITIZE_SET` in the connection manager."
+    SourceAddressMissing "source-address-missing" Request Error
+        "Policies look at the caller's address, and the listener does not keep it for the filter: such requests are denied."
+        "Add the network filter set_filter_state before the connection manager, as examples/bootstrap does."
+    PeerCertificateMissing "peer-certificate-missing" Request Error
+        "The dynamic module does not get the certificate that a caller shows, and so denies every caller."
+        "Add the network filter set_filter_state before the connection manager, as examples/bootstrap/dynamic-module does."
+    ServerNameMissing "server-name-missing" Request Warning
+        "Policies look at `connection.sni`, and the listener does not read it."
+        "Add the listener filter `envoy.filters.listener.tls_inspector`."
+
+    FilterMissing "filter-missing" Filter Error
+        "No listener has the filter: nothing is decided here."
+        "Add the filter to the connection manager; in Istio, see that the WasmPlugin selects this workload and its traffic."
+    FilterUnknown "filter-unknown" Filter Note
+        "Whether a listener has the filter is unknown."
+        "Examine Envoy again after its listeners have started, or save a `config_dump` with all sections."
+    NothingToGuard "nothing-to-guard" Filter Note
+        "No listener has the filter, and none asks for a client certificate, as in an Envoy that only calls others."
+        "Add the filter only if callers reach a workload through this Envoy."
+    ListenerUnguarded "listener-unguarded" Filter Warning
+        "Callers reach a workload by mutual TLS and HTTP on a way where the filter does not stand."
+        "Add the filter there, too, or close that way."
+    TcpUnguarded "tcp-unguarded" Filter Note
+        "Callers reach a workload by mutual TLS and TCP on a way where no filter of this project stands."
+        "See whether that way must be open; whoever has an identity of a trusted trust domain may use it."
+    FilterNotLoaded "filter-not-loaded" Filter Error
+        "The listener names the filter, and its configuration or its code has not arrived."
+        "See that the source of extension configurations answers; in Istio, see istio-agent's log for the download of the image."
+    FilterFailing "filter-failing" Filter Warning
+        "The VM of the filter has failed since Envoy started. Until it is rebuilt, requests get 503."
+        "Search Envoy's log for `wasm`, and report the failure with that part of the log."
+    ConfigurationRefused "configuration-refused" Filter Error
+        "The filter refuses its configuration. If it had one before, that one goes on deciding."
+        "Mend what is named here; `spiffe-authz check` says the same before you deploy."
+    FilterAfterRouter "filter-after-router" Filter Error
+        "The filter stands behind a filter that ends the chain, as the router does, and would never be asked. Envoy refuses such a listener."
+        "Move the filter before the router, and before every filter that acts on the request."
+    ActsBeforeFilter "acts-before-filter" Filter Warning
+        "A filter that may answer, change or forward a request stands before the decision."
+        "Move the filter before it; in Istio, use the phase `AUTHZ`."
+    FilterDisabled "filter-disabled" Filter Error
+        "The filter is switched off, in the chain or on a route, and requests pass it undecided."
+        "Remove `disabled`, and `typed_per_filter_config` with the filter's name from the routes."
+    UpgradeUnguarded "upgrade-unguarded" Filter Error
+        "An upgrade has HTTP filters of its own, and this filter is not among them: it does not decide requests with the upgrade."
+        "Add the filter to `filters` of the upgrade, or remove `filters` to use those of the connection manager."
+    RouteShadow "route-shadow" Filter Warning
+        "A route sets `mode: shadow` for the dynamic module: requests that policies deny are logged and allowed there."
+        "Remove `mode: shadow` from the route after the trial."
+    FilterFailOpen "filter-fail-open" Filter Error
+        "Should the filter fail, or its code not load, requests pass undecided."
+        "Set `failure_policy: FAIL_RELOAD` and remove `fail_open`; in Istio, `failStrategy: FAIL_CLOSE`."
+    FilterStaysDown "filter-stays-down" Filter Note
+        "Should the VM of the filter fail, every request is refused until Envoy restarts."
+        "`failure_policy: FAIL_RELOAD` also refuses, and rebuilds the VM after a second."
+    LabelsMissing "labels-missing" Filter Note
+        "The bootstrap has no stats tags for the filter's counters: Prometheus gets one metric for each mode, verdict, reason and policy."
+        "Take `stats_tags` from examples/bootstrap/server/envoy.yaml."
+}
+
+/// Where something was found. What does not apply is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    /// The listener's name.
+    pub(crate) listener: Option<String>,
+    /// The filter chain's name, or its number in the listener.
+    pub(crate) filter_chain: Option<String>,
+    /// The type of the upgrade whose requests have HTTP filters of their own.
+    pub(crate) upgrade: Option<String>,
+    /// The part of a route table, such as ``virtual host `a`, route `b` ``.
+    pub(crate) route: Option<String>,
+    /// The cluster's name.
+    pub(crate) cluster: Option<String>,
+    /// The secret's name.
+    pub(crate) secret: Option<String>,
+}
+
+impl Place {
+    /// Returns the place of a listener, or of all of Envoy if the name is empty.
+    pub(crate) fn listener(name: &str) -> Self {
+        Self { listener: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
+    }
+
+    /// Returns the place of a cluster.
+    pub(crate) fn cluster(name: &str) -> Self {
+        Self { cluster: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
+    }
+
+    /// This place, and there the secret.
+    pub(crate) fn secret(&self, name: &str) -> Self {
+        Self { secret: Some(name.to_owned()), ..self.clone() }
+    }
+
+    /// Returns a part of a route table in this place.
+    pub(crate) fn route(&self, part: &str) -> Self {
+        Self { route: Some(part.to_owned()), ..self.clone() }
+    }
+}
+
+/// A problem, in one or more places.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// The kind of problem.
+    pub(crate) check: Check,
+    /// The details.
+    pub(crate) message: String,
+    /// The places, or none if the problem concerns Envoy as a whole.
+    pub(crate) places: Vec<Place>,
+    /// The finding that explains this one.
+    pub(crate) cause: Option<Check>,
+}
+
+/// A check that passed.
+#[derive(Debug)]
+pub(crate) struct Fine {
+    /// The layer.
+    pub(crate) layer: Layer,
+    /// The details.
+    pub(crate) message: String,
+    /// The places.
+    pub(crate) places: Vec<Place>,
+}
+
+/// The result of an examination. The same message in several places is one entry.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// The problems.
+    pub(crate) findings: Vec<Finding>,
+    /// The checks that passed.
+    pub(crate) fine: Vec<Fine>,
+}
+
+impl Report {
+    /// Adds a problem.
+    pub(crate) fn find(&mut self, check: Check, place: &Place, message: impl Into<String>) {
+        self.find_each(check, std::slice::from_ref(place), message);
+    }
+
+    /// Adds a problem in several places.
+    pub(crate) fn find_each(&mut self, check: Check, places: &[Place], message: impl Into<String>) {
+        self.add(check, places, message.into(), None);
+    }
+
+    /// Adds a problem that another finding explains, if there is one.
+    pub(crate) fn follow(&mut self, check: Check, place: &Place, message: impl Into<String>, cause: Option<Check>) {
+        self.add(check, std::slice::from_ref(place), message.into(), cause);
+    }
+
+    fn add(&mut self, check: Check, places: &[Place], message: String, cause: Option<Check>) {
+        let is_known = |known: &&mut Finding| known.check == check && known.cause == cause && known.message == message;
+        if let Some(known) = self.findings.iter_mut().find(is_known) {
+            add(&mut known.places, places);
+            return;
+        }
+        let mut finding = Finding { check, message, places: Vec::new(), cause };
+        add(&mut finding.places, places);
+        self.findings.push(finding);
+    }
+
+    /// Adds a check that passed.
+    pub(crate) fn fine(&mut self, layer: Layer, place: &Place, message: impl Into<String>) {
+        self.fine_each(layer, std::slice::from_ref(place), message);
+    }
+
+    /// Adds a check that passed in several places.
+    pub(crate) fn fine_each(&mut self, layer: Layer, places: &[Place], message: impl Into<String>) {
+        let message = message.into();
+        if let Some(known) = self.fine.iter_mut().find(|known| known.layer == layer && known.message == message) {
+            add(&mut known.places, places);
+            return;
+        }
+        let mut fine = Fine { layer, message, places: Vec::new() };
+        add(&mut fine.places, places);
+        self.fine.push(fine);
+    }
+
+    /// Returns `true` if there is a finding of this kind.
+    pub(crate) fn has(&self, check: Check) -> bool {
+        self.findings.iter().any(|finding| finding.check == check)
+    }
+
+    /// Returns the highest severity.
+    pub(crate) fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|finding| finding.check.severity()).max()
+    }
+
+    /// Returns the number of findings of a severity.
+    pub(crate) fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.check.severity() == severity).count()
+    }
+
+    /// Marks each finding of `check` as a consequence of `cause`, if there is such a finding.
+    pub(crate) fn explain(&mut self, check: Check, cause: Check) {
+        if self.has(cause) {
+            let unexplained = self.findings.iter_mut().filter(|finding| finding.check == check);
+            unexplained.for_each(|finding| finding.cause = finding.cause.or(Some(cause)));
+        }
+    }
+
+    /// Puts the findings that explain others first, and the others in the order of the layers.
+    pub(crate) fn finish(&mut self) {
+        self.findings.iter_mut().for_each(|finding| remove_repeated(&mut finding.places));
+        self.fine.iter_mut().for_each(|fine| remove_repeated(&mut fine.places));
+        let causes: Vec<Check> = self.findings.iter().filter_map(|finding| finding.cause).collect();
+        let explains = |finding: &Finding| causes.contains(&finding.check) && finding.cause.is_none();
+        self.findings.sort_by_key(|finding| (!explains(finding), finding.check.layer(), finding.cause.is_some()));
+    }
+
+    /// Returns the codes that this finding explains.
+    pub(crate) fn explained_by(&self, finding: &Finding) -> Vec<&'static str> {
+        if finding.cause.is_some() {
+            return Vec::new();
+        }
+        let mut codes: Vec<Check> =
+            self.findings.iter().filter(|other| other.cause == Some(finding.check)).map(|other| other.check).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes.into_iter().map(Check::slug).collect()
+    }
+}
+
+/// Adds places. Most repetitions follow each other; [`Report::finish`] removes the others.
+fn add(known: &mut Vec<Place>, places: &[Place]) {
+    for place in places.iter().filter(|place| **place != Place::default()) {
+        if known.last() != Some(place) {
+            known.push(place.clone());
+        }
+    }
+}
+
+/// Removes repeated places. A mesh has thousands of clusters.
+fn remove_repeated(places: &mut Vec<Place>) {
+    let mut seen = HashSet::new();
+    places.retain(|place| seen.insert(place.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Check;
+
+    const PAGE: &str = include_str!("../../docs/doctor.md");
+
+    #[test]
+    fn every_finding_has_its_page() {
+        for check in Check::ALL {
+            let slug = check.slug();
+            let row = format!("| [`{slug}`](#{slug}) | {} | {} |", check.layer().slug(), check.severity().slug());
+            assert!(PAGE.contains(&row), "{row}");
+            let section = format!("\n## {slug}\n\n{}\n\n{}\n", check.summary(), check.remedy());
+            assert!(PAGE.contains(&section), "{section}");
+        }
+        let findings = PAGE.split_once("\n# Findings\n").expect("a part for findings").1;
+        assert_eq!(findings.matches("\n## ").count(), Check::ALL.len());
+    }
+}
