@@ -3,16 +3,20 @@
 mod channel;
 mod checks;
 mod filter;
+mod fleet;
 mod output;
+mod redact;
 mod release;
 mod route;
 mod secrets;
 
 use std::io;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstream::stdout;
+use spiffe_authz::lint::Severity;
 
 pub(crate) use output::findings_json;
 
@@ -20,57 +24,122 @@ use crate::envoy::admin::Address;
 use crate::envoy::dump::{Envoy, Pages};
 use crate::printable::write_json;
 use crate::{Ended, Format, Level, document};
+use fleet::Selection;
+use redact::Redaction;
 
-/// Looks through a running Envoy, from its configuration to the filter, and says which layer is wrong.
+/// Examines a running Envoy, from its configuration to the filter, and reports the layer that is wrong
 ///
-/// It asks Envoy's admin interface for `config_dump`, `certs` and `stats`, or reads them from files. Keys are not in them:
-/// Envoy leaves them out. docs/doctor.md has every finding.
+/// It reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with
+/// kubectl or istioctl. Envoy omits keys from these pages. docs/doctor.md has every finding.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The admin interface: `host:port`, `http://host:port`, or the path of a UNIX socket.
-    #[arg(value_parser = Address::parse, required_unless_present = "config_dump")]
-    admin: Option<Address>,
-    /// A saved `config_dump`; `-` is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    /// The admin interface (`host:port`, `http://host:port` or the path of a UNIX socket), or the name of a pod
+    #[arg(value_name = "ADMIN|POD", value_parser = Target::parse, required_unless_present_any = ["config_dump", "namespace", "all_namespaces"])]
+    target: Option<Target>,
+    /// The namespace of the pod; without a pod, every proxy in the namespace is examined
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Examines every proxy in every namespace
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "target"])]
+    all_namespaces: bool,
+    /// The context of kubectl and istioctl
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// A saved `config_dump`, or a part of one; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "namespace", "all_namespaces", "context"])]
     config_dump: Option<PathBuf>,
-    /// A saved `certs`.
+    /// A saved `certs`
     #[arg(long, value_name = "FILE", requires = "config_dump")]
     certs: Option<PathBuf>,
-    /// A saved `stats`, as text or as JSON.
+    /// A saved `stats`, as text or as JSON
     #[arg(long, value_name = "FILE", requires = "config_dump")]
     stats: Option<PathBuf>,
-    /// How results are written.
+    /// Removes addresses and secrets from the report, so that it can be attached to an issue
+    #[arg(long)]
+    redact: bool,
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
-    /// The lightest finding that makes the exit status 3.
+    /// The lowest severity of a finding for which the exit status is 3
     #[arg(long, value_enum, default_value = "warning")]
     fail_level: Level,
 }
 
+/// The Envoy to examine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    Admin(Address),
+    Pod(String),
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_pod = text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
+            && text != "localhost"
+            && text.parse::<IpAddr>().is_err();
+        if is_pod { Ok(Self::Pod(text.to_owned())) } else { Address::parse(text).map(Self::Admin) }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let envoy = Envoy::read(pages(arguments)?)?;
-    let report = checks::examine(&envoy)?;
+    let redaction = arguments.redact.then(Redaction::default);
+    let pods = Selection {
+        namespace: arguments.namespace.clone(),
+        all_namespaces: arguments.all_namespaces,
+        context: arguments.context.clone(),
+    };
+    let pages = match (&arguments.target, &arguments.config_dump) {
+        (Some(Target::Admin(_)), _) if arguments.namespace.is_some() || arguments.context.is_some() => {
+            return Err(io::Error::other("`--namespace` and `--context` are only allowed with the name of a pod"));
+        }
+        (Some(Target::Admin(admin)), _) => asked(admin)?,
+        (Some(Target::Pod(pod)), _) => pods.pages(pod, now()?)?,
+        (None, Some(config_dump)) => saved(config_dump, arguments)?,
+        (None, None) => return run_on(&pods, redaction.as_ref(), arguments),
+    };
+    let envoy = Envoy::read(pages)?;
+    let mut report = checks::examine(&envoy)?;
+    if let Some(redaction) = &redaction {
+        redaction.apply(&mut report);
+    }
     let mut out = stdout().lock();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &envoy, &report)?,
         Format::Json => write_json(&mut out, &output::as_json(&envoy, &report))?,
     }
-    let failed = report.worst().is_some_and(|worst| arguments.fail_level.is_reached(worst));
-    Ok(if failed { Ended::WithFindings } else { Ended::Well })
+    Ok(ended(report.worst(), arguments))
 }
 
-fn pages(arguments: &Arguments) -> io::Result<Pages> {
-    if let Some(admin) = &arguments.admin {
-        return Ok(Pages {
-            config_dump: admin.get("config_dump")?,
-            certs: Some(admin.get("certs")?),
-            stats: Some(admin.get("stats")?),
-            taken: Some(now()?),
-        });
+/// Examines several pods.
+fn run_on(pods: &Selection, redaction: Option<&Redaction>, arguments: &Arguments) -> io::Result<Ended> {
+    let mut fleet = pods.examine(now)?;
+    if let Some(redaction) = redaction {
+        fleet.redact(redaction);
     }
-    let Some(config_dump) = &arguments.config_dump else {
-        return Err(io::Error::other("expected an admin address, or `--config-dump` with a saved page"));
-    };
+    let mut out = stdout().lock();
+    match arguments.format {
+        Format::Human => fleet.write_human(&mut out)?,
+        Format::Json => write_json(&mut out, &fleet.as_json())?,
+    }
+    Ok(ended(fleet.worst(), arguments))
+}
+
+fn ended(worst: Option<Severity>, arguments: &Arguments) -> Ended {
+    let failed = worst.is_some_and(|worst| arguments.fail_level.is_reached(worst));
+    if failed { Ended::WithFindings } else { Ended::Well }
+}
+
+fn asked(admin: &Address) -> io::Result<Pages> {
+    Ok(Pages {
+        config_dump: admin.get("config_dump")?,
+        certs: Some(admin.get("certs")?),
+        stats: Some(admin.get("stats")?),
+        taken: Some(now()?),
+    })
+}
+
+fn saved(config_dump: &Path, arguments: &Arguments) -> io::Result<Pages> {
     let read = |page: &Option<PathBuf>| page.as_deref().map(document::read).transpose();
     Ok(Pages {
         config_dump: document::read(config_dump)?,
@@ -83,4 +152,22 @@ fn pages(arguments: &Arguments) -> io::Result<Pages> {
 fn now() -> io::Result<i64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
     i64::try_from(now).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Target};
+
+    #[test]
+    fn targets_are_addresses_or_pods() {
+        for pod in ["httpbin-5c7d9c8b6-x2x9k", "web-0", "0a.b"] {
+            assert_eq!(Target::parse(pod), Ok(Target::Pod(pod.to_owned())));
+        }
+        for address in ["127.0.0.1:9901", "/run/admin.sock", "http://localhost:15000", "unix:admin.sock"] {
+            assert_eq!(Target::parse(address), Address::parse(address).map(Target::Admin));
+        }
+        for neither in ["", "127.0.0.1", "::", "localhost", "https://a:1", "-x", "Pod", "a:b"] {
+            assert!(Target::parse(neither).is_err(), "{neither}");
+        }
+    }
 }

@@ -39,18 +39,18 @@ pub(crate) struct Channel<'e> {
     pub(crate) filter: Option<Rc<Installation>>,
     /// Whether the filter is an HTTP filter, and not a network filter.
     pub(crate) is_http: bool,
-    /// How the caller's SPIFFE ID reaches an internal listener; `None` without HBONE.
+    /// The state of the caller's SPIFFE ID in an internal listener; `None` without HBONE.
     pub(crate) hbone: Option<Hbone>,
     /// The destinations of an HBONE listener.
     leads_inside: bool,
 }
 
-/// How the caller's SPIFFE ID reaches an internal listener.
+/// The state of the caller's SPIFFE ID in an internal listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hbone {
     /// The HBONE listener sets it, and the cluster passes it on.
     Kept,
-    /// It is lost, for this reason.
+    /// The ID is lost, for this reason.
     Lost(String),
     /// The listener in front is unknown.
     Unknown,

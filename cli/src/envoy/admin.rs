@@ -21,10 +21,10 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// Reads `host:port`, `http://host:port`, `unix:path` or an absolute path.
+    /// Parses `host:port`, `http://host:port`, `unix:path` or an absolute path.
     ///
     /// # Errors
-    /// What is wanted instead.
+    /// Returns the forms that are expected.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
             return Ok(Self::Unix(PathBuf::from(path)));
@@ -34,7 +34,10 @@ impl Address {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() && !address.contains('/') => {
                 Ok(Self::Tcp(address.to_owned()))
             }
-            _ => Err("wanted `host:port`, `http://host:port`, or the path of a UNIX socket".to_owned()),
+            _ => {
+                Err("expected `host:port`, `http://host:port`, the path of a UNIX socket, or the name of a pod"
+                    .to_owned())
+            }
         }
     }
 

@@ -7,9 +7,9 @@ use spiffe_authz::certificate::{CertificateError, Issuance, describe};
 pub(crate) struct Certificate {
     /// The URI subject alternative names.
     pub(crate) uris: Vec<Box<str>>,
-    /// The first second of its validity, since 1970; `None` if Envoy does not report it.
+    /// The first second of the validity, as Unix time; `None` if Envoy does not report it.
     pub(crate) not_before: Option<i64>,
-    /// The last second of its validity, since 1970.
+    /// The last second of the validity, as Unix time.
     pub(crate) not_after: i64,
     /// Subject and issuer; `None` if Envoy does not report them.
     pub(crate) issuance: Option<Issuance>,

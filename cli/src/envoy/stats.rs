@@ -72,7 +72,7 @@ impl Stats {
         struct Page {
             stats: Vec<Entry>,
         }
-        // Histograms have neither field, and the value of a text readout is a string.
+        // Histograms have neither field, and the value of a string readout is a string.
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Entry {
