@@ -475,6 +475,7 @@ mod tests {
     use super::Check;
 
     const PAGE: &str = include_str!("../../docs/doctor.md");
+    const TROUBLESHOOTING: &str = include_str!("../../docs/troubleshooting.md");
 
     #[test]
     fn every_finding_has_its_page() {
@@ -487,5 +488,31 @@ mod tests {
         }
         let findings = PAGE.split_once("\n# Findings\n").expect("a part for findings").1;
         assert_eq!(findings.matches("\n## ").count(), Check::ALL.len());
+    }
+
+    #[test]
+    fn troubleshooting_names_findings() {
+        let rows: Vec<&str> = TROUBLESHOOTING.lines().filter(|line| line.contains("](doctor.md#")).collect();
+        assert!(rows.len() > 25, "{}", rows.len());
+        for row in rows {
+            let (_, findings) = row.trim_end_matches(" |").rsplit_once(" | ").expect("a column for findings");
+            for link in findings.match_indices("[`").map(|(start, _)| &findings[start + 2..]) {
+                let (slug, rest) = link.split_once('`').expect("the end of a slug");
+                assert!(Check::ALL.iter().any(|check| check.slug() == slug), "{slug}");
+                assert!(rest.starts_with(&format!("](doctor.md#{slug})")), "{slug}: {row}");
+            }
+        }
+        for message in [
+            "CERTIFICATE_VERIFY_FAILED",
+            "no identity issued",
+            "15021",
+            "SAN matcher",
+            "wasm-default-deny",
+            "upstream connect error",
+            "imagePullSecret",
+            "file-root:",
+        ] {
+            assert!(TROUBLESHOOTING.contains(message), "{message}");
+        }
     }
 }
