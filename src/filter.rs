@@ -249,8 +249,11 @@ impl Callers {
     }
 }
 
-/// Reads the certificate that the caller presented, and compares it with what Envoy says of it; `digest` as Envoy reports it.
-/// `None` if it presented none, which needs evidence: a host that does not expose certificates has none to show, either.
+/// Reads the certificate that the caller presented. Returns `None` if it presented none, which needs evidence, because a host that
+/// does not expose certificates returns none, too. `digest` is the one that Envoy reports.
+///
+/// Our reading is compared with Envoy's: x509-parser 0.18 does not check the class of ASN.1 tags (its issue 248), so a certificate
+/// could have a URI for it that it does not have for BoringSSL.
 fn presented(connection: &impl Connection, digest: Option<&[u8]>) -> Result<Option<Svid>, IdentityReason> {
     let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
     let certificate = connection.peer_certificate().map_err(unreadable)?;

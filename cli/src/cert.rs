@@ -49,6 +49,11 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
                 match &verdict {
                     Ok(svid) => {
                         say!(out, "{}: {}: {}", file.display(), styled(GOOD, "an X509-SVID"), svid.spiffe_id())?;
+                        say!(out, "  valid from {} through {}", svid.not_before(), svid.not_after())?;
+                        say!(out, "  serial number {}", hex(svid.serial_number()))?;
+                        if let Some(key) = svid.authority_key_id() {
+                            say!(out, "  authority key ID {}", hex(key))?;
+                        }
                     }
                     Err(error) => say!(out, "{}: {}: {}", file.display(), styled(BAD, "no X509-SVID"), error)?,
                 }
@@ -72,6 +77,10 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
                     "valid": verdict.is_ok(),
                     "reason": verdict.as_ref().err().map(|error| error.reason().slug()),
                     "spiffeId": verdict.as_ref().ok().map(Svid::spiffe_id),
+                    "notBefore": verdict.as_ref().ok().map(Svid::not_before),
+                    "notAfter": verdict.as_ref().ok().map(Svid::not_after),
+                    "serialNumber": verdict.as_ref().ok().map(|svid| hex(svid.serial_number())),
+                    "authorityKeyId": verdict.as_ref().ok().and_then(|svid| svid.authority_key_id().map(hex)),
                     "rules": checks,
                 });
                 write_json(&mut out, &answer)?;
@@ -79,6 +88,11 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     Ok(ended)
+}
+
+/// Returns hexadecimal digits, as `identity.revoked` takes them.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns a certificate in PEM or DER from the forms in which people have it: indented PEM, base64 around PEM or DER, as

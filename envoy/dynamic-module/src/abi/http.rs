@@ -213,8 +213,9 @@ impl<'h> HttpFilter<'h> {
         if !route.is_aligned() {
             return Err(OfAnotherModule);
         }
-        // SAFETY: the host gives back what a `per_route_config_new` has returned, and keeps the route while a hook runs,
-        // whatever is set. Whatever build of this module has made it, this field comes first.
+        // SAFETY: the host returns what a `per_route_config_new` has returned, and keeps it while a hook runs. Every build of this
+        // module puts this field first. If a different module made it, the pointer must point to eight readable bytes, which a module
+        // that returns, for example, a small number does not guarantee. Only the operator can configure such a module on a route.
         let Some(maker) = (unsafe { route.cast::<*const u8>().as_ref() }) else { return Ok(None) };
         if *maker != &raw const MAKER {
             return Err(OfAnotherModule);
