@@ -48,16 +48,16 @@ impl Connection {
     /// Acts on the decision, which is made now if there is none, or if it no longer holds: on a connection that is open, an SVID
     /// expires, an identity is revoked, and a policy begins or ceases to apply.
     fn decided(&self) -> Action {
-        let Some(worker) = &self.worker else {
-            self.state.set(State::Denied);
-            return refuse();
-        };
-        match self.state.get() {
-            State::Allowed(lease) if worker.holds(&lease) => return Action::Continue,
-            State::Denied | State::Gone => return Action::Pause,
-            State::Allowed(_) | State::Undecided | State::Held => {}
+        match (self.state.get(), &self.worker) {
+            (State::Denied | State::Gone, _) => return Action::Pause,
+            (State::Allowed(lease), Some(worker)) if worker.holds(&lease) => return Action::Continue,
+            _ => {}
         }
-        match worker.decide_for_now(TcpConnection) {
+        let decided = match &self.worker {
+            Some(worker) => worker.decide_for_now(TcpConnection),
+            None => Err(DenyReason::NotConfigured),
+        };
+        match decided {
             Ok(lease) => {
                 self.state.set(State::Allowed(lease));
                 Action::Continue
