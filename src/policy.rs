@@ -133,7 +133,7 @@ impl Stages {
     }
 }
 
-/// Where the rules that can match a peer are filed. Found once per connection.
+/// The places in the index of the rules that can match a peer. They are cached with the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
     deny: Box<[usize]>,
