@@ -1,6 +1,6 @@
 //! Finds the few rules that can match, without looking at the others.
 //!
-//! Rules are filed by what they say of the peer, which is looked up once per caller. Where many rules still share
+//! Rules are indexed by their fields about the peer, which is looked up once per caller. Where many rules still share
 //! one answer, they are filed again by path, host and method. An index only ever leaves out rules that cannot match;
 //! the rules that it yields are held against the request as a whole.
 
