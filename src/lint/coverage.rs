@@ -14,8 +14,11 @@ pub(super) fn covers(wide: &Node, narrow: &Node) -> bool {
 }
 
 fn says_trust_domain(rule: &Node) -> bool {
-    let key = |condition: &Node| condition.field("key").and_then(Node::text) == Some("source.trustDomain");
-    items(rule, "when").iter().any(key)
+    let says = |condition: &Node| {
+        // As the compiler has it: what is only excluded does not say which trust domain a namespace belongs to.
+        condition.field("key").and_then(Node::text) == Some("source.trustDomain") && condition.field("values").is_some()
+    };
+    items(rule, "when").iter().any(says)
 }
 
 /// Every selector of `narrow` is within one of `wide`; no selectors at all is no restriction.

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::rule::{Action, Mode, Rule, Untraced};
 use super::{Decision, Layer, Outcome, Policy, RuleId};
+use crate::lint::{Lint, Target, lint};
 use crate::metadata::Object;
 use crate::peer::Peer;
+use crate::policy::Node;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
 use crate::spiffe_id::SpiffeId;
 use crate::timestamp::Timestamp;
@@ -248,6 +250,57 @@ proptest! {
             let traced: Vec<_> =
                 rules.map(|(applies, rule)| (rule.matched, applies && rule.misses == 0 && !rule.left_out)).collect();
             prop_assert_eq!(traced, untraced.into_iter().map(|matched| (matched, matched)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_rule_that_lints_call_useless_changes_no_verdict(
+        policies in proptest::collection::vec(policy(), 1..4),
+        conditions in proptest::collection::vec(condition(), 16),
+        action in select(vec!["ALLOW", "DENY"]),
+        samples in proptest::collection::vec(sample(), 64),
+    ) {
+        let mut policies: Vec<Value> = policies;
+        // The same rules once more, each with a further condition, so that many are covered.
+        let rules = policies.iter().flat_map(|policy| policy["rules"].as_array().unwrap().clone());
+        let narrower: Vec<Value> = rules.zip(conditions).map(|(mut rule, condition)| {
+            match rule["when"].as_array_mut() {
+                Some(when) => when.push(condition),
+                None => rule["when"] = json!([condition]),
+            }
+            rule
+        }).collect();
+        policies.push(json!({"action": action, "namespace": "n", "rules": narrower}));
+        for (number, policy) in policies.iter_mut().enumerate() {
+            policy["name"] = json!(format!("p{number}"));
+        }
+        let document = |policies: &[Value]| {
+            json!({"trustDomain": "a.org", "federatedTrustDomains": ["b.org"], "trustDomainAliases": ["old.org"],
+                   "policies": policies}).to_string()
+        };
+        let compile = |policies: &[Value]| Policy::from_json(document(policies).as_bytes()).unwrap();
+        let text = document(&policies);
+        let root: Node<'_> = serde_json::from_str(&text).unwrap();
+        let useless = [Lint::ShadowedRule, Lint::DuplicateRule, Lint::UnreachableAllow];
+        let found = lint(&root, Target::Http, Timestamp::from_seconds(0));
+        for finding in found.iter().filter(|finding| useless.contains(&finding.lint)) {
+            let [policy, rule] = ["/policies/", "/rules/"].map(|name| {
+                let rest = finding.pointer.split_once(name).unwrap().1;
+                rest.split('/').next().unwrap().parse::<usize>().unwrap()
+            });
+            let mut fewer = policies.clone();
+            // A rule that matches nothing, so that the policy stays one.
+            fewer[policy]["rules"][rule] = json!({"when": [{"key": "request.headers[none]", "values": ["x"]}]});
+            let (with, without) = (compile(&policies), compile(&fewer));
+            for sample in &samples {
+                let id = format!("spiffe://{}", sample.id);
+                let request = Request::new(sample.clone(), Timestamp::from_seconds(0));
+                let verdict = |policy: &Policy| {
+                    let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
+                    policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &request).decision.verdict
+                };
+                prop_assert_eq!(verdict(&with), verdict(&without), "{}: {}", finding, text);
+            }
         }
     }
 }

@@ -184,6 +184,13 @@ fn what_only_looks_alike_is_not_compared() {
     let own = json!({"from": [{"source": {"namespaces": ["a"]}}]});
     let mut foreign = own.clone();
     foreign["when"] = json!([{"key": "source.trustDomain", "values": ["example.io"]}]);
-    let lints = found(&rules(&[own, foreign]), Target::Http);
+    let lints = found(&rules(&[own.clone(), foreign.clone()]), Target::Http);
+    assert!(!lints.iter().any(|lint| lint.contains("shadowed")), "{lints:?}");
+    // A trust domain that is only excluded does not say which one a namespace belongs to.
+    let excluded = json!({"key": "source.trustDomain", "notValues": ["old.example.org"]});
+    let mut local = own;
+    local["when"] = json!([excluded]);
+    foreign["when"].as_array_mut().expect("a list").push(excluded);
+    let lints = found(&rules(&[local, foreign]), Target::Http);
     assert!(!lints.iter().any(|lint| lint.contains("shadowed")), "{lints:?}");
 }
