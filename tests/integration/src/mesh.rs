@@ -67,7 +67,10 @@ impl<'d> Mesh<'d> {
 }
 
 /// Waits until an Envoy has its secrets: it serves before an upstream's are there, and answers 503 until then.
-pub(crate) fn await_identity(envoy: &Envoy) -> Result<()> {
+///
+/// # Errors
+/// Returns an error if the secrets do not arrive in time.
+pub fn await_identity(envoy: &Envoy) -> Result<()> {
     wait::until("the caller has its identity", SECRETS_LIMIT, || {
         let has = |secret: &str| Ok::<_, Error>(envoy.stat(&format!("sds.{secret}.update_success"))? > Some(0));
         Ok((has("default")? && has("ROOTCA")?).then_some(()))
@@ -75,13 +78,10 @@ pub(crate) fn await_identity(envoy: &Envoy) -> Result<()> {
 }
 
 /// Starts the Envoy of the workload that SPIRE knows by `workload`; its files have the name `name`.
-pub(crate) fn envoy(
-    spire: &Spire,
-    workload: &str,
-    name: &str,
-    bootstrap: &Bootstrap,
-    directory: &Path,
-) -> Result<Envoy> {
+///
+/// # Errors
+/// Returns an error if it does not start.
+pub fn envoy(spire: &Spire, workload: &str, name: &str, bootstrap: &Bootstrap, directory: &Path) -> Result<Envoy> {
     let program = spire.workload(workload, &tools::path(tools::ENVOY)?)?;
     Envoy::start(&Start { program, name, arguments: &[] }, bootstrap, directory)
 }

@@ -1,5 +1,7 @@
 //! Identities from a real SPIRE server and agent: they rotate, and the agent fails, while requests flow.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,9 +11,11 @@ use serde_json::json;
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
-use spiffe_authz_integration::mesh::{LONG, Mesh};
+use spiffe_authz_integration::mesh::{self, LONG, Mesh};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::secrets::serial_number;
+use spiffe_authz_integration::spire::Spire;
+use spiffe_authz_integration::upstream::Upstream;
 use spiffe_authz_integration::wait;
 
 spiffe_authz_integration::test_with_each_adapter![
@@ -111,4 +115,121 @@ fn spire_identities_are_told_apart(adapter: Adapter) -> Result<()> {
         assert_eq!((&line["policy"], &line["trust_domain"]), (&policy, &json!("example.org")));
     }
     Ok(())
+}
+
+/// The lifetime of an SVID in [`a_client_that_rotates_is_never_denied`]. SPIRE replaces an SVID when half of it is left.
+const TTL: Duration = Duration::from_secs(60);
+/// The bound on the age of connections there: less than half of [`TTL`], by the five seconds that Envoy takes to drain a
+/// connection and the delay of a busy machine.
+const BOUND: &str = "20s";
+/// The time that the clients are observed, in seconds: more than two lifetimes.
+const OBSERVED: u32 = 140;
+/// The certificates that an Envoy must have used in that time: two rotations.
+const CERTIFICATES: usize = 3;
+/// The field that bounds the age of connections, in either of Envoy's objects for HTTP.
+const DURATION: &str = "max_connection_duration";
+/// The protocol options of the server in the client's bootstrap.
+const UPSTREAM_OPTIONS: &str = "/static_resources/clusters/0/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// Sets the bound on the age of connections in the object at a JSON pointer, or removes it.
+fn bounded(bootstrap: Bootstrap, options: &str, is_bounded: bool) -> Result<Bootstrap> {
+    let options = format!("{options}/common_http_protocol_options");
+    if is_bounded {
+        return bootstrap.set(&format!("{options}/{DURATION}"), json!(BOUND));
+    }
+    bootstrap.without(&options, DURATION)
+}
+
+/// Sends requests until `is_over`. Returns the number of answers with each status.
+fn statuses(address: SocketAddr, is_over: &AtomicBool) -> Result<BTreeMap<u16, u64>> {
+    let mut client = Client::plain(address)?;
+    let mut statuses = BTreeMap::new();
+    while !is_over.load(Ordering::SeqCst) {
+        *statuses.entry(client.get("/public/news")?.status).or_default() += 1;
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(statuses)
+}
+
+/// A client's Envoy that sends to a server's Envoy with the filter.
+struct Pair<'e> {
+    server: &'e Envoy,
+    client: Envoy,
+    adapter: Adapter,
+    /// `http1` or `http2`, between the two Envoys.
+    protocol: &'static str,
+    is_bounded: bool,
+}
+
+impl Pair<'_> {
+    fn check(&self, statuses: &BTreeMap<u16, u64>, certificates: &BTreeSet<String>) -> Result<()> {
+        let name = format!("{} {} bounded={}: {statuses:?}", self.adapter, self.protocol, self.is_bounded);
+        eprintln!("{name}, {} certificates", certificates.len());
+        ensure!(certificates.len() >= CERTIFICATES, "{name}: {certificates:?}");
+        let used = self.server.stat(&format!("http.inbound.downstream_cx_{}_total", self.protocol))?;
+        ensure!(used > Some(0), "{name}: no connection of this protocol");
+        let expired = self.server.stat(&self.adapter.counter(["enforce", "deny", "svid-expired", "none"]))?;
+        if self.is_bounded {
+            ensure!(statuses.keys().eq(&[200]), "{name}: an answer other than 200");
+            ensure!(expired.is_none_or(|expired| expired == 0), "{name}: svid-expired is {expired:?}");
+        } else {
+            ensure!(statuses.contains_key(&403), "{name}: no denial, so the bound is not what prevents denials");
+            ensure!(expired > Some(0), "{name}: svid-expired is {expired:?}");
+        }
+        Ok(())
+    }
+}
+
+/// All Envoys run side by side: for each adapter and protocol, one pair with bounded connections, and one without as the control.
+#[test]
+fn a_client_that_rotates_is_never_denied() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let spire = Spire::start(scratch.path(), TTL)?;
+    let upstream = Upstream::start()?;
+    let start = |workload: &str, name: &str, bootstrap: Bootstrap| {
+        mesh::envoy(&spire, workload, name, &bootstrap.agent(&spire.socket())?, scratch.path())
+    };
+    let mut servers = Vec::new();
+    for (adapter, is_bounded) in Adapter::ALL.into_iter().flat_map(|adapter| [(adapter, true), (adapter, false)]) {
+        let bootstrap = bounded(Bootstrap::server_with(adapter, upstream.port())?, CONNECTION_MANAGER, is_bounded)?;
+        let envoy = start("httpbin", &format!("server-{adapter}-{is_bounded}"), bootstrap)?;
+        servers.push((adapter, is_bounded, envoy));
+    }
+    let mut pairs = Vec::new();
+    for (adapter, is_bounded, server) in &servers {
+        for protocol in ["http1", "http2"] {
+            let options = match protocol {
+                "http2" => json!({"http2_protocol_options": {}}),
+                _ => json!({"http_protocol_options": {}}),
+            };
+            let bootstrap = Bootstrap::client(server.address()?.port())?
+                .set(&format!("{UPSTREAM_OPTIONS}/explicit_http_config"), options)?;
+            let bootstrap = bounded(bootstrap, UPSTREAM_OPTIONS, *is_bounded)?;
+            let client = start("sleep", &format!("client-{adapter}-{is_bounded}-{protocol}"), bootstrap)?;
+            mesh::await_identity(&client)?;
+            pairs.push(Pair { server, client, adapter: *adapter, protocol, is_bounded: *is_bounded });
+        }
+    }
+    let addresses = pairs.iter().map(|pair| pair.client.address()).collect::<Result<Vec<_>>>()?;
+    let is_over = AtomicBool::new(false);
+    let mut certificates = vec![BTreeSet::new(); pairs.len()];
+    let statuses = thread::scope(|scope| {
+        let start = |address: &SocketAddr| {
+            let (address, is_over) = (*address, &is_over);
+            scope.spawn(move || statuses(address, is_over))
+        };
+        let loads: Vec<_> = addresses.iter().map(start).collect();
+        let observed = (0..OBSERVED).try_for_each(|_| -> Result<()> {
+            thread::sleep(Duration::from_secs(1));
+            for (pair, seen) in pairs.iter().zip(&mut certificates) {
+                seen.extend(serial_number(&pair.client)?);
+            }
+            Ok(())
+        });
+        is_over.store(true, Ordering::SeqCst);
+        let joined = loads.into_iter().map(|load| load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?);
+        let statuses = joined.collect::<Result<Vec<_>>>()?;
+        observed.map(|()| statuses)
+    })?;
+    pairs.iter().zip(&statuses).zip(&certificates).try_for_each(|((pair, statuses), seen)| pair.check(statuses, seen))
 }
