@@ -1,15 +1,17 @@
 //! Nothing that a client sends takes the filter down: the next good request on the same worker passes.
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::guarded::{Guarded, Validation};
 use spiffe_authz_integration::http::Client;
+use spiffe_authz_integration::http2::Connection;
 
 spiffe_authz_integration::test_with_each_adapter![
     bytes_that_are_no_text,
     headers_of_sixty_kilobytes,
     a_thousand_denials_at_once_do_not_flood_the_log,
+    control_characters_in_a_path_are_escaped_in_the_log,
 ];
 
 /// Reads every attribute that a policy can ask for.
@@ -78,6 +80,31 @@ fn a_thousand_denials_at_once_do_not_flood_the_log(adapter: Adapter) -> Result<(
     let seconds = started.elapsed().as_secs() + 2;
     let lines = guarded.envoy.log()?.matches(r#""event":"deny""#).count();
     assert!(lines >= 100 && u64::try_from(lines)? <= 100 * seconds, "{lines} lines in {seconds} s");
+    Ok(())
+}
+
+/// Over HTTP/2, Envoy accepts every byte above 0x7F in a path. The ordinary path is the control: it is logged as it is.
+fn control_characters_in_a_path_are_escaped_in_the_log(adapter: Adapter) -> Result<()> {
+    // The C1 controls CSI and NEL, and the override that reverses the direction of text.
+    const HOSTILE: &str = "/x?\u{9b}\u{85}\u{202e}";
+    const ORDINARY: &str = "/x?y=%7e~";
+    let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
+    let guarded = Guarded::with(adapter, Validation::Spiffe, &document)?;
+    let leaf = guarded.ground.leaf("default", "sleep")?;
+    let mut connection = Connection::open(guarded.address()?, &leaf)?;
+    for path in [HOSTILE, ORDINARY] {
+        assert!(!connection.get(path)?, "{path:?} is allowed");
+    }
+    let log = guarded.envoy.log()?;
+    let lines: Vec<&str> = log.lines().filter_map(|line| line.get(line.find(r#"{"event":"#)?..)).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(log.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{log:?}");
+    let paths = lines.iter().map(|line| {
+        let line: Value = serde_json::from_str(line)?;
+        Ok(line["path"].as_str().context("no path")?.to_owned())
+    });
+    assert_eq!(paths.collect::<Result<Vec<_>>>()?, [HOSTILE, ORDINARY]);
+    assert!(lines[1].contains(&format!(r#""path":"{ORDINARY}""#)), "{log}");
     Ok(())
 }
 
