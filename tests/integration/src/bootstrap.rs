@@ -36,8 +36,8 @@ pub const ADMIN_PORT: u16 = 9901;
 pub const SERVER_HOST: &str = "httpbin.example.org";
 /// Where callers and the server find the gateway.
 pub const GATEWAY_HOST: &str = "gateway.example.org";
-/// Where the listener's network filters stand in every file.
-const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters";
+/// The network filters of the listener in every file.
+pub const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters";
 /// Where the server's HTTP connection manager stands in its file.
 pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
 /// Where the filter stands in the server's file.

@@ -6,14 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Name, Shape};
-use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CLIENT_TLS};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CLIENT_TLS, CONNECTION_MANAGER, FILTERS, TCP_FILTER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::http2::{Tunnel, cancelled_connect};
+use spiffe_authz_integration::tcp::{Database, First};
 use spiffe_authz_integration::wait;
 
-spiffe_authz_integration::test_with_each_adapter![a_cancelled_tunnel_leaves_its_identity_to_no_one];
+spiffe_authz_integration::test_with_each_adapter![
+    a_cancelled_tunnel_leaves_its_identity_to_no_one,
+    a_connection_and_its_requests_have_callers_of_their_own,
+    a_request_without_an_identity_inherits_none,
+];
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
@@ -139,6 +144,10 @@ fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
 
 /// A workload's Envoy that believes the gateway, and hands the header on so.
 fn protected(ground: &Ground, forward: &Value) -> Result<Envoy> {
+    Envoy::start(&Start::tested("protected")?, &protection(ground, forward)?, ground.scratch.path())
+}
+
+fn protection(ground: &Ground, forward: &Value) -> Result<Bootstrap> {
     let document = json!({
         "trustDomain": "example.org",
         "identity": {"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]},
@@ -146,8 +155,19 @@ fn protected(ground: &Ground, forward: &Value) -> Result<Envoy> {
             {"from": [{"source": {"serviceAccounts": ["sleep"]}}]}
         ]}]
     });
-    let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?.connection_manager(forward.clone())?;
-    Envoy::start(&Start::tested("protected")?, &bootstrap, ground.scratch.path())
+    ground.bootstrap()?.configuration(&document.to_string())?.connection_manager(forward.clone())
+}
+
+/// The same bootstrap with the access log's fields `connection_peer` and `request_peer`: the filter state that names each caller.
+fn logging_filter_state(bootstrap: Bootstrap, adapter: Adapter) -> Result<Bootstrap> {
+    let pointer = format!("{CONNECTION_MANAGER}/access_log/0/typed_config/log_format/json_format");
+    let mut fields = bootstrap.at(&pointer)?.clone();
+    // Envoy adds the prefix to the filter state of Wasm filters.
+    let prefix = if adapter == Adapter::Wasm { "wasm." } else { "" };
+    for (field, state) in [("connection_peer", "spiffe_authz_connection_peer"), ("request_peer", "spiffe_authz_peer")] {
+        fields[field] = json!(format!("%FILTER_STATE({prefix}{state}:PLAIN)%"));
+    }
+    bootstrap.set(&pointer, fields)
 }
 
 /// The gateway of the examples in front of it, which tells of its callers so.
@@ -235,5 +255,64 @@ fn a_gateway_or_an_envoy_that_is_set_otherwise_lets_nobody_in() -> Result<()> {
             assert_eq!(last_line(&server, count)?, (json!(null), json!(reason)), "{tells} {hands_on}");
         }
     }
+    Ok(())
+}
+
+/// Connects as the gateway, which is a trusted proxy.
+fn connect_as_gateway(ground: &Ground, server: &Envoy) -> Result<Client> {
+    ground.local.sign(&Shape::svid(GATEWAY))?.connect(server.address()?)
+}
+
+/// The network filter and the HTTP filter set filter state under names of their own, so that none overwrites the other's.
+fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let bootstrap = logging_filter_state(protection(&ground, &forward_only())?, adapter)?;
+    // The network filter comes from the example of TCP, and with it the filter state that it needs.
+    let document = json!({"trustDomain": "example.org", "policies": [{"name": "gateway", "namespace": "edge", "rules": [
+        {"from": [{"source": {"principals": ["example.org/ns/edge/sa/gateway"]}}]}
+    ]}]});
+    let tcp = ground.tcp_bootstrap(&Database::start(First::Client)?)?.tcp_configuration(&document.to_string())?;
+    let mut filters = bootstrap.at(FILTERS)?.as_array().context("no filters")?.clone();
+    if adapter == Adapter::Module {
+        let handshake = "on_downstream_tls_handshake";
+        filters[0]["typed_config"][handshake] = tcp.at(&format!("{FILTERS}/0/typed_config/{handshake}"))?.clone();
+    }
+    filters.insert(1, tcp.at(TCP_FILTER)?.clone());
+    let alone = Envoy::start(&Start::tested("alone")?, &bootstrap, ground.scratch.path())?;
+    let both = Envoy::start(&Start::tested("both")?, &bootstrap.set(FILTERS, json!(filters))?, ground.scratch.path())?;
+    for (server, connection_peer) in [(&both, json!(GATEWAY)), (&alone, json!(null))] {
+        assert_eq!(connect_as_gateway(&ground, server)?.request("GET", "/a", &[FORGED])?.status, 200);
+        let line = server.access_log_of(1)?.remove(0);
+        let seen = (&line["connection_peer"], &line["request_peer"], &line["peer"]);
+        assert_eq!(seen, (&connection_peer, &json!(SLEEP), &json!(SLEEP)), "{line}");
+    }
+    Ok(())
+}
+
+fn a_request_without_an_identity_inherits_none(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let bootstrap = logging_filter_state(protection(&ground, &forward_only())?, adapter)?;
+    let server = Envoy::start(&Start::tested("protected")?, &bootstrap, ground.scratch.path())?;
+    let mut gateway = connect_as_gateway(&ground, &server)?;
+    assert_eq!(gateway.request("GET", "/a", &[FORGED])?.status, 200);
+    assert_eq!(gateway.request("GET", "/a", &[])?.status, 403);
+    let lines = server.access_log_of(2)?;
+    let seen = |line: &Value| {
+        ["peer", "request_peer", "trust_domain", "service_account", "policy", "rule", "reason"]
+            .map(|field| line[field].clone())
+    };
+    let first = [
+        json!(SLEEP),
+        json!(SLEEP),
+        json!("example.org"),
+        json!("sleep"),
+        json!("default/sleep"),
+        json!("0"),
+        json!(null),
+    ];
+    assert_eq!(seen(&lines[0]), first, "{}", lines[0]);
+    let second = [json!(null), json!(null), json!(null), json!(null), json!(null), json!(null), json!("xfcc-missing")];
+    assert_eq!(seen(&lines[1]), second, "{}", lines[1]);
+    assert_eq!(server.stat("http.inbound.downstream_cx_total")?, Some(1));
     Ok(())
 }
