@@ -19,6 +19,7 @@ fn listeners_are_told_apart() -> Result<()> {
     add_handshake(&mut listeners)?;
     add_request(&mut listeners)?;
     add_bypasses(&mut listeners, &bootstrap)?;
+    add_identity(&mut listeners)?;
     add_filter(&mut listeners, &bootstrap)?;
     add_discovered(&mut listeners, &ground.scratch)?;
     let bootstrap = listeners.into(bootstrap)?;
@@ -35,6 +36,10 @@ fn listeners_are_told_apart() -> Result<()> {
         ("remote-address", &["remote-address-untrusted"]),
         ("path-parameters", &["path-parameters-ignored"]),
         ("principal", &["peer-principal-not-hashable"]),
+        ("xfcc-kept", &["xfcc-forwarded"]),
+        ("xfcc-removed", &["xfcc-not-forwarded"]),
+        ("no-hbone", &["peer-principal-missing"]),
+        ("not-fetched", &["filter-not-loaded"]),
         ("fail-open", &["filter-fail-open"]),
         ("stays-down", &["filter-stays-down"]),
         ("disabled", &["filter-disabled"]),
@@ -165,6 +170,20 @@ fn add_bypasses(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> 
     Ok(())
 }
 
+/// Where the caller's identity comes from. Next to each, the sound form.
+fn add_identity(listeners: &mut Listeners) -> Result<()> {
+    let details = manager("forward_client_cert_details");
+    listeners.add("xfcc-kept", &[(&details, json!("ALWAYS_FORWARD_ONLY"))])?;
+    let mut from_xfcc = document(&["example.io"], &any_path());
+    from_xfcc["identity"] = json!({"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]});
+    let from_xfcc = (CONFIGURATION, json!(from_xfcc.to_string()));
+    listeners.add("xfcc-removed", &[from_xfcc.clone(), (&details, json!("SANITIZE"))])?;
+    listeners.add("xfcc-forwarded", &[from_xfcc, (&details, json!("FORWARD_ONLY"))])?;
+    let mut from_hbone = document(&["example.io"], &any_path());
+    from_hbone["identity"] = json!({"from": "peerPrincipal"});
+    listeners.add("no-hbone", &[(CONFIGURATION, json!(from_hbone.to_string()))])
+}
+
 fn lua() -> Value {
     json!({"name": "lua", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
@@ -177,6 +196,12 @@ fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     listeners.add("fail-open", &[(&failure, json!("FAIL_OPEN"))])?;
     listeners.add("stays-down", &[(&failure, json!(null))])?;
     listeners.add("disabled", &[(&filter("/disabled"), json!(true))])?;
+    // The workload has no such file.
+    let remote = json!({"remote": {
+        "http_uri": {"uri": "http://httpbin/filter.wasm", "cluster": "httpbin", "timeout": "1s"},
+        "sha256": "0".repeat(64), "retry_policy": {"num_retries": 0}
+    }});
+    listeners.add("not-fetched", &[(&filter("/typed_config/config/vm_config/code"), remote)])?;
     let off = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
     let route = manager("route_config/virtual_hosts/0/routes/0/typed_per_filter_config");
     listeners.add("route", &[(&route, json!({"spiffe-authz": off}))])?;

@@ -1,5 +1,7 @@
 //! The command `doctor`: each finding is made in a real Envoy, which shows it alone; a healthy Envoy shows none.
 
+mod calling;
+mod hbone;
 mod listeners;
 mod secrets;
 mod spire;
@@ -45,7 +47,7 @@ fn a_calling_envoy_is_examined() -> Result<()> {
     let scratch = Scratch::new()?;
     let bootstrap = Bootstrap::client(1)?.agent(&scratch.join("no-agent.sock"))?;
     let envoy = Envoy::start(&Start::tested("client")?, &bootstrap, scratch.path())?;
-    wait_for(&envoy, scratch.path(), &[("-", &["nothing-to-guard", "agent-unreachable"])])?;
+    wait_for(&envoy, scratch.path(), &[("-", &["nothing-to-guard"]), ("httpbin", &["agent-unreachable"])])?;
     Ok(())
 }
 
@@ -53,6 +55,8 @@ fn a_calling_envoy_is_examined() -> Result<()> {
 #[test]
 fn every_finding_is_made() {
     let tests = [
+        include_str!("calling.rs"),
+        include_str!("hbone.rs"),
         include_str!("listeners.rs"),
         include_str!("main.rs"),
         include_str!("secrets.rs"),

@@ -19,7 +19,7 @@ pub(crate) const LISTENER: &str = "/static_resources/listeners/0";
 /// How long Envoy waits for what does not come before it serves without.
 pub(crate) const PATIENCE: &str = "0.5s";
 
-/// What the doctor says of an Envoy: the codes, by the listener where they were found; `-` is no listener.
+/// The codes that the doctor reports for an Envoy, by listener or cluster; `-` is neither.
 pub(crate) type Findings = BTreeMap<String, BTreeSet<String>>;
 
 pub(crate) struct Answer {
@@ -32,7 +32,9 @@ impl Answer {
         let mut findings = Findings::new();
         for finding in self.report["findings"].as_array().into_iter().flatten() {
             let places = finding["places"].as_array().cloned().unwrap_or_default();
-            let names = places.iter().map(|place| place["listener"].as_str().unwrap_or("-").to_owned());
+            let names = places
+                .iter()
+                .map(|place| place["listener"].as_str().or(place["cluster"].as_str()).unwrap_or("-").to_owned());
             let names: BTreeSet<String> = if places.is_empty() { ["-".to_owned()].into() } else { names.collect() };
             for name in names {
                 let code = finding["code"].as_str().unwrap_or_default().to_owned();
