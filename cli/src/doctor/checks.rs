@@ -117,7 +117,7 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
 }
 
 /// Findings that explain others wherever both occur.
-const CAUSES: [(Check, Check); 8] = [
+const CAUSES: [(Check, Check); 7] = [
     (Check::UpdateRefused, Check::ConfigurationRefused),
     (Check::UpdateRefused, Check::FilterAfterRouter),
     (Check::UpdatesRejected, Check::ConfigurationRefused),
@@ -125,7 +125,6 @@ const CAUSES: [(Check, Check); 8] = [
     (Check::SvidExpired, Check::AgentUnreachable),
     (Check::SvidExpired, Check::WorkloadUnknown),
     (Check::BundleExpired, Check::AgentUnreachable),
-    (Check::AgentUnknown, Check::PagesIncomplete),
 ];
 
 /// Checks certificates and bundles against the document that decides here.

@@ -48,7 +48,7 @@ impl Selection {
     /// Returns the pages of a pod.
     ///
     /// # Errors
-    /// Returns an error with the output of kubectl and istioctl if neither of them can read the pages.
+    /// Returns an error with the output of kubectl and istioctl if both of them fail.
     pub(super) fn pages(&self, pod: &str, taken: i64) -> io::Result<Pages> {
         self.read(pod, self.namespace.as_deref(), taken)
     }

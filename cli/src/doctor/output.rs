@@ -112,7 +112,8 @@ fn place_json(Place { listener, filter_chain, upgrade, route, cluster, secret }:
 /// The places of an entry, in brackets, one for each listener.
 fn within(places: &[Place]) -> String {
     let mut shown = Vec::new();
-    for listener in unique(places.iter().filter(|place| place.cluster.is_none()).map(|place| place.listener.as_ref())) {
+    let listeners = unique(places.iter().filter(|place| place.cluster.is_none()).map(|place| place.listener.as_ref()));
+    for &listener in listeners.iter().take(MAX_NAMES) {
         let here = || places.iter().filter(|place| place.cluster.is_none() && place.listener.as_ref() == listener);
         let parts = [
             names("listener", listener.into_iter()),
@@ -123,6 +124,9 @@ fn within(places: &[Place]) -> String {
             names("secret", here().filter_map(|place| place.secret.as_ref())),
         ];
         shown.push(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    }
+    if listeners.len() > MAX_NAMES {
+        shown.push(format!("{} more listeners", listeners.len() - MAX_NAMES));
     }
     let clusters = || places.iter().filter(|place| place.cluster.is_some());
     let parts = [
@@ -164,6 +168,8 @@ mod tests {
         let expected = " [listener a, filter chain #0 and #1, secret x and y; listener b, filter chain #0, secret x]";
         assert_eq!(within(&places), expected);
         assert_eq!(within(&[]), "");
+        let listeners: Vec<Place> = (0..7).map(|number| Place::listener(&number.to_string())).collect();
+        assert!(within(&listeners).ends_with("; listener 4; 2 more listeners]"), "{}", within(&listeners));
         let clusters: Vec<Place> = (0..7).map(|number| Place::cluster(&number.to_string()).secret("x")).collect();
         assert_eq!(within(&clusters), " [cluster 0 and 1 and 2 and 3 and 4 and 2 more, secret x]");
     }

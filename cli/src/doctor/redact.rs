@@ -34,7 +34,7 @@ impl Redaction {
         }
     }
 
-    /// Returns a text without addresses and secrets.
+    /// Returns a string without addresses and secrets.
     pub(crate) fn text(&self, text: &str) -> String {
         let mut redacted = String::with_capacity(text.len());
         let mut rest = text;

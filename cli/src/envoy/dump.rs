@@ -329,6 +329,11 @@ impl Envoy {
         let text = page::json("config_dump", page::decode("config_dump", config_dump)?)?;
         let mut reader = Reader::default();
         reader.read(&text)?;
+        if reader.sections.is_empty() {
+            return Err(invalid(
+                "config_dump: this is not a dump of Envoy's configuration or secrets: it has no known section",
+            ));
+        }
         drop(text);
         let certificates = certs.map(read_certificates).transpose()?;
         let stats = stats.map(Stats::read).transpose()?.unwrap_or_default();
@@ -375,9 +380,6 @@ impl Reader {
             None => self.take_value(parse("config_dump", text)?)?,
             Some(configs) if configs.is_empty() => return Err(invalid("config_dump: `configs` is empty")),
             Some(configs) => configs.into_iter().try_for_each(|config| self.take(config.get()))?,
-        }
-        if self.sections.is_empty() {
-            return Err(invalid("config_dump: none of its sections is known"));
         }
         Ok(())
     }
@@ -472,9 +474,9 @@ impl Reader {
     }
 
     fn take_bootstrap(&mut self, dump: BootstrapDump) {
-        let BootstrapDump { bootstrap: Bootstrap { mut node, stats_config, static_resources }, last_updated } = dump;
+        let BootstrapDump { bootstrap: Bootstrap { node, stats_config, static_resources }, last_updated } = dump;
         self.sections.insert(Section::Bootstrap);
-        self.version = node["user_agent_build_version"]["version"].take();
+        self.version = node["user_agent_build_version"]["version"].clone();
         let names = stats_config.stats_tags.iter().filter_map(|tag| tag["tag_name"].as_str());
         self.stats_tags = names.map(str::to_owned).collect();
         self.of_bootstrap = static_resources;

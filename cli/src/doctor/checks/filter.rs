@@ -70,8 +70,7 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
     let waits = envoy.stats.count("listener_manager.workers_started") == Count::Zero
         || (serving.is_empty() && !(envoy.warming.is_empty() && envoy.warming_clusters.is_empty()));
     if !envoy.has(Section::Listeners) {
-        let message = "`config_dump` has no section of listeners";
-        report.follow(Check::FilterUnknown, &place, message, Some(Check::PagesIncomplete));
+        report.find(Check::FilterUnknown, &place, "`config_dump` has no section of listeners");
     } else if warming.iter().chain(refused).any(|channel| channel.filter.is_some()) {
         // The layer of Envoy says why these listeners do not serve.
     } else if waits {
