@@ -4,6 +4,8 @@ mod channel;
 mod checks;
 mod filter;
 mod fleet;
+#[cfg(test)]
+mod mutations;
 mod output;
 mod redact;
 mod release;
