@@ -132,7 +132,7 @@ checks! {
         "A secret arrived without the certificate or the bundle that Envoy uses it for."
         "Request the certificate as `default` and the bundle as `ROOTCA`, and check the names of `sds` in agent.conf."
     AgentUnknown "agent-unknown" Secrets Note
-        "A secret arrived, but whether the SPIRE agent still answers is unknown. Without the agent, the secret expires."
+        "Whether the SPIRE agent answers is unknown. Without the agent, secrets expire or never arrive."
         "Keep the counters of secrets and of the agent's cluster: in Istio, with `proxyStatsMatcher`."
 
     SvidExpired "svid-expired" Identity Error

@@ -651,6 +651,49 @@ fn the_filter_is_configured_or_running() {
 }
 
 #[test]
+fn code_that_was_not_fetched_does_not_decide() {
+    let config =
+        "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config";
+    let remote = json!({"remote": {"http_uri": {"uri": "http://registry/filter.wasm", "cluster": "registry"}}});
+    let fetching = |failures: &str, policy: &str| {
+        Delivered::sound("server")
+            .set(&format!("{config}/vm_config"), "code", remote.clone())
+            .set(config, "failure_policy", json!(policy))
+            .stats("cluster_added", &format!("cluster_added: 1\nwasm.remote_load_fetch_failures: {failures}\nx"))
+    };
+    let unfetched = fetching("1", "FAIL_RELOAD");
+    assert_eq!(unfetched.found(), set(&["filter-not-loaded"]));
+    assert!(!unfetched.report()["fine"].to_string().contains("is configured"));
+    assert_eq!(fetching("1", "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
+    assert_eq!(fetching("0", "FAIL_RELOAD").found(), set(&[]));
+    // Another plugin's code can be the one that failed.
+    let other = fetching("1\nwasm.remote_load_fetch_successes: 1", "FAIL_RELOAD");
+    assert_eq!(other.found(), set(&[]));
+}
+
+#[test]
+fn each_secret_that_anything_requests_is_checked() {
+    // Through a match of a transport socket.
+    let mut matched = Delivered::sound("client");
+    let cluster = matched.bootstrap.pointer_mut("/static_resources/clusters/0").unwrap().as_object_mut().unwrap();
+    let socket = cluster.remove("transport_socket").unwrap();
+    cluster.insert("transport_socket_matches".to_owned(), json!([{"name": "tls", "transport_socket": socket}]));
+    matched.secrets.remove(0);
+    assert_eq!(matched.found(), set(&["nothing-to-guard", "secret-missing"]));
+
+    // By neither a listener nor a cluster of the dump.
+    let mut waiting = Delivered::sound("server").dump();
+    waiting["configs"][3]["dynamic_warming_secrets"] = json!([{"name": "token", "secret": {"name": "token"}}]);
+    let found = |dump: &Value, stats: &str| all_codes(&doctor_of(&dump.to_string(), Some("{}"), Some(stats)));
+    assert_eq!(found(&waiting, CONNECTED), set(&["secret-missing"]));
+    let sound = Delivered::sound("server").dump();
+    let failing = |name: &str| format!("{CONNECTED}sds.{name}.update_failure: 2\n");
+    assert_eq!(found(&sound, &failing("spiffe_example.org/x")), set(&["agent-unknown"]));
+    assert_eq!(found(&sound, &failing("default")), set(&[]), "the stream is connected again");
+    assert_eq!(found(&sound, &format!("{CONNECTED}sds.default.key_rotation_failed: 1\n")), set(&["secret-rejected"]));
+}
+
+#[test]
 fn client_certificate_headers_are_checked() {
     let with = |from: &str, details: Value| {
         let mut pages = Pages::server().manager("forward_client_cert_details", details);

@@ -1,11 +1,13 @@
 //! Whether certificates and bundles reach Envoy, and where they are lost if they do not.
 
+use std::collections::HashSet;
+
 use super::Context;
 use crate::doctor::secrets::{Request, Requests, Role, Source};
 use crate::envoy::dump::{Envoy, Section};
 use crate::envoy::message::Cluster;
 use crate::envoy::stats::{Count, Scope};
-use crate::finding::{Check, Layer, Report};
+use crate::finding::{Check, Layer, Place, Report};
 
 /// SPIRE's default name for the first identity of a workload, which Istio requests. The others are SPIFFE IDs.
 const CERTIFICATE_NAME: &str = "default";
@@ -14,7 +16,23 @@ const FILE_NAMES: [&str; 2] = ["file-cert:", "file-root:"];
 
 /// Judges each secret once, wherever it is used. Returns the problem of each.
 pub(super) fn check(requests: &Requests, envoy: &Envoy, report: &mut Report) -> Vec<Option<Check>> {
-    requests.requests.iter().map(|request| judge(request, envoy, report)).collect()
+    let problems = requests.requests.iter().map(|request| judge(request, envoy, report)).collect();
+    check_others(requests, envoy, report);
+    problems
+}
+
+/// Reports failed requests for secrets that nothing in the dump uses, as in a partial dump.
+fn check_others(requests: &Requests, envoy: &Envoy, report: &mut Report) {
+    const FAILURES: &str = "update_failure";
+    let known: HashSet<String> =
+        requests.requests.iter().map(|request| envoy.stats.of_secret(&request.name).prefix().to_owned()).collect();
+    for (name, count) in envoy.stats.ending_with(&format!(".{FAILURES}")) {
+        let prefix = name.strip_suffix(FAILURES).unwrap_or(name);
+        if prefix.starts_with("sds.") && !known.contains(prefix) {
+            let message = format!("`{name}` is {count}, and no listener or cluster in the dump uses this secret");
+            report.find(Check::AgentUnknown, &Place::default(), message);
+        }
+    }
 }
 
 /// Checks that TLS settings have a certificate at all.
@@ -54,6 +72,10 @@ fn judge(request: &Request, envoy: &Envoy, report: &mut Report) -> Option<Check>
     let stats = envoy.stats.of_secret(name);
     if let Some(rejected) = stats.count("update_rejected").some() {
         let message = format!("Envoy rejected {} of the secret since its start", updates(rejected));
+        report.find_each(Check::SecretRejected, places, message);
+    }
+    if let Some(failed) = stats.count("key_rotation_failed").some() {
+        let message = format!("Envoy could not read {} of the files of the secret since its start", updates(failed));
         report.find_each(Check::SecretRejected, places, message);
     }
     match source {
