@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use spiffe_authz_integration::authority::{Authority, Shape, spiffe_validation};
+use spiffe_authz_integration::authority::{Authority, DAY, Shape, spiffe_validation};
 use spiffe_authz_integration::bootstrap::{Bootstrap, CLIENT_TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::scratch::Scratch;
@@ -54,9 +54,9 @@ fn clusters_are_distinguished() -> Result<()> {
     let mut clusters = Clusters { scratch: &scratch, base: bootstrap.at(CLUSTER)?.clone(), made: Vec::new() };
     // The route of the example leads to this one.
     clusters.add("httpbin", &[])?;
-    clusters.presenting("expired", &local, (-2, -1))?;
-    clusters.presenting("early", &local, (1, 2))?;
-    clusters.presenting("re-created", &Authority::new("example.net")?, (-1, 1))?;
+    clusters.presenting("expired", &local, (-2 * DAY, -DAY))?;
+    clusters.presenting("early", &local, (DAY, 2 * DAY))?;
+    clusters.presenting("re-created", &Authority::new("example.net")?, (-DAY, DAY))?;
     let combined = at(CLIENT_TLS, "common_tls_context/combined_validation_context");
     let matchers = at(&combined, "default_validation_context/match_typed_subject_alt_names");
     let matcher = |kind: &str, exact: &str| json!([{"san_type": kind, "matcher": {"exact": exact}}]);
