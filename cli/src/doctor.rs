@@ -15,17 +15,17 @@ mod secrets;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstream::stdout;
 use spiffe_authz::lint::Severity;
+use spiffe_authz::timestamp::Timestamp;
 
 pub(crate) use output::findings_json;
 
 use crate::envoy::admin::Address;
 use crate::envoy::dump::{Envoy, Pages};
 use crate::printable::write_json;
-use crate::{Ended, Format, Level, document};
+use crate::{Ended, Format, Level, clock, document};
 use fleet::Selection;
 use redact::Redaction;
 
@@ -152,8 +152,7 @@ fn saved(config_dump: &Path, arguments: &Arguments) -> io::Result<Pages> {
 }
 
 fn now() -> io::Result<i64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
-    i64::try_from(now).map_err(io::Error::other)
+    clock::now().map(Timestamp::seconds)
 }
 
 #[cfg(test)]

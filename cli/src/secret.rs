@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstream::stdout;
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
 use crate::finding::{Check, Place, Report};
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD, HEADING};
-use crate::{Ended, Format, document};
+use crate::{Ended, Format, clock, document};
 
 /// Tells which identity a proxy has, who issued it and until when it is good, and whose bundles it holds.
 ///
@@ -63,7 +62,11 @@ struct Content {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let pages = Pages { config_dump: document::read(&arguments.file)?, taken: Some(now()), ..Pages::default() };
+    let pages = Pages {
+        config_dump: document::read(&arguments.file)?,
+        taken: Some(clock::now()?.seconds()),
+        ..Pages::default()
+    };
     let of_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", arguments.file.display()));
     let envoy = Envoy::read(pages).map_err(of_file)?;
     if !envoy.has(Section::Secrets) {
@@ -76,11 +79,6 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         Format::Json => write_json(&mut out, &content.as_json())?,
     }
     Ok(if content.report.findings.is_empty() { Ended::Well } else { Ended::WithFindings })
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Content {
