@@ -30,6 +30,15 @@ pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
     Err(process::replace(&mut bench))
 }
 
+/// Becomes the benchmark of open connections.
+pub(crate) fn run_open_connections(rounds: u32) -> Result<()> {
+    let tools = Tools::find_or_get()?;
+    artifacts::build(&tools.wasm)?;
+    let mut bench = program("bench", &["open-connections".to_owned(), rounds.to_string()]);
+    tools.describe_to(&mut bench);
+    Err(process::replace(&mut bench))
+}
+
 /// Becomes the long run of the memory's test.
 pub(crate) fn run_memory(connections: u32, reloads: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;

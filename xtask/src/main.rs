@@ -59,6 +59,9 @@ enum Task {
         /// Measure the core alone: deciding and compiling, by the number of policies.
         #[arg(long, conflicts_with_all = ["requests", "connections", "rounds"])]
         core: bool,
+        /// Measure requests while 100 and 10,000 connections are open, with one SVID and with 5,000.
+        #[arg(long, conflicts_with_all = ["core", "requests", "connections"])]
+        open_connections: bool,
         /// Requests per variant and round.
         #[arg(long, default_value_t = 5_000)]
         requests: u32,
@@ -128,7 +131,8 @@ fn main() -> ExitCode {
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),
-        Task::Bench { requests, connections, rounds, core: false } => bench::run(requests, connections, rounds),
+        Task::Bench { open_connections: true, rounds, .. } => bench::run_open_connections(rounds),
+        Task::Bench { requests, connections, rounds, .. } => bench::run(requests, connections, rounds),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
         Task::Fuzz { minutes, target } => fuzz::run(target.as_deref(), minutes),

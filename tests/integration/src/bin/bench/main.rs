@@ -2,9 +2,11 @@
 //! what compiling ten thousand policies takes inside Envoy.
 //!
 //! Run it by `cargo xtask bench`, which gets everything that it needs. Arguments: requests per round, connections per
-//! round, rounds, the file of the plot.
+//! round, rounds, the file of the plot. With `open-connections` and a number of rounds instead, it measures requests while many
+//! connections are open.
 
 mod load;
+mod open_connections;
 mod plot;
 mod policies;
 mod report;
@@ -20,7 +22,14 @@ use load::Load;
 use variants::Bed;
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == "open-connections").is_some() {
+        return open_connections::run(arguments.next().context("how many rounds?")?.parse()?);
+    }
+    if arguments.next_if(|first| first == open_connections::HOLD).is_some() {
+        let mut next = || arguments.next().context("expected an address, a file, and a number of connections");
+        return open_connections::hold(next()?.parse()?, &PathBuf::from(next()?), next()?.parse()?);
+    }
     let mut number =
         |what: &str| -> Result<u32> { Ok(arguments.next().with_context(|| format!("how many {what}?"))?.parse()?) };
     let load = Load { requests: number("requests")?, connections: number("connections")?, rounds: number("rounds")? };

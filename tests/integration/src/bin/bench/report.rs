@@ -44,12 +44,12 @@ pub(crate) fn print(load: &Load, measured: &[Measured]) -> Result<()> {
     Ok(())
 }
 
-fn spread(values: &[f64]) -> String {
+pub(crate) fn spread(values: &[f64]) -> String {
     format!("{:.1} ({:.1} to {:.1})", median(values), quantile(values, 1, 4), quantile(values, 3, 4))
 }
 
 /// The middle of what `compare` says of each round.
-fn compared(ones: &[f64], others: &[f64], compare: impl Fn(f64, f64) -> f64) -> f64 {
+pub(crate) fn compared(ones: &[f64], others: &[f64], compare: impl Fn(f64, f64) -> f64) -> f64 {
     let of_rounds: Vec<f64> = ones.iter().zip(others).map(|(one, other)| compare(*one, *other)).collect();
     median(&of_rounds)
 }

@@ -83,7 +83,7 @@ pub(crate) struct Bed<'g> {
 
 impl<'g> Bed<'g> {
     pub(crate) fn new(wasm: &'g Ground, module: &'g Ground) -> Result<Self> {
-        Ok(Self { wasm: (wasm, quiet(wasm)?), module: (module, quiet(module)?) })
+        Ok(Self { wasm: (wasm, quiet(wasm.bootstrap()?)?), module: (module, quiet(module.bootstrap()?)?) })
     }
 
     /// Every variant, running.
@@ -154,9 +154,9 @@ impl<'g> Bed<'g> {
     }
 }
 
-/// The server's example without upstream and log: less noise, the same for all.
-fn quiet(ground: &Ground) -> Result<Bootstrap> {
-    ground.bootstrap()?.connection_manager(json!({
+/// The same server without upstream and log: less noise, the same for all.
+pub(crate) fn quiet(server: Bootstrap) -> Result<Bootstrap> {
+    server.connection_manager(json!({
         "access_log": [],
         "route_config": {"virtual_hosts": [{
             "name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
@@ -165,7 +165,7 @@ fn quiet(ground: &Ground) -> Result<Bootstrap> {
 }
 
 /// These filters in the place of ours.
-fn replaced(base: &Bootstrap, mut filters: Vec<Value>) -> Result<Bootstrap> {
+pub(crate) fn replaced(base: &Bootstrap, mut filters: Vec<Value>) -> Result<Bootstrap> {
     let list = format!("{CONNECTION_MANAGER}/http_filters");
     filters.extend(base.at(&list)?.as_array().context("no filters")?.last().cloned());
     base.clone().set(&list, json!(filters))
