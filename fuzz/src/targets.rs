@@ -87,7 +87,7 @@ pub fn document(data: &[u8]) {
             let _ = policy.on(Layer::Tcp);
             let node: Node<'_> = serde_json::from_slice(data).expect("an accepted document is JSON");
             for target in [LintTarget::Http, LintTarget::Tcp, LintTarget::Ztunnel] {
-                for finding in lint(&node, target) {
+                for finding in lint(&node, target, NOW) {
                     assert!(!finding.message.is_empty() && node.at(&finding.pointer).is_some(), "{finding:?}");
                 }
             }
