@@ -755,6 +755,25 @@ fn to_waypoint(dump: &mut Value) {
     inner["listener"]["filter_chains"].as_array_mut().unwrap().push(tcp);
 }
 
+/// A partial dump of a waypoint does not show where the HBONE listener leads.
+#[test]
+fn a_listener_without_its_cluster_is_unknown() {
+    let cut = |dump: &mut Value| {
+        to_waypoint(dump);
+        for section in dump["configs"].as_array_mut().unwrap() {
+            if let Some(clusters) = section.get_mut("static_clusters").and_then(Value::as_array_mut) {
+                clusters.retain(|cluster| cluster["cluster"]["name"] != "main_internal");
+            }
+        }
+    };
+    assert_eq!(problems("f5-tunnel-sound", (40, 0), &cut), set(&[]));
+    let mut dump: Value = serde_json::from_str(&page_of("f5-tunnel-sound", "config_dump.json")).unwrap();
+    cut(&mut dump);
+    let [certs, stats] = ["certs.json", "stats.txt"].map(|page| page_of("f5-tunnel-sound", page));
+    let found = all_codes(&doctor_of(&dump.to_string(), Some(&certs), Some(&stats)));
+    assert!(found.contains("filter-unknown"), "{found:?}");
+}
+
 #[test]
 fn ordinary_proxies_have_no_error() {
     let same = |_: &mut Value| {};

@@ -41,8 +41,19 @@ pub(crate) struct Channel<'e> {
     pub(crate) is_http: bool,
     /// The state of the caller's SPIFFE ID in an internal listener; `None` without HBONE.
     pub(crate) hbone: Option<Hbone>,
-    /// The destinations of an HBONE listener.
-    leads_inside: bool,
+    /// The destinations of a channel with mutual TLS in an Envoy with internal listeners.
+    pub(crate) destination: Destination,
+}
+
+/// The destinations of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Internal listeners only, where the filters decide.
+    Inside,
+    /// Other clusters, too.
+    Outside,
+    /// The dump lacks a route table or a cluster.
+    Unknown,
 }
 
 /// The state of the caller's SPIFFE ID in an internal listener.
@@ -75,11 +86,6 @@ impl Channel<'_> {
 
     pub(crate) fn is_upgrade(&self) -> bool {
         self.http_place.upgrade.is_some()
-    }
-
-    /// Returns `true` if the channel only leads to internal listeners, where the filters decide.
-    pub(crate) const fn leads_inside(&self) -> bool {
-        self.leads_inside
     }
 
     fn is_internal(&self) -> bool {
@@ -132,18 +138,21 @@ fn mark_outer<'e>(direct: &mut [Channel<'e>], envoy: &Envoy) -> (HashMap<String,
     for channel in direct.iter_mut().filter(|channel| channel.is_mutual() && !channel.is_upgrade()) {
         let Some(clusters) = destinations(channel, envoy) else {
             has_unknown = true;
+            channel.destination = Destination::Unknown;
             continue;
         };
-        let mut leads_inside = !clusters.is_empty();
+        let mut destination = if clusters.is_empty() { Destination::Outside } else { Destination::Inside };
         for name in clusters {
             let Some(cluster) = envoy.cluster(&name) else {
-                leads_inside = false;
+                destination = Destination::Unknown;
                 has_unknown = true;
                 continue;
             };
             let mut inside: Vec<Option<&str>> = cluster.load_assignment.internal_listeners().collect();
             inside.dedup();
-            leads_inside &= !inside.is_empty() && inside.iter().all(Option::is_some);
+            if inside.is_empty() || !inside.iter().all(Option::is_some) {
+                destination = Destination::Outside;
+            }
             for listener in inside.into_iter().flatten() {
                 let hbone = if !keeps_principal(channel) {
                     Hbone::Lost(format!("the HBONE listener does not share `{PEER_PRINCIPAL}` with upstream"))
@@ -157,7 +166,7 @@ fn mark_outer<'e>(direct: &mut [Channel<'e>], envoy: &Envoy) -> (HashMap<String,
                 outer.entry(listener.to_owned()).or_default().push(Outer { channel: channel.clone(), hbone });
             }
         }
-        channel.leads_inside = leads_inside;
+        channel.destination = destination;
     }
     (outer, has_unknown)
 }
@@ -224,7 +233,7 @@ fn channel<'e>(
         http_filters: http_filters.into(),
         manager: manager.map(Rc::new),
         hbone: None,
-        leads_inside: false,
+        destination: Destination::Outside,
     })
 }
 

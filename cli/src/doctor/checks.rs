@@ -92,7 +92,8 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
     upstream::check(facts, report);
     filter::presence(facts, report);
     for channel in &facts.serving {
-        if channel.is_mutual() {
+        // Without the filter, nothing depends on the object.
+        if channel.is_mutual() && facts.has_filter() {
             state::check(channel, facts, report);
         }
         if channel.filter.is_some() || channel.is_mutual() {

@@ -1,7 +1,7 @@
 //! Whether the filter decides at all.
 
 use super::Facts;
-use crate::doctor::channel::Channel;
+use crate::doctor::channel::{Channel, Destination};
 use crate::doctor::filter::{
     Absent, Carrier, Catalog, Document, Failure, Installation, Installed, Replacement, kind_of,
 };
@@ -45,7 +45,16 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
         absence(facts, report);
         return;
     }
-    for channel in channels.iter().filter(|channel| channel.filter.is_none() && !channel.leads_inside()) {
+    for channel in channels.iter().filter(|channel| channel.filter.is_none()) {
+        match channel.destination {
+            Destination::Inside => continue,
+            Destination::Unknown => {
+                let message = "the dump lacks a route table or cluster, so whether this leads to a listener with the filter is unknown";
+                report.find(Check::FilterUnknown, &channel.http_place, message);
+                continue;
+            }
+            Destination::Outside => {}
+        }
         let own = channels.iter().find(|other| other.place == channel.place && !other.is_upgrade());
         if let (Some(upgrade), Some(Some(_))) = (&channel.http_place.upgrade, own.map(|own| &own.filter)) {
             let message = format!("requests that upgrade to `{upgrade}` have filters of their own, without this one");
