@@ -68,11 +68,14 @@ fn every_host_of_the_gateway_is_patched() -> Result<()> {
 }
 
 #[test]
-fn the_mesh_normalizes_paths() -> Result<()> {
+fn the_mesh_normalizes_paths_and_keeps_counters() -> Result<()> {
     let istio = documents(&examples().join("3-istio/istio.yaml"))?.remove(0);
     let helm = documents(&examples().join("3-istio/helm/istiod.yaml"))?.remove(0);
     for settings in [&istio["spec"]["meshConfig"], &helm["meshConfig"]] {
         assert_eq!(settings["pathNormalization"], json!({"normalization": "DECODE_AND_MERGE_SLASHES"}));
+        // The counters without which the doctor cannot say whether the SPIRE agent answers.
+        let kept = &settings["defaultConfig"]["proxyStatsMatcher"]["inclusionPrefixes"];
+        assert_eq!(*kept, json!(["sds.", "cluster.sds-grpc."]));
     }
     Ok(())
 }
