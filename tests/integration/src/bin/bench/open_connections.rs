@@ -3,7 +3,8 @@
 //! The connections of each Envoy are held by a process of their own, because a process can often open no more than 20,000
 //! files. The Envoys run side by side, and in each round every one has its turn.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,7 +21,7 @@ use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::guarded::{Ground, Validation};
 use spiffe_authz_integration::http::Client;
 
-use crate::load::{CLIENTS, median};
+use crate::load::CLIENTS;
 use crate::report::{compared, spread};
 use crate::variants::{Decider, quiet, replaced};
 
@@ -38,8 +39,12 @@ struct Scenario {
     svids: usize,
 }
 
-const SCENARIOS: [Scenario; 3] = [
-    Scenario { connections: 100, svids: 1 },
+/// The scenario that the others are compared with.
+const HUNDRED: Scenario = Scenario { connections: 100, svids: 1 };
+const SCENARIOS: [Scenario; 4] = [
+    // The connections of the benchmark of policies.
+    Scenario { connections: 4, svids: 1 },
+    HUNDRED,
     Scenario { connections: 10_000, svids: 1 },
     Scenario { connections: 10_000, svids: 5_000 },
 ];
@@ -66,13 +71,13 @@ struct Holder {
 pub(crate) fn run(rounds: u32) -> Result<()> {
     raise_file_limit()?;
     let ground = Ground::new(Validation::Spiffe)?;
-    for Scenario { svids, .. } in SCENARIOS {
-        write_svids(&ground, svids)?;
-    }
+    let counts: BTreeSet<usize> = SCENARIOS.iter().map(|scenario| scenario.svids).collect();
+    counts.into_iter().try_for_each(|count| write_svids(&ground, count))?;
     let mut cases = Vec::new();
     for scenario in SCENARIOS {
         for decider in DECIDERS {
-            eprintln!("opening {} connections, {} SVIDs: {}", scenario.connections, scenario.svids, decider.name());
+            let Scenario { connections, svids } = scenario;
+            eprintln!("opening connections: {connections}, SVIDs: {svids}, {}", decider.name());
             cases.push(Case::start(&ground, scenario, decider)?);
         }
     }
@@ -91,7 +96,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
 
 /// Certificates that differ in their SPIFFE IDs, one for each of `count` callers, in a file.
 fn write_svids(ground: &Ground, count: usize) -> Result<()> {
-    eprintln!("issuing {count} SVIDs");
+    eprintln!("SVIDs to issue: {count}");
     let issue = |numbers: std::ops::Range<usize>| -> Result<String> {
         let secret = |number| {
             let id = format!("spiffe://example.org/ns/default/sa/caller-{number}");
@@ -260,42 +265,27 @@ fn raise_file_limit() -> Result<()> {
 }
 
 fn print(rounds: u32, cases: &[Case]) -> Result<()> {
-    let cpu = fs::read_to_string("/proc/cpuinfo")?;
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    eprintln!("CPU{cpu}");
+    let of = |scenario, decider| {
+        let case = cases.iter().find(|case| case.scenario == scenario && case.decider == decider);
+        case.map(|case| &case.measured).with_context(|| format!("{} was not measured", decider.name()))
+    };
     println!(
         "{rounds} rounds of {REQUESTS} requests, spread over the open connections in turn, {CLIENTS} at a time.\n"
     );
     println!(
-        "| Connections | SVIDs | Variant | µs per request | over no filter | Envoy's memory |\n|---|---|---|---|---|---|"
+        "| Connections | SVIDs | Variant | µs per request | over no filter | relative to 100 connections | Envoy's memory |"
     );
+    println!("|---|---|---|---|---|---|---|");
     for case in cases {
         let Scenario { connections, svids } = case.scenario;
-        let bare = cases.iter().find(|other| other.scenario == case.scenario && other.decider == Decider::Nothing);
-        let bare = &bare.context("no filter was not measured")?.measured;
-        let over = compared(&case.measured, bare, |one, other| one - other);
+        let over = compared(&case.measured, of(case.scenario, Decider::Nothing)?, |one, other| one - other);
+        let relative = compared(&case.measured, of(HUNDRED, case.decider)?, |one, other| one / other);
         println!(
-            "| {connections} | {svids} | {} | {} | {over:+.1} | {} MB |",
+            "| {connections} | {svids} | {} | {} | {over:+.1} | {relative:.2} | {} MB |",
             case.decider.name(),
             spread(&case.measured),
             case.megabytes()?
         );
-    }
-    println!();
-    for decider in DECIDERS {
-        let of = |scenario| cases.iter().find(|case| case.decider == decider && case.scenario == scenario);
-        let few = &of(SCENARIOS[0]).context("not measured")?.measured;
-        for scenario in &SCENARIOS[1..] {
-            let many = &of(*scenario).context("not measured")?.measured;
-            let ratio = compared(many, few, |many, few| many / few);
-            println!(
-                "{}: {ratio:.2} times the median of {:.1} with {} connections and {} SVIDs",
-                decider.name(),
-                median(few),
-                scenario.connections,
-                scenario.svids
-            );
-        }
     }
     Ok(())
 }
