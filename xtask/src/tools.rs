@@ -57,6 +57,7 @@ pub(crate) struct Tools {
     runtime: Runtime,
     previous_envoy: PathBuf,
     oldest_envoy: PathBuf,
+    unsupported_envoy: PathBuf,
     istio_rbac: PathBuf,
 }
 
@@ -68,6 +69,7 @@ impl Tools {
             runtime: Runtime::find_or_get()?,
             previous_envoy: envoy::find_or_get(&versions::PREVIOUS_ENVOY)?,
             oldest_envoy: envoy::find_or_get(&versions::OLDEST_ENVOY)?,
+            unsupported_envoy: envoy::find_or_get(&versions::UNSUPPORTED_ENVOY)?,
             istio_rbac: istio_rbac::find_or_get()?,
         };
         eprintln!("tools: {}; in {}", tools.wasm.name(), workspace::cache()?.display());
@@ -80,6 +82,7 @@ impl Tools {
         command
             .env("SPIFFE_AUTHZ_ENVOY_PREVIOUS", &self.previous_envoy)
             .env("SPIFFE_AUTHZ_ENVOY_OLDEST", &self.oldest_envoy)
+            .env("SPIFFE_AUTHZ_ENVOY_UNSUPPORTED", &self.unsupported_envoy)
             .env("SPIFFE_AUTHZ_ISTIO_RBAC", self.istio_rbac.join("istio-rbac"))
             .env("SPIFFE_AUTHZ_WASM_IMAGE", self.istio_rbac.join("wasm-image"))
             .env("SPIFFE_AUTHZ_OCI", workspace::dist().join("oci"))

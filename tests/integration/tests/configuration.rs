@@ -1,8 +1,9 @@
 //! Configurations at start and on update: a bad one is refused with every mistake, and the one before goes on serving.
 
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
 use spiffe_authz_integration::envoy::{Envoy, Start};
@@ -145,6 +146,58 @@ fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
         assert_eq!(envoy.stat(&name)?, Some(1), "{release}");
     }
     Ok(())
+}
+
+/// A DENY policy for one caller, and an ALLOW policy for all.
+fn all_but_stranger(ground: &Ground) -> Result<Bootstrap> {
+    let document = json!({
+        "trustDomain": "example.org", "identity": {"peer": "optional"},
+        "policies": [
+            {"name": "stranger", "action": "DENY", "rules": [
+                {"from": [{"source": {"principals": ["example.org/ns/other/sa/stranger"]}}]}
+            ]},
+            {"name": "everyone", "rules": [{}]}
+        ]
+    });
+    ground.bootstrap()?.configuration(&document.to_string())
+}
+
+/// Envoy 1.37 does not expose the certificate to Wasm filters. With `peer: optional`, a caller whose certificate cannot be read
+/// must not be taken for a caller without one: no DENY policy for its identity would match.
+#[test]
+fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
+    let ground = Ground::with(Adapter::Wasm, Validation::Spiffe)?;
+    let unreadable = ("403", "peer-certificate-unreadable");
+    for (release, stranger, sleep) in [
+        (tools::UNSUPPORTED_ENVOY, unreadable, unreadable),
+        // The control: a release that exposes it.
+        (tools::OLDEST_ENVOY, ("403", "denied-by-policy"), ("200", "")),
+    ] {
+        let start = Start { program: tools::path(release)?, ..Start::tested(release)? };
+        let envoy = Envoy::start(&start, &all_but_stranger(&ground)?, ground.scratch.path())?;
+        for (count, (namespace, account, expected)) in
+            (1..).zip([("other", "stranger", stranger), ("default", "sleep", sleep)])
+        {
+            let status = ground.leaf(namespace, account)?.connect(envoy.address()?)?.get("/x")?.status.to_string();
+            let line = envoy.access_log_of(count)?.pop().context("no line")?;
+            assert_eq!((&*status, line["reason"].as_str().unwrap_or_default()), expected, "{release}: {account}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_envoy_that_is_not_supported_rejects_the_module() -> Result<()> {
+    const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/dynamic_module_config";
+    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
+    symlink(tools::path(tools::MODULE)?, ground.scratch.join("libspiffe_authz.so"))?;
+    // Releases before 1.38 have no field for a file.
+    let bootstrap = all_but_stranger(&ground)?.set(MODULE, json!({"name": "spiffe_authz"}))?;
+    let start = |release| Ok::<_, anyhow::Error>(Start { program: tools::path(release)?, ..Start::tested(release)? });
+    let log = Envoy::refused(&start(tools::UNSUPPORTED_ENVOY)?, &bootstrap, ground.scratch.path())?;
+    assert!(log.contains("Failed to load dynamic module"), "{log}");
+    // The control: a release that is supported finds it by the same name.
+    Envoy::start(&start(tools::OLDEST_ENVOY)?, &bootstrap, ground.scratch.path()).map(|_| ())
 }
 
 #[test]
