@@ -263,24 +263,31 @@ fn connect_as_gateway(ground: &Ground, server: &Envoy) -> Result<Client> {
     ground.local.sign(&Shape::svid(GATEWAY))?.connect(server.address()?)
 }
 
-/// The network filter and the HTTP filter set filter state under names of their own, so that none overwrites the other's.
-fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let bootstrap = logging_filter_state(protection(&ground, &forward_only())?, adapter)?;
+/// The server that trusts the gateway, with the filter state of both layers in the access log; and the same with the network
+/// filter, which allows the gateway's connections, before the HTTP filter.
+fn without_and_with_network_filter(ground: &Ground) -> Result<[Envoy; 2]> {
+    let bootstrap = logging_filter_state(protection(ground, &forward_only())?, ground.adapter)?;
     // The network filter comes from the example of TCP, and with it the filter state that it needs.
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "gateway", "namespace": "edge", "rules": [
         {"from": [{"source": {"principals": ["example.org/ns/edge/sa/gateway"]}}]}
     ]}]});
     let tcp = ground.tcp_bootstrap(&Database::start(First::Client)?)?.tcp_configuration(&document.to_string())?;
     let mut filters = bootstrap.at(FILTERS)?.as_array().context("no filters")?.clone();
-    if adapter == Adapter::Module {
+    if ground.adapter == Adapter::Module {
         let handshake = "on_downstream_tls_handshake";
         filters[0]["typed_config"][handshake] = tcp.at(&format!("{FILTERS}/0/typed_config/{handshake}"))?.clone();
     }
     filters.insert(1, tcp.at(TCP_FILTER)?.clone());
-    let alone = Envoy::start(&Start::tested("alone")?, &bootstrap, ground.scratch.path())?;
-    let both = Envoy::start(&Start::tested("both")?, &bootstrap.set(FILTERS, json!(filters))?, ground.scratch.path())?;
-    for (server, connection_peer) in [(&both, json!(GATEWAY)), (&alone, json!(null))] {
+    let without = Envoy::start(&Start::tested("without")?, &bootstrap, ground.scratch.path())?;
+    let with = Envoy::start(&Start::tested("with")?, &bootstrap.set(FILTERS, json!(filters))?, ground.scratch.path())?;
+    Ok([without, with])
+}
+
+/// Each layer sets filter state under names of its own, so that none overwrites the other's.
+fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> Result<()> {
+    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let servers = without_and_with_network_filter(&ground)?;
+    for (server, connection_peer) in servers.iter().zip([json!(null), json!(GATEWAY)]) {
         assert_eq!(connect_as_gateway(&ground, server)?.request("GET", "/a", &[FORGED])?.status, 200);
         let line = server.access_log_of(1)?.remove(0);
         let seen = (&line["connection_peer"], &line["request_peer"], &line["peer"]);
@@ -289,30 +296,24 @@ fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> 
     Ok(())
 }
 
+/// A request inherits nothing from the previous request on its connection, or from the connection.
 fn a_request_without_an_identity_inherits_none(adapter: Adapter) -> Result<()> {
+    const FIELDS: [&str; 7] = ["peer", "request_peer", "trust_domain", "service_account", "policy", "rule", "reason"];
     let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let bootstrap = logging_filter_state(protection(&ground, &forward_only())?, adapter)?;
-    let server = Envoy::start(&Start::tested("protected")?, &bootstrap, ground.scratch.path())?;
-    let mut gateway = connect_as_gateway(&ground, &server)?;
-    assert_eq!(gateway.request("GET", "/a", &[FORGED])?.status, 200);
-    assert_eq!(gateway.request("GET", "/a", &[])?.status, 403);
-    let lines = server.access_log_of(2)?;
-    let seen = |line: &Value| {
-        ["peer", "request_peer", "trust_domain", "service_account", "policy", "rule", "reason"]
-            .map(|field| line[field].clone())
-    };
-    let first = [
-        json!(SLEEP),
-        json!(SLEEP),
-        json!("example.org"),
-        json!("sleep"),
-        json!("default/sleep"),
-        json!("0"),
-        json!(null),
-    ];
-    assert_eq!(seen(&lines[0]), first, "{}", lines[0]);
-    let second = [json!(null), json!(null), json!(null), json!(null), json!(null), json!(null), json!("xfcc-missing")];
-    assert_eq!(seen(&lines[1]), second, "{}", lines[1]);
-    assert_eq!(server.stat("http.inbound.downstream_cx_total")?, Some(1));
+    for server in without_and_with_network_filter(&ground)? {
+        let mut gateway = connect_as_gateway(&ground, &server)?;
+        assert_eq!(gateway.request("GET", "/a", &[FORGED])?.status, 200);
+        assert_eq!(gateway.request("GET", "/a", &[])?.status, 403);
+        let lines = server.access_log_of(2)?;
+        let first = [SLEEP, SLEEP, "example.org", "sleep", "default/sleep", "0"].map(Some);
+        assert_eq!(FIELDS.map(|field| lines[0][field].as_str())[..], [&first[..], &[None]].concat(), "{}", lines[0]);
+        assert_eq!(
+            FIELDS.map(|field| lines[1][field].as_str())[..],
+            [&[None; 6][..], &[Some("xfcc-missing")]].concat(),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(server.stat("http.inbound.downstream_cx_total")?, Some(1));
+    }
     Ok(())
 }
