@@ -86,11 +86,11 @@ macro_rules! checks {
 
 checks! {
     UpdateRefused "update-refused" Envoy Error
-        "Envoy refused the last update of a listener. What it had before goes on serving; a new listener is not there at all."
-        "Mend what Envoy's own words name, and send the update again."
+        "Envoy rejected the last update of a listener. The previous version keeps serving. A new listener does not exist."
+        "Fix the cause that Envoy reports, and send the update again."
     ListenerWarming "listener-warming" Envoy Warning
-        "A listener waits for a secret or for a filter's configuration, and the one before serves on, or nothing does."
-        "See what is missing under secrets and filter; the listener serves when it arrives."
+        "A listener waits for a secret or for the configuration of a filter. The previous version serves, if there is one."
+        "Check the findings under secrets and filter. The listener serves when the missing part arrives."
     ClusterWarming "cluster-warming" Envoy Warning
         "A cluster waits for a secret. At its start, Envoy requests its listeners only after every cluster has started."
         "Fix the cause under secrets; the cluster starts when its secrets arrive."
@@ -114,20 +114,20 @@ checks! {
         "Save `stats` with `server.uptime` and `config_dump` with the bootstrap, or examine the running Envoy."
 
     AgentUnreachable "agent-unreachable" Secrets Error
-        "Envoy cannot connect to the SPIRE agent. Without it there is no identity, or the one that is there expires."
-        "Start the agent; make its socket reachable for Envoy: same path as in the cluster, mounted, with permission."
+        "Envoy cannot connect to the SPIRE agent. Without it, Envoy gets no identity, or the current one expires."
+        "Start the agent. Mount its socket at the path that the cluster names, and let Envoy read and write it."
     WorkloadUnknown "workload-unknown" Secrets Error
-        "The SPIRE agent answers and gives Envoy no identity: no registration entry matches this workload."
-        "Compare the selectors of `spire-server entry show` with this Envoy; a new entry takes seconds to reach the agent."
+        "The SPIRE agent answers and does not give Envoy an identity: no registration entry matches this workload."
+        "Compare the selectors in `spire-server entry show` with this Envoy. A new entry reaches the agent after some seconds."
     SecretNameUnknown "secret-name-unknown" Secrets Error
-        "The SPIRE agent answers and refuses the name of the secret that Envoy asks for: it is none of its names, or no bundle that it has."
-        "Ask for `default` and `ROOTCA` with the names of `sds` in agent.conf set as in examples/bootstrap/spire, or change either."
+        "The SPIRE agent answers and rejects the name of the secret: it does not have a secret or a bundle of this name."
+        "Request `default` and `ROOTCA`, and set the names of `sds` in agent.conf as in examples/bootstrap/spire."
     SecretMissing "secret-missing" Secrets Error
         "A TLS certificate or a bundle that Envoy requires has not arrived."
         "Check that the source of the secret is running and has a secret of this name and kind."
     SecretRejected "secret-rejected" Secrets Warning
-        "Since its start, Envoy has refused an update of the secret and kept what it had."
-        "Look for the reason in Envoy's log; a bundle or certificate that Envoy cannot read is the usual one."
+        "Since its start, Envoy has rejected an update of the secret and kept the previous one."
+        "Search Envoy's log for the reason. Usually, Envoy cannot read a bundle or a certificate."
     SecretUnreadable "secret-unreadable" Secrets Error
         "A secret arrived without the certificate or the bundle that Envoy uses it for."
         "Request the certificate as `default` and the bundle as `ROOTCA`, and check the names of `sds` in agent.conf."
@@ -136,8 +136,8 @@ checks! {
         "Keep the counters of secrets and of the agent's cluster: in Istio, with `proxyStatsMatcher`."
 
     SvidExpired "svid-expired" Identity Error
-        "Envoy's own certificate has expired, so that others refuse it."
-        "See whether the SPIRE agent is reachable and its server renews; compare the clocks."
+        "Envoy's own certificate has expired, so peers reject it."
+        "Check that the SPIRE agent is reachable and that its server issues SVIDs, and compare the clocks."
     NotYetGood "not-yet-good" Identity Error
         "Envoy's own certificate is not valid yet, so peers reject it."
         "Compare the clocks of this node, of the SPIRE server and of the peers."
@@ -146,10 +146,10 @@ checks! {
         "If the SPIRE server was re-created or istiod issued the certificate, restart the agent and this proxy."
     SvidMalformed "svid-malformed" Identity Error
         "Envoy's own certificate is not an X509-SVID."
-        "Take the certificate from SPIRE; `spiffe-authz cert` shows every rule that it breaks."
+        "Get the certificate from SPIRE. `spiffe-authz cert` shows every rule that it violates."
     SvidForeign "svid-foreign" Identity Error
-        "Envoy's own identity is of another trust domain than the `trustDomain` of the filter's configuration."
-        "Set `trustDomain` to the trust domain of this workload, or register the workload where it belongs."
+        "Envoy's own identity belongs to a trust domain other than `trustDomain` in the filter's configuration."
+        "Set `trustDomain` to the trust domain of this workload, or register the workload in that trust domain."
     SvidWrongPattern "svid-wrong-pattern" Identity Note
         "Envoy's own SPIFFE ID does not have the form that `identity.pattern` requires of callers."
         "If callers are registered with the same template, change `identity.pattern` or the template."
@@ -158,8 +158,8 @@ checks! {
         "Envoy does not validate the certificates of callers."
         "Take the validation context `ROOTCA` from the SPIRE agent, as examples/bootstrap does."
     SpiffeValidatorMissing "spiffe-validator-missing" Trust Warning
-        "Envoy's default validator is in use: the authority of one trust domain may vouch for identities of every other."
-        "Take `ROOTCA` from SPIRE without `disable_spiffe_cert_validation`; in Istio, see that SPIRE and not istiod answers."
+        "Envoy uses its default validator: an authority of one trust domain can issue identities of every other."
+        "Get `ROOTCA` from SPIRE without `disable_spiffe_cert_validation`. In Istio, check that SPIRE answers, and not istiod."
     BundlesPooled "bundles-pooled" Trust Error
         "One `trusted_ca` contains authorities of several trust domains, so each can issue identities of the others."
         "Use Envoy's SPIFFE validator with one bundle for each trust domain, as SPIRE configures it."
@@ -168,10 +168,10 @@ checks! {
         "Check `spire-server bundle list`, `federatesWith` of this workload's entry, and `default_all_bundles_name` in agent.conf."
     BundleUnnamed "bundle-unnamed" Trust Note
         "Envoy has the bundle of a trust domain that the filter's configuration does not name: its callers pass the handshake and are denied."
-        "Add it to `federatedTrustDomains` if its workloads may come in; end the federation if nobody needs it."
+        "Add it to `federatedTrustDomains` if its workloads are allowed, or end the federation."
     BundleExpired "bundle-expired" Trust Error
         "Every authority in the bundle of a trust domain has expired."
-        "See whether the bundle of that trust domain is still refreshed: `spire-server federation list`, `spire-server bundle list`."
+        "Check with `spire-server federation list` and `spire-server bundle list` whether the bundle is refreshed."
     BundleUnreadable "bundle-unreadable" Trust Error
         "A bundle does not contain an authority that can be read, so the handshake with its trust domain fails."
         "Check `spire-server bundle show -format spiffe`; Envoy's `trust_bundles` accepts only keys with `use: x509-svid`."
@@ -179,14 +179,14 @@ checks! {
         "The authorities in the bundle of a trust domain name a different trust domain, so they probably come from the wrong server."
         "Check the URL of the bundle endpoint. With `https_web`, SPIRE does not compare the bundle with the trust domain."
     UntrustedAccepted "untrusted-accepted" Trust Error
-        "`ACCEPT_UNTRUSTED` lets certificates pass that nobody vouches for."
+        "`ACCEPT_UNTRUSTED` accepts certificates that no trusted authority has issued."
         "Remove `trust_chain_verification`."
     ExpiredAccepted "expired-accepted" Trust Error
-        "`allow_expired_certificate` lets expired certificates pass."
+        "`allow_expired_certificate` accepts expired certificates."
         "Remove `allow_expired_certificate`."
     TrustDomainFiltered "trust-domain-filtered" Trust Error
-        "The matchers for subject alternative names let no identity of a trust domain pass that the filter's configuration lets in."
-        "Add the prefix `spiffe://<trust domain>/`; in Istio, by `trustDomainAliases` or `caCertificates` in the mesh configuration."
+        "The matchers for subject alternative names exclude a trust domain that the filter's configuration accepts."
+        "Add the prefix `spiffe://<trust domain>/`. In Istio, use `caCertificates` in the mesh configuration."
     ServerNotValidated "server-not-validated" Trust Warning
         "A cluster presents an SVID and does not validate the server's certificate, so any server can receive the requests."
         "Add the validation context `ROOTCA` from the SPIRE agent to the cluster's UpstreamTlsContext."
@@ -198,23 +198,23 @@ checks! {
         "Add `match_typed_subject_alt_names` with the server's SPIFFE ID."
 
     PlainText "plain-text" Handshake Warning
-        "Connections without TLS reach the filter, prove nobody's identity, and have every request denied."
-        "Give the filter chain a DownstreamTlsContext, or set `identity.peer` to `optional` if such callers are meant."
+        "Connections without TLS reach the filter. They have no identity, so every request is denied."
+        "Add a DownstreamTlsContext to the filter chain, or set `identity.peer` to `optional` if such callers are intended."
     ClientCertificateOptional "client-certificate-optional" Handshake Warning
-        "The handshake does not ask for a certificate that callers must show; the filter denies those without one."
-        "Set `require_client_certificate`, or `identity.peer` to `optional` if such callers are meant."
+        "The handshake does not require a client certificate. The filter denies callers without one."
+        "Set `require_client_certificate`, or set `identity.peer` to `optional` if such callers are intended."
     SessionResumption "session-resumption" Handshake Warning
-        "TLS sessions can be resumed, and a resumed session is not validated again: a caller stays in after its trust was withdrawn."
+        "TLS sessions can be resumed. Envoy does not validate the certificate of a resumed session, so a caller keeps its access after its trust was withdrawn."
         "Set `disable_stateless_session_resumption` and `disable_stateful_session_resumption`."
 
     PathNotNormalized "path-not-normalized" Request Error
-        "Policies look at paths, and Envoy does not normalize them: `/public/../admin` is another path than `/admin` for the filter alone."
+        "Policies use paths, and Envoy does not normalize them: only for the filter, `/public/../admin` differs from `/admin`."
         "Set `normalize_path` in the connection manager; in Istio, `meshConfig.pathNormalization`."
     SlashesNotMerged "slashes-not-merged" Request Warning
-        "Policies look at paths, and `//admin` is another path than `/admin` for the filter, but maybe not for the workload."
+        "Policies use paths. For the filter, `//admin` differs from `/admin`; for the workload, it might not."
         "Set `merge_slashes` in the connection manager; in Istio, `pathNormalization.normalization: MERGE_SLASHES`."
     EscapedSlashesKept "escaped-slashes-kept" Request Warning
-        "Policies look at paths, and `/public%2fadmin` is one segment for the filter, but maybe not for the workload."
+        "Policies use paths. For the filter, `/public%2fadmin` is one segment; for the workload, it might not be."
         "Set `path_with_escaped_slashes_action` to `REJECT_REQUEST`; in Istio, `DECODE_AND_MERGE_SLASHES`."
     PathParametersIgnored "path-parameters-ignored" Request Error
         "Policies use paths, and the route table ignores path parameters: Envoy routes `/admin;x=y` in the same way as `/admin`."
@@ -235,18 +235,18 @@ checks! {
         "Envoy passes on the `x-forwarded-client-cert` that a client wrote, and the workload can trust it by mistake."
         "Set `forward_client_cert_details: SANITIZE_SET` in the connection manager."
     SourceAddressMissing "source-address-missing" Request Error
-        "Policies look at the caller's address, and the listener does not keep it for the filter: such requests are denied."
+        "Policies use the caller's address, and the listener does not provide it to the filter, so such requests are denied."
         "Add the network filter set_filter_state before the connection manager, as examples/bootstrap does."
     PeerCertificateMissing "peer-certificate-missing" Request Error
-        "The dynamic module does not get the certificate that a caller shows, and so denies every caller."
+        "The dynamic module does not get the caller's certificate, so it denies every caller."
         "Add the network filter set_filter_state before the connection manager, as examples/bootstrap/dynamic-module does."
     ServerNameMissing "server-name-missing" Request Warning
-        "Policies look at `connection.sni`, and the listener does not read it."
+        "Policies use `connection.sni`, and the listener does not read it."
         "Add the listener filter `envoy.filters.listener.tls_inspector`."
 
     FilterMissing "filter-missing" Filter Error
         "No listener has the filter: nothing is decided here."
-        "Add the filter to the connection manager; in Istio, see that the WasmPlugin selects this workload and its traffic."
+        "Add the filter to the connection manager. In Istio, check that the WasmPlugin selects this workload and its traffic."
     FilterUnknown "filter-unknown" Filter Note
         "Whether a listener has the filter is unknown."
         "Examine Envoy again after its listeners have started, or save a `config_dump` with all sections."
@@ -254,28 +254,28 @@ checks! {
         "No listener has the filter, and none asks for a client certificate, as in an Envoy that only calls others."
         "Add the filter only if callers reach a workload through this Envoy."
     ListenerUnguarded "listener-unguarded" Filter Warning
-        "Callers reach a workload by mutual TLS and HTTP on a way where the filter does not stand."
-        "Add the filter there, too, or close that way."
+        "A filter chain accepts mutual TLS and HTTP but does not contain the filter."
+        "Add the filter to this chain, or remove the chain."
     TcpUnguarded "tcp-unguarded" Filter Note
-        "Callers reach a workload by mutual TLS and TCP on a way where no filter of this project stands."
-        "See whether that way must be open; whoever has an identity of a trusted trust domain may use it."
+        "A filter chain accepts mutual TLS and TCP but does not contain a filter of this project."
+        "Check whether this chain is needed. Every caller of a trusted trust domain can use it."
     FilterNotLoaded "filter-not-loaded" Filter Error
         "The listener names the filter, and its configuration or its code has not arrived."
-        "See that the source of extension configurations answers; in Istio, see istio-agent's log for the download of the image."
+        "Check that the source of extension configurations answers. In Istio, search istio-agent's log for the download of the image."
     FilterFailing "filter-failing" Filter Warning
         "The VM of the filter has failed since Envoy started. Until it is rebuilt, requests get 503."
         "Search Envoy's log for `wasm`, and report the failure with that part of the log."
     ConfigurationRefused "configuration-refused" Filter Error
-        "The filter refuses its configuration. If it had one before, that one goes on deciding."
-        "Mend what is named here; `spiffe-authz check` says the same before you deploy."
+        "The filter rejects its configuration. The previous one keeps deciding, if there is one."
+        "Fix the errors that are named here. `spiffe-authz check` reports the same before you deploy."
     FilterAfterRouter "filter-after-router" Filter Error
-        "The filter stands behind a filter that ends the chain, as the router does, and would never be asked. Envoy refuses such a listener."
+        "The filter comes after a terminal filter, such as the router, so it would never decide. Envoy rejects such a listener."
         "Move the filter before the router, and before every filter that acts on the request."
     ActsBeforeFilter "acts-before-filter" Filter Warning
-        "A filter that may answer, change or forward a request stands before the decision."
-        "Move the filter before it; in Istio, use the phase `AUTHZ`."
+        "A filter that can answer, change or forward a request comes before the filter."
+        "Move the filter before it. In Istio, use the phase `AUTHZ`."
     FilterDisabled "filter-disabled" Filter Error
-        "The filter is switched off, in the chain or on a route, and requests pass it undecided."
+        "The filter is disabled, in the chain or on a route, so requests pass without a decision."
         "Remove `disabled`, and `typed_per_filter_config` with the filter's name from the routes."
     UpgradeUnguarded "upgrade-unguarded" Filter Error
         "An upgrade has HTTP filters of its own, and this filter is not among them: it does not decide requests with the upgrade."
@@ -284,14 +284,14 @@ checks! {
         "A route sets `mode: shadow` for the dynamic module: requests that policies deny are logged and allowed there."
         "Remove `mode: shadow` from the route after the trial."
     FilterFailOpen "filter-fail-open" Filter Error
-        "Should the filter fail, or its code not load, requests pass undecided."
+        "If the filter fails, or its code does not load, requests pass without a decision."
         "Set `failure_policy: FAIL_RELOAD` and remove `fail_open`; in Istio, `failStrategy: FAIL_CLOSE`."
     FilterStaysDown "filter-stays-down" Filter Note
-        "Should the VM of the filter fail, every request is refused until Envoy restarts."
-        "`failure_policy: FAIL_RELOAD` also refuses, and rebuilds the VM after a second."
+        "If the VM of the filter fails, every request is denied until Envoy restarts."
+        "Set `failure_policy: FAIL_RELOAD`, which also denies, and rebuilds the VM after a second."
     LabelsMissing "labels-missing" Filter Note
         "The bootstrap has no stats tags for the filter's counters: Prometheus gets one metric for each mode, verdict, reason and policy."
-        "Take `stats_tags` from examples/bootstrap/server/envoy.yaml."
+        "Copy `stats_tags` from examples/bootstrap/server/envoy.yaml."
 }
 
 /// Where something was found. What does not apply is left out.
