@@ -22,7 +22,8 @@ fn grants_what_istio_grants_but_for_named_differences(layer: Layer, adapter: Ada
     assert!(summary.pairs >= pairs && some.contains(&summary.allowed), "{summary:?}");
     // Each named difference occurs, or it is no difference.
     let differences = match (layer, adapter) {
-        (Layer::Http, _) | (Layer::Tcp, Adapter::Module) => 3,
+        (Layer::Http, _) => 6,
+        (Layer::Tcp, Adapter::Module) => 3,
         (Layer::Tcp, Adapter::Wasm) => 2,
     };
     assert_eq!(summary.differences.len(), differences, "{summary:?}");

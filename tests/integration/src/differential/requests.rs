@@ -21,11 +21,13 @@ const PATHS: [&str; 24] = [
 ];
 const HOSTS: [&str; 8] =
     ["a.example", "A.Example", "a.example:8443", "b.example", "a.example.", "x@a.example", "a.example.:8443", "x"];
-const LINES: [&[u8]; 12] = [
+const LINES: [&[u8]; 14] = [
     b"x-role: a",
     b"x-role: b",
     b"x-role: ab",
     b"x-role: a,b",
+    b"x-role: ab, b",
+    b"x-role: b,a",
     b"x-role:",
     b"X-Role: A",
     b"x-role: a\xff",
