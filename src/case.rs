@@ -14,6 +14,7 @@ use crate::metadata::Object;
 use crate::peer::{IdentityReason, Peer};
 use crate::policy::Policy;
 use crate::request::{AddressOf, Attributes, HostFailure, Request};
+use crate::spiffe_id::SpiffeId;
 use crate::timestamp::Timestamp;
 use crate::xfcc;
 
@@ -146,7 +147,12 @@ impl CaseRequest {
                 not_revoked(identity::of_peer_principal(peer.map(str::as_bytes), policy)?, policy)
             }
             IdentitySource::Xfcc(proxies) => {
-                let proxy = identity::trusted(peer.ok_or(IdentityReason::NoPeerCertificate)?, proxies)?;
+                let proxy = peer.ok_or(IdentityReason::NoPeerCertificate)?;
+                let is_revoked = |id: SpiffeId<'_>| policy.revoked().has_id(id.as_str(), id.trust_domain().as_str());
+                if SpiffeId::parse(proxy.as_bytes()).is_ok_and(is_revoked) {
+                    return Err(IdentityReason::Revoked);
+                }
+                let proxy = identity::trusted(proxy, proxies)?;
                 let lines = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(xfcc::HEADER));
                 let lines = lines.flat_map(|(_, lines)| lines.as_slice()).map(String::as_bytes);
                 not_revoked(identity::of_xfcc(lines, proxy, policy)?, policy)

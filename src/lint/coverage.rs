@@ -15,7 +15,7 @@ pub(super) fn covers(wide: &Node, narrow: &Node) -> bool {
 
 fn says_trust_domain(rule: &Node) -> bool {
     let says = |condition: &Node| {
-        // As the compiler has it: what is only excluded does not say which trust domain a namespace belongs to.
+        // As in the compiler: `notValues` alone does not say which trust domain a namespace belongs to.
         condition.field("key").and_then(Node::text) == Some("source.trustDomain") && condition.field("values").is_some()
     };
     items(rule, "when").iter().any(says)

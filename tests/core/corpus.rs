@@ -43,6 +43,7 @@ const TABLES: &[(&str, &str)] = tables! {
     "identity-revoked"
     "identity-template"
     "identity-xfcc"
+    "identity-xfcc-revoked"
     "metadata"
     "methods-and-ports"
     "paths"
