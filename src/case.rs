@@ -1,7 +1,8 @@
-//! Requests written down, with what should come of them: in tables of cases, on a command line, in a log.
+//! Requests as text, with the expected outcome: in tables of cases, on a command line, in a log.
 //!
-//! A table is an object with the `configuration` and its `cases`; each case has a `name`, a `request` and what to
-//! `expect`; with `layer: tcp` the requests are connections. `tests/corpus` has tables that every way to decide must agree with.
+//! A table is an object with a `configuration` and `cases`. Each case has a `name`, a `request` and the outcome to `expect`. With
+//! `layer: tcp`, the requests are connections. `tests/corpus` contains the tables that the core, the command and Envoy must
+//! agree with.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,111 +10,110 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{DenyReason, Outcome, RuleName, Verdict};
-use crate::identity::{self, IdentitySource};
+use crate::host::{AddressOf, HostFailure, RequestAttributes};
+use crate::identity::{Identity, IdentityReason, IdentitySettings, IdentitySource, xfcc};
 use crate::metadata::Object;
-use crate::peer::{IdentityReason, Peer};
-use crate::policy::Policy;
-use crate::request::{AddressOf, Attributes, HostFailure, Request};
+use crate::policy::{JWT_PAYLOAD, PolicySet};
+use crate::request::Request;
 use crate::spiffe_id::SpiffeId;
 use crate::timestamp::Timestamp;
-use crate::xfcc;
 
-/// A request, and what should come of it.
+/// A request with its expected outcome.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Case {
-    /// What the case shows.
+    /// The name of the case.
     pub name: String,
     /// The request.
     #[serde(default)]
     pub request: CaseRequest,
-    /// What should come of it.
+    /// The expected outcome.
     pub expect: Expectation,
 }
 
-/// A request as text. What is left out is absent from the request.
+/// A request as text. A field that is omitted is absent from the request.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CaseRequest {
-    /// The SPIFFE ID at the other end of the connection, as a valid certificate of its trust domain shows it.
+    /// The SPIFFE ID in the client certificate, which is valid for its trust domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// The moment of the request. Only policies with `notBefore` or `expires` depend on it.
+    /// The time of the request. Only policies with `notBefore` or `expires` depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
-    /// The method.
+    /// The HTTP method.
     pub method: String,
-    /// The path, with query.
+    /// The path, with its query.
     pub path: String,
     /// The `:authority`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The port that the connection came in on.
+    /// The local port of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Header lines by name; several lines of one name as a list.
+    /// The headers by name. Several lines with one name are a list.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Lines>,
-    /// The other end of the connection.
+    /// The direct remote address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<IpAddr>,
-    /// The client, as trusted proxies tell.
+    /// The address of the client, as trusted proxies report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_ip: Option<IpAddr>,
-    /// This end of the connection.
+    /// The local address of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_ip: Option<IpAddr>,
-    /// The server name that the client asked for in TLS.
+    /// The server name of the TLS handshake (SNI).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
     /// The claims of a verified token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Dynamic metadata by filter.
+    /// The dynamic metadata by filter.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The values of one header name.
+/// The lines of a header.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Lines {
     /// One line.
     One(String),
-    /// Several, in order.
+    /// Several lines, in order.
     Several(Vec<String>),
 }
 
-/// What should come of a request. What is left out is not looked at.
+/// The expected outcome of a request. A field that is omitted is not checked.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expectation {
-    /// Whether it passes.
+    /// The verdict.
     pub verdict: ExpectedVerdict,
-    /// Why not.
+    /// The reason for the denial.
     pub reason: Option<String>,
-    /// The policy that decides.
+    /// The policy that the verdict is based on.
     pub policy: Option<String>,
-    /// The rule of it, from 0.
+    /// The position of the rule in its policy, from 0.
     pub rule: Option<u32>,
-    /// What the verdict would be if the shadow policies were enforced.
+    /// The verdict if the shadow policies were enforced.
     pub shadow: Option<ExpectedVerdict>,
     /// The AUDIT policy that matches.
     pub audit: Option<String>,
 }
 
-/// A verdict as a table has it.
+/// A verdict in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExpectedVerdict {
-    /// The request passes.
+    /// The request is allowed.
     Allow,
-    /// It does not.
+    /// The request is denied.
     Deny,
 }
 
 impl Default for CaseRequest {
-    /// `GET /` by nobody.
+    /// `GET /` of an anonymous caller.
     fn default() -> Self {
         Self {
             peer: None,
@@ -134,53 +134,54 @@ impl Default for CaseRequest {
 }
 
 impl CaseRequest {
-    /// The caller's identity under this policy, or the reason why it has none that counts. Where proxies tell identities,
-    /// `peer` is the proxy, and the header tells the caller.
-    ///
-    /// # Errors
-    /// That reason.
-    pub fn identity(&self, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-        let peer = self.peer.as_deref();
-        match policy.identity_source() {
-            IdentitySource::Tls => self.identity_of_caller(policy),
+    /// Identifies the caller. With `from: xfcc`, `peer` is the proxy, and the header identifies the caller.
+    #[must_use]
+    pub fn identity(&self, settings: &IdentitySettings) -> Identity {
+        match &settings.source {
+            IdentitySource::Tls => self.identity_of_caller(settings),
             IdentitySource::PeerPrincipal => {
-                not_revoked(identity::of_peer_principal(peer.map(str::as_bytes), policy)?, policy)
+                let principal = self.peer.as_deref().map(str::as_bytes);
+                not_revoked(settings.identify_principal(principal), settings)
             }
             IdentitySource::Xfcc(proxies) => {
-                let proxy = peer.ok_or(IdentityReason::NoPeerCertificate)?;
-                let is_revoked = |id: SpiffeId<'_>| policy.revoked().has_id(id.as_str(), id.trust_domain().as_str());
-                if SpiffeId::parse(proxy.as_bytes()).is_ok_and(is_revoked) {
-                    return Err(IdentityReason::Revoked);
+                let Some(proxy) = self.peer.as_deref() else {
+                    return Identity::Rejected(IdentityReason::NoPeerCertificate);
+                };
+                if SpiffeId::parse(proxy.as_bytes()).is_ok_and(|id| settings.revoked.has_id(id)) {
+                    return Identity::Rejected(IdentityReason::Revoked);
                 }
-                let proxy = identity::trusted(proxy, proxies)?;
+                if !proxies.iter().any(|trusted| **trusted == *proxy) {
+                    return Identity::Rejected(IdentityReason::UntrustedProxy);
+                }
                 let lines = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(xfcc::HEADER));
                 let lines = lines.flat_map(|(_, lines)| lines.as_slice()).map(String::as_bytes);
-                not_revoked(identity::of_xfcc(lines, proxy, policy)?, policy)
+                not_revoked(settings.identify_forwarded(lines, proxy), settings)
             }
         }
     }
 
-    /// As `identity`, where `peer` is known to be the caller, wherever its identity came from: as in a log.
-    ///
-    /// # Errors
-    /// Why it has none that counts.
-    pub fn identity_of_caller(&self, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-        not_revoked(identity::of_id(self.peer.as_deref().map(str::as_bytes), policy)?, policy)
+    /// Identifies the caller if `peer` is known to be the caller, regardless of the source of its identity, as in a log.
+    #[must_use]
+    pub fn identity_of_caller(&self, settings: &IdentitySettings) -> Identity {
+        not_revoked(settings.identify(self.peer.as_deref().map(str::as_bytes)), settings)
     }
 
     /// Decides this request, at its own time if it has one.
     #[must_use]
-    pub fn decide<'p>(&self, policy: &'p Policy, now: Timestamp) -> Outcome<'p> {
-        let identity = self.identity(policy);
-        let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
-        policy.authorize(&identity, &candidates, &Request::new(self, self.time.unwrap_or(now)))
+    pub fn decide<'p>(&self, policies: &'p PolicySet, now: Timestamp) -> Outcome<'p> {
+        let subject = policies.subject(self.identity(policies.identity()));
+        policies.decide(&subject, &Request::new(self, self.time.unwrap_or(now)))
     }
 }
 
-/// A case has no certificate, so only revoked IDs and trust domains apply to it.
-fn not_revoked(peer: Option<Peer>, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-    let is_revoked = |peer: &Peer| policy.revoked().has_id(peer.spiffe_id(), peer.trust_domain());
-    if peer.as_ref().is_some_and(is_revoked) { Err(IdentityReason::Revoked) } else { Ok(peer) }
+/// Rejects a revoked identity. A case has no certificate, so only revoked IDs and trust domains apply.
+fn not_revoked(identity: Identity, settings: &IdentitySettings) -> Identity {
+    match identity {
+        Identity::Peer(peer) if settings.revoked.has_id(peer.id().borrow()) => {
+            Identity::Rejected(IdentityReason::Revoked)
+        }
+        identity => identity,
+    }
 }
 
 impl Lines {
@@ -194,7 +195,7 @@ impl Lines {
     }
 }
 
-impl<'a> Attributes for &'a CaseRequest {
+impl<'a> RequestAttributes for &'a CaseRequest {
     type Text = &'a str;
     type Headers = Vec<(String, Vec<u8>)>;
 
@@ -237,7 +238,7 @@ impl<'a> Attributes for &'a CaseRequest {
     fn metadata(&self) -> Result<Object, HostFailure> {
         let mut metadata = self.metadata.clone();
         if let Some(claims) = &self.claims {
-            let [filter, payload] = crate::policy::JWT_PAYLOAD;
+            let [filter, payload] = JWT_PAYLOAD;
             metadata.insert(filter.to_owned(), serde_json::json!({payload: claims}));
         }
         Ok(Object::from(&metadata))
@@ -245,7 +246,7 @@ impl<'a> Attributes for &'a CaseRequest {
 }
 
 impl Expectation {
-    /// What of an outcome is not as expected: one line each, `<what>: expected <this>, found <that>`.
+    /// Returns a line for each difference between this and an outcome: `<field>: expected <this>, found <that>`.
     #[must_use]
     pub fn differences(&self, outcome: &Outcome<'_>) -> Vec<String> {
         let decision = outcome.decision;
@@ -271,7 +272,7 @@ impl Expectation {
 }
 
 impl ExpectedVerdict {
-    /// The word for it.
+    /// The stable name.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         match self {

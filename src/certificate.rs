@@ -1,8 +1,8 @@
-//! The leaf certificate that a caller showed, held against the rules for an X509-SVID.
+//! The leaf certificate of a caller, checked against the rules for an X509-SVID.
 //!
-//! Source: X509-SVID specification, sections 2 to 5. Signatures, chains and dates are Envoy's work and are done before
-//! a request comes here; what is checked here are the rules for a leaf that Envoy's SPIFFE validator leaves unchecked,
-//! and those again that it checks, since another validator may be configured.
+//! Source: X509-SVID specification, sections 2 to 5. Envoy has verified signatures, chains and dates before a request arrives
+//! here. This module checks the rules for a leaf: those that Envoy's SPIFFE validator does not check, and those that it does,
+//! because a different validator can be configured.
 
 mod chain;
 mod issuance;
@@ -20,7 +20,8 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::pem::{Pem, parse_x509_pem};
 
-use crate::spiffe_id::{SpiffeId, SpiffeIdReason};
+use crate::slugs;
+use crate::spiffe_id::{SpiffeId, SpiffeIdBuf, SpiffeIdReason};
 use crate::timestamp::Timestamp;
 
 pub use chain::{Described, describe};
@@ -28,13 +29,13 @@ pub use issuance::Issuance;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const URI_TAG: u32 = 6;
-/// The SVIDs of SPIRE have six extensions.
+/// The maximum number of extensions. The SVIDs of SPIRE have six.
 const MAX_EXTENSIONS: usize = 32;
 
 /// A leaf certificate that is an X509-SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Svid {
-    spiffe_id: Box<str>,
+    spiffe_id: SpiffeIdBuf,
     digest: Digest,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -51,7 +52,7 @@ impl Digest {
         Self(Sha256::digest(der).into())
     }
 
-    /// Reads 64 hexadecimal digits of either case, as Envoy reports a digest; `None` if `hex` is anything else.
+    /// Parses 64 hexadecimal digits of either case, as Envoy reports a digest. Returns `None` for anything else.
     #[must_use]
     pub fn from_hex(hex: &[u8]) -> Option<Self> {
         let mut digest = [0; 32];
@@ -68,10 +69,10 @@ impl Digest {
 }
 
 impl Svid {
-    /// Reads one leaf certificate: PEM as Envoy gives it, plain or URL-encoded, or DER.
+    /// Parses a leaf certificate: PEM as Envoy provides it, plain or URL-encoded, or DER.
     ///
     /// # Errors
-    /// The first rule that the certificate breaks.
+    /// Returns the first rule that the certificate breaks.
     pub fn parse(certificate: &[u8]) -> Result<Self, CertificateError> {
         let der = der(certificate)?;
         let (rest, parsed) =
@@ -85,10 +86,10 @@ impl Svid {
         extensions.check_key_usage()?;
         extensions.check_extended_key_usage()?;
         let uri = extensions.only_uri_san(parsed.subject().as_raw())?;
-        check_spiffe_id(uri)?;
+        let spiffe_id = workload_id(uri)?;
         let validity = parsed.validity();
         Ok(Self {
-            spiffe_id: uri.into(),
+            spiffe_id: spiffe_id.into(),
             digest: Digest::of(&der),
             not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
@@ -97,9 +98,9 @@ impl Svid {
         })
     }
 
-    /// The one URI subject alternative name, a valid SPIFFE ID with a path.
+    /// The only URI SAN, which is a SPIFFE ID with a path.
     #[must_use]
-    pub const fn spiffe_id(&self) -> &str {
+    pub const fn spiffe_id(&self) -> &SpiffeIdBuf {
         &self.spiffe_id
     }
 
@@ -134,23 +135,23 @@ impl Svid {
     }
 }
 
-/// A rule, and what a certificate makes of it.
+/// The result of checking a certificate against one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
     /// The rule.
     pub rule: &'static str,
-    /// Where it stands.
+    /// The specification and section of the rule.
     pub section: &'static str,
-    /// How the certificate breaks it, if it does.
+    /// The error, if the certificate breaks the rule.
     pub result: Result<(), CertificateError>,
 }
 
-/// Holds a leaf certificate against every rule: the first that is broken is the error of `Svid::parse`. Rules that look at what
-/// cannot be read are left out.
+/// Checks a leaf certificate against every rule. The first broken rule is the error of [`Svid::parse`]. Rules about a part that
+/// is malformed are omitted.
 #[must_use]
 pub fn examine(certificate: &[u8]) -> Vec<Check> {
     let check = |rule, section, result| Check { rule, section, result };
-    let encoding = |result| check("a certificate, and nothing behind it", "RFC 5280 section 4.1", result);
+    let encoding = |result| check("one certificate and no trailing bytes", "RFC 5280 section 4.1", result);
     let malformed = CertificateError(CertificateReason::Malformed);
     let der = match der(certificate) {
         Ok(der) => der,
@@ -166,8 +167,8 @@ pub fn examine(certificate: &[u8]) -> Vec<Check> {
     let authority_key_id = extensions.authority_key_id().map(|_| ());
     let mut checks = vec![
         encoding(Ok(())),
-        check("each extension once", "RFC 5280 section 4.2", extensions.check_distinct()),
-        check("not a CA's", "X509-SVID section 4.1", extensions.check_basic_constraints()),
+        check("no duplicate extension", "RFC 5280 section 4.2", extensions.check_distinct()),
+        check("not a CA certificate", "X509-SVID section 4.1", extensions.check_basic_constraints()),
         check(
             "key usage: critical, `digitalSignature`, neither `keyCertSign` nor `cRLSign`",
             "X509-SVID section 4.3",
@@ -180,30 +181,30 @@ pub fn examine(certificate: &[u8]) -> Vec<Check> {
         ),
         check("exactly one URI SAN", "X509-SVID sections 2 and 5.2", uri.map(|_| ())),
     ];
-    checks.push(check("a readable authority key identifier, or none", "RFC 5280 section 4.2.1.1", authority_key_id));
+    checks.push(check("no malformed authority key identifier", "RFC 5280 section 4.2.1.1", authority_key_id));
     if let Ok(uri) = uri {
         checks.push(check(
             "a SPIFFE ID with a path",
             "SPIFFE-ID section 2, X509-SVID section 5.2",
-            check_spiffe_id(uri),
+            workload_id(uri).map(|_| ()),
         ));
     }
     checks
 }
 
-/// X509-SVID section 5.2: the ID of a leaf has a path that is not the root's.
-fn check_spiffe_id(uri: &str) -> Result<(), CertificateError> {
+/// Parses the SPIFFE ID of a leaf, which has a path (X509-SVID section 5.2).
+fn workload_id(uri: &str) -> Result<SpiffeId<'_>, CertificateError> {
     let broken = |reason| CertificateError(CertificateReason::SpiffeId(reason));
     let id = SpiffeId::parse(uri.as_bytes()).map_err(|error| broken(error.reason()))?;
-    if id.path().is_empty() { Err(broken(SpiffeIdReason::NoPath)) } else { Ok(()) }
+    if id.path().is_empty() { Err(broken(SpiffeIdReason::NoPath)) } else { Ok(id) }
 }
 
-/// The DER in `certificate`.
+/// Returns the DER of a certificate in PEM or DER.
 fn der(certificate: &[u8]) -> Result<Cow<'_, [u8]>, CertificateError> {
     let decoded: Cow<'_, [u8]> = if certificate.starts_with(PEM_BEGIN) {
         certificate.into()
     } else {
-        // DER begins with the tag of a SEQUENCE, 0x30; URL-encoded PEM with a hyphen.
+        // DER starts with the tag of a SEQUENCE, 0x30. URL-encoded PEM starts with a hyphen.
         match certificate.first() {
             Some(b'-') => percent_encoding::percent_decode(certificate).into(),
             _ => return Ok(certificate.into()),
@@ -241,7 +242,7 @@ impl<'c> Extensions<'c> {
         Ok(())
     }
 
-    /// The extension `oid`, with nothing behind its value: the parser drops such bytes silently.
+    /// Returns the extension `oid`. Rejects trailing bytes after its value, which the parser drops.
     fn find(
         &self,
         oid: &Oid<'_>,
@@ -254,7 +255,7 @@ impl<'c> Extensions<'c> {
         }
     }
 
-    /// X509-SVID section 4.1: a leaf's `cA` is false. Absent means the same (RFC 5280 section 4.2.1.9).
+    /// X509-SVID section 4.1: `cA` is false in a leaf. If it is absent, it is false (RFC 5280 section 4.2.1.9).
     fn check_basic_constraints(&self) -> Result<(), CertificateError> {
         let malformed = CertificateReason::BasicConstraintsMalformed;
         match self.find(&OID_X509_EXT_BASIC_CONSTRAINTS, malformed)?.map(X509Extension::parsed_extension) {
@@ -301,7 +302,7 @@ impl<'c> Extensions<'c> {
         }
     }
 
-    /// The `keyIdentifier` of RFC 5280 section 4.2.1.1, if there is one.
+    /// RFC 5280 section 4.2.1.1: `keyIdentifier`, which is optional.
     fn authority_key_id(&self) -> Result<Option<&'c [u8]>, CertificateError> {
         let malformed = CertificateReason::Malformed;
         let extension = self.find(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, malformed)?;
@@ -312,8 +313,7 @@ impl<'c> Extensions<'c> {
         }
     }
 
-    /// X509-SVID sections 2 and 5.2: exactly one URI, whatever its scheme. Section 4.1: critical when the subject is
-    /// empty.
+    /// X509-SVID sections 2 and 5.2: exactly one URI, of any scheme. Section 4.1: critical if the subject is empty.
     fn only_uri_san(&self, subject: &[u8]) -> Result<&'c str, CertificateError> {
         let malformed = CertificateReason::SanMalformed;
         let extension = self
@@ -322,7 +322,7 @@ impl<'c> Extensions<'c> {
         let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
             return Err(CertificateError(malformed));
         };
-        // The parser tells a URI that is no UTF-8 as an invalid name of that tag: it counts all the same.
+        // The parser reports a URI that is not UTF-8 as an invalid name with this tag. It counts as a URI.
         let mut uris = names.general_names.iter().filter(|name| {
             matches!(name, GeneralName::URI(_)) || matches!(name, GeneralName::Invalid(tag, _) if tag.0 == URI_TAG)
         });
@@ -345,12 +345,12 @@ impl<'c> Extensions<'c> {
     }
 }
 
-/// Why a certificate is no X509-SVID of a workload.
+/// The error of parsing a certificate that is not the X509-SVID of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateError(CertificateReason);
 
 impl CertificateError {
-    /// The rule that is broken.
+    /// The broken rule.
     #[must_use]
     pub const fn reason(&self) -> CertificateReason {
         self.0
@@ -365,102 +365,36 @@ impl fmt::Display for CertificateError {
 
 impl std::error::Error for CertificateError {}
 
-/// The rules for a workload's X509-SVID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CertificateReason {
-    /// Neither PEM nor DER of a certificate.
-    Malformed,
-    /// Something stands behind the certificate.
-    TrailingBytes,
-    /// An extension stands twice.
-    DuplicateExtension,
-    /// There is no URI subject alternative name.
-    NoUriSan,
-    /// There is more than one URI subject alternative name.
-    SeveralUriSans,
-    /// The subject alternative names cannot be read.
-    SanMalformed,
-    /// The subject is empty and the subject alternative names are not critical.
-    SanNotCritical,
-    /// The basic constraints say `cA`.
-    IsCa,
-    /// The basic constraints cannot be read.
-    BasicConstraintsMalformed,
-    /// There is no key usage.
-    KeyUsageMissing,
-    /// The key usage cannot be read.
-    KeyUsageMalformed,
-    /// The key usage is not critical.
-    KeyUsageNotCritical,
-    /// The key usage lacks `digitalSignature`.
-    NoDigitalSignature,
-    /// The key usage has `keyCertSign`.
-    KeyCertSign,
-    /// The key usage has `cRLSign`.
-    CrlSign,
-    /// The extended key usage lacks `serverAuth` or `clientAuth`.
-    ExtendedKeyUsage,
-    /// The extended key usage cannot be read.
-    ExtendedKeyUsageMalformed,
-    /// The URI is not a workload's SPIFFE ID.
-    SpiffeId(SpiffeIdReason),
-}
-
-impl CertificateReason {
-    /// Every reason.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [
-            Self::Malformed,
-            Self::TrailingBytes,
-            Self::DuplicateExtension,
-            Self::NoUriSan,
-            Self::SeveralUriSans,
-            Self::SanMalformed,
-            Self::SanNotCritical,
-            Self::IsCa,
-            Self::BasicConstraintsMalformed,
-            Self::KeyUsageMissing,
-            Self::KeyUsageMalformed,
-            Self::KeyUsageNotCritical,
-            Self::NoDigitalSignature,
-            Self::KeyCertSign,
-            Self::CrlSign,
-            Self::ExtendedKeyUsage,
-            Self::ExtendedKeyUsageMalformed,
-        ]
-        .into_iter()
-        .chain(SpiffeIdReason::ALL.map(Self::SpiffeId))
-    }
-
-    /// The stable name of this reason.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::Malformed => "certificate-malformed",
-            Self::TrailingBytes => "certificate-trailing-bytes",
-            Self::DuplicateExtension => "certificate-duplicate-extension",
-            Self::NoUriSan => "certificate-no-uri-san",
-            Self::SeveralUriSans => "certificate-several-uri-sans",
-            Self::SanMalformed => "certificate-san-malformed",
-            Self::SanNotCritical => "certificate-san-not-critical",
-            Self::IsCa => "certificate-is-ca",
-            Self::BasicConstraintsMalformed => "certificate-basic-constraints-malformed",
-            Self::KeyUsageMissing => "certificate-key-usage-missing",
-            Self::KeyUsageMalformed => "certificate-key-usage-malformed",
-            Self::KeyUsageNotCritical => "certificate-key-usage-not-critical",
-            Self::NoDigitalSignature => "certificate-no-digital-signature",
-            Self::KeyCertSign => "certificate-key-cert-sign",
-            Self::CrlSign => "certificate-crl-sign",
-            Self::ExtendedKeyUsage => "certificate-extended-key-usage",
-            Self::ExtendedKeyUsageMalformed => "certificate-extended-key-usage-malformed",
-            Self::SpiffeId(reason) => reason.slug(),
-        }
+slugs! {
+    /// A rule for the X509-SVID of a workload.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum CertificateReason {
+        Malformed = "certificate-malformed", "The certificate is neither PEM nor DER, or is malformed.";
+        TrailingBytes = "certificate-trailing-bytes", "The certificate is followed by more bytes.";
+        DuplicateExtension = "certificate-duplicate-extension", "The certificate contains an extension twice.";
+        NoUriSan = "certificate-no-uri-san", "The certificate has no URI SAN.";
+        SeveralUriSans = "certificate-several-uri-sans", "The certificate has several URI SANs.";
+        SanMalformed = "certificate-san-malformed", "The subject alternative names are malformed.";
+        SanNotCritical = "certificate-san-not-critical",
+            "The subject is empty, and the subject alternative names are not critical.";
+        IsCa = "certificate-is-ca", "The certificate is a CA certificate.";
+        BasicConstraintsMalformed = "certificate-basic-constraints-malformed", "The basic constraints are malformed.";
+        KeyUsageMissing = "certificate-key-usage-missing", "The certificate has no key usage.";
+        KeyUsageMalformed = "certificate-key-usage-malformed", "The key usage is malformed.";
+        KeyUsageNotCritical = "certificate-key-usage-not-critical", "The key usage is not critical.";
+        NoDigitalSignature = "certificate-no-digital-signature", "The key usage lacks `digitalSignature`.";
+        KeyCertSign = "certificate-key-cert-sign", "The key usage contains `keyCertSign`.";
+        CrlSign = "certificate-crl-sign", "The key usage contains `cRLSign`.";
+        ExtendedKeyUsage = "certificate-extended-key-usage",
+            "The extended key usage lacks `serverAuth` or `clientAuth`.";
+        ExtendedKeyUsageMalformed = "certificate-extended-key-usage-malformed", "The extended key usage is malformed.";
+        ..SpiffeId(SpiffeIdReason), "The URI SAN is not the SPIFFE ID of a workload.";
     }
 }
 
 #[cfg(test)]
 pub(crate) mod der_writer;
-/// What `read` makes of every certificate of a PEM text, in its order.
+/// Calls `read` with each certificate of a PEM text, in order.
 fn each_of_pem<T>(
     text: &[u8],
     read: impl Fn(&X509Certificate<'_>) -> Result<T, CertificateError>,

@@ -1,26 +1,27 @@
-//! What was decided, and why.
+//! Decisions and their reasons.
 
-use crate::peer::IdentityReason;
+use crate::identity::IdentityReason;
+use crate::slugs;
 
-/// Everything that comes of one request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome<'p> {
-    /// The decision that is acted on.
+    /// The decision that is enforced.
     pub decision: Decision<'p>,
-    /// What the decision would be if the shadow policies were enforced; `None` where there are none.
+    /// The decision if the shadow policies were enforced, or `None` if there are none.
     pub shadow: Option<Decision<'p>>,
     /// The first AUDIT rule that matches.
     pub audit: Option<RuleName<'p>>,
 }
 
 impl Outcome<'_> {
-    /// A denial that no policy was asked for.
+    /// A denial without the evaluation of a policy.
     pub(crate) const fn denied(reason: DenyReason) -> Self {
         Self { decision: Decision { verdict: Verdict::Deny(reason), rule: None }, shadow: None, audit: None }
     }
 
-    /// What comes of the same request where no policy is acted on: what the policies deny passes, and is the shadow
-    /// verdict. Who has no identity that counts is denied all the same.
+    /// Returns the outcome of the same request in shadow mode: a denial by policies, including `request-unreadable`, becomes the
+    /// shadow verdict, and the request is allowed. Other denials stay.
     #[must_use]
     pub fn in_shadow(self) -> Self {
         match self.decision.verdict {
@@ -39,26 +40,26 @@ impl Outcome<'_> {
     }
 }
 
-/// A verdict and the rule that made it.
+/// A verdict and the rule that it is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision<'p> {
-    /// Whether the request passes.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The rule that decided, if one did.
+    /// The rule that matched, or `None` if the verdict is not based on a rule.
     pub rule: Option<RuleName<'p>>,
 }
 
-/// Whether a request passes.
+/// The verdict on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It passes.
+    /// The request is allowed.
     Allow,
-    /// It does not.
+    /// The request is denied.
     Deny(DenyReason),
 }
 
 impl Verdict {
-    /// The word for it in metrics, logs and filter state.
+    /// The stable name in metrics, logs and filter state.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         match self {
@@ -67,7 +68,7 @@ impl Verdict {
         }
     }
 
-    /// Why, if it is a denial.
+    /// The reason for the denial, or `None` if the request is allowed.
     #[must_use]
     pub const fn reason(self) -> Option<DenyReason> {
         match self {
@@ -77,70 +78,40 @@ impl Verdict {
     }
 }
 
-/// A rule, by the name of its policy and its place in it.
+/// A rule, by its policy and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RuleName<'p> {
-    /// `<namespace>/<name>`, or the bare name of a policy without namespace.
+    /// The policy: `<namespace>/<name>`, or `<name>` for a policy without a namespace.
     pub policy: &'p str,
-    /// The policy's place in the document.
+    /// The position of the policy in the document, from 0.
     pub policy_id: u32,
-    /// The rule's place in its policy, from 0.
+    /// The position of the rule in its policy, from 0.
     pub position: u32,
 }
 
-/// Why a request was denied. Closed, so that whoever shows reasons must handle a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DenyReason {
-    /// The caller has no identity that counts.
-    Identity(IdentityReason),
-    /// Envoy did not tell what the policies ask of the request.
-    RequestUnreadable,
-    /// A DENY policy matches.
-    DeniedByPolicy,
-    /// There are ALLOW policies and none of them matches.
-    NoPolicyAllows,
-    /// The filter has no configuration to decide by.
-    NotConfigured,
-    /// The filter itself has failed.
-    FilterFailed,
-    /// The host does not report the time, so that no SVID is known to be valid.
-    ClockUnavailable,
+slugs! {
+    /// The reason for a denial. The enum is closed, so that everything that handles reasons must handle a new one.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum DenyReason {
+        RequestUnreadable = "request-unreadable", "Envoy did not expose an attribute that a policy matches.";
+        DeniedByPolicy = "denied-by-policy", "A DENY policy matches the request.";
+        NoPolicyAllows = "no-policy-allows", "No ALLOW policy matches the request.";
+        NotConfigured = "not-configured", "The filter has no configuration.";
+        FilterFailed = "filter-failed", "The filter failed.";
+        ClockUnavailable = "clock-unavailable",
+            "Envoy did not report the time, so the filter cannot check the dates of the SVID.";
+        ..Identity(IdentityReason), "The caller has no accepted identity.";
+    }
 }
 
 impl DenyReason {
-    /// Every reason.
-    pub fn all() -> impl Iterator<Item = Self> {
-        IdentityReason::all().map(Self::Identity).chain([
-            Self::RequestUnreadable,
-            Self::DeniedByPolicy,
-            Self::NoPolicyAllows,
-            Self::NotConfigured,
-            Self::FilterFailed,
-            Self::ClockUnavailable,
-        ])
-    }
-
-    /// Returns `true` if the connection should be closed with the denial, because a new connection may be allowed: a client that
-    /// has rotated its SVID presents the new one there.
+    /// Returns `true` if the adapter closes the connection after the denial, because a new connection can be allowed: a client
+    /// that has rotated its SVID presents the new one.
     #[must_use]
     pub const fn closes_connection(self) -> bool {
         match self {
             Self::Identity(reason) => reason.ends_with_the_connection(),
             _ => false,
-        }
-    }
-
-    /// The stable name of this reason in metrics, logs, response-code details and the command's output.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::Identity(reason) => reason.slug(),
-            Self::RequestUnreadable => "request-unreadable",
-            Self::DeniedByPolicy => "denied-by-policy",
-            Self::NoPolicyAllows => "no-policy-allows",
-            Self::NotConfigured => "not-configured",
-            Self::FilterFailed => "filter-failed",
-            Self::ClockUnavailable => "clock-unavailable",
         }
     }
 }

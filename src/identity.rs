@@ -1,26 +1,59 @@
-//! Who calls: what of the connection or the request tells the caller's identity, and when it counts.
+//! The identity of a caller, and the settings that decide which identities are accepted: the fields `trustDomain`,
+//! `federatedTrustDomains`, `trustDomainAliases` and `identity` of a document.
 
-use std::time::Duration;
+mod lifetime;
+mod pattern;
+mod peer;
+mod reason;
+mod revoked;
+mod trust_domains;
+pub mod xfcc;
 
-use crate::certificate::Svid;
-use crate::peer::{IdentityReason, Peer};
-use crate::policy::{PeerRequirement, Policy};
-use crate::timestamp::Timestamp;
-use crate::xfcc::{self, XfccReason};
+use std::sync::Arc;
 
-/// Where callers' identities come from.
+use crate::certificate::{CertificateReason, Svid};
+use crate::spiffe_id::{SpiffeIdBuf, SpiffeIdReason};
+
+pub use lifetime::{Expired, Lifetime};
+pub use pattern::{Pattern, PatternError, Workload};
+pub use peer::Peer;
+pub use reason::IdentityReason;
+pub use revoked::Revoked;
+pub use trust_domains::TrustDomains;
+use xfcc::XfccReason;
+
+/// The settings that decide which identities a document accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentitySettings {
+    /// The trust domains whose workloads are accepted.
+    pub trust_domains: TrustDomains,
+    /// The form of a workload's SPIFFE ID.
+    pub pattern: Pattern,
+    /// The source of the callers' identities.
+    pub source: IdentitySource,
+    /// The treatment of callers that present no identity.
+    pub peer: PeerRequirement,
+    /// Whether Envoy must have validated the client's certificate in this handshake.
+    pub require_validated: bool,
+    /// The limits on the lifetime of an SVID.
+    pub lifetime: Lifetime,
+    /// The identities that are no longer accepted.
+    pub revoked: Arc<Revoked>,
+}
+
+/// The source of the callers' identities: the field `identity.from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentitySource {
     /// The client certificate of the connection.
     Tls,
-    /// The tunnel that the connection came through, whose certificate Istio keeps in filter state.
+    /// The client certificate of the HBONE connection, which Istio keeps in filter state.
     PeerPrincipal,
-    /// The header `x-forwarded-client-cert`, from one of the proxies with these SPIFFE IDs.
+    /// The header `x-forwarded-client-cert` from one of the proxies with these SPIFFE IDs.
     Xfcc(Box<[Box<str>]>),
 }
 
 impl IdentitySource {
-    /// Whether a caller is the same for the life of a connection.
+    /// Returns `true` if all requests of a connection have the same caller.
     #[must_use]
     pub const fn is_of_connection(&self) -> bool {
         match self {
@@ -29,7 +62,7 @@ impl IdentitySource {
         }
     }
 
-    /// Why a caller that tells no identity has none.
+    /// The reason for rejecting a caller that presents no identity.
     const fn missing(&self) -> IdentityReason {
         match self {
             Self::Tls => IdentityReason::NoPeerCertificate,
@@ -39,97 +72,94 @@ impl IdentitySource {
     }
 }
 
-/// The limits on the lifetime of an SVID: the fields `identity.expired` and `identity.maxAge`.
+/// The treatment of callers that present no identity: the field `identity.peer`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lifetime {
-    /// Whether an SVID is still accepted on an open connection, or in a resumed session, after it has expired.
-    pub expired: Expired,
-    /// The maximum age of an SVID.
-    pub max_age: Option<Duration>,
-}
-
-/// The treatment of an expired SVID on an open connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Expired {
+pub enum PeerRequirement {
     /// The caller is denied.
     #[default]
-    Deny,
-    /// The caller is decided on as before the expiry.
-    Allow,
+    Required,
+    /// The policies decide about the caller, which is anonymous.
+    Optional,
 }
 
-impl Lifetime {
-    /// Returns the first moment at which this SVID is no longer accepted.
+/// The identity of a caller under the settings of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// A workload with an accepted SPIFFE ID.
+    Peer(Peer),
+    /// A caller without an identity, which `identity.peer` allows.
+    Anonymous,
+    /// A caller without an accepted identity. It is denied before any policy is evaluated.
+    Rejected(IdentityReason),
+}
+
+impl Identity {
+    /// The workload, if the caller has an accepted SPIFFE ID.
     #[must_use]
-    pub fn end(self, svid: &Svid) -> Timestamp {
-        let expiry = match self.expired {
-            Expired::Deny => first_after(svid.not_after()),
-            Expired::Allow => Timestamp::NEVER,
-        };
-        expiry.min(self.max_age.map_or(Timestamp::NEVER, |max_age| first_after(svid.not_before().after(max_age))))
+    pub const fn peer(&self) -> Option<&Peer> {
+        match self {
+            Self::Peer(peer) => Some(peer),
+            Self::Anonymous | Self::Rejected(_) => None,
+        }
     }
 
-    /// Returns the reason why this SVID is not accepted at this moment, if it is not.
+    /// Returns the reason if the identity is rejected.
     #[must_use]
-    pub fn rejects(self, svid: &Svid, now: Timestamp) -> Option<IdentityReason> {
-        if now < self.end(svid) {
-            None
-        } else if self.expired == Expired::Deny && now > svid.not_after() {
-            Some(IdentityReason::SvidExpired)
-        } else {
-            Some(IdentityReason::SvidTooOld)
+    pub const fn rejection(&self) -> Option<IdentityReason> {
+        match self {
+            Self::Rejected(reason) => Some(*reason),
+            Self::Peer(_) | Self::Anonymous => None,
         }
     }
 }
 
-fn first_after(last: Timestamp) -> Timestamp {
-    last.after(Duration::from_secs(1))
-}
-
-/// The identity that a SPIFFE ID gives to a caller; none where the caller tells none, and need not.
-///
-/// # Errors
-/// Why it has none that counts.
-pub fn of_id(id: Option<&[u8]>, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-    match (id, policy.peer_requirement()) {
-        (Some(id), _) => Peer::from_text(id, policy.realm()).map(Some),
-        (None, PeerRequirement::Optional) => Ok(None),
-        (None, PeerRequirement::Required) => Err(policy.identity_source().missing()),
+impl IdentitySettings {
+    /// Identifies a caller by the SPIFFE ID in these bytes. `None` is a caller that presents no identity.
+    #[must_use]
+    pub fn identify(&self, id: Option<&[u8]>) -> Identity {
+        let Some(id) = id else { return self.without_identity() };
+        let broken = |reason| IdentityReason::Certificate(CertificateReason::SpiffeId(reason));
+        let peer = match SpiffeIdBuf::parse(id) {
+            Err(error) => Err(broken(error.reason())),
+            Ok(id) if id.path().is_empty() => Err(broken(SpiffeIdReason::NoPath)),
+            Ok(id) => Peer::new(id, &self.trust_domains, &self.pattern),
+        };
+        peer.map_or_else(Identity::Rejected, Identity::Peer)
     }
-}
 
-/// The identity in Istio's filter state `io.istio.peer_principal`: the URI names of the tunnel's client certificate, with
-/// commas between them.
-///
-/// # Errors
-/// Why it is none that counts.
-pub fn of_peer_principal(principal: Option<&[u8]>, policy: &Policy) -> Result<Option<Peer>, IdentityReason> {
-    if principal.is_some_and(|principal| principal.contains(&b',')) {
-        return Err(IdentityReason::PeerPrincipalSeveral);
+    /// Identifies the workload of a certificate that Envoy has validated.
+    #[must_use]
+    pub fn identify_svid(&self, svid: &Svid) -> Identity {
+        let peer = Peer::new(svid.spiffe_id().clone(), &self.trust_domains, &self.pattern);
+        peer.map_or_else(Identity::Rejected, Identity::Peer)
     }
-    of_id(principal, policy)
-}
 
-/// The proxy of this SPIFFE ID, if it is one of those that are believed.
-///
-/// # Errors
-/// When it is not.
-pub fn trusted<'p>(id: &str, proxies: &'p [Box<str>]) -> Result<&'p str, IdentityReason> {
-    proxies.iter().find(|proxy| ***proxy == *id).map(|proxy| &**proxy).ok_or(IdentityReason::UntrustedProxy)
-}
+    /// Identifies a caller by the filter state `io.istio.peer_principal`, which contains the URI SANs of the client certificate of
+    /// an HBONE connection, separated by commas.
+    #[must_use]
+    pub fn identify_principal(&self, principal: Option<&[u8]>) -> Identity {
+        if principal.is_some_and(|principal| principal.contains(&b',')) {
+            return Identity::Rejected(IdentityReason::PeerPrincipalSeveral);
+        }
+        self.identify(principal)
+    }
 
-/// The identity that a trusted proxy tells in the lines of `x-forwarded-client-cert`.
-///
-/// # Errors
-/// Why it is none that counts.
-pub fn of_xfcc<'h>(
-    lines: impl IntoIterator<Item = &'h [u8]>,
-    proxy: &str,
-    policy: &Policy,
-) -> Result<Option<Peer>, IdentityReason> {
-    match xfcc::caller(lines, proxy) {
-        Ok(id) => of_id(Some(id), policy),
-        Err(XfccReason::Missing) => of_id(None, policy),
-        Err(reason) => Err(IdentityReason::Xfcc(reason)),
+    /// Identifies a caller by the lines of `x-forwarded-client-cert`, which the trusted proxy with this SPIFFE ID has sent.
+    #[must_use]
+    pub fn identify_forwarded<'h>(&self, lines: impl IntoIterator<Item = &'h [u8]>, proxy: &str) -> Identity {
+        match xfcc::caller(lines, proxy) {
+            Ok(id) => self.identify(Some(id)),
+            Err(XfccReason::Missing) => self.without_identity(),
+            Err(reason) => Identity::Rejected(IdentityReason::Xfcc(reason)),
+        }
+    }
+
+    /// The identity of a caller that presents none.
+    #[must_use]
+    pub fn without_identity(&self) -> Identity {
+        match self.peer {
+            PeerRequirement::Optional => Identity::Anonymous,
+            PeerRequirement::Required => Identity::Rejected(self.source.missing()),
+        }
     }
 }

@@ -1,107 +1,25 @@
-//! A request: everything that a decision may look at, fetched from the host only when asked for, and at most once.
+//! A request, whose attributes are fetched from the host on first use, and at most once.
 
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
+use crate::host::{AddressOf, HostFailure, RequestAttributes};
 use crate::metadata::Object;
 use crate::timestamp::Timestamp;
 
-/// The host would not or could not answer; what was asked for is unknown, which is not the same as absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostFailure;
-
-/// What a host can tell of a request. `Ok(None)` is an absent attribute.
-pub trait Attributes {
-    /// Text as the host hands it over: owned, or borrowed from the host.
-    type Text: AsRef<[u8]>;
-    /// Header lines as the host hands them over.
-    type Headers: Headers;
-
-    /// The `:method`.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn method(&self) -> Result<Option<Self::Text>, HostFailure>;
-
-    /// The `:path`, with query.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn path(&self) -> Result<Option<Self::Text>, HostFailure>;
-
-    /// The `:authority`, port included.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn authority(&self) -> Result<Option<Self::Text>, HostFailure>;
-
-    /// The port that the connection came in on.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn destination_port(&self) -> Result<Option<u64>, HostFailure>;
-
-    /// Every header line.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn headers(&self) -> Result<Self::Headers, HostFailure>;
-
-    /// An address of the connection or the request.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure>;
-
-    /// The server name that the client asked for in TLS (SNI).
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn server_name(&self) -> Result<Option<Self::Text>, HostFailure>;
-
-    /// The dynamic metadata of every filter.
-    ///
-    /// # Errors
-    /// When the host fails.
-    fn metadata(&self) -> Result<Object, HostFailure>;
-}
-
-/// Header lines as a host hands them over.
-pub trait Headers {
-    /// The values of the lines of this name, which is in lower case; each line by itself.
-    fn lines<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> + Clone;
-}
-
-impl Headers for Vec<(String, Vec<u8>)> {
-    fn lines<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> + Clone {
-        self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
-    }
-}
-
-/// Whose address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddressOf {
-    /// The other end of the connection.
-    Source,
-    /// The client, as trusted proxies tell (`x-forwarded-for`, PROXY protocol).
-    Remote,
-    /// This end of the connection.
-    Destination,
-}
-
 type Fetched<T> = OnceCell<Result<Option<T>, HostFailure>>;
 
-/// A request with what was fetched of it so far.
-pub struct Request<A: Attributes> {
+/// A request, with the attributes that were fetched.
+pub struct Request<A: RequestAttributes> {
     attributes: A,
     now: Timestamp,
     method: Fetched<A::Text>,
     path: Fetched<A::Text>,
     authority: Fetched<A::Text>,
-    /// The path without parameters, if it has any.
+    /// The readings of a path with parameters that differ from the path.
     paths: OnceCell<Box<[Box<[u8]>]>>,
     host: OnceCell<Box<[u8]>>,
-    /// The host without user information and trailing dot, if it has any.
+    /// The host without user information and trailing dot, or `None` if it has neither.
     bare_host: OnceCell<Option<Box<[u8]>>>,
     port: Fetched<u64>,
     headers: OnceCell<Result<A::Headers, HostFailure>>,
@@ -112,8 +30,8 @@ pub struct Request<A: Attributes> {
     metadata: OnceCell<Result<Object, HostFailure>>,
 }
 
-impl<A: Attributes> Request<A> {
-    /// A request that is decided at this moment, of which nothing was fetched yet.
+impl<A: RequestAttributes> Request<A> {
+    /// Creates a request that is decided at this moment.
     pub const fn new(attributes: A, now: Timestamp) -> Self {
         Self {
             attributes,
@@ -142,15 +60,15 @@ impl<A: Attributes> Request<A> {
     /// The HTTP method.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn method(&self) -> Result<Option<&[u8]>, HostFailure> {
         text(&self.method, || self.attributes.method())
     }
 
-    /// The path as it came, query included.
+    /// The path as it was sent, with its query.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn path_and_query(&self) -> Result<Option<&[u8]>, HostFailure> {
         text(&self.path, || self.attributes.path())
     }
@@ -172,10 +90,10 @@ impl<A: Attributes> Request<A> {
         Ok(path.into_iter().chain(others.iter().map(|path| &**path)))
     }
 
-    /// The authority as it came.
+    /// The authority as it was sent.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn authority(&self) -> Result<Option<&[u8]>, HostFailure> {
         text(&self.authority, || self.attributes.authority())
     }
@@ -198,26 +116,26 @@ impl<A: Attributes> Request<A> {
         Ok(host.into_iter().chain(bare))
     }
 
-    /// The port that the connection came in on.
+    /// The local port of the connection.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn port(&self) -> Result<Option<u64>, HostFailure> {
         *self.port.get_or_init(|| self.attributes.destination_port())
     }
 
-    /// Every header line.
+    /// The headers.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn headers(&self) -> Result<&A::Headers, HostFailure> {
         self.headers.get_or_init(|| self.attributes.headers()).as_ref().map_err(|failure| *failure)
     }
 
-    /// An address of the connection or the request; IPv4 in IPv6 as IPv4.
+    /// An address of the connection or the request. An IPv4-mapped IPv6 address is returned as IPv4.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
         let cell = match of {
             AddressOf::Source => &self.source,
@@ -231,10 +149,10 @@ impl<A: Attributes> Request<A> {
             .map(|ip| ip.to_canonical()))
     }
 
-    /// The server name that the client asked for in TLS (SNI).
+    /// The server name of the TLS handshake (SNI).
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn server_name(&self) -> Result<Option<&[u8]>, HostFailure> {
         text(&self.server_name, || self.attributes.server_name())
     }
@@ -242,7 +160,7 @@ impl<A: Attributes> Request<A> {
     /// The dynamic metadata of every filter.
     ///
     /// # Errors
-    /// When the host fails.
+    /// Returns [`HostFailure`] if the host cannot read the attribute.
     pub fn metadata(&self) -> Result<&Object, HostFailure> {
         self.metadata.get_or_init(|| self.attributes.metadata()).as_ref().map_err(|failure| *failure)
     }

@@ -1,18 +1,20 @@
-//! SPIFFE IDs and trust domains, borrowed from the bytes that they were parsed from.
+//! SPIFFE IDs and trust domains.
 //!
-//! Source: SPIFFE-ID specification, sections 2 to 2.3. Upper case in the scheme or the trust domain is refused, never
-//! folded (section 2.1 over the case-insensitive comparison of section 2.4).
+//! Source: SPIFFE-ID specification, sections 2 to 2.3. Upper case in the scheme or the trust domain is rejected and never
+//! converted: section 2.1 takes precedence over the case-insensitive comparison of section 2.4.
 
 mod grammar;
 
 use std::fmt;
 
-/// The longest SPIFFE ID, in bytes: SPIFFE-ID section 2.3 asks for support of that many, and we take no more.
+use crate::slugs;
+
+/// The maximum length of a SPIFFE ID, in bytes. SPIFFE-ID section 2.3 requires support for this length; longer IDs are rejected.
 pub const MAX_SPIFFE_ID_BYTES: usize = 2048;
-/// The longest trust domain name, in bytes: SPIFFE-ID section 2.3.
+/// The maximum length of a trust domain name, in bytes (SPIFFE-ID section 2.3).
 pub const MAX_TRUST_DOMAIN_BYTES: usize = 255;
 
-/// A valid SPIFFE ID. Its path may be absent: the ID then names the trust domain itself.
+/// A valid SPIFFE ID, borrowed. If it has no path, it is the ID of a trust domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpiffeId<'a> {
     text: &'a str,
@@ -21,10 +23,10 @@ pub struct SpiffeId<'a> {
 }
 
 impl<'a> SpiffeId<'a> {
-    /// Parses a whole SPIFFE ID, allocating nothing.
+    /// Parses a SPIFFE ID without allocating.
     ///
     /// # Errors
-    /// The first rule broken, with the byte offset where it is broken.
+    /// Returns the first broken rule and its byte offset.
     pub fn parse(input: &'a [u8]) -> Result<Self, SpiffeIdError> {
         if input.len() > MAX_SPIFFE_ID_BYTES {
             return Err(SpiffeIdError { reason: SpiffeIdReason::TooLong, offset: MAX_SPIFFE_ID_BYTES });
@@ -32,7 +34,7 @@ impl<'a> SpiffeId<'a> {
         grammar::spiffe_id(input)
     }
 
-    /// The whole ID, `spiffe://` included.
+    /// The whole ID, with `spiffe://`.
     #[must_use]
     pub const fn as_str(&self) -> &'a str {
         self.text
@@ -44,13 +46,13 @@ impl<'a> SpiffeId<'a> {
         self.trust_domain
     }
 
-    /// Empty, or starts with `/`.
+    /// The path, which is empty or starts with `/`.
     #[must_use]
     pub const fn path(&self) -> &'a str {
         self.path
     }
 
-    /// Whether SPIRE keeps this path for itself: `/spire` and everything below.
+    /// Returns `true` if SPIRE reserves this path: `/spire` and every path below it.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.path.strip_prefix("/spire").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -63,7 +65,69 @@ impl fmt::Display for SpiffeId<'_> {
     }
 }
 
-/// A valid trust domain name.
+/// A valid SPIFFE ID, owned.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SpiffeIdBuf {
+    text: Box<str>,
+    /// The offset of the path, in bytes.
+    path: usize,
+}
+
+impl SpiffeIdBuf {
+    /// Parses a SPIFFE ID.
+    ///
+    /// # Errors
+    /// Returns the first broken rule and its byte offset.
+    pub fn parse(input: &[u8]) -> Result<Self, SpiffeIdError> {
+        SpiffeId::parse(input).map(Self::from)
+    }
+
+    /// The ID, borrowed.
+    #[must_use]
+    pub fn borrow(&self) -> SpiffeId<'_> {
+        SpiffeId { text: &self.text, trust_domain: TrustDomain(self.trust_domain()), path: self.path() }
+    }
+
+    /// The whole ID, with `spiffe://`.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The ID without `spiffe://`.
+    #[must_use]
+    pub fn without_scheme(&self) -> &str {
+        self.text.get(SCHEME.len()..).unwrap_or_default()
+    }
+
+    /// The name of the trust domain.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        self.text.get(SCHEME.len()..self.path).unwrap_or_default()
+    }
+
+    /// The path, which is empty or starts with `/`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text.get(self.path..).unwrap_or_default()
+    }
+}
+
+impl From<SpiffeId<'_>> for SpiffeIdBuf {
+    fn from(id: SpiffeId<'_>) -> Self {
+        Self { text: id.text.into(), path: id.text.len().saturating_sub(id.path.len()) }
+    }
+}
+
+impl fmt::Display for SpiffeIdBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+const SCHEME: &str = "spiffe://";
+
+/// A valid trust domain name, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrustDomain<'a>(&'a str);
 
@@ -71,7 +135,7 @@ impl<'a> TrustDomain<'a> {
     /// Parses a trust domain name, without `spiffe://`.
     ///
     /// # Errors
-    /// The first rule broken, with the byte offset where it is broken.
+    /// Returns the first broken rule and its byte offset.
     pub fn parse(input: &'a [u8]) -> Result<Self, SpiffeIdError> {
         grammar::trust_domain(input)
     }
@@ -89,7 +153,7 @@ impl fmt::Display for TrustDomain<'_> {
     }
 }
 
-/// Why bytes are no SPIFFE ID.
+/// The error of parsing a SPIFFE ID or a trust domain name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpiffeIdError {
     reason: SpiffeIdReason,
@@ -97,13 +161,13 @@ pub struct SpiffeIdError {
 }
 
 impl SpiffeIdError {
-    /// The rule that is broken.
+    /// The broken rule.
     #[must_use]
     pub const fn reason(&self) -> SpiffeIdReason {
         self.reason
     }
 
-    /// Where it is broken, in bytes from the start.
+    /// The byte offset at which the rule is broken.
     #[must_use]
     pub const fn offset(&self) -> usize {
         self.offset
@@ -118,86 +182,52 @@ impl fmt::Display for SpiffeIdError {
 
 impl std::error::Error for SpiffeIdError {}
 
-/// The rules of a SPIFFE ID, each by the section of the SPIFFE-ID specification that sets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SpiffeIdReason {
-    /// More than 2,048 bytes (section 2.3).
-    TooLong,
-    /// It does not start with `spiffe://` in lower case (section 2).
-    Scheme,
-    /// The trust domain is empty (section 2.1).
-    TrustDomainEmpty,
-    /// The trust domain is longer than 255 bytes (section 2.3).
-    TrustDomainTooLong,
-    /// The trust domain holds another byte than `a-z`, `0-9`, `.`, `-`, `_` (section 2.1).
-    TrustDomainCharacter,
-    /// There is no path, and a workload needs one (X509-SVID section 5.2).
-    NoPath,
-    /// Two slashes in a row (section 2.2).
-    PathEmptySegment,
-    /// A slash at the end (section 2.2).
-    PathTrailingSlash,
-    /// A segment `.` or `..` (section 2.2).
-    PathDotSegment,
-    /// The path holds another byte than `a-z`, `A-Z`, `0-9`, `.`, `-`, `_` and `/` (section 2.2).
-    PathCharacter,
+slugs! {
+    /// A rule of the SPIFFE-ID specification, or of the X509-SVID specification for the ID of a workload.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum SpiffeIdReason {
+        TooLong = "spiffe-id-too-long", "The SPIFFE ID is longer than 2,048 bytes (SPIFFE-ID section 2.3).";
+        Scheme = "spiffe-id-scheme", "The SPIFFE ID does not start with `spiffe://` in lower case (SPIFFE-ID section 2).";
+        TrustDomainEmpty = "spiffe-id-trust-domain-empty", "The trust domain is empty (SPIFFE-ID section 2.1).";
+        TrustDomainTooLong = "spiffe-id-trust-domain-too-long",
+            "The trust domain is longer than 255 bytes (SPIFFE-ID section 2.3).";
+        TrustDomainCharacter = "spiffe-id-trust-domain-character",
+            "The trust domain contains a byte other than `a-z`, `0-9`, `.`, `-`, `_` (SPIFFE-ID section 2.1).";
+        NoPath = "spiffe-id-no-path",
+            "The SPIFFE ID has no path, which a workload requires (X509-SVID section 5.2).";
+        PathEmptySegment = "spiffe-id-path-empty-segment", "The path contains an empty segment (SPIFFE-ID section 2.2).";
+        PathTrailingSlash = "spiffe-id-path-trailing-slash", "The path ends with a slash (SPIFFE-ID section 2.2).";
+        PathDotSegment = "spiffe-id-path-dot-segment",
+            "The path contains a segment `.` or `..` (SPIFFE-ID section 2.2).";
+        PathCharacter = "spiffe-id-path-character",
+            "The path contains a byte other than `a-z`, `A-Z`, `0-9`, `.`, `-`, `_` and `/` (SPIFFE-ID section 2.2).";
+    }
 }
 
 impl SpiffeIdReason {
-    /// Every reason.
-    pub const ALL: [Self; 10] = [
-        Self::TooLong,
-        Self::Scheme,
-        Self::TrustDomainEmpty,
-        Self::TrustDomainTooLong,
-        Self::TrustDomainCharacter,
-        Self::NoPath,
-        Self::PathEmptySegment,
-        Self::PathTrailingSlash,
-        Self::PathDotSegment,
-        Self::PathCharacter,
-    ];
-
-    /// The stable name of this reason in metrics, logs and the command's output.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::TooLong => "spiffe-id-too-long",
-            Self::Scheme => "spiffe-id-scheme",
-            Self::TrustDomainEmpty => "spiffe-id-trust-domain-empty",
-            Self::TrustDomainTooLong => "spiffe-id-trust-domain-too-long",
-            Self::TrustDomainCharacter => "spiffe-id-trust-domain-character",
-            Self::NoPath => "spiffe-id-no-path",
-            Self::PathEmptySegment => "spiffe-id-path-empty-segment",
-            Self::PathTrailingSlash => "spiffe-id-path-trailing-slash",
-            Self::PathDotSegment => "spiffe-id-path-dot-segment",
-            Self::PathCharacter => "spiffe-id-path-character",
-        }
-    }
-
     const fn description(self) -> &'static str {
         match self {
             Self::TooLong => "longer than 2048 bytes",
-            Self::Scheme => "does not start with `spiffe://`",
+            Self::Scheme => "expected `spiffe://`",
             Self::TrustDomainEmpty => "the trust domain is empty",
             Self::TrustDomainTooLong => "the trust domain is longer than 255 bytes",
-            Self::TrustDomainCharacter => "the trust domain holds a byte other than `a-z`, `0-9`, `.`, `-`, `_`",
-            Self::NoPath => "there is no path",
-            Self::PathEmptySegment => "an empty path segment",
-            Self::PathTrailingSlash => "a slash at the end",
-            Self::PathDotSegment => "a path segment `.` or `..`",
-            Self::PathCharacter => "the path holds a byte other than `a-z`, `A-Z`, `0-9`, `.`, `-`, `_`",
+            Self::TrustDomainCharacter => "the trust domain contains a byte other than `a-z`, `0-9`, `.`, `-`, `_`",
+            Self::NoPath => "the path is missing",
+            Self::PathEmptySegment => "empty path segment",
+            Self::PathTrailingSlash => "trailing slash",
+            Self::PathDotSegment => "path segment `.` or `..`",
+            Self::PathCharacter => "the path contains a byte other than `a-z`, `A-Z`, `0-9`, `.`, `-`, `_`",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SpiffeId, SpiffeIdReason as Reason, TrustDomain};
+    use super::{SpiffeId, SpiffeIdBuf, SpiffeIdReason as Reason, TrustDomain};
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn refusal(input: &[u8]) -> Option<(Reason, usize)> {
+    fn rejection(input: &[u8]) -> Option<(Reason, usize)> {
         SpiffeId::parse(input).err().map(|error| (error.reason(), error.offset()))
     }
 
@@ -208,10 +238,17 @@ mod tests {
         assert_eq!(id.path(), "/ns/default/sa/sleep");
         assert_eq!(id.to_string(), "spiffe://example.org/ns/default/sa/sleep");
         assert_eq!(SpiffeId::parse(b"spiffe://example.org").unwrap().path(), "");
+        for id in ["spiffe://example.org/ns/default/sa/sleep", "spiffe://example.org"] {
+            let (borrowed, owned) =
+                (SpiffeId::parse(id.as_bytes()).unwrap(), SpiffeIdBuf::parse(id.as_bytes()).unwrap());
+            assert_eq!(owned.borrow(), borrowed);
+            assert_eq!((owned.as_str(), owned.trust_domain(), owned.path()), (id, "example.org", borrowed.path()));
+            assert_eq!(owned.without_scheme(), id.trim_start_matches("spiffe://"));
+        }
     }
 
     #[test]
-    fn legal_though_odd() {
+    fn unusual_and_valid() {
         for id in [
             "spiffe://1.2.3.4/x",
             "spiffe://_/x",
@@ -222,7 +259,7 @@ mod tests {
             "spiffe://td/.a",
             "spiffe://td/a./_-",
         ] {
-            assert_eq!(refusal(id.as_bytes()), None, "{id}");
+            assert_eq!(rejection(id.as_bytes()), None, "{id}");
         }
     }
 
@@ -257,21 +294,21 @@ mod tests {
             ("spiffe://td/a#f", Reason::PathCharacter, 13),
             ("spiffe://td/a b", Reason::PathCharacter, 13),
         ] {
-            assert_eq!(refusal(id.as_bytes()), Some((reason, offset)), "{id}");
+            assert_eq!(rejection(id.as_bytes()), Some((reason, offset)), "{id}");
         }
     }
 
     #[test]
     fn lengths() {
-        for (length, refused) in [(255, false), (256, true)] {
+        for (length, rejected) in [(255, false), (256, true)] {
             let id = format!("spiffe://{}/x", "a".repeat(length));
-            let expected = refused.then_some((Reason::TrustDomainTooLong, 9 + 255));
-            assert_eq!(refusal(id.as_bytes()), expected, "trust domain of {length} bytes");
-            assert_eq!(TrustDomain::parse("a".repeat(length).as_bytes()).is_err(), refused);
+            let expected = rejected.then_some((Reason::TrustDomainTooLong, 9 + 255));
+            assert_eq!(rejection(id.as_bytes()), expected, "trust domain of {length} bytes");
+            assert_eq!(TrustDomain::parse("a".repeat(length).as_bytes()).is_err(), rejected);
         }
-        for (length, refused) in [(2047, false), (2048, false), (2049, true)] {
+        for (length, rejected) in [(2047, false), (2048, false), (2049, true)] {
             let id = format!("spiffe://td/{}", "a".repeat(length - 12));
-            assert_eq!(refusal(id.as_bytes()), refused.then_some((Reason::TooLong, 2048)), "{length} bytes");
+            assert_eq!(rejection(id.as_bytes()), rejected.then_some((Reason::TooLong, 2048)), "{length} bytes");
         }
     }
 
@@ -285,12 +322,12 @@ mod tests {
                 _ if legal => None,
                 _ => Some((Reason::TrustDomainCharacter, 10)),
             };
-            assert_eq!(refusal(&in_trust_domain), expected, "byte {byte:#04x} in the trust domain");
+            assert_eq!(rejection(&in_trust_domain), expected, "byte {byte:#04x} in the trust domain");
 
             let in_path = [b"spiffe://td/a".as_slice(), &[byte], b"b"].concat();
             let legal = byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
             let expected = (!legal).then_some((Reason::PathCharacter, 13));
-            assert_eq!(refusal(&in_path), expected, "byte {byte:#04x} in the path");
+            assert_eq!(rejection(&in_path), expected, "byte {byte:#04x} in the path");
         }
     }
 

@@ -10,11 +10,10 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
+use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::Object;
-use spiffe_authz::peer::Peer;
-use spiffe_authz::policy::Policy;
-use spiffe_authz::request::{AddressOf, Attributes, HostFailure, Request};
-use spiffe_authz::spiffe_id::SpiffeId;
+use spiffe_authz::policy::PolicySet;
+use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 const COUNTS: [u32; 3] = [10, 1_000, 10_000];
@@ -69,7 +68,7 @@ fn path(number: u32) -> String {
 /// A GET of the last policy's path.
 struct Get<'a>(&'a str);
 
-impl<'a> Attributes for &Get<'a> {
+impl<'a> RequestAttributes for &Get<'a> {
     type Text = &'a str;
     type Headers = Vec<(String, Vec<u8>)>;
 
@@ -142,19 +141,13 @@ fn decide(criterion: &mut Criterion<CpuTime>) {
     for case in [Case::NoneMatches, Case::SamePrincipal] {
         let mut group = criterion.benchmark_group(format!("decide, {}", case.name()));
         for count in COUNTS {
-            let policy = Policy::from_json(case.document(count).as_bytes()).expect("a good document");
-            let id = SpiffeId::parse(CALLER.as_bytes()).expect("a SPIFFE ID");
-            let peer = Peer::from_id(id, policy.realm()).expect("a caller that counts");
-            let candidates = policy.candidates(Some(&peer));
+            let policy = PolicySet::from_json(case.document(count).as_bytes()).expect("a good document");
+            let subject = policy.subject(policy.identity().identify(Some(CALLER.as_bytes())));
             let path = path(count - 1);
             let get = Get(&path);
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| {
-                    let outcome = policy.decide(
-                        Some(&peer),
-                        &candidates,
-                        &Request::new(black_box(&get), Timestamp::from_seconds(0)),
-                    );
+                    let outcome = policy.decide(&subject, &Request::new(black_box(&get), Timestamp::from_seconds(0)));
                     assert_eq!(outcome.decision.verdict, case.verdict());
                 });
             });
@@ -169,7 +162,7 @@ fn compile(criterion: &mut Criterion<CpuTime>) {
     for count in COUNTS {
         let document = Case::NoneMatches.document(count);
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-            bencher.iter(|| Policy::from_json(black_box(document.as_bytes())).expect("a good document"));
+            bencher.iter(|| PolicySet::from_json(black_box(document.as_bytes())).expect("a good document"));
         });
     }
     group.finish();

@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
                     "file": file.to_string_lossy(),
                     "valid": verdict.is_ok(),
                     "reason": verdict.as_ref().err().map(|error| error.reason().slug()),
-                    "spiffeId": verdict.as_ref().ok().map(Svid::spiffe_id),
+                    "spiffeId": verdict.as_ref().ok().map(|svid| svid.spiffe_id().as_str()),
                     "notBefore": verdict.as_ref().ok().map(Svid::not_before),
                     "notAfter": verdict.as_ref().ok().map(Svid::not_after),
                     "serialNumber": verdict.as_ref().ok().map(|svid| hex(svid.serial_number())),

@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use spiffe_authz::diagnostic::{Code, Diagnostic};
-use spiffe_authz::policy::{Layer, Node, Policy};
+use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::failure::Failure;
 use crate::yaml;
@@ -14,7 +14,7 @@ pub(crate) struct Document {
     /// As it is written.
     pub(crate) root: Node<'static>,
     /// As it decides.
-    pub(crate) policy: Policy,
+    pub(crate) policy: PolicySet,
 }
 
 impl Document {
@@ -39,7 +39,7 @@ pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
     let trimmed = text.trim_ascii_start();
     let parsed = if trimmed.is_empty() || trimmed.starts_with(b"{") {
         // The filter's own way, also to say what is wrong.
-        Policy::from_json(text)?;
+        PolicySet::from_json(text)?;
         serde_json::from_slice(text).map(Node::into_owned).map_err(|error| error.to_string())
     } else {
         std::str::from_utf8(text)
@@ -50,7 +50,7 @@ pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
         let help = "JSON or YAML of an object with `trustDomain` and `policies`".to_owned();
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
     })?;
-    let policy = Policy::from_node(&root)?;
+    let policy = PolicySet::from_node(&root)?;
     Ok(Document { root, policy })
 }
 

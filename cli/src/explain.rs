@@ -139,12 +139,11 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let layer = Layer::from(arguments.layer);
     let document = document::load(&arguments.policy)?.on(layer);
     let request = arguments.request()?;
-    let identity =
-        if arguments.log { request.identity_of_caller(&document.policy) } else { request.identity(&document.policy) };
-    let candidates = document.policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
+    let settings = document.policy.identity();
+    let identity = if arguments.log { request.identity_of_caller(settings) } else { request.identity(settings) };
     let explanation = document
         .policy
-        .explain(&identity, &candidates, &Request::new(&request, arguments.at.time()?))
+        .explain(&document.policy.subject(identity), &Request::new(&request, arguments.at.time()?))
         .map_err(|_| io::Error::other("the request cannot be read"))?;
     let mut out = stdout().lock();
     match arguments.format {

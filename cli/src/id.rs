@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
 use serde::Serialize;
-use spiffe_authz::pattern::Pattern;
+use spiffe_authz::identity::Pattern;
 use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 
 use crate::printable::{say, write_json};

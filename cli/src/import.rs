@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anstream::{stderr, stdout};
 use serde_json::{Value, json};
-use spiffe_authz::policy::Policy;
+use spiffe_authz::policy::PolicySet;
 
 use crate::printable::{say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, NOTABLE};
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         "trustDomainAliases": arguments.aliases,
         "policies": policies,
     });
-    if let Err(diagnostics) = Policy::from_json(document.to_string().as_bytes()) {
+    if let Err(diagnostics) = PolicySet::from_json(document.to_string().as_bytes()) {
         for diagnostic in diagnostics {
             remarks.push(Remark { place: diagnostic.pointer.clone(), lost: true, message: diagnostic.to_string() });
         }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
+use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::Object;
-use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
 
 /// A request from a log, and what became of it.
 pub(crate) struct Logged {
@@ -59,7 +59,7 @@ impl Logged {
 }
 
 /// What a line does not tell is unknown, not absent.
-impl<'a> Attributes for &'a Logged {
+impl<'a> RequestAttributes for &'a Logged {
     type Text = &'a str;
     type Headers = Vec<(String, Vec<u8>)>;
 

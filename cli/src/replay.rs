@@ -7,8 +7,8 @@ use anstream::{stderr, stdout};
 use serde_json::json;
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
-use spiffe_authz::peer::IdentityReason;
-use spiffe_authz::policy::Policy;
+use spiffe_authz::identity::IdentityReason;
+use spiffe_authz::policy::PolicySet;
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 /// `None` when the log does not tell enough.
-fn decide<'p>(policy: &'p Policy, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
+fn decide<'p>(policy: &'p PolicySet, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
     // Of a caller whose identity did not count, the logs do not tell the certificate.
     let without_identity = logged.reason.as_deref().is_some_and(|reason| {
         IdentityReason::all().any(|identity| identity.slug() == reason && identity != IdentityReason::NoPeerCertificate)
@@ -82,9 +82,8 @@ fn decide<'p>(policy: &'p Policy, logged: &Logged, now: Timestamp) -> Option<Out
     if without_identity {
         return None;
     }
-    let identity = logged.request.identity_of_caller(policy);
-    let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
-    let outcome = policy.authorize(&identity, &candidates, &Request::new(logged, now));
+    let subject = policy.subject(logged.request.identity_of_caller(policy.identity()));
+    let outcome = policy.decide(&subject, &Request::new(logged, now));
     (outcome.decision.verdict != Verdict::Deny(DenyReason::RequestUnreadable)).then_some(outcome)
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{Decision, DenyReason, RuleName};
-use spiffe_authz::policy::{Action, Explanation, FieldTrace, Layer, Mode, Node, PolicyTrace, RuleTrace};
+use spiffe_authz::policy::{Action, Explanation, Layer, MatcherTrace, Mode, Node, PolicyTrace, RuleTrace};
 
 use crate::printable::{Show, Shown, say, styled};
 use crate::style::{BAD, GOOD, HEADING};
@@ -28,7 +28,7 @@ fn nearest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'
 }
 
 /// The values of a field in the document: those of which one must match, and those of which none may.
-fn expected(root: &Node, field: &FieldTrace) -> [Option<Vec<String>>; 2] {
+fn expected(root: &Node, field: &MatcherTrace) -> [Option<Vec<String>>; 2] {
     field.names.map(|name| {
         let values = root.at(&field.pointer)?.field(name)?.items();
         Some(values.iter().filter_map(Node::text).map(str::to_owned).collect())
@@ -36,7 +36,7 @@ fn expected(root: &Node, field: &FieldTrace) -> [Option<Vec<String>>; 2] {
 }
 
 /// What a field is called: a condition by its key.
-fn name(root: &Node, field: &FieldTrace) -> String {
+fn name(root: &Node, field: &MatcherTrace) -> String {
     let key = root.at(&field.pointer).and_then(|condition| condition.field("key")).and_then(Node::text);
     key.unwrap_or(field.names[0]).to_owned()
 }
@@ -74,7 +74,7 @@ pub(crate) fn write_human(
             1 => styled(BAD, "misses by 1 field"),
             misses => styled(BAD, &format!("misses by {misses} fields")),
         };
-        let heading = format!("{} {}, rule {position}{mode}", policy.action.word(), policy.name);
+        let heading = format!("{} {}, rule {position}{mode}", policy.action.name(), policy.name);
         say!(out, "\n{}: {}", styled(HEADING, &heading), state)?;
         if rule.fields.is_empty() && !rule.left_out {
             say!(out, "  matches every request")?;
@@ -88,7 +88,7 @@ pub(crate) fn write_human(
             wanted.extend(any_of.map(|values| format!("wants {}", values.join(" or "))));
             wanted.extend(none_of.map(|values| format!("wants none of {}", values.join(", "))));
             let found = match &*field.found {
-                _ if field.unasked => "not asked on TCP".to_owned(),
+                _ if field.skipped => "not asked on TCP".to_owned(),
                 [] => "found nothing".to_owned(),
                 found => format!("found {}", found.join(", ")),
             };
@@ -96,7 +96,7 @@ pub(crate) fn write_human(
         }
     }
     for policy in explanation.policies.iter().filter(|policy| policy.rules.is_empty()) {
-        let heading = format!("{} {}", policy.action.word(), policy.name);
+        let heading = format!("{} {}", policy.action.name(), policy.name);
         say!(out, "\n{}: no rules, matches nothing", styled(HEADING, &heading))?;
     }
     Ok(())
@@ -127,12 +127,12 @@ pub(crate) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanat
                     let [any_of, none_of] = expected(root, field);
                     json!({
                         "pointer": field.pointer, "field": name(root, field), "matched": field.matched,
-                        "anyOf": any_of, "noneOf": none_of, "unasked": field.unasked, "found": field.found,
+                        "anyOf": any_of, "noneOf": none_of, "unasked": field.skipped, "found": field.found,
                     })
                 })
                 .collect();
             json!({
-                "policy": policy.name, "action": Action::word(policy.action), "mode": policy.mode.slug(), "rule": position,
+                "policy": policy.name, "action": Action::name(policy.action), "mode": policy.mode.slug(), "rule": position,
                 "pointer": rule.pointer, "matched": rule.matched,
                 "leftOut": rule.left_out, "misses": rule.misses, "fields": fields,
             })

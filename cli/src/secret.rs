@@ -128,7 +128,7 @@ impl Content {
             return;
         };
         let id = match Svid::parse(first_certificate(&pem)) {
-            Ok(svid) => Ok(svid.spiffe_id().to_owned()),
+            Ok(svid) => Ok(svid.spiffe_id().to_string()),
             Err(error) => {
                 self.find(Check::SvidMalformed, name, error.to_string());
                 Err(error.reason().slug())

@@ -122,12 +122,11 @@ fn run_table(file: &Path) -> io::Result<Results<'_>> {
 }
 
 fn run_case(case: Case, Document { policy, .. }: &Document, coverage: &mut Coverage) -> CaseResult {
-    let identity = case.request.identity(policy);
-    let candidates = policy.candidates(identity.as_ref().ok().and_then(Option::as_ref));
+    let subject = policy.subject(case.request.identity(policy.identity()));
     let mut differences = Vec::new();
     // Without a `time`, no policy depends on it.
     let time = case.request.time.unwrap_or(Timestamp::from_seconds(0));
-    match policy.explain(&identity, &candidates, &Request::new(&case.request, time)) {
+    match policy.explain(&subject, &Request::new(&case.request, time)) {
         Ok(explanation) => {
             differences = case.expect.differences(&explanation.outcome);
             coverage.add(&explanation);

@@ -3,13 +3,13 @@
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::certificate::{Svid, examine};
 use spiffe_authz::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
+use spiffe_authz::identity::xfcc::caller;
 use spiffe_authz::lint::{Target as LintTarget, lint};
 use spiffe_authz::metadata::Object;
-use spiffe_authz::policy::{Action, Explanation, Layer, Mode, Node, Policy, PolicyTrace};
+use spiffe_authz::policy::{Action, Explanation, Layer, Mode, Node, PolicySet, PolicyTrace};
 use spiffe_authz::request::Request;
 use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 use spiffe_authz::timestamp::Timestamp;
-use spiffe_authz::xfcc::caller;
 
 /// The proxy of the target `xfcc`.
 pub const PROXY: &str = "spiffe://example.org/ns/istio-system/sa/gateway";
@@ -39,7 +39,7 @@ pub fn certificate(data: &[u8]) {
     match Svid::parse(data) {
         Ok(svid) => {
             assert_eq!(broken, None);
-            let id = SpiffeId::parse(svid.spiffe_id().as_bytes()).expect("the ID of an SVID is valid");
+            let id = SpiffeId::parse(svid.spiffe_id().as_str().as_bytes()).expect("the ID of an SVID is valid");
             assert!(!id.path().is_empty());
         }
         Err(error) => {
@@ -82,7 +82,7 @@ pub fn metadata(data: &[u8]) {
 
 /// A document is accepted, or rejected with diagnostics. Lints and the other layer do not fail on what was accepted.
 pub fn document(data: &[u8]) {
-    match Policy::from_json(data) {
+    match PolicySet::from_json(data) {
         Ok(policy) => {
             let _ = policy.on(Layer::Tcp);
             let node: Node<'_> = serde_json::from_slice(data).expect("an accepted document is JSON");
@@ -106,20 +106,18 @@ pub fn decide(data: &[u8]) {
     let (document, request) = data.split_at(end);
     let Ok(request) = serde_json::from_slice::<CaseRequest>(&request[1..]) else { return };
     for layer in [Layer::Http, Layer::Tcp] {
-        let Ok(policy) = Policy::from_json(document) else { return };
+        let Ok(policy) = PolicySet::from_json(document) else { return };
         decide_on(&policy.on(layer), &request);
     }
 }
 
-fn decide_on(policy: &Policy, request: &CaseRequest) {
+fn decide_on(policy: &PolicySet, request: &CaseRequest) {
     let outcome = request.decide(policy, NOW);
-    let identity = request.identity(policy);
-    let peer = identity.as_ref().ok().and_then(Option::as_ref);
-    let candidates = policy.candidates(peer);
-    let explained = policy.explain(&identity, &candidates, &Request::new(request, request.time.unwrap_or(NOW)));
+    let subject = policy.subject(request.identity(policy.identity()));
+    let explained = policy.explain(&subject, &Request::new(request, request.time.unwrap_or(NOW)));
     let Ok(Explanation { outcome: same, policies }) = explained else { return };
     assert_eq!(outcome, same);
-    if let Err(reason) = identity {
+    if let Some(reason) = subject.identity().rejection() {
         assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::Identity(reason)));
         return;
     }

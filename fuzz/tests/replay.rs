@@ -28,21 +28,21 @@ fn seeds_reach_what_the_targets_are_about() {
     };
     accepted("spiffe_id", |seed| spiffe_authz::spiffe_id::SpiffeId::parse(seed).is_ok());
     accepted("certificate", |seed| spiffe_authz::certificate::Svid::parse(seed).is_ok());
-    accepted("xfcc", |seed| spiffe_authz::xfcc::caller([seed], targets::PROXY).is_ok());
+    accepted("xfcc", |seed| spiffe_authz::identity::xfcc::caller([seed], targets::PROXY).is_ok());
     accepted("metadata", |seed| spiffe_authz::metadata::Object::from_metadata(seed).is_ok());
     for verdict in ["allow", "deny"] {
         let decided =
             seeds("decide").expect("the seeds").iter().filter(|seed| verdict_of(seed) == Some(verdict)).count();
         assert!(decided >= 50, "decide: only {decided} seeds are decided as {verdict}");
     }
-    accepted("document", |seed| spiffe_authz::policy::Policy::from_json(seed).is_ok());
+    accepted("document", |seed| spiffe_authz::policy::PolicySet::from_json(seed).is_ok());
 }
 
 /// The verdict on a seed of the target `decide`.
 fn verdict_of(seed: &[u8]) -> Option<&'static str> {
     let text = std::str::from_utf8(seed).ok()?;
     let (document, request) = text.split_once('\0')?;
-    let policy = spiffe_authz::policy::Policy::from_json(document.as_bytes()).ok()?;
+    let policy = spiffe_authz::policy::PolicySet::from_json(document.as_bytes()).ok()?;
     let request: spiffe_authz::case::CaseRequest = serde_json::from_str(request).ok()?;
     Some(request.decide(&policy, targets::NOW).decision.verdict.slug())
 }

@@ -1,60 +1,197 @@
-//! Whether one rule matches everything that another matches, as far as their words tell. Never wrongly yes.
+//! Lints on rules that an earlier rule covers: it matches every request that the later one matches.
+//!
+//! The comparison looks at the words of two rules and is never wrongly positive. An index limits it to rules that share a value,
+//! so that its time is not quadratic in the number of rules.
 
-use crate::policy::Node;
+use rustc_hash::FxHashMap;
 
-/// Whether `wide` matches whatever `narrow` matches.
-pub(super) fn covers(wide: &Node, narrow: &Node) -> bool {
-    // A trust domain that is said in `when` changes how every namespace of the rule is read.
-    says_trust_domain(wide) == says_trust_domain(narrow)
-        && selectors_cover(wide, narrow, "from", "source")
-        && selectors_cover(wide, narrow, "to", "operation")
-        && items(wide, "when")
-            .iter()
-            .all(|condition| items(narrow, "when").iter().any(|other| asks_no_more(condition, other)))
+use super::outline::{FieldUse, Policy, Rule};
+use super::{Findings, Lint};
+use crate::policy::field::Field;
+use crate::policy::{Action, Mode};
+
+/// The enforced rules of a document, by a value that a rule must share with each rule that it covers.
+pub(super) struct Coverage<'d, 'n> {
+    /// In the order of the document.
+    rules: Vec<(&'d Policy<'n>, &'d Rule<'n>)>,
+    by_value: FxHashMap<Key<'n>, Vec<usize>>,
+    /// The rules without a positive value.
+    others: Vec<usize>,
 }
 
-fn says_trust_domain(rule: &Node) -> bool {
-    let says = |condition: &Node| {
-        // As in the compiler: `notValues` alone does not say which trust domain a namespace belongs to.
-        condition.field("key").and_then(Node::text) == Some("source.trustDomain") && condition.field("values").is_some()
-    };
-    items(rule, "when").iter().any(says)
+/// A value of a field, in a part of a rule.
+type Key<'n> = (Part, &'n str, &'n str);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    Source,
+    Operation,
+    Condition,
 }
 
-/// Every selector of `narrow` is within one of `wide`; no selectors at all is no restriction.
-fn selectors_cover(wide: &Node, narrow: &Node, list: &str, wrapper: &str) -> bool {
-    let of = |rule| selectors(rule, list, wrapper);
-    let (wide, narrow) = (of(wide), of(narrow));
-    wide.is_empty()
-        || (!narrow.is_empty() && narrow.iter().all(|narrow| wide.iter().any(|wide| asks_no_more(wide, narrow))))
-}
+const ANY: &str = "*";
 
-/// Whether an object of fields that must all match asks for nothing that `narrow` does not ask for.
-fn asks_no_more(wide: &Node, narrow: &Node) -> bool {
-    let Node::Object(fields) = wide else { return false };
-    // A trust domain that stands beside changes how a namespace is read.
-    let same_reading = ["trustDomains", "notTrustDomains"].iter().all(|name| wide.field(name) == narrow.field(name));
-    same_reading
-        && fields.iter().all(|(name, wide)| {
-            let Some(narrow) = narrow.field(name) else { return false };
-            match (wide, narrow) {
-                (Node::List(wide), Node::List(narrow)) if name.starts_with("not") => subset(wide, narrow),
-                (Node::List(wide), Node::List(narrow)) => {
-                    subset(narrow, wide) || wide.contains(&Node::String("*".into()))
+impl<'d, 'n> Coverage<'d, 'n> {
+    pub(super) fn new(policies: &'d [Policy<'n>]) -> Self {
+        let enforced = policies.iter().filter(|policy| policy.mode == Mode::Enforce);
+        let rules: Vec<_> = enforced.flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule))).collect();
+        let mut frequency = FxHashMap::<Key<'n>, usize>::default();
+        for key in rules.iter().flat_map(|(_, rule)| parts(rule)).flatten().flatten() {
+            *frequency.entry(key).or_default() += 1;
+        }
+        let mut by_value = FxHashMap::<Key<'n>, Vec<usize>>::default();
+        let mut others = Vec::new();
+        for (id, (_, rule)) in rules.iter().enumerate() {
+            // The rarest values keep the lists short.
+            let cost = |keys: &Vec<Key<'n>>| keys.iter().filter_map(|key| frequency.get(key)).sum::<usize>();
+            match parts(rule).into_iter().flatten().min_by_key(cost) {
+                None => others.push(id),
+                Some(keys) => {
+                    for key in keys {
+                        let ids = by_value.entry(key).or_default();
+                        if ids.last() != Some(&id) {
+                            ids.push(id);
+                        }
+                    }
                 }
-                (wide, narrow) => wide == narrow,
             }
+        }
+        Self { rules, by_value, others }
+    }
+
+    /// Reports the first rule that leaves nothing for this one to decide.
+    pub(super) fn lint(&self, findings: &mut Findings, policy: &Policy<'n>, rule: &Rule<'n>) {
+        if policy.mode != Mode::Enforce {
+            return;
+        }
+        for other in self.candidates(rule).into_iter().filter_map(|id| self.rules.get(id)) {
+            if let Some((lint, message)) = compare(*other, (policy, rule)) {
+                findings.add(lint, &rule.pointer, message);
+                return;
+            }
+        }
+    }
+
+    /// Returns the rules that can cover this one, in the order of the document.
+    fn candidates(&self, rule: &Rule<'n>) -> Vec<usize> {
+        // A rule that covers this one covers its first source and its first operation.
+        let first = |part, selectors: &[Vec<FieldUse<'n>>]| -> Vec<Key<'n>> {
+            selectors.first().into_iter().flatten().flat_map(|used| shared_keys(part, used)).collect()
+        };
+        let mut keys = first(Part::Source, &rule.sources);
+        keys.extend(first(Part::Operation, &rule.operations));
+        keys.extend(rule.conditions.iter().flat_map(|used| shared_keys(Part::Condition, used)));
+        let mut ids: Vec<usize> = keys.iter().filter_map(|key| self.by_value.get(key)).flatten().copied().collect();
+        ids.extend(&self.others);
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+/// Returns, for the sources, the operations and each condition of a rule, the values of which a rule that this one covers has one.
+/// `None` is a part without positive values in one of its selectors.
+fn parts<'n>(rule: &Rule<'n>) -> Vec<Option<Vec<Key<'n>>>> {
+    let selectors = |part, selectors: &[Vec<FieldUse<'n>>]| -> Option<Vec<Key<'n>>> {
+        if selectors.is_empty() {
+            return None;
+        }
+        let keys = selectors.iter().map(|fields| {
+            let positive = fields.iter().filter(|used| !used.negated).min_by_key(|used| used.values.len())?;
+            Some(own_keys(part, positive))
+        });
+        Some(keys.collect::<Option<Vec<_>>>()?.concat())
+    };
+    let mut parts = vec![selectors(Part::Source, &rule.sources), selectors(Part::Operation, &rule.operations)];
+    let positive = rule.conditions.iter().filter(|used| !used.negated);
+    parts.extend(positive.map(|used| Some(own_keys(Part::Condition, used))));
+    parts
+}
+
+fn own_keys<'n>(part: Part, used: &FieldUse<'n>) -> Vec<Key<'n>> {
+    used.values.iter().map(|value| (part, used.name, *value)).collect()
+}
+
+/// The keys of the index for a rule that covers these values: the first value, or `*`.
+fn shared_keys<'n>(part: Part, used: &FieldUse<'n>) -> Vec<Key<'n>> {
+    if used.negated {
+        return Vec::new();
+    }
+    used.values.first().into_iter().flat_map(|value| [(part, used.name, *value), (part, used.name, ANY)]).collect()
+}
+
+/// Compares a rule with another one, and returns a finding if the other one leaves nothing for the rule to decide.
+fn compare(
+    (other_policy, other): (&Policy<'_>, &Rule<'_>),
+    (policy, rule): (&Policy<'_>, &Rule<'_>),
+) -> Option<(Lint, String)> {
+    // A policy with a period covers only policies with the same limit.
+    let applies = (other_policy.not_before.is_none() || other_policy.not_before == policy.not_before)
+        && (other_policy.expires.is_none() || other_policy.expires == policy.expires);
+    // A service account without a namespace is in the namespace of the policy, so that equal words can mean different callers.
+    let same_words =
+        other_policy.namespace == policy.namespace || !rule.fields().any(|used| used.field == Field::ServiceAccounts);
+    if !applies || !same_words {
+        return None;
+    }
+    if other_policy.action == policy.action && other.position < rule.position && covers(other, rule) {
+        return Some(if covers(rule, other) {
+            (Lint::DuplicateRule, format!("{} is the same rule", other.pointer))
+        } else {
+            (Lint::ShadowedRule, format!("{} matches every request that this rule matches", other.pointer))
+        });
+    }
+    // If the trust domain is omitted, DENY applies to every one, and ALLOW to the local one.
+    let denies = policy.action == Action::Allow
+        && other_policy.action == Action::Deny
+        && !other.fields().any(|used| used.negated)
+        && covers(other, rule);
+    denies.then(|| (Lint::UnreachableAllow, format!("{} denies every request that this rule matches", other.pointer)))
+}
+
+/// Returns `true` if `wide` matches every request that `narrow` matches.
+fn covers(wide: &Rule<'_>, narrow: &Rule<'_>) -> bool {
+    // A condition that names trust domains changes the meaning of every namespace of the rule.
+    wide.conditions_name_trust_domain == narrow.conditions_name_trust_domain
+        && selectors_cover(&wide.sources, &narrow.sources)
+        && selectors_cover(&wide.operations, &narrow.operations)
+        && wide.conditions.iter().all(|used| is_implied(used, &narrow.conditions))
+}
+
+/// Returns `true` if each selector of `narrow` is within one of `wide`. No selectors match everything.
+fn selectors_cover(wide: &[Vec<FieldUse<'_>>], narrow: &[Vec<FieldUse<'_>>]) -> bool {
+    let within = |narrow: &Vec<FieldUse<'_>>| {
+        wide.iter().any(|wide| {
+            trust_domains(wide) == trust_domains(narrow) && wide.iter().all(|used| is_implied(used, narrow))
         })
+    };
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(within))
 }
 
-fn subset(small: &[Node], large: &[Node]) -> bool {
-    small.iter().all(|item| large.contains(item))
+/// The trust domains of a source, which change the meaning of its namespaces.
+fn trust_domains<'s, 'n>(fields: &'s [FieldUse<'n>]) -> Vec<(bool, &'s [&'n str])> {
+    let mut trust_domains: Vec<_> = fields
+        .iter()
+        .filter(|used| used.field == Field::TrustDomains)
+        .map(|used| (used.negated, &*used.values))
+        .collect();
+    trust_domains.sort_unstable();
+    trust_domains
 }
 
-fn selectors<'n>(rule: &'n Node<'n>, list: &str, wrapper: &str) -> Vec<&'n Node<'n>> {
-    items(rule, list).iter().filter_map(|item| item.field(wrapper)).collect()
+/// Returns `true` if one of these fields, all of which must match, matches only if `wide` does.
+fn is_implied(wide: &FieldUse<'_>, narrow: &[FieldUse<'_>]) -> bool {
+    let is_subset = |small: &[&str], large: &[&str]| small.iter().all(|value| large.contains(value));
+    narrow.iter().filter(|used| used.name == wide.name && used.negated == wide.negated).any(|narrow| {
+        if wide.negated {
+            is_subset(&wide.values, &narrow.values)
+        } else {
+            is_subset(&narrow.values, &wide.values) || (wide.values.contains(&ANY) && any_matches_all(wide.field))
+        }
+    })
 }
 
-fn items<'n>(node: &'n Node<'n>, name: &str) -> &'n [Node<'n>] {
-    node.field(name).map_or(&[], Node::items)
+/// Returns `true` if `*` covers every other value of the field. In metadata, `*` matches strings, and `[a]` matches lists.
+const fn any_matches_all(field: Field) -> bool {
+    !matches!(field, Field::Metadata)
 }

@@ -1,37 +1,43 @@
-//! From the configuration document to a `Policy`, with every mistake reported at once.
+//! Compiling a configuration document to a policy set, and reporting every error in it.
 //!
-//! One pass reads a field's form and its meaning, so that a wrong type in one rule does not hide a wrong value in the
-//! next, and each diagnostic points at the place in the text.
+//! One pass reads the form and the meaning of a field. A wrong type in one rule therefore does not hide a wrong value in the
+//! next, and each diagnostic points to its place in the document.
 
 mod condition;
 mod identity;
-mod selector;
+mod operation;
+pub(super) mod pointer;
+pub(super) mod reader;
+mod source;
+mod values;
 
-use std::sync::Arc;
-
+use super::PolicySet;
+use super::action::{Action, Mode};
+use super::field::{
+    ACTION, CONFIGURATION, EXPIRES, FEDERATED_TRUST_DOMAINS, FROM, IDENTITY, IGNORE_LINTS, MODE, NAME, NAMESPACE,
+    NOT_BEFORE, OPERATION, POLICIES, RULES, SOURCE, Selector, TO, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, WHEN,
+    conditions_name_trust_domain,
+};
 use super::node::Node;
-use super::pointer::Pointer;
-use super::reader::Reader;
-use super::rule::{Action, Mode, Period, PolicyName, Rule};
-use super::{Policy, PolicyId, RoutePolicy, Stages};
+use super::route::RoutePolicy;
+use super::rule::{Period, Policy, Rule};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::pattern::Pattern;
-use crate::peer::Realm;
+use crate::identity::{IdentitySettings, Pattern, TrustDomains};
 use crate::spiffe_id::TrustDomain;
 use crate::timestamp::Timestamp;
-use condition::{read_condition, say_trust_domain};
+use condition::read_condition;
 use identity::read_identity;
-use selector::{read_operation, read_source};
+use operation::read_operation;
+use pointer::Pointer;
+use reader::{Object, Reader};
+use source::read_source;
 
-/// Fields of Istio's AuthorizationPolicy that are refused by name rather than as unknown.
+/// Fields of Istio's AuthorizationPolicy that are reported as unsupported instead of unknown.
 const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 
-/// Lints that are not to be reported: of use to the linter alone.
-pub(crate) const IGNORE_LINTS: &str = "ignoreLints";
-
-/// Compiles a document given as JSON text.
-pub(super) fn compile_json(text: &[u8]) -> Result<Policy, Vec<Diagnostic>> {
-    compile(&parse_json(text, "a JSON object with `trustDomain` and `policies`")?)
+/// Compiles a document in JSON.
+pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
+    compile(&parse_json(text, "use a JSON object with `trustDomain` and `policies`")?)
 }
 
 fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic>> {
@@ -44,94 +50,92 @@ fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic
     serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))
 }
 
-/// Compiles what a route says for itself, given as JSON text.
+/// Compiles the configuration of a route in JSON.
 pub(super) fn compile_route(text: &[u8]) -> Result<RoutePolicy, Vec<Diagnostic>> {
-    let root = parse_json(text, "a JSON object with `mode`, `configuration`, or both")?;
+    let root = parse_json(text, "use a JSON object with `mode`, `configuration`, or both")?;
     let mut reader = Reader::new(&UNSUPPORTED);
     let route = read_route(&mut reader, &root);
     reader.finish(route)
 }
 
 fn read_route(r: &mut Reader, root: &Node) -> Option<RoutePolicy> {
-    let fields = r.object(root, &Pointer::ROOT, &["mode", "configuration"])?;
+    let fields = r.object(root, &Pointer::ROOT, &[MODE, CONFIGURATION])?;
     if fields.is_empty() {
-        r.report(&Pointer::ROOT, Code::Empty, "the route says nothing".to_owned(), "`mode`, `configuration`, or both");
+        let help = "set `mode`, `configuration`, or both";
+        r.report(&Pointer::ROOT, Code::Empty, "the configuration of the route is empty".to_owned(), help);
     }
-    let mode = fields.optional(r, "mode", read_mode).unwrap_or(Mode::Enforce);
-    let policy = fields.optional(r, "configuration", read_document);
-    Some(RoutePolicy { mode, policy })
+    let mode = fields.optional(r, MODE, read_mode).unwrap_or(Mode::Enforce);
+    let policies = fields.optional(r, CONFIGURATION, read_document);
+    Some(RoutePolicy { mode, policies })
 }
 
 fn read_mode(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Mode> {
-    r.one_of(node, at, &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])
+    r.one_of(node, at, &[Mode::Enforce, Mode::Shadow].map(|mode| (mode.slug(), mode)))
 }
 
 /// Compiles a document that was parsed into nodes.
-pub(super) fn compile(root: &Node) -> Result<Policy, Vec<Diagnostic>> {
+pub(super) fn compile(root: &Node) -> Result<PolicySet, Vec<Diagnostic>> {
     let mut reader = Reader::new(&UNSUPPORTED);
     let policy = read_document(&mut reader, root, &Pointer::ROOT);
     reader.finish(policy)
 }
 
-fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<Policy> {
-    let fields = r.object(
-        root,
-        at,
-        &["trustDomain", "federatedTrustDomains", "trustDomainAliases", "identity", "policies", IGNORE_LINTS],
-    )?;
-    let trust_domain = fields.required(r, "trustDomain", read_trust_domain);
-    let mut named: Vec<Box<str>> = trust_domain.iter().cloned().collect();
-    let federated = fields.optional(r, "federatedTrustDomains", |r, n, at| read_others(r, n, at, &mut named));
-    let aliases = fields.optional(r, "trustDomainAliases", |r, n, at| read_others(r, n, at, &mut named));
-    let identity = fields.optional(r, "identity", read_identity).unwrap_or_default();
-    let context = Context { pattern: &identity.pattern };
-    let policies = fields.required(r, "policies", |r, n, at| r.list(n, at, |r, n, at| read_policy(r, n, at, &context)));
+fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<PolicySet> {
+    let names = [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, POLICIES, IGNORE_LINTS];
+    let fields = r.object(root, at, &names)?;
+    let trust_domains = read_trust_domains(r, &fields);
+    let settings = fields.optional(r, IDENTITY, read_identity).unwrap_or_default();
+    let pattern = &settings.pattern;
+    let policies = fields.required(r, POLICIES, |r, n, at| r.list(n, at, |r, n, at| read_policy(r, n, at, pattern)));
     fields.optional(r, IGNORE_LINTS, read_lint_names);
-    let policies = policies?;
+    let (policies, rules) = number(policies?);
     report_duplicates(r, at, &policies);
-    let (names, rules) = number(policies);
-    let stages = Stages::of(&names, &rules);
-    Some(Policy {
-        id: PolicyId::next(),
-        realm: Realm {
-            trust_domain: trust_domain?,
-            aliases: aliases.unwrap_or_else(Vec::new).into(),
-            federated: federated.unwrap_or_else(Vec::new).into(),
-            pattern: identity.pattern,
-        },
-        source: identity.source,
-        peer: identity.peer,
-        require_validated: identity.require_validated,
-        lifetime: identity.lifetime,
-        revoked: Arc::new(identity.revoked),
-        boundaries: boundaries(&names),
-        names,
-        rules,
-        stages,
-    })
+    let identity::Settings { pattern, source, peer, require_validated, lifetime, revoked } = settings;
+    let identity = IdentitySettings {
+        trust_domains: trust_domains?,
+        pattern,
+        source,
+        peer,
+        require_validated,
+        lifetime,
+        revoked: revoked.into(),
+    };
+    Some(PolicySet::new(identity, policies, rules))
 }
 
-/// What reading a policy needs to know of the rest of the document.
-struct Context<'a> {
-    pattern: &'a Pattern,
+fn read_trust_domains(r: &mut Reader, fields: &Object<'_, '_>) -> Option<TrustDomains> {
+    let local = fields.required(r, TRUST_DOMAIN, read_trust_domain);
+    let mut named: Vec<Box<str>> = local.iter().cloned().collect();
+    let mut others = |r: &mut Reader, key| {
+        let others = fields.optional(r, key, |r, n, at| read_other_trust_domains(r, n, at, &mut named));
+        others.unwrap_or_else(Vec::new).into()
+    };
+    let (federated, aliases) = (others(r, FEDERATED_TRUST_DOMAINS), others(r, TRUST_DOMAIN_ALIASES));
+    Some(TrustDomains { local: local?, aliases, federated })
 }
 
 fn read_trust_domain(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
     let name = r.string(node, at)?;
     if let Err(error) = TrustDomain::parse(name.as_bytes()) {
-        let help = "a trust domain's name, such as `example.org`, of `a-z`, `0-9`, `.`, `-`, `_`";
+        let help = "use the name of a trust domain, such as `example.org`";
         r.report(at, Code::InvalidValue, format!("`{name}`: {error}"), help);
         return None;
     }
     Some(name)
 }
 
-/// Trust domains besides the own one, each named once in the whole document.
-fn read_others(r: &mut Reader, node: &Node, at: &Pointer<'_>, named: &mut Vec<Box<str>>) -> Option<Vec<Box<str>>> {
+/// Reads trust domains, each of which the document can name once.
+fn read_other_trust_domains(
+    r: &mut Reader,
+    node: &Node,
+    at: &Pointer<'_>,
+    named: &mut Vec<Box<str>>,
+) -> Option<Vec<Box<str>>> {
     r.list(node, at, |r, node, at| {
         let name = read_trust_domain(r, node, at)?;
         if named.contains(&name) {
-            r.report(at, Code::ConflictingFields, format!("`{name}` is named already"), "each trust domain once");
+            let message = format!("duplicate trust domain `{name}`");
+            r.report(at, Code::ConflictingFields, message, "remove one of the two");
             return None;
         }
         named.push(name.clone());
@@ -139,54 +143,58 @@ fn read_others(r: &mut Reader, node: &Node, at: &Pointer<'_>, named: &mut Vec<Bo
     })
 }
 
-/// A policy as read, before its rules are numbered.
+/// A policy, before its rules are numbered.
 struct Entry {
-    name: PolicyName,
+    policy: Policy,
     rules: Vec<Rule>,
 }
 
-fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, context: &Context<'_>) -> Option<Entry> {
-    let fields =
-        r.object(node, at, &["name", "namespace", "action", "mode", "notBefore", "expires", "rules", IGNORE_LINTS])?;
-    let name = fields.required(r, "name", read_kubernetes_name);
-    let namespace = fields.optional(r, "namespace", read_kubernetes_name);
-    let action = fields.optional(r, "action", read_action).unwrap_or(Action::Allow);
-    let mode = fields.optional(r, "mode", read_mode).unwrap_or(Mode::Enforce);
+fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern) -> Option<Entry> {
+    let fields = r.object(node, at, &[NAME, NAMESPACE, ACTION, MODE, NOT_BEFORE, EXPIRES, RULES, IGNORE_LINTS])?;
+    let name = fields.required(r, NAME, read_kubernetes_name);
+    let namespace = fields.optional(r, NAMESPACE, read_kubernetes_name);
+    let action = fields.optional(r, ACTION, read_action).unwrap_or(Action::Allow);
+    let mode = fields.optional(r, MODE, read_mode).unwrap_or(Mode::Enforce);
     if action == Action::Audit && mode == Mode::Shadow {
-        let message = "AUDIT decides nothing that could be tried out".to_owned();
-        r.report(&at.key("mode"), Code::ConflictingFields, message, "`shadow` beside `ALLOW` or `DENY`");
+        let message = "`mode: shadow` is only allowed with `ALLOW` or `DENY`".to_owned();
+        let help = "remove it: an AUDIT policy enforces nothing";
+        r.report(&at.key(MODE), Code::ConflictingFields, message, help);
     }
-    let period = Period {
-        not_before: fields.optional(r, "notBefore", read_timestamp),
-        expires: fields.optional(r, "expires", read_timestamp),
-    };
-    if let Period { not_before: Some(not_before), expires: Some(expires) } = period
-        && expires <= not_before
-    {
-        let message = "the policy expires before it applies".to_owned();
-        r.report(&at.key("expires"), Code::NeverMatches, message, "a moment after `notBefore`");
-    }
+    let period = read_period(r, &fields);
     fields.optional(r, IGNORE_LINTS, read_lint_names);
-    let home = Home { context, action, namespace: namespace.as_deref() };
-    let rules = fields.optional(r, "rules", |r, n, at| r.list(n, at, |r, n, at| read_rule(r, n, at, &home)));
+    let home = Home { pattern, action, namespace: namespace.as_deref() };
+    let rules = fields.optional(r, RULES, |r, n, at| r.list(n, at, |r, n, at| read_rule(r, n, at, &home)));
     let rules = rules.unwrap_or_else(Vec::new);
-    let no_rules = fields.node("rules").is_none_or(|rules| matches!(rules, Node::List(rules) if rules.is_empty()));
+    let no_rules = fields.node(RULES).is_none_or(|rules| matches!(rules, Node::List(rules) if rules.is_empty()));
     if no_rules && action != Action::Allow {
-        let help = "at least one rule; `rules: [{}]` matches every request";
-        r.report(&at.key("rules"), Code::MissingField, "without rules nothing is ever matched".to_owned(), help);
+        let message = "a DENY or AUDIT policy needs at least one rule".to_owned();
+        r.report(&at.key(RULES), Code::MissingField, message, "use `rules: [{}]` to match every request");
     }
     let name = name?;
     let full_name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}").into());
-    Some(Entry { name: PolicyName { full_name, action, mode, period }, rules })
+    Some(Entry { policy: Policy { full_name, action, mode, period }, rules })
 }
 
-/// Names stand in metrics and logs, so they are kept to what Kubernetes allows (RFC 1123 subdomains).
+fn read_period(r: &mut Reader, fields: &Object<'_, '_>) -> Period {
+    let not_before = fields.optional(r, NOT_BEFORE, read_timestamp);
+    let expires = fields.optional(r, EXPIRES, read_timestamp);
+    if let (Some(not_before), Some(expires)) = (not_before, expires)
+        && expires <= not_before
+    {
+        let message = "the policy expires before it applies".to_owned();
+        let help = "use a time after `notBefore`";
+        r.report(&fields.place().key(EXPIRES), Code::NeverMatches, message, help);
+    }
+    Period { not_before, expires }
+}
+
+/// Reads a name, which Kubernetes must allow (RFC 1123 subdomain), because names appear in metrics and logs.
 fn read_kubernetes_name(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
     let name = r.string(node, at)?;
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     if name.len() > 253 || !name.bytes().all(legal) {
-        let help = "at most 253 of `a-z`, `0-9`, `-`, `.`";
-        r.report(at, Code::InvalidValue, format!("`{name}` is no Kubernetes name"), help);
+        let help = "use at most 253 characters of `a-z`, `0-9`, `-` and `.`";
+        r.report(at, Code::InvalidValue, format!("`{name}` is not a Kubernetes name"), help);
         return None;
     }
     Some(name)
@@ -195,47 +203,47 @@ fn read_kubernetes_name(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option
 fn read_timestamp(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Timestamp> {
     let text = r.string(node, at)?;
     Timestamp::parse(&text)
-        .map_err(|error| r.report(at, Code::InvalidValue, format!("found `{text}`"), &error.to_string()))
+        .map_err(|error| r.report(at, Code::InvalidValue, format!("`{text}` is not a time"), &error.to_string()))
         .ok()
 }
 
 fn read_action(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Action> {
     if matches!(node, Node::String(action) if &**action == "CUSTOM") {
-        let message = "`CUSTOM` asks an external service".to_owned();
-        r.report(at, Code::Unsupported, message, "one of `ALLOW`, `DENY`, `AUDIT`");
+        let message = "`CUSTOM` is not supported: it delegates the decision to an external service".to_owned();
+        r.report(at, Code::Unsupported, message, "expected one of `ALLOW`, `DENY`, `AUDIT`");
         return None;
     }
-    r.one_of(node, at, &[("ALLOW", Action::Allow), ("DENY", Action::Deny), ("AUDIT", Action::Audit)])
+    r.one_of(node, at, &[Action::Allow, Action::Deny, Action::Audit].map(|action| (action.name(), action)))
 }
 
 fn read_lint_names(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Vec<Box<str>>> {
     r.list(node, at, |r, node, at| r.string(node, at))
 }
 
-/// The policy that a rule stands in.
+/// The context of a rule: its policy, and the pattern of the document.
 struct Home<'a> {
-    context: &'a Context<'a>,
+    pattern: &'a Pattern,
     action: Action,
     namespace: Option<&'a str>,
 }
 
 fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> Option<Rule> {
-    let fields = r.object(node, at, &["from", "to", "when"])?;
-    let trust_domain_said = fields.node("when").is_some_and(say_trust_domain);
-    let sources = fields.optional(r, "from", |r, n, at| {
+    let fields = r.object(node, at, &[FROM, TO, WHEN])?;
+    let named = conditions_name_trust_domain(node);
+    let sources = fields.optional(r, FROM, |r, n, at| {
         r.some(n, at, |r, n, at| {
-            let wrapper = r.object(n, at, &["source"])?;
-            wrapper.required(r, "source", |r, n, at| read_source(r, n, at, home, trust_domain_said))
+            let wrapper = r.object(n, at, &[SOURCE])?;
+            wrapper.required(r, SOURCE, |r, n, at| read_source(r, n, at, home, named))
         })
     });
-    let operations = fields.optional(r, "to", |r, n, at| {
+    let operations = fields.optional(r, TO, |r, n, at| {
         r.some(n, at, |r, n, at| {
-            let wrapper = r.object(n, at, &["operation"])?;
-            wrapper.required(r, "operation", |r, n, at| read_operation(r, n, at, home.action))
+            let wrapper = r.object(n, at, &[OPERATION])?;
+            wrapper.required(r, OPERATION, |r, n, at| read_operation(r, n, at, home.action))
         })
     });
-    let conditions = fields
-        .optional(r, "when", |r, n, at| r.some(n, at, |r, n, at| read_condition(r, n, at, home, trust_domain_said)));
+    let conditions =
+        fields.optional(r, WHEN, |r, n, at| r.some(n, at, |r, n, at| read_condition(r, n, at, home, named)));
     Some(Rule {
         conditions: conditions.unwrap_or_else(Vec::new).into(),
         sources: sources.unwrap_or_else(Vec::new).into(),
@@ -246,33 +254,42 @@ fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> 
     })
 }
 
-fn boundaries(names: &[PolicyName]) -> Box<[Timestamp]> {
-    let mut boundaries: Vec<_> = names.iter().flat_map(|name| name.period.boundaries()).collect();
-    boundaries.sort_unstable();
-    boundaries.dedup();
-    boundaries.into()
+/// Reads a source or an operation, which must have a field, because an empty one could be read as "anything".
+fn selector_object<'n, 'p>(
+    r: &mut Reader,
+    node: &'n Node<'n>,
+    at: &'p Pointer<'p>,
+    selector: Selector,
+) -> Option<Object<'n, 'p>> {
+    let names: Vec<&'static str> = selector.fields().flat_map(|field| field.names()).collect();
+    let fields = r.object(node, at, &names)?;
+    if fields.is_empty() {
+        let (_, name) = selector.place();
+        let help = format!("add at least one of {}", Reader::quoted(&names));
+        r.report(at, Code::Empty, format!("the {name} is empty"), &help);
+    }
+    Some(fields)
 }
 
-fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Entry]) {
+fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Policy]) {
     let mut seen = rustc_hash::FxHashSet::default();
-    for policy in policies {
-        let name = &policy.name.full_name;
-        if !seen.insert(name) {
-            let help = "each namespace and name once";
-            r.report(&at.key("policies"), Code::DuplicatePolicy, format!("`{name}` stands here twice"), help);
+    for Policy { full_name, .. } in policies {
+        if !seen.insert(full_name) {
+            let message = format!("duplicate policy `{full_name}`");
+            r.report(&at.key(POLICIES), Code::DuplicatePolicy, message, "rename one of the two");
         }
     }
 }
 
 /// Numbers the rules in the order of the document.
-fn number(policies: Vec<Entry>) -> (Box<[PolicyName]>, Box<[Rule]>) {
-    let mut names = Vec::with_capacity(policies.len());
+fn number(entries: Vec<Entry>) -> (Box<[Policy]>, Box<[Rule]>) {
+    let mut policies = Vec::with_capacity(entries.len());
     let mut rules: Vec<Rule> = Vec::new();
-    for (policy, entry) in (0..).zip(policies) {
+    for (policy, entry) in (0..).zip(entries) {
         for (position, rule) in (0..).zip(entry.rules) {
             rules.push(Rule { policy, position, ..rule });
         }
-        names.push(entry.name);
+        policies.push(entry.policy);
     }
-    (names.into(), rules.into())
+    (policies.into(), rules.into())
 }

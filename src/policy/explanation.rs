@@ -1,98 +1,104 @@
-//! Why a request is decided as it is: the walk that decides, watched.
+//! Explanations: the result of each rule and matcher for a request, from the same walk as the decision.
 
-use super::rule::{Action, Field, JWT_PAYLOAD, Mode, Part, Trace};
-use super::{Candidates, Policy};
+use super::PolicySet;
+use super::action::{Action, Mode};
+use super::decide::Subject;
+use super::field::Names;
+use super::rule::{JWT_PAYLOAD, Matcher, Part, Trace};
 use crate::decision::Outcome;
+use crate::host::{Headers as _, HostFailure, RequestAttributes};
+use crate::identity::{Identity, Peer};
 use crate::metadata::Value;
-use crate::peer::{IdentityReason, Peer};
-use crate::request::{Attributes, Headers as _, HostFailure, Request};
+use crate::request::Request;
 
-/// An outcome, and how every rule was held against the request.
+/// An outcome, and the result of every rule for the request.
 #[derive(Debug, Clone)]
 pub struct Explanation<'p> {
-    /// What was decided.
+    /// The outcome.
     pub outcome: Outcome<'p>,
-    /// Every policy, in the order of the document; none where the caller has no identity that counts, since then no
-    /// policy is asked.
+    /// The policies, in the order of the document. Empty if the identity is rejected, because then no policy is evaluated.
     pub policies: Vec<PolicyTrace<'p>>,
 }
 
-/// How a policy was held against the request.
+/// The result of a policy for a request.
 #[derive(Debug, Clone)]
 pub struct PolicyTrace<'p> {
-    /// `<namespace>/<name>`, or the bare name.
+    /// `<namespace>/<name>`, or `<name>` for a policy without a namespace.
     pub name: &'p str,
-    /// What it does with what it matches.
+    /// The effect of the policy on the requests that it matches.
     pub action: Action,
-    /// Whether that is acted on.
+    /// Whether the verdict of the policy is enforced.
     pub mode: Mode,
-    /// Whether the policy applies at the moment of the request, by its `notBefore` and `expires`.
+    /// Whether the policy applies at the time of the request, by its `notBefore` and `expires`.
     pub applies: bool,
-    /// Its rules, in the order of the document.
+    /// The rules, in the order of the document.
     pub rules: Vec<RuleTrace>,
 }
 
-/// How a rule was held against the request.
+/// The result of a rule for a request.
 #[derive(Debug, Clone)]
 pub struct RuleTrace {
-    /// JSON pointer to the rule.
+    /// The JSON pointer to the rule.
     pub pointer: String,
-    /// Whether it matches.
+    /// Whether the rule matches.
     pub matched: bool,
-    /// Whether it can match nothing, since it asks for what this layer does not have.
+    /// Whether the rule never matches, because it needs attributes that this layer does not have.
     pub left_out: bool,
-    /// How many fields would have to match besides, at least, for the rule to match; of a rule that is left out, 0.
+    /// The smallest number of fields that would have to change for the rule to match. 0 if the rule is left out.
     pub misses: usize,
-    /// Its fields; none of a rule that is left out.
-    pub fields: Vec<FieldTrace>,
+    /// The fields of the rule. Empty if the rule is left out.
+    pub fields: Vec<MatcherTrace>,
 }
 
-/// How a field was held against the request.
+/// The result of a field for a request.
 #[derive(Debug, Clone)]
-pub struct FieldTrace {
-    /// JSON pointer to the source, operation or condition that it stands in.
+pub struct MatcherTrace {
+    /// The JSON pointer to the source, operation or condition that contains the field.
     pub pointer: String,
-    /// Its name there, and that of its `not…` twin.
+    /// The names of the field and of its negated form.
     pub names: [&'static str; 2],
-    /// Whether it matches.
+    /// Whether the field matches.
     pub matched: bool,
-    /// Whether it counts as matched because this layer does not have what it asks for.
-    pub unasked: bool,
-    /// What the request has there; nothing where it has nothing.
+    /// Whether the field is not evaluated on this layer, and counts as matched.
+    pub skipped: bool,
+    /// The values of the request. Empty if the attribute is absent.
     pub found: Vec<String>,
 }
 
-impl Policy {
-    /// Decides a request as `authorize`, and tells how every rule was held against it.
+impl PolicySet {
+    /// Decides a request as [`PolicySet::decide`] does, and reports the result of every rule.
     ///
     /// # Errors
-    /// When the host fails to tell an attribute that a rule asks for.
-    pub fn explain<A: Attributes>(
+    /// Returns [`HostFailure`] if the host cannot read an attribute that a rule needs.
+    pub fn explain<A: RequestAttributes>(
         &self,
-        identity: &Result<Option<Peer>, IdentityReason>,
-        candidates: &Candidates,
+        subject: &Subject,
         request: &Request<A>,
     ) -> Result<Explanation<'_>, HostFailure> {
-        let outcome = self.authorize(identity, candidates, request);
-        let Ok(peer) = identity else { return Ok(Explanation { outcome, policies: Vec::new() }) };
+        let outcome = self.decide(subject, request);
+        let peer = match subject.identity() {
+            Identity::Peer(peer) => Some(peer),
+            Identity::Anonymous => None,
+            Identity::Rejected(_) => return Ok(Explanation { outcome, policies: Vec::new() }),
+        };
         let mut policies: Vec<PolicyTrace<'_>> = self
-            .names
+            .policies
             .iter()
-            .map(|name| PolicyTrace {
-                name: &name.full_name,
-                action: name.action,
-                mode: name.mode,
-                applies: name.period.contains(request.now()),
+            .map(|policy| PolicyTrace {
+                name: &policy.full_name,
+                action: policy.action,
+                mode: policy.mode,
+                applies: policy.period.contains(request.now()),
                 rules: Vec::new(),
             })
             .collect();
         for rule in &self.rules {
             let pointer = format!("/policies/{}/rules/{}", rule.policy, rule.position);
-            let mut recorder = Recorder { fields: Vec::new() };
-            let fields_match = !rule.left_out && rule.matches(peer.as_ref(), request, &mut recorder)?;
+            let mut recorder = Recorder { results: Vec::new() };
+            let fields_match = !rule.left_out && rule.matches(peer, request, &mut recorder)?;
             let matched = fields_match && self.applies(rule, request.now());
             let misses = recorder.misses();
-            let fields = recorder.fields.into_iter().map(|seen| seen.into_trace(&pointer, peer.as_ref(), request));
+            let fields = recorder.results.into_iter().map(|result| result.into_trace(&pointer, peer, request));
             let fields = fields.collect::<Result<_, _>>()?;
             if let Some(policy) = usize::try_from(rule.policy).ok().and_then(|policy| policies.get_mut(policy)) {
                 policy.rules.push(RuleTrace { pointer, matched, left_out: rule.left_out, misses, fields });
@@ -102,35 +108,35 @@ impl Policy {
     }
 }
 
-/// A field that was held against the request.
-struct Seen<'r> {
+/// The result of one matcher.
+struct MatcherResult<'r> {
     part: Part,
     position: usize,
-    field: &'r Field,
+    matcher: &'r Matcher,
     matched: bool,
 }
 
 struct Recorder<'r> {
-    fields: Vec<Seen<'r>>,
+    results: Vec<MatcherResult<'r>>,
 }
 
 impl<'r> Trace<'r> for Recorder<'r> {
     const COMPLETE: bool = true;
 
-    fn field(&mut self, part: Part, position: usize, field: &'r Field, matched: bool) {
-        self.fields.push(Seen { part, position, field, matched });
+    fn matcher(&mut self, part: Part, position: usize, matcher: &'r Matcher, matched: bool) {
+        self.results.push(MatcherResult { part, position, matcher, matched });
     }
 }
 
 impl Recorder<'_> {
-    /// Of `from` and `to` the selector that misses least counts; every condition counts.
+    /// Counts the fields that do not match: of the closest source, of the closest operation, and every condition.
     fn misses(&self) -> usize {
         let mut missing: Vec<(Part, usize)> = Vec::new();
-        for seen in &self.fields {
-            let miss = usize::from(!seen.matched);
+        for result in &self.results {
+            let miss = usize::from(!result.matched);
             match missing.last_mut() {
-                Some((part, misses)) if *part == seen.part => *misses += miss,
-                _ => missing.push((seen.part, miss)),
+                Some((part, misses)) if *part == result.part => *misses += miss,
+                _ => missing.push((result.part, miss)),
             }
         }
         let of = |is: fn(Part) -> bool| missing.iter().filter(move |(part, _)| is(*part)).map(|(_, misses)| *misses);
@@ -140,27 +146,32 @@ impl Recorder<'_> {
     }
 }
 
-impl Seen<'_> {
-    fn into_trace<A: Attributes>(
+impl MatcherResult<'_> {
+    fn into_trace<A: RequestAttributes>(
         self,
         rule: &str,
         peer: Option<&Peer>,
         request: &Request<A>,
-    ) -> Result<FieldTrace, HostFailure> {
+    ) -> Result<MatcherTrace, HostFailure> {
         let pointer = match self.part {
             Part::From(position) => format!("{rule}/from/{position}/source"),
             Part::To(position) => format!("{rule}/to/{position}/operation"),
             Part::When => format!("{rule}/when/{}", self.position),
         };
-        let found = self.field.found(peer, request)?;
-        let unasked = matches!(self.field, Field::Unasked(_));
-        Ok(FieldTrace { pointer, names: self.field.names(self.part), matched: self.matched, unasked, found })
+        let found = self.matcher.found(peer, request)?;
+        let skipped = matches!(self.matcher, Matcher::Skipped(_));
+        let names: Names = self.matcher.names(self.part);
+        Ok(MatcherTrace { pointer, names, matched: self.matched, skipped, found })
     }
 }
 
-impl Field {
-    /// What the request has where this field looks.
-    fn found<A: Attributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Result<Vec<String>, HostFailure> {
+impl Matcher {
+    /// The values of the request that this matcher compares.
+    fn found<A: RequestAttributes>(
+        &self,
+        peer: Option<&Peer>,
+        request: &Request<A>,
+    ) -> Result<Vec<String>, HostFailure> {
         let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
         let metadata = |value: Option<&Value>| match value {
             None => Vec::new(),
@@ -183,8 +194,8 @@ impl Field {
             Self::RequestPrincipals(_) => {
                 let object = request.metadata()?;
                 let claim = |name| {
-                    let value = object.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], name])?;
-                    Ok(metadata(value).into_iter().next())
+                    let value = object.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], name]).map_err(|_| HostFailure)?;
+                    Ok::<_, HostFailure>(metadata(value).into_iter().next())
                 };
                 claim("iss")?
                     .zip(claim("sub")?)
@@ -199,13 +210,13 @@ impl Field {
             Self::Paths(..) => request.paths()?.map(text).collect(),
             Self::ServerNames(_) => request.server_name()?.map(text).into_iter().collect(),
             Self::Header(name, ..) => request.headers()?.lines(name).map(text).collect(),
-            Self::Metadata(path, _) => metadata(request.metadata()?.get(path)?),
-            Self::Unasked(_) => Vec::new(),
+            Self::Metadata(path, _) => metadata(request.metadata()?.get(path).map_err(|_| HostFailure)?),
+            Self::Skipped(_) => Vec::new(),
         })
     }
 }
 
-/// The same name in another trust domain is another one, and must not look the same.
+/// Adds a trust domain that is not local, because the same name in a different trust domain is a different workload.
 fn with_foreign_trust_domain(peer: &Peer, name: String) -> String {
-    if peer.is_local() { name } else { format!("{name} of {}", peer.trust_domain()) }
+    if peer.is_local() { name } else { format!("{name} in {}", peer.trust_domain()) }
 }

@@ -7,10 +7,11 @@
 use rustc_hash::FxHashMap;
 
 use super::affixes::Affixes;
-use super::rule::{Field, Rule};
+use super::rule::{Matcher, Rule};
 use super::values::{Path, Text};
-use crate::peer::Peer;
-use crate::request::{Attributes, HostFailure, Request};
+use crate::host::{HostFailure, RequestAttributes};
+use crate::identity::Peer;
+use crate::request::Request;
 
 /// A rule's number: its place in the document.
 pub(crate) type RuleId = u32;
@@ -73,7 +74,7 @@ impl Index {
     ///
     /// # Errors
     /// When none matches, and the host failed to tell what one of them asks for.
-    pub(crate) fn first_match<A: Attributes>(
+    pub(crate) fn first_match<A: RequestAttributes>(
         &self,
         candidates: &[usize],
         matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
@@ -116,7 +117,7 @@ impl<'r> Filing<'r> {
     }
 
     /// Files a rule under the field of `source` that tells most of the peer.
-    fn file(&mut self, source: &[Field], id: RuleId, rule: &'r Rule) {
+    fn file(&mut self, source: &[Matcher], id: RuleId, rule: &'r Rule) {
         let best = source.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
         let next = &mut self.sets;
         let mut fresh = || {
@@ -126,13 +127,13 @@ impl<'r> Filing<'r> {
         let mut under =
             |affixes: &mut Affixes<usize>, text: &Text| affixes.entry(text, &mut fresh).map_or(ANYONE, |set| *set);
         let sets: Vec<usize> = match best {
-            Some(Field::Principals(values)) => {
+            Some(Matcher::Principals(values)) => {
                 values.any_of.iter().map(|text| under(&mut self.principals, text)).collect()
             }
-            Some(Field::TrustDomains(values)) => {
+            Some(Matcher::TrustDomains(values)) => {
                 values.any_of.iter().map(|text| under(&mut self.trust_domains, text)).collect()
             }
-            Some(Field::ServiceAccounts(values)) => values
+            Some(Matcher::ServiceAccounts(values)) => values
                 .any_of
                 .iter()
                 .map(|account| {
@@ -140,7 +141,7 @@ impl<'r> Filing<'r> {
                     *self.service_accounts.entry(key).or_insert_with(&mut fresh)
                 })
                 .collect(),
-            Some(Field::Namespaces(values)) => values
+            Some(Matcher::Namespaces(values)) => values
                 .any_of
                 .iter()
                 .map(|namespace| match namespace.name.exact() {
@@ -157,7 +158,7 @@ impl<'r> Filing<'r> {
     }
 }
 
-impl Field {
+impl Matcher {
     /// How much a field narrows the peers down; 0 when it has no positive value.
     fn selectivity(&self) -> u8 {
         match self {
@@ -197,7 +198,7 @@ impl Split {
     const ORDER: [Self; 3] = [Self::Path, Self::Host, Self::Method];
 
     /// Calls `visit` with every reading of the attribute.
-    fn visit<A: Attributes>(self, request: &Request<A>, visit: impl FnMut(&[u8])) -> Result<(), HostFailure> {
+    fn visit<A: RequestAttributes>(self, request: &Request<A>, visit: impl FnMut(&[u8])) -> Result<(), HostFailure> {
         match self {
             Self::Path => request.paths()?.for_each(visit),
             Self::Host => request.hosts()?.for_each(visit),
@@ -218,12 +219,12 @@ impl Split {
         (!keys.contains(&Text::Present)).then_some(keys)
     }
 
-    fn field_keys(self, field: &Field) -> Option<Vec<Text>> {
+    fn field_keys(self, field: &Matcher) -> Option<Vec<Text>> {
         match (self, field) {
-            (Self::Path, Field::Paths(values, _)) if !values.any_of.is_empty() => {
+            (Self::Path, Matcher::Paths(values, _)) if !values.any_of.is_empty() => {
                 Some(values.any_of.iter().map(Path::key).collect())
             }
-            (Self::Host, Field::Hosts(values, _)) | (Self::Method, Field::Methods(values))
+            (Self::Host, Matcher::Hosts(values, _)) | (Self::Method, Matcher::Methods(values))
                 if !values.any_of.is_empty() =>
             {
                 Some(values.any_of.to_vec())
@@ -271,7 +272,7 @@ impl RuleSet {
     }
 
     /// Puts the first matching rule of this set in `search`, if it stands before the one there.
-    fn search<A: Attributes>(
+    fn search<A: RequestAttributes>(
         &self,
         search: &mut Search,
         matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,

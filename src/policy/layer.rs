@@ -1,30 +1,31 @@
-//! The layer that policies are asked on: requests of HTTP, or connections of TCP.
+//! The layer that policies apply to: HTTP requests, or TCP connections.
 //!
-//! What a rule asks of HTTP is unknown on TCP. As in Istio, the reading that grants less is taken: an ALLOW rule that
-//! asks for any of it is left out, and in a DENY or AUDIT rule what cannot be asked counts as matched.
+//! On TCP, the HTTP attributes that a rule matches are unknown. As in Istio, the filter takes the reading that grants less: an
+//! ALLOW rule with HTTP attributes never matches, and in a DENY or AUDIT rule each HTTP attribute counts as matched.
 
-use super::rule::{Action, Field, JWT_PAYLOAD, Rule};
+use super::action::Action;
+use super::rule::{Matcher, Rule};
 
-/// What policies decide about.
+/// The unit that policies decide about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layer {
-    /// Each request.
+    /// An HTTP request.
     #[default]
     Http,
-    /// Each connection, whatever is spoken on it.
+    /// A connection, with any protocol.
     Tcp,
 }
 
 impl Rule {
-    /// The rule as it is asked on TCP, if its policy has this action.
+    /// Converts the rule of a policy with this action to the rule that applies on TCP.
     pub(super) fn on_tcp(self, action: Action) -> Self {
-        let mut fields = self.sources.iter().chain(&self.operations).flatten().chain(&self.conditions);
+        let mut matchers = self.sources.iter().chain(&self.operations).flatten().chain(&self.conditions);
         if action == Action::Allow {
-            let left_out = fields.any(Field::is_http_only);
+            let left_out = matchers.any(Matcher::is_http_only);
             return Self { left_out, ..self };
         }
-        let selectors = |selectors: Box<[Box<[Field]>]>| selectors.into_iter().map(without_http).collect();
+        let selectors = |selectors: Box<[Box<[Matcher]>]>| selectors.into_iter().map(without_http).collect();
         Self {
             sources: selectors(self.sources),
             operations: selectors(self.operations),
@@ -34,30 +35,14 @@ impl Rule {
     }
 }
 
-/// The same fields in the same places; those of HTTP are not asked.
-fn without_http(fields: Box<[Field]>) -> Box<[Field]> {
-    fields.into_iter().map(|field| if field.is_http_only() { Field::Unasked(Box::new(field)) } else { field }).collect()
+/// Returns the same matchers in the same places, with the HTTP ones skipped.
+fn without_http(matchers: Box<[Matcher]>) -> Box<[Matcher]> {
+    let skipped = |matcher: Matcher| if matcher.is_http_only() { Matcher::Skipped(Box::new(matcher)) } else { matcher };
+    matchers.into_iter().map(skipped).collect()
 }
 
-impl Field {
-    /// Whether only a request has what this field asks for.
+impl Matcher {
     fn is_http_only(&self) -> bool {
-        match self {
-            Self::Hosts(..) | Self::Methods(_) | Self::Paths(..) | Self::RequestPrincipals(_) | Self::Header(..) => {
-                true
-            }
-            // A claim of a token; the whole payload is what an `experimental` key asks for, which Istio keeps on TCP.
-            Self::Metadata(path, _) => {
-                matches!(&**path, [filter, payload, _, ..] if [&**filter, &**payload] == JWT_PAYLOAD)
-            }
-            Self::Principals(_)
-            | Self::Namespaces(_)
-            | Self::ServiceAccounts(_)
-            | Self::TrustDomains(_)
-            | Self::Addresses(..)
-            | Self::Ports(_)
-            | Self::ServerNames(_)
-            | Self::Unasked(_) => false,
-        }
+        !matches!(self, Self::Skipped(_)) && self.field().is_http_only()
     }
 }

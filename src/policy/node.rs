@@ -1,5 +1,5 @@
-//! A parsed JSON or YAML value that keeps what `serde_json::Value` loses, a field that stands twice, and copies no text that
-//! it can borrow: documents of thousands of policies are parsed inside Envoy.
+//! A parsed JSON or YAML value. Unlike `serde_json::Value`, it keeps repeated fields, and it borrows strings from the input:
+//! Envoy parses documents with thousands of policies.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,18 +13,18 @@ pub enum Node<'t> {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// Any number: the document has no field for one.
+    /// A number. No field of the document accepts one.
     Number,
     /// A string.
     String(Cow<'t, str>),
     /// A list.
     List(Vec<Node<'t>>),
-    /// An object, in the order of the text, repeated names included.
+    /// An object: its fields in the order of the input, including repeated ones.
     Object(Vec<(Cow<'t, str>, Node<'t>)>),
 }
 
 impl Node<'_> {
-    /// The same value, which borrows nothing.
+    /// Converts the value to one that borrows nothing.
     #[must_use]
     pub fn into_owned(self) -> Node<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
@@ -40,7 +40,7 @@ impl Node<'_> {
         }
     }
 
-    /// The value of a field of this object.
+    /// The value of a field of this object, or `None` if the field is absent or this is not an object.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Self> {
         match self {
@@ -49,7 +49,13 @@ impl Node<'_> {
         }
     }
 
-    /// The items of this list; none when it is no list.
+    /// The items of the list in a field of this object. Empty if the field is absent or not a list.
+    #[must_use]
+    pub fn list(&self, name: &str) -> &[Self] {
+        self.field(name).map_or(&[], Self::items)
+    }
+
+    /// The items of this list. Empty if this is not a list.
     #[must_use]
     pub fn items(&self) -> &[Self] {
         match self {
@@ -58,7 +64,7 @@ impl Node<'_> {
         }
     }
 
-    /// The text, when this is a string.
+    /// The string, or `None` if this is not a string.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -67,7 +73,7 @@ impl Node<'_> {
         }
     }
 
-    /// The value at a JSON pointer (RFC 6901) whose names hold neither `~` nor `/`.
+    /// The value at a JSON pointer (RFC 6901) whose names contain neither `~` nor `/`.
     #[must_use]
     pub fn at(&self, pointer: &str) -> Option<&Self> {
         pointer.split('/').skip(1).try_fold(self, |node, name| match node {
@@ -76,7 +82,7 @@ impl Node<'_> {
         })
     }
 
-    /// What kind of value this is, in the words of a diagnostic.
+    /// The type of the value, as diagnostics name it.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -133,7 +139,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
-        // Most lists and objects have one item, and a vector that grows by itself begins with room for four.
+        // Most lists and objects have one item. A vector that grows on its own starts with a capacity of four.
         let mut list = Vec::with_capacity(1);
         while let Some(item) = items.next_element()? {
             list.push(item);

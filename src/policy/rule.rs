@@ -1,83 +1,44 @@
-//! A compiled rule, and how it is held against a request.
+//! Compiled policies and rules, and the walk that matches a rule against a request.
 
 use ipnet::IpNet;
 
+use super::action::{Action, Mode};
+use super::field::{Field, Names, VALUES};
 use super::values::{Namespace, Path, Reading, RequestPrincipal, Scope, ServiceAccount, Text, Values};
+use crate::host::{AddressOf, Headers as _, HostFailure, RequestAttributes};
+use crate::identity::Peer;
 use crate::metadata::{Object, Value};
-use crate::peer::Peer;
-use crate::request::{AddressOf, Attributes, Headers as _, HostFailure, Request};
+use crate::request::Request;
 use crate::timestamp::Timestamp;
 
-/// One rule of a policy.
+/// A rule of a policy.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    /// Any of these sources; none at all is no restriction.
-    pub(crate) sources: Box<[Box<[Field]>]>,
-    /// Any of these operations; none at all is no restriction.
-    pub(crate) operations: Box<[Box<[Field]>]>,
-    /// All of these conditions.
-    pub(crate) conditions: Box<[Field]>,
-    /// It is never asked, since it asks for what its layer does not have.
+    /// The sources, one of which must match. Without sources, every caller matches.
+    pub(crate) sources: Box<[Box<[Matcher]>]>,
+    /// The operations, one of which must match. Without operations, every request matches.
+    pub(crate) operations: Box<[Box<[Matcher]>]>,
+    /// The conditions, all of which must match.
+    pub(crate) conditions: Box<[Matcher]>,
+    /// The rule never matches, because it needs attributes that the layer does not have.
     pub(crate) left_out: bool,
+    /// The position of the policy in the document.
     pub(crate) policy: u32,
-    /// The rule's place in its policy.
+    /// The position of the rule in its policy.
     pub(crate) position: u32,
 }
 
-/// What a policy does with the requests that it matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Lets them pass, unless a DENY policy matches.
-    Allow,
-    /// Refuses them.
-    Deny,
-    /// Counts and logs them.
-    Audit,
-}
-
-/// Whether a policy's verdict is acted on, or only counted and logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// It is acted on.
-    Enforce,
-    /// It is only counted and logged.
-    Shadow,
-}
-
-impl Action {
-    /// The word for it in the document.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Allow => "ALLOW",
-            Self::Deny => "DENY",
-            Self::Audit => "AUDIT",
-        }
-    }
-}
-
-impl Mode {
-    /// The word for it in metrics and logs.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Shadow => "shadow",
-        }
-    }
-}
-
-/// The policy that a rule belongs to.
+/// A policy, without its rules.
 #[derive(Debug)]
-pub(crate) struct PolicyName {
-    /// `<namespace>/<name>`, or the bare name.
+pub(crate) struct Policy {
+    /// `<namespace>/<name>`, or `<name>` for a policy without a namespace.
     pub(crate) full_name: Box<str>,
     pub(crate) action: Action,
     pub(crate) mode: Mode,
     pub(crate) period: Period,
 }
 
-/// When a policy applies: from its first moment, inclusive, to its last one, exclusive.
+/// The period in which a policy applies: from `not_before`, inclusive, to `expires`, exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Period {
     pub(crate) not_before: Option<Timestamp>,
@@ -94,16 +55,16 @@ impl Period {
     }
 }
 
-/// One field of a source, an operation, or a condition.
+/// A field of a source, an operation, or a condition, with its values.
 #[derive(Debug)]
-pub(crate) enum Field {
+pub(crate) enum Matcher {
     Principals(Values<Text>),
     Namespaces(Values<Namespace>),
     ServiceAccounts(Values<ServiceAccount>),
     TrustDomains(Values<Text>),
     RequestPrincipals(Values<RequestPrincipal>),
     Addresses(AddressOf, Values<IpNet>),
-    /// In lower case.
+    /// The values are in lower case.
     Hosts(Values<Text>, Reading),
     Ports(Values<u16>),
     Methods(Values<Text>),
@@ -111,57 +72,62 @@ pub(crate) enum Field {
     ServerNames(Values<Text>),
     /// The name is in lower case.
     Header(Box<str>, Values<Text>, Reading),
-    /// The path to the value in the dynamic metadata, its filter first.
+    /// The path to the value in the dynamic metadata, which starts with the filter.
     Metadata(Box<[Box<str>]>, Values<MetadataValue>),
-    /// Of HTTP, on another layer: it is not asked, and counts as matched.
-    Unasked(Box<Self>),
+    /// An HTTP attribute, on TCP: it is not evaluated, and counts as matched.
+    Skipped(Box<Self>),
 }
 
-/// What is asked of a value in the dynamic metadata.
+/// The value of dynamic metadata that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MetadataValue {
-    /// This text.
+    /// This string.
     Text(Text),
-    /// A list with this text.
+    /// A list that contains this string.
     InList(Text),
-    /// This text, or a list with it.
+    /// This string, or a list that contains it.
     TextOrInList(Text),
 }
 
-/// Where the filter of Envoy that verifies tokens leaves their claims.
+/// The filter and the key of the dynamic metadata in which Envoy's JWT filter stores the claims of a verified token.
 pub(crate) const JWT_PAYLOAD: [&str; 2] = ["envoy.filters.http.jwt_authn", "payload"];
 
-/// A place in a rule where fields stand together.
+/// A part of a rule that contains matchers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The source at this place of `from`.
+    /// The source at this position of `from`.
     From(usize),
-    /// The operation at this place of `to`.
+    /// The operation at this position of `to`.
     To(usize),
     /// The conditions of `when`.
     When,
 }
 
-/// Watches a rule being held against a request.
+/// Observes the walk that matches a rule against a request.
 pub(crate) trait Trace<'r> {
-    /// Whether every field is looked at, also where the outcome is known before.
+    /// Whether the walk evaluates every matcher, even if the result is already known.
     const COMPLETE: bool;
 
-    /// `field`, the one at `position` of `part`, was held against the request.
-    fn field(&mut self, part: Part, position: usize, field: &'r Field, matched: bool);
+    /// Reports the result of the matcher at `position` of `part`.
+    fn matcher(&mut self, part: Part, position: usize, matcher: &'r Matcher, matched: bool);
 }
 
-/// Watches nothing: deciding costs no more than the fields that decide.
+/// Observes nothing.
 pub(crate) struct Untraced;
 
 impl Trace<'_> for Untraced {
     const COMPLETE: bool = false;
 
-    fn field(&mut self, _: Part, _: usize, _: &Field, _: bool) {}
+    fn matcher(&mut self, _: Part, _: usize, _: &Matcher, _: bool) {}
 }
 
 impl Rule {
-    pub(crate) fn matches<'r, A: Attributes, T: Trace<'r>>(
+    /// Every matcher of the rule.
+    pub(crate) fn matchers(&self) -> impl Iterator<Item = &Matcher> {
+        self.sources.iter().chain(&self.operations).flatten().chain(&self.conditions)
+    }
+
+    pub(crate) fn matches<'r, A: RequestAttributes, T: Trace<'r>>(
         &'r self,
         peer: Option<&Peer>,
         request: &Request<A>,
@@ -181,15 +147,15 @@ impl Rule {
     }
 }
 
-/// The one walk over a rule, whether to decide or to explain.
-struct Walk<'w, A: Attributes, T> {
+/// The walk over a rule, which is the same for decisions and explanations.
+struct Walk<'w, A: RequestAttributes, T> {
     peer: Option<&'w Peer>,
     request: &'w Request<A>,
     trace: &'w mut T,
 }
 
-impl<'r, A: Attributes, T: Trace<'r>> Walk<'_, A, T> {
-    fn any(&mut self, selectors: &'r [Box<[Field]>], part: impl Fn(usize) -> Part) -> Result<bool, HostFailure> {
+impl<'r, A: RequestAttributes, T: Trace<'r>> Walk<'_, A, T> {
+    fn any(&mut self, selectors: &'r [Box<[Matcher]>], part: impl Fn(usize) -> Part) -> Result<bool, HostFailure> {
         let mut any = selectors.is_empty();
         for (position, selector) in selectors.iter().enumerate() {
             any |= self.all(selector, part(position))?;
@@ -200,11 +166,11 @@ impl<'r, A: Attributes, T: Trace<'r>> Walk<'_, A, T> {
         Ok(any)
     }
 
-    fn all(&mut self, fields: &'r [Field], part: Part) -> Result<bool, HostFailure> {
+    fn all(&mut self, matchers: &'r [Matcher], part: Part) -> Result<bool, HostFailure> {
         let mut all = true;
-        for (position, field) in fields.iter().enumerate() {
-            let matched = field.matches(self.peer, self.request)?;
-            self.trace.field(part, position, field, matched);
+        for (position, matcher) in matchers.iter().enumerate() {
+            let matched = matcher.matches(self.peer, self.request)?;
+            self.trace.matcher(part, position, matcher, matched);
             all &= matched;
             if !all && !T::COMPLETE {
                 break;
@@ -241,9 +207,10 @@ impl RequestPrincipal {
     }
 }
 
-/// A claim that is text.
+/// Returns a claim of the verified token if it is a string.
 fn token_text<'m>(metadata: &'m Object, claim: &str) -> Result<Option<&'m [u8]>, HostFailure> {
-    Ok(match metadata.get(&[JWT_PAYLOAD[0], JWT_PAYLOAD[1], claim])? {
+    let path = [JWT_PAYLOAD[0], JWT_PAYLOAD[1], claim];
+    Ok(match metadata.get(&path).map_err(|_| HostFailure)? {
         Some(Value::String(text)) => Some(text),
         _ => None,
     })
@@ -260,9 +227,40 @@ impl MetadataValue {
     }
 }
 
-impl Field {
-    /// A caller without identity, and an attribute that is absent, match no value: they pass `not…` values only.
-    fn matches<A: Attributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Result<bool, HostFailure> {
+impl Matcher {
+    /// The field of the policy language.
+    pub(crate) fn field(&self) -> Field {
+        match self {
+            Self::Principals(_) => Field::Principals,
+            Self::Namespaces(_) => Field::Namespaces,
+            Self::ServiceAccounts(_) => Field::ServiceAccounts,
+            Self::TrustDomains(_) => Field::TrustDomains,
+            Self::RequestPrincipals(_) => Field::RequestPrincipals,
+            Self::Addresses(AddressOf::Source, _) => Field::IpBlocks,
+            Self::Addresses(AddressOf::Remote, _) => Field::RemoteIpBlocks,
+            Self::Addresses(AddressOf::Destination, _) => Field::DestinationIp,
+            Self::Hosts(..) => Field::Hosts,
+            Self::Ports(_) => Field::Ports,
+            Self::Methods(_) => Field::Methods,
+            Self::Paths(..) => Field::Paths,
+            Self::ServerNames(_) => Field::ServerName,
+            Self::Header(..) => Field::Header,
+            // A claim is a part of the payload. The whole payload is the value of an `experimental` key, which Istio keeps on TCP.
+            Self::Metadata(path, _) => match &**path {
+                [filter, payload, _, ..] if [&**filter, &**payload] == JWT_PAYLOAD => Field::Claim,
+                _ => Field::Metadata,
+            },
+            Self::Skipped(matcher) => matcher.field(),
+        }
+    }
+
+    /// The names of the field and of its negated form, in this part of a rule.
+    pub(crate) fn names(&self, part: Part) -> Names {
+        if part == Part::When { VALUES } else { self.field().names() }
+    }
+
+    /// A caller without an identity, and an absent attribute, match no value. They match a field that has only negated values.
+    fn matches<A: RequestAttributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Result<bool, HostFailure> {
         Ok(match self {
             Self::Principals(values) => {
                 values.admit(|value| peer.is_some_and(|peer| value.matches(peer.principal().as_bytes())))
@@ -295,16 +293,16 @@ impl Field {
                 let name = request.server_name()?;
                 values.admit(|value| name.is_some_and(|name| value.matches_some(name)))
             }
-            // The pseudo-headers of HTTP/2 are not lists.
+            // A pseudo-header of HTTP/2 is not a list.
             Self::Header(name, values, reading) if name.starts_with(':') => {
                 values.admit_readings(request.headers()?.lines(name), *reading, Text::matches)
             }
             Self::Header(name, values, reading) => values.admit_lines(request.headers()?.lines(name), *reading),
             Self::Metadata(path, values) => {
-                let value = request.metadata()?.get(path)?;
+                let value = request.metadata()?.get(path).map_err(|_| HostFailure)?;
                 values.admit(|wanted| value.is_some_and(|value| wanted.matches(value)))
             }
-            Self::Unasked(_) => true,
+            Self::Skipped(_) => true,
         })
     }
 }

@@ -7,22 +7,23 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_one
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::rule::{Action, Mode, Rule, Untraced};
-use super::{Decision, Layer, Outcome, Policy, RuleId};
+use super::rule::{Rule, Untraced};
+use super::{Action, Layer, Mode, PolicySet, RuleId, Subject};
+use crate::decision::{Decision, Outcome};
+use crate::host::{AddressOf, HostFailure, RequestAttributes};
+use crate::identity::{Identity, Peer};
 use crate::lint::{Lint, Target, lint};
 use crate::metadata::Object;
-use crate::peer::Peer;
 use crate::policy::Node;
-use crate::request::{AddressOf, Attributes, HostFailure, Request};
-use crate::spiffe_id::SpiffeId;
+use crate::request::Request;
 use crate::timestamp::Timestamp;
 
-impl Policy {
-    /// What `decide` must give, without looking at the index.
-    fn decide_plainly<A: Attributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Outcome<'_> {
+impl PolicySet {
+    /// Decides without the index: `decide` must return the same.
+    fn decide_plainly<A: RequestAttributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Outcome<'_> {
         let first = |action, modes: &[Mode]| {
             let matching = (0..).zip(&self.rules).find(|(_, rule)| {
-                let policy = &self.names[usize::try_from(rule.policy).unwrap()];
+                let policy = &self.policies[usize::try_from(rule.policy).unwrap()];
                 policy.action == action
                     && !rule.left_out
                     && policy.period.contains(request.now())
@@ -34,15 +35,23 @@ impl Policy {
         let conclude = |modes: &[Mode]| -> Decision<'_> {
             let deny = first(Action::Deny, modes);
             let allow = if deny.is_some() { None } else { first(Action::Allow, modes) };
-            let has_allow = self.names.iter().any(|name| name.action == Action::Allow && modes.contains(&name.mode));
+            let has_allow = self.policies.iter().any(|name| name.action == Action::Allow && modes.contains(&name.mode));
             self.conclude(Ok(deny), Ok(allow), has_allow)
         };
-        let has_shadow = self.names.iter().any(|name| name.mode == Mode::Shadow);
+        let has_shadow = self.policies.iter().any(|name| name.mode == Mode::Shadow);
         Outcome {
             decision: conclude(&[Mode::Enforce]),
             shadow: has_shadow.then(|| conclude(&[Mode::Enforce, Mode::Shadow])),
-            audit: first(Action::Audit, &[Mode::Enforce]).and_then(|id| self.name(id)),
+            audit: first(Action::Audit, &[Mode::Enforce]).and_then(|id| self.rule_name(id)),
         }
+    }
+}
+
+/// The subject of this SPIFFE ID. A string that is not one is an anonymous caller.
+fn subject(policies: &PolicySet, id: &str) -> Subject {
+    match policies.identity().identify(Some(id.as_bytes())) {
+        Identity::Rejected(_) => policies.subject(Identity::Anonymous),
+        identity => policies.subject(identity),
     }
 }
 
@@ -162,7 +171,7 @@ struct Sample {
     lines: Vec<&'static str>,
 }
 
-impl Attributes for Sample {
+impl RequestAttributes for Sample {
     type Text = &'static str;
     type Headers = Vec<(String, Vec<u8>)>;
 
@@ -230,21 +239,21 @@ proptest! {
             "trustDomain": "a.org", "federatedTrustDomains": ["b.org"], "trustDomainAliases": ["old.org"],
             "policies": policies,
         });
-        let policy = Policy::from_json(document.to_string().as_bytes()).unwrap().on(layer);
+        let policy = PolicySet::from_json(document.to_string().as_bytes()).unwrap().on(layer);
         for sample in samples {
             let id = format!("spiffe://{}", sample.id);
-            let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
+            let subject = subject(&policy, &id);
+            let peer = subject.peer();
             let request = Request::new(sample, Timestamp::from_seconds(0));
-            let candidates = policy.candidates(peer.as_ref());
-            let indexed = policy.decide(peer.as_ref(), &candidates, &request);
-            prop_assert_eq!(indexed, policy.decide_plainly(peer.as_ref(), &request));
+            let indexed = policy.decide(&subject, &request);
+            prop_assert_eq!(indexed, policy.decide_plainly(peer, &request));
 
             let matches = |rule: &Rule| {
-                let policy = &policy.names[usize::try_from(rule.policy).unwrap()];
-                policy.period.contains(request.now()) && rule.matches(peer.as_ref(), &request, &mut Untraced).unwrap()
+                let policy = &policy.policies[usize::try_from(rule.policy).unwrap()];
+                policy.period.contains(request.now()) && rule.matches(peer, &request, &mut Untraced).unwrap()
             };
             let untraced: Vec<bool> = policy.rules.iter().map(|rule| !rule.left_out && matches(rule)).collect();
-            let explanation = policy.explain(&Ok(peer), &candidates, &request).unwrap();
+            let explanation = policy.explain(&subject, &request).unwrap();
             prop_assert_eq!(explanation.outcome, indexed);
             let rules = explanation.policies.iter().flat_map(|policy| policy.rules.iter().map(|rule| (policy.applies, rule)));
             let traced: Vec<_> =
@@ -278,7 +287,7 @@ proptest! {
             json!({"trustDomain": "a.org", "federatedTrustDomains": ["b.org"], "trustDomainAliases": ["old.org"],
                    "policies": policies}).to_string()
         };
-        let compile = |policies: &[Value]| Policy::from_json(document(policies).as_bytes()).unwrap();
+        let compile = |policies: &[Value]| PolicySet::from_json(document(policies).as_bytes()).unwrap();
         let text = document(&policies);
         let root: Node<'_> = serde_json::from_str(&text).unwrap();
         let useless = [Lint::ShadowedRule, Lint::DuplicateRule, Lint::UnreachableAllow];
@@ -295,9 +304,8 @@ proptest! {
             for sample in &samples {
                 let id = format!("spiffe://{}", sample.id);
                 let request = Request::new(sample.clone(), Timestamp::from_seconds(0));
-                let verdict = |policy: &Policy| {
-                    let peer = SpiffeId::parse(id.as_bytes()).ok().map(|id| Peer::from_id(id, policy.realm()).unwrap());
-                    policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &request).decision.verdict
+                let verdict = |policy: &PolicySet| {
+                    policy.decide(&subject(policy, &id), &request).decision.verdict
                 };
                 prop_assert_eq!(verdict(&with), verdict(&without), "{}: {}", finding, text);
             }

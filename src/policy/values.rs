@@ -2,8 +2,8 @@
 //!
 //! The forms and their order are those of Istio's AuthorizationPolicy reference, "value matching".
 
+use super::action::Action;
 use super::path_template::PathTemplate;
-use super::rule::Action;
 
 /// The values and the `not…` values of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 /// Entries live in two generations. Once the recent one is full, it becomes the older one, and the older one is dropped. An
 /// entry that is read moves to the recent generation. A working set of up to `CAPACITY` keys is therefore never dropped.
 #[derive(Debug)]
-pub(crate) struct Memory<K, V, const CAPACITY: usize> {
+pub(super) struct Memory<K, V, const CAPACITY: usize> {
     recent: FxHashMap<K, V>,
     older: FxHashMap<K, V>,
 }
@@ -23,7 +23,7 @@ impl<K, V, const CAPACITY: usize> Default for Memory<K, V, CAPACITY> {
 
 impl<K: Hash + Eq, V: Clone, const CAPACITY: usize> Memory<K, V, CAPACITY> {
     /// Returns the value of `key`, and keeps it for longer.
-    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<V>
+    pub(super) fn get<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -36,7 +36,7 @@ impl<K: Hash + Eq, V: Clone, const CAPACITY: usize> Memory<K, V, CAPACITY> {
         Some(value)
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    pub(super) fn insert(&mut self, key: K, value: V) {
         if self.recent.len() >= CAPACITY {
             self.older = std::mem::take(&mut self.recent);
         }
@@ -44,7 +44,7 @@ impl<K: Hash + Eq, V: Clone, const CAPACITY: usize> Memory<K, V, CAPACITY> {
     }
 
     /// Drops the entries for which `keep` returns `false`.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         self.recent.retain(|key, value| keep(key, value));
         self.older.retain(|key, value| keep(key, value));
     }

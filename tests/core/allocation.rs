@@ -7,7 +7,7 @@ use std::cell::Cell;
 use crate::support::{self, GET, NOW, Plain};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
-use spiffe_authz::policy::Policy;
+use spiffe_authz::policy::PolicySet;
 use spiffe_authz::request::Request;
 
 thread_local! {
@@ -38,15 +38,14 @@ const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 /// Decides each request of a caller, and counts what that allocates.
 fn assert_no_allocation(policies: &[Value], requests: &[(Plain<'_>, Option<Verdict>)]) {
     let document = json!({"trustDomain": "example.org", "policies": policies});
-    let policy = Policy::from_json(document.to_string().as_bytes()).expect("a good document");
-    let peer = support::peer(&policy, SLEEP);
-    let candidates = policy.candidates(peer.as_ref());
+    let policy = PolicySet::from_json(document.to_string().as_bytes()).expect("a good document");
+    let subject = support::subject(&policy, SLEEP);
     for (attributes, verdict) in requests {
         let request = Request::new(*attributes, NOW);
         // What a host hands over owned is its own allocation, not the decision's.
         let _ = (request.headers().map(drop), request.metadata().map(drop));
         let before = ALLOCATIONS.get();
-        let outcome = policy.decide(peer.as_ref(), &candidates, &request);
+        let outcome = policy.decide(&subject, &request);
         assert_eq!(ALLOCATIONS.get(), before, "{attributes:?}");
         if let Some(verdict) = verdict {
             assert_eq!(outcome.decision.verdict, *verdict, "{attributes:?}");

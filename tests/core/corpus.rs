@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::support::NOW;
 use serde::Deserialize;
 use spiffe_authz::case::Case;
-use spiffe_authz::policy::{Layer, Policy};
+use spiffe_authz::policy::{Layer, PolicySet};
 use spiffe_authz::worker::{Count, CountKey};
 
 #[derive(Deserialize)]
@@ -62,7 +62,7 @@ const TABLES: &[(&str, &str)] = tables! {
 fn every_case_is_decided_as_expected() {
     for (name, text) in TABLES {
         let table: Table = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let policy = Policy::from_json(table.configuration.to_string().as_bytes())
+        let policy = PolicySet::from_json(table.configuration.to_string().as_bytes())
             .unwrap_or_else(|diagnostics| panic!("{name}: {diagnostics:#?}"))
             .on(table.layer);
         for case in table.cases {
@@ -77,7 +77,8 @@ fn every_case_is_decided_as_expected() {
 fn every_count_of_every_case_was_expected() {
     for (name, text) in TABLES {
         let table: Table = serde_json::from_str(text).expect("a table");
-        let policy = Policy::from_json(table.configuration.to_string().as_bytes()).expect("a policy").on(table.layer);
+        let policy =
+            PolicySet::from_json(table.configuration.to_string().as_bytes()).expect("a policy").on(table.layer);
         let expected: HashMap<CountKey, String> =
             Count::all(&policy).map(|count| (count.key(), count.name(""))).collect();
         for case in table.cases {

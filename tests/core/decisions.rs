@@ -3,7 +3,7 @@
 use crate::support::{GET, Plain, decide};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
-use spiffe_authz::policy::Policy;
+use spiffe_authz::policy::PolicySet;
 
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const ALIAS: &str = "spiffe://old.example.org/ns/default/sa/sleep";
@@ -11,7 +11,7 @@ const FOREIGN: &str = "spiffe://example.io/ns/default/sa/sleep";
 const CURL: &str = "spiffe://example.org/ns/prod/sa/curl";
 const NOBODY: &str = "";
 
-fn policy(policies: &Value) -> Policy {
+fn policy(policies: &Value) -> PolicySet {
     let document = json!({
         "trustDomain": "example.org",
         "federatedTrustDomains": ["example.io"],
@@ -19,7 +19,7 @@ fn policy(policies: &Value) -> Policy {
         "identity": {"peer": "optional"},
         "policies": policies
     });
-    Policy::from_json(document.to_string().as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"))
+    PolicySet::from_json(document.to_string().as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"))
 }
 
 /// Whether a rule of `source` or `operation` matches, as an ALLOW policy.
@@ -301,7 +301,7 @@ fn deny_then_allow_then_the_default() {
     let deny = json!({"name": "deny", "namespace": "x", "action": "DENY",
                       "rules": [{"to": [{"operation": {"paths": ["/no"]}}]}, {"to": [{"operation": {"paths": ["/ab"]}}]}]});
     let both = policy(&json!([allow, deny]));
-    let on = |policy: &Policy, path| {
+    let on = |policy: &PolicySet, path| {
         let decision = decide(policy, SLEEP, Plain { path, ..GET }).decision;
         let rule = decision.rule.map(|rule| (rule.policy.to_owned(), rule.position));
         (decision.verdict.reason(), rule)

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use spiffe_authz::diagnostic::{Code, Diagnostic};
-use spiffe_authz::policy::Policy;
+use spiffe_authz::policy::PolicySet;
 
 fn diagnostics(text: &str) -> Vec<Diagnostic> {
-    Policy::from_json(text.as_bytes()).err().unwrap_or_default()
+    PolicySet::from_json(text.as_bytes()).err().unwrap_or_default()
 }
 
 fn found(text: &str) -> Vec<(String, &'static str)> {
@@ -233,7 +233,7 @@ fn no_code_is_without_a_case() {
     let mut seen: BTreeSet<Code> = cases().into_iter().map(|(_, _, code)| code).collect();
     // These two are mistakes of the text, which no value can make.
     seen.extend([Code::Syntax, Code::DuplicateField]);
-    assert_eq!(seen, Code::ALL.into_iter().collect());
+    assert_eq!(seen, Code::all().collect());
 }
 
 #[test]
@@ -279,9 +279,9 @@ fn a_diagnostic_is_one_line_with_help() {
     assert_eq!(
         lines,
         [
-            "/polices: unknown-field: there is no field `polices` here (allowed here: `trustDomain`, \
+            "/polices: unknown-field: unknown field `polices` (expected one of `trustDomain`, \
          `federatedTrustDomains`, `trustDomainAliases`, `identity`, `policies`, `ignoreLints`)",
-            "/policies: missing-field: `policies` is missing (it is required)",
+            "/policies: missing-field: missing field `policies` (add it: the field is required)",
         ]
     );
     for (text, _, _) in cases() {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{DenyReason, Verdict};
 use spiffe_authz::diagnostic::Code;
+use spiffe_authz::identity::Identity;
 use spiffe_authz::lint::{Lint, Target, lint};
-use spiffe_authz::policy::{Layer, Node, Policy, RoutePolicy};
+use spiffe_authz::policy::{Layer, Node, PolicySet, RoutePolicy};
 use spiffe_authz::request::Request;
 use spiffe_authz::worker::{Count, Fact};
 
@@ -37,18 +38,18 @@ fn deny_reasons() {
 
 #[test]
 fn diagnostic_codes() {
-    assert_eq!(first_column("### Mistakes in a configuration"), Code::ALL.map(Code::slug).into());
+    assert_eq!(first_column("### Mistakes in a configuration"), Code::all().map(Code::slug).collect());
 }
 
 #[test]
 fn facts_of_a_decision() {
-    for fact in Fact::ALL {
+    for fact in Fact::ALL.iter().copied() {
         // README lists the names for requests, and the prefix of the names for connections.
         let key = fact.key();
         assert_eq!(fact.name(Layer::Http), format!("spiffe_authz_{key}"));
         assert_eq!(fact.name(Layer::Tcp), format!("spiffe_authz_connection_{key}"));
     }
-    let names: BTreeSet<&str> = Fact::ALL.map(|fact| fact.name(Layer::Http)).into();
+    let names: BTreeSet<&str> = Fact::ALL.iter().map(|fact| fact.name(Layer::Http)).collect();
     assert_eq!(first_column("### Access logs and later filters"), names);
     let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_")).collect();
     assert_eq!(first_column_after(MODULE, "**Dynamic metadata**"), keys);
@@ -72,7 +73,7 @@ fn fields_of_a_route() {
 fn the_configuration_compiles() {
     let (_, section) = README.split_once("\n## Configuration\n").expect("a heading");
     let document = section.split("```").nth(1).and_then(|block| block.strip_prefix("json\n")).expect("a JSON block");
-    Policy::from_json(document.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+    PolicySet::from_json(document.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
 }
 
 /// The rows of the table of docs/policy.md with this header, each as its cells.
@@ -94,7 +95,7 @@ fn example(cell: &str) -> Value {
 
 /// What is known at a place, as the diagnostic of an unknown field says.
 fn known_at(document: &Value) -> BTreeSet<String> {
-    let diagnostics = Policy::from_json(document.to_string().as_bytes()).expect_err("an unknown field");
+    let diagnostics = PolicySet::from_json(document.to_string().as_bytes()).expect_err("an unknown field");
     let diagnostic =
         diagnostics.iter().find(|diagnostic| diagnostic.code == Code::UnknownField).expect("its diagnostic");
     codes(&diagnostic.help).map(str::to_owned).collect()
@@ -142,7 +143,7 @@ fn every_field_has_a_row_and_no_other() {
 #[test]
 fn every_key_of_a_condition_has_a_row() {
     let document = policy(&json!({"when": [{"key": "x", "values": ["y"]}]}));
-    let diagnostics = Policy::from_json(document.to_string().as_bytes()).expect_err("an unknown key");
+    let diagnostics = PolicySet::from_json(document.to_string().as_bytes()).expect_err("an unknown key");
     let known: BTreeSet<&str> = codes(&diagnostics[0].help).collect();
     let rows = rows(CONDITION);
     assert_eq!(rows.iter().flat_map(|row| codes(row[0])).collect::<BTreeSet<_>>(), known);
@@ -168,7 +169,7 @@ fn examples_of_settings_compile_and_show_their_field() {
             if document["identity"]["revoked"] == json!({}) {
                 document["identity"].as_object_mut().expect("an object").remove("revoked");
             }
-            Policy::from_json(document.to_string().as_bytes()).unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
+            PolicySet::from_json(document.to_string().as_bytes()).unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
         }
     }
 }
@@ -183,7 +184,7 @@ fn examples_of_rules_match_what_they_say() {
     for header in [SOURCE, OPERATION, CONDITION] {
         for row in rows(header) {
             let document = policy(&in_rule(header, &example(row[2])));
-            let policy = Policy::from_json(document.to_string().as_bytes())
+            let policy = PolicySet::from_json(document.to_string().as_bytes())
                 .unwrap_or_else(|wrong| panic!("{row:?}: {wrong:#?}"));
             for (cell, matches) in [(row[3], true), (row[4], false)] {
                 let mut request: CaseRequest = serde_json::from_value(example(cell)).expect("a request");
@@ -197,13 +198,13 @@ fn examples_of_rules_match_what_they_say() {
 
 #[test]
 fn lints_have_a_page_with_their_severity_and_summary() {
-    for lint in Lint::ALL {
+    for lint in Lint::all() {
         let slug = lint.slug();
         let row = format!("| [`{slug}`](#{slug}) | {} |", lint.severity().slug());
         assert!(LINTS.contains(&row), "{row}");
         assert!(LINTS.contains(&format!("\n## {slug}\n\n{}\n", lint.summary())), "{slug}");
     }
-    assert_eq!(LINTS.matches("\n## ").count(), Lint::ALL.len());
+    assert_eq!(LINTS.matches("\n## ").count(), Lint::all().count());
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn found_in(fields: &str) -> BTreeSet<&'static str> {
             "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "trustDomainAliases": ["old.example.org"],
             "policies": [{"name": "p", "namespace": "n", "action": action, "rules": [rule]}]
         });
-        Policy::from_json(document.to_string().as_bytes()).expect("a document that compiles");
+        PolicySet::from_json(document.to_string().as_bytes()).expect("a document that compiles");
         let text = document.to_string();
         let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
         found.extend(lint(&root, target, NOW).into_iter().map(|finding| finding.lint.slug()));
@@ -269,10 +270,10 @@ fn what_is_asked_on_tcp() {
         for name in codes(row) {
             let policies = json!([{"name": "p", "rules": [rule_of(name)]}]);
             let document = json!({"trustDomain": "example.org", "policies": policies}).to_string();
-            let policy = Policy::from_json(document.as_bytes()).unwrap_or_else(|found| panic!("{name}: {found:#?}"));
+            let policy = PolicySet::from_json(document.as_bytes()).unwrap_or_else(|found| panic!("{name}: {found:#?}"));
             let policy = policy.on(Layer::Tcp);
             let request = CaseRequest::default();
-            let explanation = policy.explain(&Ok(None), &policy.candidates(None), &Request::new(&request, NOW));
+            let explanation = policy.explain(&policy.subject(Identity::Anonymous), &Request::new(&request, NOW));
             let explanation = explanation.unwrap_or_else(|_| panic!("{name} cannot be read"));
             assert_eq!(explanation.policies[0].rules[0].left_out, of_http, "{name}");
             names += 1;

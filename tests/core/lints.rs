@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use crate::support::NOW;
 use serde_json::{Value, json};
 use spiffe_authz::lint::{Lint, Target, lint};
-use spiffe_authz::policy::{Node, Policy};
+use spiffe_authz::policy::{Node, PolicySet};
 
 /// What is found in a document, as `<pointer> <lint>`.
 fn found(document: &Value, target: Target) -> Vec<String> {
     let text = document.to_string();
-    Policy::from_json(text.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+    PolicySet::from_json(text.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
     lint(&root, target, NOW).iter().map(|finding| format!("{} {}", finding.pointer, finding.lint.slug())).collect()
 }
@@ -143,7 +143,7 @@ fn targets_have_their_own() {
 fn no_lint_is_without_a_case() {
     let mut seen: BTreeSet<Lint> = cases().into_iter().map(|(_, _, lint)| lint).collect();
     seen.extend([Lint::HttpOnlyAllow, Lint::TrustDomainsIgnored]);
-    assert_eq!(seen, Lint::ALL.iter().copied().collect());
+    assert_eq!(seen, Lint::all().collect());
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use spiffe_authz::decision::Outcome;
+use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
+use spiffe_authz::identity::Identity;
 use spiffe_authz::metadata::Object;
-use spiffe_authz::peer::Peer;
-use spiffe_authz::policy::Policy;
-use spiffe_authz::request::{AddressOf, Attributes, HostFailure, Request};
-use spiffe_authz::spiffe_id::SpiffeId;
+use spiffe_authz::policy::{PolicySet, Subject};
+use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
-/// A request as text; an empty text is an absent attribute.
+/// A request as strings. An empty string is an absent attribute.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plain<'a> {
     pub(crate) method: &'a str,
@@ -42,7 +42,7 @@ fn present(text: &str) -> Option<&[u8]> {
     Some(text.as_bytes()).filter(|text| !text.is_empty())
 }
 
-impl<'a> Attributes for Plain<'a> {
+impl<'a> RequestAttributes for Plain<'a> {
     type Text = &'a [u8];
     type Headers = Vec<(String, Vec<u8>)>;
 
@@ -84,20 +84,17 @@ impl<'a> Attributes for Plain<'a> {
     }
 }
 
-/// The peer of this SPIFFE ID; an empty one is a caller without identity.
-pub(crate) fn peer(policy: &Policy, id: &str) -> Option<Peer> {
-    if id.is_empty() {
-        return None;
-    }
-    let id = SpiffeId::parse(id.as_bytes()).expect("a SPIFFE ID");
-    Some(Peer::from_id(id, policy.realm()).expect("an identity that counts"))
+/// The subject with this SPIFFE ID. An empty one is an anonymous caller.
+pub(crate) fn subject(policies: &PolicySet, id: &str) -> Subject {
+    let identity = if id.is_empty() { Identity::Anonymous } else { policies.identity().identify(Some(id.as_bytes())) };
+    assert_eq!(identity.rejection(), None, "{id}");
+    policies.subject(identity)
 }
 
-/// The moment of every request. The policies of these tests do not depend on it.
+/// The time of every request. The policies of these tests do not depend on it.
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(0);
 
 /// Decides one request.
-pub(crate) fn decide<'p>(policy: &'p Policy, id: &str, request: Plain<'_>) -> Outcome<'p> {
-    let peer = peer(policy, id);
-    policy.decide(peer.as_ref(), &policy.candidates(peer.as_ref()), &Request::new(request, NOW))
+pub(crate) fn decide<'p>(policies: &'p PolicySet, id: &str, request: Plain<'_>) -> Outcome<'p> {
+    policies.decide(&subject(policies, id), &Request::new(request, NOW))
 }

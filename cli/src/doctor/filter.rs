@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use spiffe_authz::policy::{Node, Policy};
+use spiffe_authz::policy::{Node, PolicySet};
 
 use crate::envoy::dump::Envoy;
 use crate::envoy::message::{Extension, decode_base64};
@@ -106,13 +106,13 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Document {
     /// As it decides.
-    pub(crate) policy: Policy,
+    pub(crate) policy: PolicySet,
     root: Node<'static>,
 }
 
 impl Document {
     pub(super) fn compile(text: &[u8]) -> Result<Self, Vec<String>> {
-        let policy = Policy::from_json(text)
+        let policy = PolicySet::from_json(text)
             .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| vec![error.to_string()])?;
         Ok(Self { policy, root })

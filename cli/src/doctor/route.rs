@@ -98,7 +98,7 @@ impl Settings {
         let Some(text) = module_document(config) else {
             return Err(vec!["/: syntax: the configuration is not JSON in a google.protobuf.StringValue".to_owned()]);
         };
-        let RoutePolicy { mode, policy } = RoutePolicy::from_json(&text)
+        let RoutePolicy { mode, policies: policy } = RoutePolicy::from_json(&text)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         // It compiled, so it parses again.
         let own = policy.and_then(|_| serde_json::from_slice::<Value>(&text).ok());

@@ -1,19 +1,21 @@
-//! The HTTP filter: what Envoy tells of a request, and what becomes of it.
+//! The HTTP filter.
 
 use std::net::{IpAddr, SocketAddr};
 
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::filter::Connection;
+use spiffe_authz::filter_state::{
+    METADATA_PREFIX, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP,
+};
+use spiffe_authz::host::{AddressOf, Connection, Headers, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::{Object, Value};
-use spiffe_authz::policy::{Layer, Mode, Policy, RoutePolicy};
-use spiffe_authz::request::{AddressOf, Attributes, Headers, HostFailure};
-use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, Outputs, details};
+use spiffe_authz::policy::{Layer, Mode, PolicySet, RoutePolicy};
+use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, MODULE_COUNTER, Outputs, details};
 
 use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
 use crate::abi::{self, Attribute, Counter, Level};
+use crate::clock::now;
 use crate::configuration::{Configuration, accepted, is_ours};
-use crate::outputs::{COUNTER, LABELS, METADATA, now};
-use crate::state::{METADATA_OF, PEER_CERTIFICATE, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, SOURCE_IP, parse, written};
+use crate::value::{parse, written};
 
 /// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
 const GRPC_PERMISSION_DENIED: &str = "7";
@@ -35,14 +37,14 @@ const fn is_shared_by_threads<T: Send + Sync>() {}
 const _: () = is_shared_by_threads::<(HttpConfiguration, RouteConfiguration)>();
 
 impl HttpConfiguration {
-    /// Compiles a document; `None` rejects it, with every diagnostic in Envoy's log.
+    /// Compiles a document. Returns `None` if it has errors, which are written to Envoy's log.
     pub(crate) fn new(host: &mut HttpFilterConfig<'_>, name: &[u8], text: &[u8]) -> Option<Self> {
         if !is_ours(name) {
             return None;
         }
-        let policy = accepted(Policy::from_json(text))?;
-        let Some(counter) = host.counter(COUNTER, LABELS) else {
-            abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
+        let policy = accepted(PolicySet::from_json(text))?;
+        let Some(counter) = host.counter(MODULE_COUNTER, Count::TAGS) else {
+            abi::log(Level::Error, "spiffe-authz: Envoy did not define the counter");
             return None;
         };
         Some(Self { configuration: Configuration::of_filter(policy), counter })
@@ -52,12 +54,13 @@ impl HttpConfiguration {
     pub(crate) fn on_request(&self, host: &mut HttpFilter<'_>) -> Step {
         #[cfg(feature = "panic-on-request")]
         assert!(host.header("x-spiffe-authz-panic").is_none(), "asked to");
-        // The configuration of a route that another module has made can contain anything.
+        // The configuration of a route can belong to a different module.
         let Ok(route) = host.route() else { return deny(host, DenyReason::NotConfigured) };
         let mode = route.map_or(Mode::Enforce, |route| route.mode);
         let configuration = route.and_then(|route| route.own.as_ref()).unwrap_or(&self.configuration);
-        let ruling = configuration
-            .with(host.worker_index(), |worker, policy| worker.decide(policy, mode, &*host, CurrentRequest(host), now));
+        let ruling = configuration.with(host.worker_index(), |worker, policies| {
+            worker.decide(policies, mode, &*host, CurrentRequest(host), now)
+        });
         let Some(ruling) = ruling else { return fail(host) };
         ruling.record(&mut CurrentOutputs { host, counter: self.counter });
         ruling.denial().map_or(Step::Continue, |reason| deny(host, reason))
@@ -65,23 +68,23 @@ impl HttpConfiguration {
 }
 
 impl RouteConfiguration {
-    /// As `HttpConfiguration::new`, for a route.
+    /// Compiles the configuration of a route. Returns `None` if it has errors, which are written to Envoy's log.
     pub(crate) fn new(name: &[u8], text: &[u8]) -> Option<Self> {
         if !is_ours(name) {
             return None;
         }
-        let RoutePolicy { mode, policy } = accepted(RoutePolicy::from_json(text))?;
-        Some(Self { mode, own: policy.map(Configuration::of_route) })
+        let RoutePolicy { mode, policies } = accepted(RoutePolicy::from_json(text))?;
+        Some(Self { mode, own: policies.map(Configuration::of_route) })
     }
 }
 
-/// Denies a request on which the filter has failed.
+/// Denies a request because the filter failed.
 pub(crate) fn fail(host: &mut HttpFilter<'_>) -> Step {
     deny(host, DenyReason::FilterFailed)
 }
 
 fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
-    // Left to itself, Envoy answers a gRPC request with the status 0: that all is well.
+    // By default, Envoy responds to a gRPC request with the status 0, which means success.
     let is_grpc = host.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
     let headers: &[_] = if is_grpc { &[("grpc-status", GRPC_PERMISSION_DENIED)] } else { &[] };
     host.respond(FORBIDDEN, headers, BODY, &details(reason));
@@ -122,10 +125,10 @@ impl Connection for HttpFilter<'_> {
     }
 }
 
-/// The request that is being served.
+/// The current request.
 struct CurrentRequest<'h>(&'h HttpFilter<'h>);
 
-impl<'h> Attributes for CurrentRequest<'h> {
+impl<'h> RequestAttributes for CurrentRequest<'h> {
     type Text = &'h [u8];
     type Headers = Lines<'h>;
 
@@ -156,7 +159,7 @@ impl<'h> Attributes for CurrentRequest<'h> {
             Ok(Some(address.ip()))
         };
         match of {
-            // Of the versions that are supported, only some tell it to an HTTP filter.
+            // Only some of the supported releases expose it to an HTTP filter.
             AddressOf::Source => parse(self.0.filter_state(SOURCE_IP).ok_or(HostFailure)?).map(Some),
             AddressOf::Remote => with_port(Attribute::SourceAddress),
             AddressOf::Destination => with_port(Attribute::DestinationAddress),
@@ -168,10 +171,10 @@ impl<'h> Attributes for CurrentRequest<'h> {
     }
 
     fn metadata(&self) -> Result<Object, HostFailure> {
-        // Envoy tells texts and lists of texts alone, and logs an error for every other value; so a bootstrap hands over the
-        // whole as JSON. A filter whose metadata is not handed over has some, and nobody knows what.
+        // Envoy exposes only strings and lists of strings, and logs an error for every other value. A bootstrap therefore writes the
+        // metadata of a filter to filter state as JSON. The metadata of other filters exists, and is unknown.
         let value = |name: &[u8]| -> Option<Value> {
-            let key = format!("{METADATA_OF}{}", str::from_utf8(name).ok()?);
+            let key = format!("{METADATA_PREFIX}{}", str::from_utf8(name).ok()?);
             let json: serde_json::Value = serde_json::from_slice(self.0.filter_state(&key)?).ok()?;
             json.is_object().then(|| Value::from(&json))
         };
@@ -180,7 +183,7 @@ impl<'h> Attributes for CurrentRequest<'h> {
     }
 }
 
-/// The header lines of a request.
+/// The headers of a request.
 struct Lines<'h>(Vec<(&'h [u8], &'h [u8])>);
 
 impl Headers for Lines<'_> {
@@ -190,20 +193,20 @@ impl Headers for Lines<'_> {
     }
 }
 
-/// The outputs of the request that is being served.
+/// The outputs of the current request.
 struct CurrentOutputs<'o, 'h> {
     host: &'o mut HttpFilter<'h>,
     counter: Counter,
 }
 
 impl Outputs for CurrentOutputs<'_, '_> {
-    /// Dynamic metadata belongs to the request.
+    /// Returns `false`, because dynamic metadata belongs to the request.
     fn shows_peer(&self, _: &str) -> bool {
         false
     }
 
     fn show<'f>(&mut self, mut facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
-        self.host.set_metadata(METADATA, facts.clone().map(|(fact, value)| (fact.key(), value)));
+        self.host.set_metadata(crate::NAME, facts.clone().map(|(fact, value)| (fact.key(), value)));
         if let Some((fact, value)) = facts.find(|(fact, _)| *fact == Fact::Peer) {
             self.host.set_filter_state(fact.name(Layer::Http), value);
         }

@@ -1,20 +1,20 @@
-//! The network filter: what Envoy tells of a connection, and whether it may be one.
+//! The network filter.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::filter::Connection;
+use spiffe_authz::filter_state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL};
+use spiffe_authz::host::{AddressOf, Connection, HostFailure, NoHeaders, RequestAttributes};
 use spiffe_authz::metadata::Object;
-use spiffe_authz::policy::{Layer, Mode, Policy};
-use spiffe_authz::request::{AddressOf, Attributes, HostFailure};
-use spiffe_authz::worker::{Count, CountKey, Fact, Lease, Outputs, details};
+use spiffe_authz::policy::{Layer, Mode, PolicySet};
+use spiffe_authz::worker::{Count, CountKey, Fact, Lease, MODULE_COUNTER, Outputs, details};
 
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
+use crate::clock::now;
 use crate::configuration::{Configuration, accepted, is_ours};
-use crate::outputs::{COUNTER, METADATA, now};
-use crate::state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER_CERTIFICATE_VALID, PEER_PRINCIPAL, parse, written};
+use crate::value::{parse, written};
 
 /// A configuration of the filter, for all workers.
 pub(crate) struct NetworkConfiguration {
@@ -22,7 +22,8 @@ pub(crate) struct NetworkConfiguration {
     counters: Counters,
 }
 
-/// Envoy has no labels for the counters of network filters, and wants each to be defined with the configuration.
+/// The counters by their key. Envoy has no labels for the counters of network filters, and requires that each one is defined with the
+/// configuration.
 type Counters = HashMap<CountKey, Counter>;
 
 /// Hooks run on every worker.
@@ -30,42 +31,42 @@ const fn is_shared_by_threads<T: Send + Sync>() {}
 const _: () = is_shared_by_threads::<NetworkConfiguration>();
 
 impl NetworkConfiguration {
-    /// Compiles a document; `None` refuses it, with every diagnostic in Envoy's log.
+    /// Compiles a document. Returns `None` if it has errors, which are written to Envoy's log.
     pub(crate) fn new(host: &mut NetworkFilterConfig<'_>, name: &[u8], text: &[u8]) -> Option<Self> {
         if !is_ours(name) {
             return None;
         }
-        let policy = accepted(Policy::from_json(text))?.on(Layer::Tcp);
-        let Some(counters) = counters(host, &policy) else {
-            abi::log(Level::Error, "spiffe-authz: Envoy takes no counter");
+        let policies = accepted(PolicySet::from_json(text))?.on(Layer::Tcp);
+        let Some(counters) = counters(host, &policies) else {
+            abi::log(Level::Error, "spiffe-authz: Envoy did not define a counter");
             return None;
         };
-        Some(Self { configuration: Configuration::of_filter(policy), counters })
+        Some(Self { configuration: Configuration::of_filter(policies), counters })
     }
 
-    /// Decides on a connection. Returns how long it is allowed, or the details of the denial.
+    /// Decides a connection. Returns the period in which it is allowed, or the details of the denial.
     pub(crate) fn on_connection(&self, host: &mut NetworkFilter<'_>) -> Result<Lease, String> {
-        let ruling = self.configuration.with(host.worker_index(), |worker, policy| {
-            worker.decide(policy, Mode::Enforce, &*host, CurrentConnection(host), now)
+        let ruling = self.configuration.with(host.worker_index(), |worker, policies| {
+            worker.decide(policies, Mode::Enforce, &*host, CurrentConnection(host), now)
         });
         let Some(ruling) = ruling else { return Err(failed()) };
         ruling.record(&mut CurrentOutputs { host, counters: &self.counters });
         ruling.denial().map_or(Ok(ruling.lease()), |reason| Err(details(reason)))
     }
 
-    /// Returns `true` if an earlier decision on the connection holds now.
+    /// Returns `true` if an earlier decision on the connection is still valid.
     pub(crate) fn holds(&self, host: &NetworkFilter<'_>, lease: &Lease) -> bool {
         self.configuration.with(host.worker_index(), |worker, _| worker.holds(lease, now)) == Some(true)
     }
 }
 
-/// The details of a denial for the filter's own failure.
+/// The details of a denial because the filter failed.
 pub(crate) fn failed() -> String {
     details(DenyReason::FilterFailed)
 }
 
-fn counters(host: &mut NetworkFilterConfig<'_>, policy: &Policy) -> Option<Counters> {
-    Count::all(policy).map(|count| Some((count.key(), host.counter(&count.name(COUNTER))?))).collect()
+fn counters(host: &mut NetworkFilterConfig<'_>, policies: &PolicySet) -> Option<Counters> {
+    Count::all(policies).map(|count| Some((count.key(), host.counter(&count.name(MODULE_COUNTER))?))).collect()
 }
 
 impl Connection for NetworkFilter<'_> {
@@ -88,7 +89,7 @@ impl Connection for NetworkFilter<'_> {
         if self.subject().is_some_and(|subject| !subject.is_empty()) {
             return Ok(Some(true));
         }
-        // A certificate need not have a subject. Only a bootstrap that asks Envoy for the certificate shows that there is none.
+        // A certificate can have an empty subject. Without a subject, the filter state of the bootstrap must prove that no certificate was presented.
         Ok(self.filter_state(PEER_CERTIFICATE).map(|state| written(Some(state)).is_some()))
     }
 
@@ -105,31 +106,19 @@ impl Connection for NetworkFilter<'_> {
     }
 }
 
-/// The connection that is being decided on, as policies ask for it.
+/// The current connection.
 struct CurrentConnection<'h>(&'h NetworkFilter<'h>);
 
-impl<'h> Attributes for CurrentConnection<'h> {
+impl<'h> RequestAttributes for CurrentConnection<'h> {
     type Text = &'h [u8];
-    type Headers = Vec<(String, Vec<u8>)>;
+    type Headers = NoHeaders;
 
-    fn method(&self) -> Result<Option<&'h [u8]>, HostFailure> {
-        Ok(None)
-    }
-
-    fn path(&self) -> Result<Option<&'h [u8]>, HostFailure> {
-        Ok(None)
-    }
-
-    fn authority(&self) -> Result<Option<&'h [u8]>, HostFailure> {
-        Ok(None)
+    fn headers(&self) -> Result<NoHeaders, HostFailure> {
+        Ok(NoHeaders)
     }
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
         Ok(self.0.address(Address::Local).map(|(_, port)| port.into()))
-    }
-
-    fn headers(&self) -> Result<Self::Headers, HostFailure> {
-        Ok(Vec::new())
     }
 
     fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
@@ -146,26 +135,26 @@ impl<'h> Attributes for CurrentConnection<'h> {
     }
 
     fn metadata(&self) -> Result<Object, HostFailure> {
-        // Envoy does not tell a network filter what there is.
+        // Envoy does not expose the names of the filters to a network filter.
         Err(HostFailure)
     }
 }
 
-/// The outputs of the connection that is being decided on.
+/// The outputs of the current connection.
 struct CurrentOutputs<'o, 'h> {
     host: &'o mut NetworkFilter<'h>,
     counters: &'o Counters,
 }
 
 impl Outputs for CurrentOutputs<'_, '_> {
-    /// There is one decision for each connection.
+    /// Returns `false`, because the outputs of a connection are shown with each decision.
     fn shows_peer(&self, _: &str) -> bool {
         false
     }
 
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {
-            self.host.set_metadata(METADATA, fact.key(), value);
+            self.host.set_metadata(crate::NAME, fact.key(), value);
             if fact == Fact::Peer {
                 self.host.set_filter_state(fact.name(Layer::Tcp), value);
             }

@@ -1,27 +1,27 @@
-//! Envoy's attributes of the connection and the request that are being served.
+//! Envoy's attributes of the current connection and request.
 
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use spiffe_authz::filter::Connection;
+use spiffe_authz::filter_state;
+use spiffe_authz::host::{AddressOf, Connection, Headers as _, HostFailure, NoHeaders, RequestAttributes};
 use spiffe_authz::metadata::Object;
-use spiffe_authz::request::{AddressOf, Attributes, Headers as _, HostFailure};
 
 use crate::header_map::HeaderMap;
 use crate::host;
 
-/// Whether the current context is a request's, before anything was called for it.
+/// Returns `true` if the current context belongs to a request.
 pub(crate) fn is_request() -> bool {
     text(b"request\0protocol").is_ok_and(|protocol| protocol.is_some())
 }
 
-/// The connection that the current request came in on.
+/// The connection of the current request.
 pub(crate) struct CurrentConnection;
 
 impl CurrentConnection {
-    /// Whether TLS is spoken on it, from its very beginning. This end's certificate shows before the handshake; the
-    /// version of TLS is asked for last, since asking early makes Envoy remember a wrong one.
+    /// Returns `true` if the connection uses TLS. Envoy exposes the local certificate before the handshake. The TLS version is read
+    /// last, because Envoy caches a wrong value if it is read too early.
     pub(crate) fn is_tls() -> bool {
         let attributes: [&[u8]; 4] = [
             b"connection\0uri_san_local_certificate",
@@ -32,20 +32,20 @@ impl CurrentConnection {
         attributes.into_iter().any(|path| text(path) != Ok(None))
     }
 
-    /// Whether the caller's certificate shows. Nothing else of it may be asked for before, since Envoy would remember
-    /// that there is none.
-    pub(crate) fn shows_certificate() -> bool {
+    /// Returns `true` if Envoy exposes the client's certificate. Nothing else of it can be read before, because Envoy would cache that
+    /// there is none.
+    pub(crate) fn exposes_certificate() -> bool {
         Self.is_mutual_tls() == Ok(Some(true))
     }
 
-    /// Whether Envoy has validated that certificate on this very handshake.
+    /// Returns `true` if Envoy validated the certificate in this handshake.
     pub(crate) fn is_validated() -> bool {
         Self.peer_certificate_valid() == Ok(Some(true))
     }
 
-    /// Whether the bootstrap says so.
+    /// Returns `true` if the bootstrap's filter state says that the handshake is complete.
     pub(crate) fn is_handshake_complete() -> bool {
-        text(HANDSHAKE_COMPLETE).is_ok_and(|value| value.is_some())
+        filter_state(filter_state::HANDSHAKE).is_ok_and(|value| value.is_some())
     }
 }
 
@@ -55,7 +55,7 @@ impl Connection for CurrentConnection {
     }
 
     fn exposes_peer_certificate(&self) -> Result<bool, HostFailure> {
-        // Of the releases of Envoy, each exposes the certificates of all connections or of none.
+        // A release of Envoy exposes the certificates of all connections, or of none.
         Ok(true)
     }
 
@@ -76,24 +76,24 @@ impl Connection for CurrentConnection {
     }
 
     fn peer_principal(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        text(b"filter_state\0io.istio.peer_principal")
+        filter_state(filter_state::PEER_PRINCIPAL)
     }
 }
 
-/// The request that is being served.
+/// The current request.
 #[derive(Default)]
 pub(crate) struct CurrentRequest {
     headers: OnceCell<Result<HeaderMap, HostFailure>>,
 }
 
 impl CurrentRequest {
-    /// A pseudo-header. All headers in one host call cost little more than one of them, and rules mostly ask for several.
+    /// A pseudo-header. One host call for all headers costs little more than one for a single header, and rules mostly need several.
     fn pseudo_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostFailure> {
         Ok(self.headers()?.lines(name).next().map(<[u8]>::to_vec))
     }
 }
 
-impl Attributes for CurrentRequest {
+impl RequestAttributes for CurrentRequest {
     type Text = Vec<u8>;
     type Headers = HeaderMap;
 
@@ -130,32 +130,20 @@ impl Attributes for CurrentRequest {
     }
 }
 
-/// The connection that is being served, where it is not asked for requests.
+/// The current connection, of the network filter.
 #[derive(Debug)]
 pub(crate) struct TcpConnection;
 
-impl Attributes for TcpConnection {
+impl RequestAttributes for TcpConnection {
     type Text = Vec<u8>;
-    type Headers = Vec<(String, Vec<u8>)>;
+    type Headers = NoHeaders;
 
-    fn method(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(None)
-    }
-
-    fn path(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(None)
-    }
-
-    fn authority(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(None)
+    fn headers(&self) -> Result<NoHeaders, HostFailure> {
+        Ok(NoHeaders)
     }
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
         destination_port()
-    }
-
-    fn headers(&self) -> Result<Self::Headers, HostFailure> {
-        Ok(Vec::new())
     }
 
     fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
@@ -172,8 +160,6 @@ impl Attributes for TcpConnection {
 }
 
 const SERVER_NAME: &[u8] = b"connection\0requested_server_name";
-/// Set by the network filter `set_filter_state` of a bootstrap, when a TLS handshake is complete.
-const HANDSHAKE_COMPLETE: &[u8] = b"filter_state\0spiffe_authz.handshake";
 
 fn destination_port() -> Result<Option<u64>, HostFailure> {
     number(host::property(b"destination\0port")?)
@@ -186,32 +172,33 @@ fn address(of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
         Ok(Some(address.ip()))
     };
     match of {
-        // Envoy has no attribute for the other end of the connection, so the bootstrap keeps it in filter state.
-        AddressOf::Source => parse(&text(DIRECT_ADDRESS)?.ok_or(HostFailure)?).map(Some),
+        // Envoy has no attribute for the direct remote address, so the bootstrap writes it to filter state.
+        AddressOf::Source => parse(&filter_state(filter_state::SOURCE_IP)?.ok_or(HostFailure)?).map(Some),
         AddressOf::Remote => with_port(b"source\0address"),
         AddressOf::Destination => with_port(b"destination\0address"),
     }
 }
 
 fn metadata() -> Result<Object, HostFailure> {
-    // The whole message: of a part of it Envoy would not tell the types.
+    // The whole message, because Envoy does not report the types of a part of it.
     let message = host::property(b"metadata")?.unwrap_or_default();
     Object::from_metadata(&message).map_err(|_| HostFailure)
 }
 
-/// Set by the network filter `set_filter_state` of a bootstrap.
-const DIRECT_ADDRESS: &[u8] = b"filter_state\0spiffe_authz.source_ip";
+fn filter_state(key: &str) -> Result<Option<Vec<u8>>, HostFailure> {
+    text(&[b"filter_state\0", key.as_bytes()].concat())
+}
 
 fn parse<T: FromStr>(text: &[u8]) -> Result<T, HostFailure> {
     str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(HostFailure)
 }
 
-/// An attribute of text; Envoy gives an empty one where there is none.
+/// A string attribute. Envoy returns an empty string if there is none.
 fn text(path: &[u8]) -> Result<Option<Vec<u8>>, HostFailure> {
     Ok(host::property(path)?.filter(|value| !value.is_empty()))
 }
 
-/// Booleans come as one byte.
+/// A boolean attribute, which is one byte.
 fn boolean(path: &[u8]) -> Result<Option<bool>, HostFailure> {
     match host::property(path)?.as_deref() {
         None => Ok(None),
@@ -221,7 +208,7 @@ fn boolean(path: &[u8]) -> Result<Option<bool>, HostFailure> {
     }
 }
 
-/// Numbers come as eight bytes, little endian.
+/// A number attribute, which is eight bytes in little-endian order.
 fn number(value: Option<Vec<u8>>) -> Result<Option<u64>, HostFailure> {
     value.map(|bytes| bytes.try_into().map(u64::from_le_bytes).map_err(|_| HostFailure)).transpose()
 }

@@ -1,11 +1,11 @@
-//! Counters by mode, verdict, reason and policy.
+//! The counters, by mode, verdict, reason and policy.
 
 use rustc_hash::FxHashMap;
-use spiffe_authz::worker::{Count, CountKey};
+use spiffe_authz::worker::{Count, CountKey, WASM_COUNTER};
 
 use crate::host;
 
-/// The counters that were needed so far; one is defined when it first counts.
+/// The counters that are defined. A counter is defined on its first increment.
 #[derive(Default)]
 pub(crate) struct Counters {
     ids: FxHashMap<CountKey, u32>,
@@ -17,7 +17,7 @@ impl Counters {
         let id = match self.ids.get(&key) {
             Some(id) => *id,
             None => {
-                let Ok(id) = host::counter(&count.name("spiffe_authz.decisions")) else { return };
+                let Ok(id) = host::counter(&count.name(WASM_COUNTER)) else { return };
                 self.ids.insert(key, id);
                 id
             }

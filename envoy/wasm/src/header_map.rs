@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use spiffe_authz::request::{Headers, HostFailure};
+use spiffe_authz::host::{Headers, HostFailure};
 
 /// A map of header lines that was checked once. Copies share it.
 #[derive(Clone)]

@@ -6,7 +6,7 @@
 
 use std::ptr::{null, null_mut};
 
-use spiffe_authz::request::HostFailure;
+use spiffe_authz::host::HostFailure;
 use spiffe_authz::timestamp::Timestamp;
 
 const OK: u32 = 0;

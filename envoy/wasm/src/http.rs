@@ -1,4 +1,4 @@
-//! The HTTP filter: one request at a time.
+//! The HTTP filter.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::attributes::CurrentRequest;
 use crate::host;
 use crate::worker::Worker;
 
-/// One request and its response.
+/// A request.
 pub(crate) struct Stream {
     worker: Option<Rc<Worker>>,
     is_denied: bool,
@@ -23,7 +23,7 @@ impl Stream {
         Self { worker, is_denied: false }
     }
 
-    /// A denied request goes no further, whether or not Envoy took the response.
+    /// Stops a denied request, even if Envoy did not accept the response.
     const fn action(&self) -> Action {
         if self.is_denied { Action::Pause } else { Action::Continue }
     }
@@ -55,6 +55,6 @@ impl HttpContext for Stream {
 
 fn respond(reason: DenyReason) {
     if host::respond(FORBIDDEN, &details(reason), BODY).is_err() {
-        log::error!("spiffe-authz: Envoy took no response for a denied request; the request stays open");
+        log::error!("spiffe-authz: Envoy did not accept the response to a denied request, which stays open");
     }
 }

@@ -1,4 +1,4 @@
-//! What operators and later filters see: filter state, counters, and Envoy's log.
+//! The outputs of the filter: filter state, counters, and Envoy's log.
 
 use std::cell::RefCell;
 
@@ -8,16 +8,16 @@ use spiffe_authz::worker::{Count, Fact, Outputs};
 use crate::counters::Counters;
 use crate::host::{self, Span};
 
-/// The outputs of the request that is being served.
+/// The outputs of the current request or connection.
 pub(crate) struct CurrentOutputs {
     layer: Layer,
     counters: RefCell<Counters>,
 }
 
 impl CurrentOutputs {
-    /// Outputs of requests or of connections. `caller_lasts`: the caller of a connection is the caller of each of its requests.
+    /// Declares the filter state of a layer. `caller_lasts` is `true` if all requests of a connection have the same caller.
     pub(crate) fn new(layer: Layer, caller_lasts: bool) -> Self {
-        for fact in Fact::ALL {
+        for fact in Fact::ALL.iter().copied() {
             let lasts = layer == Layer::Tcp || (caller_lasts && Fact::OF_CALLER.contains(&fact));
             host::declare_filter_state(fact.name(layer), if lasts { Span::Connection } else { Span::Request });
         }
@@ -26,7 +26,7 @@ impl CurrentOutputs {
 }
 
 impl Outputs for &CurrentOutputs {
-    /// Filter state lasts for the connection, if it was declared so. One read costs less than writing every fact again.
+    /// Reads the filter state, which can last for the connection. A read costs less than writing every fact again.
     fn shows_peer(&self, spiffe_id: &str) -> bool {
         host::property(Fact::Peer.name(self.layer).as_bytes())
             .is_ok_and(|shown| shown.as_deref() == Some(spiffe_id.as_bytes()))

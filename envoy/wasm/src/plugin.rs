@@ -1,4 +1,4 @@
-//! One configuration of the filter on one worker.
+//! A configuration of the filter on a worker.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -6,42 +6,44 @@ use std::rc::Rc;
 use proxy_wasm::hostcalls::get_buffer;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{BufferType, ContextType};
-use spiffe_authz::diagnostic::refusal;
-use spiffe_authz::policy::{Layer, Policy};
+use spiffe_authz::diagnostic::rejection;
+use spiffe_authz::policy::{Layer, PolicySet};
 
 use crate::http::Stream;
 use crate::tcp::{Connection, Held};
 use crate::worker::Worker;
 use crate::{attributes, host};
 
-/// The root ID of the configuration of a network filter. By their root IDs Envoy also tells apart an HTTP filter and a network
-/// filter of the very same document, which would share this.
+/// The root ID of the configuration of a network filter. Envoy also needs it to distinguish an HTTP filter and a network filter with
+/// the same document.
 const TCP_ROOT_ID: &[u8] = b"tcp";
 
-/// What was configured, and who decides by it.
+/// A configuration and its worker.
 #[derive(Default)]
 pub(crate) struct Plugin {
     worker: Option<Rc<Worker>>,
     layer: Layer,
-    /// What Envoy asks this for, as its first context shows.
-    asked_on: OnceCell<Layer>,
+    /// The layer of the filter, which its first context shows.
+    actual_layer: OnceCell<Layer>,
     held: Held,
 }
 
 impl Plugin {
-    fn asked_on(&self) -> Layer {
-        *self.asked_on.get_or_init(|| {
-            let asked_on = if attributes::is_request() { Layer::Http } else { Layer::Tcp };
-            if asked_on != self.layer {
-                log::error!("spiffe-authz: the root_id of a network filter is `tcp`, and of an HTTP filter another");
+    fn actual_layer(&self) -> Layer {
+        *self.actual_layer.get_or_init(|| {
+            let actual = if attributes::is_request() { Layer::Http } else { Layer::Tcp };
+            if actual != self.layer {
+                log::error!(
+                    "spiffe-authz: `root_id: tcp` is required in a network filter, and not allowed in an HTTP filter"
+                );
             }
-            asked_on
+            actual
         })
     }
 
-    /// Who decides; nobody, where the configuration is for the other layer.
+    /// The worker, or `None` if the configuration is for the other layer.
     fn worker(&self) -> Option<Rc<Worker>> {
-        self.worker.as_ref().filter(|_| self.asked_on() == self.layer).map(Rc::clone)
+        self.worker.as_ref().filter(|_| self.actual_layer() == self.layer).map(Rc::clone)
     }
 }
 
@@ -54,23 +56,23 @@ impl RootContext for Plugin {
         }
         let document = get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
         let start = host::nanoseconds();
-        match Policy::from_json(&document.ok().flatten().unwrap_or_default()) {
-            Ok(policy) => {
+        match PolicySet::from_json(&document.ok().flatten().unwrap_or_default()) {
+            Ok(policies) => {
                 let milliseconds = host::nanoseconds().saturating_sub(start) / 1_000_000;
-                let (policies, memory) = (policy.policy_count(), host::memory_mib());
-                log::info!("spiffe-authz: {policies} policies compiled in {milliseconds} ms; the VM has {memory} MiB");
-                self.worker = Some(Rc::new(Worker::new(policy, self.layer)));
+                let (count, memory) = (policies.policy_count(), host::memory_mib());
+                log::info!("spiffe-authz: {count} policies compiled in {milliseconds} ms; the VM has {memory} MiB");
+                self.worker = Some(Rc::new(Worker::new(policies, self.layer)));
                 true
             }
             Err(diagnostics) => {
-                refusal(&diagnostics).for_each(|line| log::error!("{line}"));
+                rejection(&diagnostics).for_each(|line| log::error!("{line}"));
                 false
             }
         }
     }
 
     fn get_type(&self) -> Option<ContextType> {
-        Some(match self.asked_on() {
+        Some(match self.actual_layer() {
             Layer::Http => ContextType::HttpContext,
             Layer::Tcp => ContextType::StreamContext,
         })

@@ -1,7 +1,8 @@
-//! The network filter: one connection at a time, decided once, before a byte passes either way.
+//! The network filter, which decides a connection before any byte passes in either direction.
 //!
-//! Envoy has no callback for the end of a TLS handshake. Data of the client comes after it, so it is decided by then. A
-//! server that speaks first may do so before: its data is held until the caller's certificate shows.
+//! Envoy has no callback for the end of a TLS handshake. The client's data arrives after it, so the connection is decided then. If
+//! the server speaks first, its data can arrive before the handshake is complete. The filter holds it until Envoy exposes the
+//! client's certificate.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,21 +10,21 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::Action;
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::peer::IdentityReason;
+use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::worker::Lease;
 
 use crate::attributes::{CurrentConnection, TcpConnection};
 use crate::host;
 use crate::worker::Worker;
 
-/// How long the server's data is held, in seconds. Then the connection is closed, since Envoy tells nothing more.
+/// The maximum time for which the server's data is held, in seconds. Then the connection is closed.
 const HOLD_LIMIT: u64 = 10;
 const TICK_MILLISECONDS: u32 = 1000;
 
 /// A connection.
 pub(crate) struct Connection {
     context: u32,
-    /// Nobody, where the configuration is not for connections.
+    /// `None` if the configuration is not for connections.
     worker: Option<Rc<Worker>>,
     state: Rc<Cell<State>>,
     held: Held,
@@ -32,8 +33,9 @@ pub(crate) struct Connection {
 /// The decision on a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Undecided,
-    /// Undecided, and the server has spoken.
+    /// No decision yet.
+    Pending,
+    /// No decision yet, and the server's data is held.
     Held,
     Allowed(Lease),
     Denied,
@@ -42,11 +44,11 @@ enum State {
 
 impl Connection {
     pub(crate) fn new(context: u32, worker: Option<Rc<Worker>>, held: Held) -> Self {
-        Self { context, worker, state: Rc::new(Cell::new(State::Undecided)), held }
+        Self { context, worker, state: Rc::new(Cell::new(State::Pending)), held }
     }
 
-    /// Acts on the decision, which is made now if there is none, or if it no longer holds: on a connection that is open, an SVID
-    /// expires, an identity is revoked, and a policy begins or ceases to apply.
+    /// Decides the connection, unless an earlier decision is still valid. On an open connection, an SVID can expire, an identity can
+    /// be revoked, and a policy can begin or cease to apply.
     fn decided(&self) -> Action {
         match (self.state.get(), &self.worker) {
             (State::Denied | State::Gone, _) => return Action::Pause,
@@ -64,37 +66,37 @@ impl Connection {
             }
             Err(_) => {
                 self.state.set(State::Denied);
-                refuse()
+                close()
             }
         }
     }
 
-    /// Whether the caller's certificate shows, before any data of the client. It shows a moment before the handshake is
-    /// complete; a caller that cannot prove it never sees what is written to it.
+    /// Returns `true` if Envoy exposes the client's certificate, before any data of the client. That is shortly before the handshake
+    /// is complete. A client without the private key cannot decrypt what is written to it.
     fn is_decidable(&self) -> bool {
         let validated = self.worker.as_ref().is_some_and(|worker| worker.requires_validated());
         CurrentConnection::is_handshake_complete()
-            || (CurrentConnection::shows_certificate() && (!validated || CurrentConnection::is_validated()))
+            || (CurrentConnection::exposes_certificate() && (!validated || CurrentConnection::is_validated()))
     }
 }
 
 impl Context for Connection {}
 
 impl StreamContext for Connection {
-    /// Without TLS there is no certificate to wait for.
+    /// Decides at once without TLS, because there is no certificate to wait for.
     fn on_new_connection(&mut self) -> Action {
         if self.worker.is_some() && CurrentConnection::is_tls() { Action::Continue } else { self.decided() }
     }
 
-    /// The handshake is complete: data of the client is read from TLS.
+    /// Decides: the handshake is complete, because Envoy has decrypted data of the client.
     fn on_downstream_data(&mut self, _: usize, _: bool) -> Action {
         self.decided()
     }
 
     fn on_upstream_data(&mut self, _: usize, _: bool) -> Action {
-        let undecided = matches!(self.state.get(), State::Undecided | State::Held);
-        if undecided && !self.is_decidable() {
-            if self.state.replace(State::Held) == State::Undecided {
+        let pending = matches!(self.state.get(), State::Pending | State::Held);
+        if pending && !self.is_decidable() {
+            if self.state.replace(State::Held) == State::Pending {
                 self.held.add(self);
             }
             return Action::Pause;
@@ -109,7 +111,7 @@ impl Drop for Connection {
     }
 }
 
-/// The connections of a configuration on one worker whose server has spoken before they were decided.
+/// The connections, of a configuration on a worker, whose server has sent data before the decision.
 #[derive(Clone, Default)]
 pub(crate) struct Held(Rc<RefCell<Vec<HeldConnection>>>);
 
@@ -129,7 +131,7 @@ impl Held {
         host::tick_every(TICK_MILLISECONDS);
     }
 
-    /// Closes the connections that were held too long.
+    /// Closes the connections that were held for too long.
     pub(crate) fn on_tick(&self) {
         let now = host::seconds();
         let mut held = self.0.borrow_mut();
@@ -156,14 +158,14 @@ impl HeldConnection {
             worker.deny(reason, TcpConnection);
         }
         self.state.set(State::Denied);
-        refuse();
+        close();
     }
 }
 
-/// Closes the connection. Whether or not Envoy could be told, nothing passes.
-fn refuse() -> Action {
+/// Closes the connection. If Envoy does not close it, the filter still passes no data.
+fn close() -> Action {
     if host::close_client_connection().is_err() {
-        log::error!("spiffe-authz: Envoy did not close a denied connection; it is left hanging");
+        log::error!("spiffe-authz: Envoy did not close a denied connection, which stays open without data");
     }
     Action::Pause
 }

@@ -1,13 +1,12 @@
-//! The core's worker with the outputs of Envoy: the same for requests and connections.
+//! The worker of the core with the outputs of Envoy, for requests and connections.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::policy::{Layer, Mode, Policy};
-use spiffe_authz::request::Attributes;
-use spiffe_authz::revocation::Revocations;
-use spiffe_authz::worker::{self, Lease, Ruling};
+use spiffe_authz::host::RequestAttributes;
+use spiffe_authz::policy::{Layer, Mode, PolicySet};
+use spiffe_authz::worker::{self, Lease, Revocations, Ruling};
 
 use crate::attributes::CurrentConnection;
 use crate::host;
@@ -15,48 +14,47 @@ use crate::outputs::CurrentOutputs;
 
 thread_local! {
     static REVOCATIONS: Arc<Revocations> = Arc::default();
-    /// The worker of this VM, of which Envoy has one for each worker thread. A new configuration finds what the previous one has
-    /// cached.
+    /// The worker of this VM. Envoy has a VM for each worker thread. A new configuration uses the cache of the previous one.
     static WORKER: RefCell<worker::Worker> = REVOCATIONS.with(|revocations| RefCell::new(worker::Worker::new(Arc::clone(revocations))));
 }
 
 /// A configuration, with its outputs.
 pub(crate) struct Worker {
-    policy: Policy,
+    policies: PolicySet,
     outputs: CurrentOutputs,
 }
 
 impl Worker {
-    pub(crate) fn new(policy: Policy, layer: Layer) -> Self {
-        REVOCATIONS.with(|revocations| revocations.add(&policy));
-        let outputs = CurrentOutputs::new(layer, policy.identity_source().is_of_connection());
-        Self { policy: policy.on(layer), outputs }
+    pub(crate) fn new(policies: PolicySet, layer: Layer) -> Self {
+        REVOCATIONS.with(|revocations| revocations.add(&policies));
+        let outputs = CurrentOutputs::new(layer, policies.identity().source.is_of_connection());
+        Self { policies: policies.on(layer), outputs }
     }
 
-    /// Whether Envoy must have validated the caller's certificate on this handshake.
+    /// Returns `true` if Envoy must have validated the client's certificate in this handshake.
     pub(crate) const fn requires_validated(&self) -> bool {
-        self.policy.requires_validated()
+        self.policies.identity().require_validated
     }
 
     /// Returns the reason why the current request is denied, or `None` if it is allowed.
-    pub(crate) fn decide(&self, attributes: impl Attributes) -> Option<DenyReason> {
+    pub(crate) fn decide(&self, attributes: impl RequestAttributes) -> Option<DenyReason> {
         self.decide_for_now(attributes).err()
     }
 
-    /// Returns how long the current connection is allowed, or the reason why it is denied.
-    pub(crate) fn decide_for_now(&self, attributes: impl Attributes) -> Result<Lease, DenyReason> {
+    /// Returns the period in which the current connection is allowed, or the reason why it is denied.
+    pub(crate) fn decide_for_now(&self, attributes: impl RequestAttributes) -> Result<Lease, DenyReason> {
         self.record(&WORKER.with_borrow_mut(|worker| {
-            worker.decide(&self.policy, Mode::Enforce, &CurrentConnection, attributes, host::now)
+            worker.decide(&self.policies, Mode::Enforce, &CurrentConnection, attributes, host::now)
         }))
     }
 
-    /// Returns `true` if an earlier decision on the current connection holds now.
+    /// Returns `true` if an earlier decision on the current connection is still valid.
     pub(crate) fn holds(&self, lease: &Lease) -> bool {
         WORKER.with_borrow(|worker| worker.holds(lease, host::now))
     }
 
-    /// Denies the current request or connection for a reason that no policy is evaluated for.
-    pub(crate) fn deny(&self, reason: DenyReason, attributes: impl Attributes) {
+    /// Denies the current request or connection without evaluating a policy.
+    pub(crate) fn deny(&self, reason: DenyReason, attributes: impl RequestAttributes) {
         // The caller of this function denies, so the reason is known.
         let _: Result<Lease, DenyReason> =
             self.record(&WORKER.with_borrow_mut(|worker| worker.deny(reason, attributes, host::now)));
@@ -70,7 +68,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        REVOCATIONS.with(|revocations| revocations.remove(self.policy.id()));
-        WORKER.with_borrow_mut(|worker| worker.forget(self.policy.id()));
+        REVOCATIONS.with(|revocations| revocations.remove(self.policies.id()));
+        WORKER.with_borrow_mut(|worker| worker.forget(self.policies.id()));
     }
 }

@@ -1,21 +1,19 @@
-//! The field `identity`: which identities count, and where they come from.
+//! The field `identity`: the source of identities, and the identities that are accepted.
 
 use std::time::Duration;
 
+use super::pointer::Pointer;
 use super::read_trust_domain;
+use super::reader::{Object, Reader};
 use crate::certificate::without_leading_zeros;
 use crate::diagnostic::Code;
-use crate::identity::{Expired, IdentitySource, Lifetime};
-use crate::pattern::Pattern;
-use crate::policy::PeerRequirement;
+use crate::identity::{Expired, IdentitySource, Lifetime, Pattern, PeerRequirement, Revoked};
 use crate::policy::node::Node;
-use crate::policy::pointer::Pointer;
-use crate::policy::reader::{Object, Reader};
-use crate::revocation::Revoked;
 use crate::spiffe_id::SpiffeId;
 use crate::timestamp::parse_duration;
 
-pub(super) struct Identity {
+/// The settings in the field `identity`.
+pub(super) struct Settings {
     pub(super) pattern: Pattern,
     pub(super) source: IdentitySource,
     pub(super) peer: PeerRequirement,
@@ -24,12 +22,12 @@ pub(super) struct Identity {
     pub(super) revoked: Revoked,
 }
 
-impl Default for Identity {
+impl Default for Settings {
     fn default() -> Self {
         Self {
             pattern: Pattern::istio(),
             source: IdentitySource::Tls,
-            peer: PeerRequirement::Required,
+            peer: PeerRequirement::default(),
             require_validated: false,
             lifetime: Lifetime::default(),
             revoked: Revoked::default(),
@@ -37,7 +35,7 @@ impl Default for Identity {
     }
 }
 
-/// The words of `from`.
+/// The values of `from`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     Tls,
@@ -45,7 +43,7 @@ enum From {
     Xfcc,
 }
 
-pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Identity> {
+pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Settings> {
     let fields = r.object(
         node,
         at,
@@ -59,8 +57,9 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
         fields.required(r, "trustedProxies", |r, n, at| r.some(n, at, read_proxy))
     } else {
         if fields.node("trustedProxies").is_some() {
-            let message = "identities are not told by proxies".to_owned();
-            r.report(&at.key("trustedProxies"), Code::ConflictingFields, message, "it stands beside `from: xfcc`");
+            let message = "`trustedProxies` is only allowed with `from: xfcc`".to_owned();
+            let help = "set `from: xfcc`, or remove the field";
+            r.report(&at.key("trustedProxies"), Code::ConflictingFields, message, help);
         }
         None
     };
@@ -69,8 +68,8 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
     });
     let require_validated = fields.optional(r, "requireValidated", Reader::boolean);
     if from == From::PeerPrincipal && require_validated == Some(true) {
-        let message = "the tunnel's handshake is not this connection's".to_owned();
-        let help = "it stands beside `from: tls` and `from: xfcc`";
+        let message = "`requireValidated` cannot be combined with `from: peerPrincipal`".to_owned();
+        let help = "use it with `from: tls` or `from: xfcc`";
         r.report(&at.key("requireValidated"), Code::ConflictingFields, message, help);
     }
     if from != From::Tls {
@@ -84,8 +83,8 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
     });
     let max_age = fields.optional(r, "maxAge", read_duration);
     let revoked = fields.optional(r, "revoked", |r, node, at| read_revoked(r, node, at, from));
-    let default = Identity::default();
-    Some(Identity {
+    let default = Settings::default();
+    Some(Settings {
         pattern: pattern.unwrap_or(default.pattern),
         source: match from {
             From::Tls => IdentitySource::Tls,
@@ -111,7 +110,12 @@ fn read_duration(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Durati
     let text = r.string(node, at)?;
     let duration = parse_duration(&text);
     if duration.is_none() {
-        r.report(at, Code::InvalidValue, format!("`{text}` is not a duration"), "such as `90s`, `30m`, `24h` or `7d`");
+        r.report(
+            at,
+            Code::InvalidValue,
+            format!("`{text}` is not a duration"),
+            "use a duration such as `90s`, `30m`, `24h` or `7d`",
+        );
     }
     duration
 }
@@ -120,8 +124,8 @@ fn read_revoked(r: &mut Reader, node: &Node, at: &Pointer<'_>, from: From) -> Op
     let names = ["spiffeIds", "trustDomains", "serialNumbers", "authorityKeyIds"];
     let fields = r.object(node, at, &names)?;
     if fields.is_empty() {
-        let help = format!("at least one of {}", Reader::quoted(&names));
-        r.report(at, Code::Empty, "nothing is revoked".to_owned(), &help);
+        let help = format!("add at least one of {}", Reader::quoted(&names));
+        r.report(at, Code::Empty, "`revoked` is empty".to_owned(), &help);
     }
     if from != From::Tls {
         for field in ["serialNumbers", "authorityKeyIds"] {
@@ -144,11 +148,11 @@ fn read_spiffe_id(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<s
     let id = r.string(node, at)?;
     let wrong = match SpiffeId::parse(id.as_bytes()) {
         Err(error) => error.to_string(),
-        Ok(parsed) if parsed.path().is_empty() => "it is the ID of a trust domain".to_owned(),
+        Ok(parsed) if parsed.path().is_empty() => "this is the ID of a trust domain".to_owned(),
         Ok(_) => return Some(id),
     };
     let help =
-        "a SPIFFE ID, such as `spiffe://example.org/ns/default/sa/sleep`; for a trust domain, use `trustDomains`";
+        "use a SPIFFE ID, such as `spiffe://example.org/ns/default/sa/sleep`; for a trust domain, use `trustDomains`";
     r.report(at, Code::InvalidValue, format!("`{id}`: {wrong}"), help);
     None
 }
@@ -175,7 +179,7 @@ fn read_hex(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<[u8]>> 
         parse(&text)
     };
     if bytes.is_none() {
-        let help = "an even number of hexadecimal digits, such as `0a1b2c` or `0A:1B:2C`";
+        let help = "use an even number of hexadecimal digits, such as `0a1b2c` or `0A:1B:2C`";
         r.report(at, Code::InvalidValue, format!("`{text}` is not a number in hexadecimal digits"), help);
     }
     bytes
@@ -185,22 +189,23 @@ fn read_pattern(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Pattern
     let text = r.string(node, at)?;
     Pattern::parse(&text)
         .map_err(|error| {
-            let help = "`istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`";
+            let help = "use `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`";
             r.report(at, Code::InvalidValue, format!("`{text}`: {error}"), help);
         })
         .ok()
 }
 
-/// A principal, to the letter; the SPIFFE ID that it stands for.
+/// Reads a principal without wildcards, and returns its SPIFFE ID.
 fn read_proxy(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
     let principal = r.string(node, at)?;
     let id = format!("spiffe://{principal}");
     let wrong = match SpiffeId::parse(id.as_bytes()) {
         Err(error) => error.to_string(),
-        Ok(parsed) if parsed.path().is_empty() => "it names a trust domain, no workload".to_owned(),
+        Ok(parsed) if parsed.path().is_empty() => "this is a trust domain, and not a workload".to_owned(),
         Ok(_) => return Some(id.into()),
     };
-    let help = "a SPIFFE ID without `spiffe://`, such as `example.org/ns/istio-system/sa/gateway`; no wildcards";
+    let help =
+        "use a SPIFFE ID without `spiffe://` and without wildcards, such as `example.org/ns/istio-system/sa/gateway`";
     r.report(at, Code::InvalidValue, format!("`{principal}`: {wrong}"), help);
     None
 }

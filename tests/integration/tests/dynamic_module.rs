@@ -149,7 +149,7 @@ fn another_filter_name_is_refused() -> Result<()> {
     let bootstrap =
         bootstrap.set(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/filter_name"), json!("spiffe"))?;
     let log = Envoy::refused(&Start::tested("name")?, &bootstrap, ground.scratch.path())?;
-    assert!(log.contains("spiffe-authz: there is no filter `spiffe` here (`spiffe_authz`)"), "{log}");
+    assert!(log.contains("spiffe-authz: unknown filter `spiffe` (use `spiffe_authz`)"), "{log}");
     Ok(())
 }
 

@@ -282,6 +282,6 @@ fn a_configuration_for_the_other_layer_lets_nothing_through() -> Result<()> {
     let answer = connect(&ground, envoy.address()?, Some(SLEEP))?.get("/public/news")?;
     assert_eq!(answer.status, 403);
     let log = envoy.log()?;
-    assert!(log.contains("the root_id of a network filter is `tcp`, and of an HTTP filter another"), "{log}");
+    assert!(log.contains("`root_id: tcp` is required in a network filter, and not allowed in an HTTP filter"), "{log}");
     Ok(())
 }

@@ -175,7 +175,7 @@ fn check_running(
         Carrier::Wasm => "Wasm",
         Carrier::Module => "a dynamic module",
     };
-    let domain = &document.policy.realm().trust_domain;
+    let domain = &document.policy.identity().trust_domains.local;
     let decisions = envoy.stats.sum(&DECISIONS);
     let message = match decisions {
         Count::Some(count) if !is_failing => {

@@ -1,6 +1,6 @@
 //! The certificate that a connection must present.
 
-use spiffe_authz::policy::PeerRequirement;
+use spiffe_authz::identity::PeerRequirement;
 
 use crate::doctor::channel::{Channel, Hbone};
 use crate::doctor::filter::Source;
@@ -10,7 +10,7 @@ use crate::finding::{Check, Layer, Report};
 pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     // Without a certificate on purpose, or with the identity of another connection.
     let is_intended = channel.document().is_some_and(|document| {
-        document.policy.peer_requirement() == PeerRequirement::Optional
+        document.policy.identity().peer == PeerRequirement::Optional
             || match document.source() {
                 Source::Tls => false,
                 Source::Xfcc => true,
@@ -53,7 +53,7 @@ fn check_resumption(channel: &Channel<'_>, tls: &DownstreamTls, report: &mut Rep
         report.fine(Layer::Handshake, &channel.place, "sessions are not resumed");
         return;
     }
-    let is_denied = channel.document().is_some_and(|document| document.policy.requires_validated());
+    let is_denied = channel.document().is_some_and(|document| document.policy.identity().require_validated);
     let denied = if is_denied { ", and `requireValidated` denies resumed sessions" } else { "" };
     report.find(Check::SessionResumption, &channel.place, format!("{} resumption is on{denied}", on.join(" and ")));
 }

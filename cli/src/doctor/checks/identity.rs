@@ -98,13 +98,13 @@ impl Own {
             report.find_each(Check::ForeignIssuer, places, message);
         }
         let Some(document) = document else { return };
-        let realm = document.policy.realm();
-        if *realm.trust_domain != *domain && !realm.aliases.iter().any(|alias| **alias == *domain) {
-            let message = format!("{id} does not belong to `{}`", realm.trust_domain);
+        let settings = document.policy.identity();
+        if !settings.trust_domains.is_local(domain) {
+            let message = format!("{id} does not belong to `{}`", settings.trust_domains.local);
             report.find_each(Check::SvidForeign, places, message);
         }
-        if realm.pattern.read(parsed.path()).is_none() {
-            let message = format!("{id} does not have the form `{}` of `identity.pattern`", realm.pattern);
+        if settings.pattern.read(parsed.path()).is_none() {
+            let message = format!("{id} does not have the form `{}` of `identity.pattern`", settings.pattern);
             report.find_each(Check::SvidWrongPattern, places, message);
         }
     }

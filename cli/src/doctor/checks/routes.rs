@@ -36,7 +36,7 @@ pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut R
                 }
                 if let Some(document) = document {
                     if let Ok(document) = document.as_ref() {
-                        let domain = &document.policy.realm().trust_domain;
+                        let domain = &document.policy.identity().trust_domains.local;
                         let message = format!("`{name}` uses the route's document for `{domain}`");
                         report.fine(Layer::Filter, &place, message);
                     }

@@ -1,6 +1,6 @@
 //! The authorities that Envoy trusts.
 
-use spiffe_authz::peer::Realm;
+use spiffe_authz::identity::TrustDomains;
 
 use super::Context;
 use crate::doctor::filter::Document;
@@ -21,7 +21,7 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
         }
     };
     check_exceptions(&validation, context.places, report);
-    let realm = document.map(|document| document.policy.realm());
+    let realm = document.map(|document| &document.policy.identity().trust_domains);
     let matchers = validation.matchers();
     for domain in realm.into_iter().flat_map(trusted).filter(|domain| !matchers.allow(domain)) {
         let message = format!("no matcher for subject alternative names allows `spiffe://{domain}/…`");
@@ -170,15 +170,16 @@ fn check_expiry(whose: &str, authorities: &[Certificate], places: &[Place], envo
 }
 
 /// Compares the bundles with the trust domains of the document.
-fn compare(bundles: &[Bundle], realm: &Realm, places: &[Place], report: &mut Report) {
+fn compare(bundles: &[Bundle], trust_domains: &TrustDomains, places: &[Place], report: &mut Report) {
     let has = |domain: &str| bundles.iter().any(|bundle| bundle.trust_domain == domain);
-    for domain in trusted(realm).filter(|domain| !has(domain)) {
-        let whose = if *domain == *realm.trust_domain { "local" } else { "federated" };
+    for domain in trusted(trust_domains).filter(|domain| !has(domain)) {
+        let whose = if *domain == *trust_domains.local { "local" } else { "federated" };
         let message = format!("Envoy has no bundle of the {whose} trust domain `{domain}`");
         report.find_each(Check::BundleMissing, places, message);
     }
-    let named =
-        |domain: &str| trusted(realm).chain(realm.aliases.iter().map(|alias| &**alias)).any(|one| one == domain);
+    let named = |domain: &str| {
+        trusted(trust_domains).chain(trust_domains.aliases.iter().map(|alias| &**alias)).any(|one| one == domain)
+    };
     for bundle in bundles.iter().filter(|bundle| !named(&bundle.trust_domain)) {
         let message = format!("the filter's document does not name `{}`", bundle.trust_domain);
         report.find_each(Check::BundleUnnamed, places, message);
@@ -186,8 +187,8 @@ fn compare(bundles: &[Bundle], realm: &Realm, places: &[Place], report: &mut Rep
 }
 
 /// Returns the local trust domain and the federated ones.
-fn trusted(realm: &Realm) -> impl Iterator<Item = &str> {
-    std::iter::once(&*realm.trust_domain).chain(realm.federated.iter().map(|domain| &**domain))
+fn trusted(trust_domains: &TrustDomains) -> impl Iterator<Item = &str> {
+    std::iter::once(&*trust_domains.local).chain(trust_domains.federated.iter().map(|domain| &**domain))
 }
 
 fn list(names: &[&str]) -> String {

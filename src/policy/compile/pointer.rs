@@ -1,8 +1,8 @@
-//! Where in a document a value stands, kept on the stack and written out only for a diagnostic.
+//! The place of a value in a document, which is kept on the stack and formatted only for a diagnostic.
 
 use std::fmt;
 
-/// A JSON pointer (RFC 6901), grown downwards while a document is walked.
+/// A JSON pointer (RFC 6901) that grows while a document is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pointer<'a> {
     parent: Option<&'a Pointer<'a>>,

@@ -6,16 +6,17 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::decision::{Decision, Outcome};
-use crate::peer::Peer;
+use crate::host::RequestAttributes;
+use crate::identity::Peer;
 use crate::policy::Mode;
-use crate::request::{Attributes, Request};
+use crate::request::Request;
 
-/// What a client sends is cut to so many bytes in a log line.
+/// The maximum length of a client's string in a log line, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// One line of the log.
 #[derive(Debug, Serialize)]
-pub struct LogLine<'a> {
+pub(super) struct LogLine<'a> {
     event: &'static str,
     mode: &'static str,
     reason: Option<&'static str>,
@@ -25,7 +26,7 @@ pub struct LogLine<'a> {
     host: Option<Cow<'a, str>>,
     policy: Option<&'a str>,
     rule: Option<u32>,
-    /// How many lines the rate limit has dropped since the one before.
+    /// The number of lines that the rate limit has dropped since the previous line.
     #[serde(skip_serializing_if = "is_zero")]
     suppressed: u64,
 }
@@ -36,8 +37,12 @@ const fn is_zero(count: &u64) -> bool {
 }
 
 impl<'a> LogLine<'a> {
-    /// The line of an outcome that is worth one. What cannot be read of the request is `null`.
-    pub fn of<A: Attributes>(outcome: &Outcome<'a>, peer: Option<&'a Peer>, request: &'a Request<A>) -> Option<Self> {
+    /// Returns the line of an outcome, or `None` if it needs none. An attribute that cannot be read is `null`.
+    pub(super) fn of<A: RequestAttributes>(
+        outcome: &Outcome<'a>,
+        peer: Option<&'a Peer>,
+        request: &'a Request<A>,
+    ) -> Option<Self> {
         let denied = |decision: &Decision<'_>| decision.verdict.reason();
         let (event, mode, reason, rule) = if let Some(reason) = denied(&outcome.decision) {
             ("deny", Mode::Enforce, Some(reason), outcome.decision.rule)
@@ -53,7 +58,7 @@ impl<'a> LogLine<'a> {
             event,
             mode: mode.slug(),
             reason: reason.map(|reason| reason.slug()),
-            peer: peer.map(Peer::spiffe_id),
+            peer: peer.map(|peer| peer.id().as_str()),
             method: text(request.method().unwrap_or_default()),
             path: text(request.path_and_query().unwrap_or_default()),
             host: text(request.authority().unwrap_or_default()),
@@ -63,17 +68,17 @@ impl<'a> LogLine<'a> {
         })
     }
 
-    /// The JSON text, with the number of lines that were dropped before it. It is printable ASCII: a client chooses some of its
-    /// values, and must not be able to control a terminal that shows the log.
+    /// Returns the JSON text, with the number of lines that were dropped before it. It is printable ASCII, because a client chooses
+    /// some of the values, and must not be able to control a terminal that shows the log.
     #[must_use]
-    pub fn to_json(mut self, suppressed: u64) -> String {
+    pub(super) fn to_json(mut self, suppressed: u64) -> String {
         self.suppressed = suppressed;
-        // A struct of strings and numbers always serializes; if not, an empty line shows it.
+        // A struct of strings and numbers always serializes.
         escaped(serde_json::to_string(&self).unwrap_or_default())
     }
 }
 
-/// The same JSON, in which everything outside printable ASCII is escaped (RFC 8259 section 7).
+/// Returns the same JSON with every character outside printable ASCII escaped (RFC 8259 section 7).
 fn escaped(json: String) -> String {
     let is_plain = |character: char| matches!(character, ' '..='~');
     if json.chars().all(is_plain) {
@@ -93,26 +98,26 @@ fn escaped(json: String) -> String {
     escaped
 }
 
-/// Lets so many lines a second pass, and counts the others: a flood of denials must not become a flood of log lines.
+/// A limit on the lines per second, which counts the dropped lines. A flood of denials must not become a flood of log lines.
 #[derive(Debug)]
-pub struct RateLimit {
+pub(super) struct RateLimit {
     second: i64,
     passed: u32,
     suppressed: u64,
 }
 
-/// Lines that one worker writes in one second at most.
-pub const LINES_PER_SECOND: u32 = 100;
+/// The maximum number of lines per second of a worker.
+pub(super) const LINES_PER_SECOND: u32 = 100;
 
 impl RateLimit {
-    /// A limit under which nothing has passed yet.
+    /// Creates a limit.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { second: 0, passed: 0, suppressed: 0 }
     }
 
     /// Whether a line may pass at `now`, in seconds of any clock; if so, how many were dropped since the last that did.
-    pub const fn pass(&mut self, now: i64) -> Option<u64> {
+    pub(super) const fn pass(&mut self, now: i64) -> Option<u64> {
         if now != self.second {
             self.second = now;
             self.passed = 0;
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_by_the_second_and_tells_what_was_dropped() {
+    fn limits_lines_per_second_and_counts_dropped_ones() {
         let mut limit = RateLimit::new();
         for _ in 0..LINES_PER_SECOND {
             assert_eq!(limit.pass(7), Some(0));

@@ -1,24 +1,24 @@
-//! Reads nodes into values, and collects every mistake on the way.
+//! Reading the values of nodes, and collecting every error.
 
 use std::borrow::Cow;
 
-use super::node::Node;
 use super::pointer::Pointer;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::policy::node::Node;
 
-/// Collects what is wrong with a document while it is read.
+/// Collects the errors in a document.
 pub(crate) struct Reader {
     unsupported: &'static [&'static str],
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader {
-    /// `unsupported`: names of fields that are refused as such, instead of as unknown.
+    /// Creates a reader that reports the fields with these names as unsupported instead of unknown.
     pub(crate) const fn new(unsupported: &'static [&'static str]) -> Self {
         Self { unsupported, diagnostics: Vec::new() }
     }
 
-    /// What was read, if nothing was wrong.
+    /// Returns the value if there are no errors, and otherwise every error.
     pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Diagnostic>> {
         match value {
             Some(value) if self.diagnostics.is_empty() => Ok(value),
@@ -30,7 +30,7 @@ impl Reader {
         self.diagnostics.push(Diagnostic { pointer: at.to_string(), code, message, help: help.to_owned() });
     }
 
-    /// An object with no other fields than `allowed`, each at most once.
+    /// Reads an object. Reports fields that are not in `allowed`, and duplicate ones.
     pub(crate) fn object<'n, 'p>(
         &mut self,
         node: &'n Node<'n>,
@@ -38,25 +38,25 @@ impl Reader {
         allowed: &[&'static str],
     ) -> Option<Object<'n, 'p>> {
         let Node::Object(fields) = node else {
-            self.wrong_type(node, at, "an object");
+            self.wrong_type(node, at, "an object", &format!("use an object with {}", Self::quoted(allowed)));
             return None;
         };
         for (position, (name, _)) in fields.iter().enumerate() {
             let at = at.key(name);
             if self.unsupported.contains(&&**name) {
-                let help = format!("remove it; supported here: {}", Self::quoted(allowed));
+                let help = format!("remove it; the supported fields are {}", Self::quoted(allowed));
                 self.report(&at, Code::Unsupported, format!("`{name}` is not supported"), &help);
             } else if !allowed.contains(&&**name) {
-                let help = format!("allowed here: {}", Self::quoted(allowed));
-                self.report(&at, Code::UnknownField, format!("there is no field `{name}` here"), &help);
+                let help = format!("expected one of {}", Self::quoted(allowed));
+                self.report(&at, Code::UnknownField, format!("unknown field `{name}`"), &help);
             } else if fields.iter().take(position).any(|(earlier, _)| earlier == name) {
-                self.report(&at, Code::DuplicateField, format!("`{name}` stands here twice"), "each field once");
+                self.report(&at, Code::DuplicateField, format!("duplicate field `{name}`"), "remove one of the two");
             }
         }
         Some(Object { fields, at })
     }
 
-    /// A list, possibly empty.
+    /// Reads a list, which can be empty.
     pub(crate) fn list<T>(
         &mut self,
         node: &Node,
@@ -64,13 +64,13 @@ impl Reader {
         mut read: impl FnMut(&mut Self, &Node, &Pointer<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let Node::List(items) = node else {
-            self.wrong_type(node, at, "a list");
+            self.wrong_type(node, at, "a list", "put the value in brackets: `[…]`");
             return None;
         };
         Some(items.iter().enumerate().filter_map(|(i, item)| read(self, item, &at.index(i))).collect())
     }
 
-    /// A list with at least one item: an empty one would read as "anything".
+    /// Reads a list with at least one item, because an empty one could be read as "anything".
     pub(crate) fn some<T>(
         &mut self,
         node: &Node,
@@ -78,20 +78,20 @@ impl Reader {
         read: impl FnMut(&mut Self, &Node, &Pointer<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
         if matches!(node, Node::List(items) if items.is_empty()) {
-            self.report(at, Code::Empty, "the list is empty".to_owned(), "at least one item, or leave the field out");
+            self.report(at, Code::Empty, "the list is empty".to_owned(), "add an item, or remove the field");
             return None;
         }
         self.list(node, at, read)
     }
 
-    /// A string that is not empty.
+    /// Reads a string, which must not be empty.
     pub(crate) fn string(&mut self, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
         let Node::String(value) = node else {
-            self.wrong_type(node, at, "a string");
+            self.wrong_type(node, at, "a string", "put the value in quotation marks");
             return None;
         };
         if value.is_empty() {
-            self.report(at, Code::Empty, "the string is empty".to_owned(), "at least one character");
+            self.report(at, Code::Empty, "the string is empty".to_owned(), "set a value, or remove the field");
             return None;
         }
         Some((**value).into())
@@ -99,35 +99,36 @@ impl Reader {
 
     pub(crate) fn boolean(&mut self, node: &Node, at: &Pointer<'_>) -> Option<bool> {
         let Node::Bool(value) = node else {
-            self.wrong_type(node, at, "a boolean");
+            self.wrong_type(node, at, "a boolean", "use `true` or `false`, without quotation marks");
             return None;
         };
         Some(*value)
     }
 
-    /// One of a closed set of words.
+    /// Reads one of these values.
     pub(crate) fn one_of<T: Copy>(&mut self, node: &Node, at: &Pointer<'_>, words: &[(&'static str, T)]) -> Option<T> {
         let value = self.string(node, at)?;
         let found = words.iter().find(|(word, _)| *word == &*value).map(|(_, meaning)| *meaning);
         if found.is_none() {
             let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
-            let help = format!("one of {}", Self::quoted(&names));
-            self.report(at, Code::InvalidValue, format!("`{value}` is not one of the values"), &help);
+            let help = format!("expected one of {}", Self::quoted(&names));
+            self.report(at, Code::InvalidValue, format!("unknown value `{value}`"), &help);
         }
         found
     }
 
-    /// Names as a diagnostic's help shows them.
+    /// Formats names for the help of a diagnostic.
     pub(crate) fn quoted(names: &[&'static str]) -> String {
         names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     }
 
-    fn wrong_type(&mut self, node: &Node, at: &Pointer<'_>, wanted: &str) {
-        self.report(at, Code::WrongType, format!("{} stands here", node.kind()), &format!("{wanted} is wanted"));
+    fn wrong_type(&mut self, node: &Node, at: &Pointer<'_>, expected: &str, help: &str) {
+        let help = if matches!(node, Node::Null) { "set a value, or remove the field" } else { help };
+        self.report(at, Code::WrongType, format!("expected {expected}, found {}", node.kind()), help);
     }
 }
 
-/// An object whose field names were checked.
+/// An object without unknown or duplicate fields.
 pub(crate) struct Object<'n, 'p> {
     fields: &'n [(Cow<'n, str>, Node<'n>)],
     at: &'p Pointer<'p>,
@@ -150,7 +151,7 @@ impl<'p> Object<'_, 'p> {
         self.fields.iter().find(|(name, _)| &**name == key).map(|(_, node)| node)
     }
 
-    /// The field `key`, read by `read`; `None` when it is absent or wrong (which is reported).
+    /// Reads the field `key` with `read`. Returns `None` if the field is absent, or if it is wrong, which is reported.
     pub(crate) fn optional<T>(
         &self,
         r: &mut Reader,
@@ -160,7 +161,7 @@ impl<'p> Object<'_, 'p> {
         read(r, self.node(key)?, &self.at.key(key))
     }
 
-    /// As `optional`, and its absence is reported.
+    /// Reads the field `key` as [`Self::optional`] does, and reports its absence.
     pub(crate) fn required<T>(
         &self,
         r: &mut Reader,
@@ -168,7 +169,12 @@ impl<'p> Object<'_, 'p> {
         read: impl FnOnce(&mut Reader, &Node, &Pointer<'_>) -> Option<T>,
     ) -> Option<T> {
         if !self.has(key) {
-            r.report(&self.at.key(key), Code::MissingField, format!("`{key}` is missing"), "it is required");
+            r.report(
+                &self.at.key(key),
+                Code::MissingField,
+                format!("missing field `{key}`"),
+                "add it: the field is required",
+            );
         }
         self.optional(r, key, read)
     }

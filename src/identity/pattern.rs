@@ -1,8 +1,8 @@
-//! The form that a workload's SPIFFE ID must have, and what its path says.
+//! The form that a workload's SPIFFE ID must have, and the parts of its path.
 
 use std::fmt;
 
-/// `istio`, a path template, or `any`.
+/// The form of a workload's SPIFFE ID: `istio`, a path template, or `any`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Form);
 
@@ -21,7 +21,7 @@ enum Segment {
 const NAMESPACE: &str = "namespace";
 const SERVICE_ACCOUNT: &str = "serviceAccount";
 
-/// What a workload's path says of it; `None` where the pattern does not tell.
+/// The parts of a workload's path. A part is `None` if the pattern does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Workload<'a> {
     /// The Kubernetes namespace.
@@ -31,7 +31,7 @@ pub struct Workload<'a> {
 }
 
 impl Pattern {
-    /// Exactly `/ns/<namespace>/sa/<service-account>`.
+    /// The form that Istio requires: `/ns/<namespace>/sa/<service account>`.
     #[must_use]
     pub fn istio() -> Self {
         Self(Form::Template(
@@ -45,17 +45,17 @@ impl Pattern {
         ))
     }
 
-    /// Any path.
+    /// Accepts any path.
     #[must_use]
     pub const fn any() -> Self {
         Self(Form::Any)
     }
 
-    /// Reads `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`, in which `{name}`
-    /// stands for one whole segment.
+    /// Parses `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`, in which `{name}` matches one
+    /// segment.
     ///
     /// # Errors
-    /// When the text is none of these.
+    /// Returns [`PatternError`] for anything else.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         match text {
             "istio" => return Ok(Self::istio()),
@@ -63,14 +63,17 @@ impl Pattern {
             _ => {}
         }
         let Some(path) = text.strip_prefix('/') else {
-            return Err(PatternError { offset: 0, rule: "a template starts with `/`" });
+            return Err(PatternError {
+                offset: 0,
+                rule: "expected `istio`, `any`, or a template that starts with `/`",
+            });
         };
         let mut segments: Vec<Segment> = Vec::new();
         let mut offset: usize = 1;
         for text in path.split('/') {
             let segment = Segment::parse(text).map_err(|rule| PatternError { offset, rule })?;
             if matches!(segment, Segment::Placeholder(_)) && segments.contains(&segment) {
-                return Err(PatternError { offset, rule: "a placeholder stands twice" });
+                return Err(PatternError { offset, rule: "duplicate placeholder" });
             }
             segments.push(segment);
             offset = offset.saturating_add(text.len()).saturating_add(1);
@@ -78,7 +81,7 @@ impl Pattern {
         Ok(Self(Form::Template(segments.into())))
     }
 
-    /// What `path` says, or `None` when it does not have this form. `path` is that of a valid SPIFFE ID.
+    /// Returns the parts of the path of a valid SPIFFE ID, or `None` if the path does not have this form.
     #[must_use]
     pub fn read<'a>(&self, path: &'a str) -> Option<Workload<'a>> {
         match &self.0 {
@@ -102,19 +105,19 @@ impl Pattern {
         }
     }
 
-    /// Whether IDs of this form tell a namespace.
+    /// Returns `true` if IDs of this form contain a namespace.
     #[must_use]
-    pub fn tells_namespace(&self) -> bool {
-        self.tells(NAMESPACE)
+    pub fn has_namespace(&self) -> bool {
+        self.has(NAMESPACE)
     }
 
-    /// Whether IDs of this form tell a service account.
+    /// Returns `true` if IDs of this form contain a service account.
     #[must_use]
-    pub fn tells_service_account(&self) -> bool {
-        self.tells(SERVICE_ACCOUNT)
+    pub fn has_service_account(&self) -> bool {
+        self.has(SERVICE_ACCOUNT)
     }
 
-    fn tells(&self, part: &str) -> bool {
+    fn has(&self, part: &str) -> bool {
         match &self.0 {
             Form::Any => true,
             Form::Template(segments) => {
@@ -131,15 +134,15 @@ impl Segment {
             return if starts_well && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 Ok(Self::Placeholder(name.into()))
             } else {
-                Err("a placeholder is `{` letters and digits `}`")
+                Err("expected a placeholder of letters and digits that starts with a letter, such as `{cluster}`")
             };
         }
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         match text {
-            "" => Err("a segment is empty"),
-            "." | ".." => Err("no SPIFFE ID holds a segment `.` or `..`"),
+            "" => Err("empty segment"),
+            "." | ".." => Err("no SPIFFE ID contains a segment `.` or `..`"),
             literal if literal.bytes().all(legal) => Ok(Self::Literal(literal.into())),
-            _ => Err("a segment is one `{placeholder}`, or of `a-z`, `A-Z`, `0-9`, `.`, `-`, `_`"),
+            _ => Err("expected one `{placeholder}`, or only `a-z`, `A-Z`, `0-9`, `.`, `-`, `_`"),
         }
     }
 }
@@ -208,7 +211,7 @@ mod tests {
         assert_eq!(pattern.read("/ns/default/sa/sleep"), None);
         let pattern = Pattern::parse("/workload/{name}").unwrap();
         assert_eq!(pattern.read("/workload/x"), Some(Workload::default()));
-        assert!(!pattern.tells_namespace() && !pattern.tells_service_account());
+        assert!(!pattern.has_namespace() && !pattern.has_service_account());
     }
 
     #[test]

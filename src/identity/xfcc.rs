@@ -1,15 +1,15 @@
-//! The header `x-forwarded-client-cert` (XFCC), in which a proxy tells whose certificate it has seen.
+//! The header `x-forwarded-client-cert` (XFCC), in which a proxy reports the certificate of its client.
 //!
-//! Envoy writes one element for each hop, so one that a single named proxy has written anew is one line of one element. Whatever
-//! is more, less or otherwise than that may hold what a client has written, and is refused.
+//! Envoy writes one element for each hop. A header that a single proxy has overwritten is one line with one element. Any other
+//! form can contain text from the client, and is rejected.
 //!
 //! ```abnf
 //! xfcc    = element *( "," element )
 //! element = pair *( ";" pair )
 //! pair    = key "=" ( quoted / token )
-//! key     = "By" / "Hash" / "Cert" / "Chain" / "Subject" / "Issuer" / "URI" / "DNS"      ; without regard to case
+//! key     = "By" / "Hash" / "Cert" / "Chain" / "Subject" / "Issuer" / "URI" / "DNS"      ; case-insensitive
 //! quoted  = DQUOTE *( %x20-21 / %x23-5B / %x5D-7E / "\" %x20-7E ) DQUOTE
-//! token   = *( %x21 / %x23-2B / %x2D-3A / %x3C / %x3E-5B / %x5D-7E )      ; neither `,` `;` `=` nor `"` `\`
+//! token   = *( %x21 / %x23-2B / %x2D-3A / %x3C / %x3E-5B / %x5D-7E )      ; not `,` `;` `=` `"` `\`
 //! ```
 //! Source: Envoy's documentation, "HTTP header manipulation", x-forwarded-client-cert.
 
@@ -19,67 +19,33 @@ use nom::combinator::{all_consuming, map_opt, recognize};
 use nom::multi::{many0_count, separated_list1};
 use nom::sequence::{delimited, preceded, separated_pair};
 
-/// The header's name.
+use crate::slugs;
+
+/// The name of the header.
 pub const HEADER: &str = "x-forwarded-client-cert";
 
-/// Why the header tells no caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum XfccReason {
-    /// There is no such header.
-    Missing,
-    /// Envoy did not tell the headers.
-    Unreadable,
-    /// The header has several lines.
-    SeveralLines,
-    /// It is not of the grammar above.
-    Malformed,
-    /// It has several elements: another wrote before the proxy did.
-    SeveralElements,
-    /// Its element names no URI.
-    NoUri,
-    /// Its element names several URIs.
-    SeveralUris,
-    /// `By` names another than the proxy that sent it.
-    NotByProxy,
-}
-
-impl XfccReason {
-    /// Every reason.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [
-            Self::Missing,
-            Self::Unreadable,
-            Self::SeveralLines,
-            Self::Malformed,
-            Self::SeveralElements,
-            Self::NoUri,
-            Self::SeveralUris,
-            Self::NotByProxy,
-        ]
-        .into_iter()
-    }
-
-    /// The stable name of this reason.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::Missing => "xfcc-missing",
-            Self::Unreadable => "xfcc-unreadable",
-            Self::SeveralLines => "xfcc-several-lines",
-            Self::Malformed => "xfcc-malformed",
-            Self::SeveralElements => "xfcc-several-elements",
-            Self::NoUri => "xfcc-no-uri",
-            Self::SeveralUris => "xfcc-several-uris",
-            Self::NotByProxy => "xfcc-not-by-proxy",
-        }
+slugs! {
+    /// The reason why the header does not identify the caller.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum XfccReason {
+        Missing = "xfcc-missing", "The header `x-forwarded-client-cert` is missing.";
+        Unreadable = "xfcc-unreadable", "Envoy did not expose the headers.";
+        SeveralLines = "xfcc-several-lines", "The header `x-forwarded-client-cert` has several lines.";
+        Malformed = "xfcc-malformed", "The header `x-forwarded-client-cert` does not follow its grammar.";
+        SeveralElements = "xfcc-several-elements",
+            "The header `x-forwarded-client-cert` has several elements: the proxy appended its own to the client's.";
+        NoUri = "xfcc-no-uri", "The element of the header `x-forwarded-client-cert` has no URI.";
+        SeveralUris = "xfcc-several-uris", "The element of the header `x-forwarded-client-cert` has several URIs.";
+        NotByProxy = "xfcc-not-by-proxy",
+            "The field `By` of the header `x-forwarded-client-cert` is not the proxy that sent the header.";
     }
 }
 
-/// The URI that the lines of the header name as the caller's, where they are of the proxy whose SPIFFE ID is `proxy`. The
-/// URI itself is not looked at.
+/// Returns the URI of the caller in the lines of the header, which the proxy with this SPIFFE ID has sent. The URI itself is not
+/// checked.
 ///
 /// # Errors
-/// When they name none, or not surely one.
+/// Returns the reason why the lines do not identify exactly one caller.
 pub fn caller<'h>(lines: impl IntoIterator<Item = &'h [u8]>, proxy: &str) -> Result<&'h [u8], XfccReason> {
     let mut lines = lines.into_iter();
     let line = lines.next().ok_or(XfccReason::Missing)?;
@@ -92,12 +58,12 @@ pub fn caller<'h>(lines: impl IntoIterator<Item = &'h [u8]>, proxy: &str) -> Res
     if Key::ONCE.into_iter().any(|key| values(key).nth(1).is_some()) {
         return Err(XfccReason::Malformed);
     }
-    // Envoy writes the URI of its own certificate, if that has one.
+    // Envoy writes the URI of its own certificate, if the certificate has one.
     if values(Key::By).any(|by| by != proxy.as_bytes()) {
         return Err(XfccReason::NotByProxy);
     }
     let mut uris = values(Key::Uri);
-    // Envoy writes `URI=` for a certificate that has none.
+    // Envoy writes `URI=` for a certificate without a URI.
     let uri = uris.next().filter(|uri| !uri.is_empty()).ok_or(XfccReason::NoUri)?;
     if uris.next().is_some() {
         return Err(XfccReason::SeveralUris);
@@ -118,7 +84,7 @@ enum Key {
 }
 
 impl Key {
-    /// Those that stand once in an element.
+    /// The keys that an element has at most once.
     const ONCE: [Self; 5] = [Self::Hash, Self::Cert, Self::Chain, Self::Subject, Self::Issuer];
 
     fn named(name: &[u8]) -> Option<Self> {
@@ -146,7 +112,7 @@ fn key(input: &[u8]) -> Parsed<'_, Key> {
     map_opt(take_while1(|byte: u8| byte.is_ascii_alphabetic()), Key::named)(input)
 }
 
-/// What stands between quotes is not unescaped: no SPIFFE ID holds what would be escaped.
+/// A quoted value is not unescaped, because a SPIFFE ID contains no character that is escaped.
 fn value(input: &[u8]) -> Parsed<'_, &[u8]> {
     let token = take_while(|byte: u8| byte.is_ascii_graphic() && !matches!(byte, b',' | b';' | b'=' | b'"' | b'\\'));
     alt((delimited(tag("\""), quoted, tag("\"")), token))(input)
@@ -173,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_uri_of_one_element_is_the_caller() {
+    fn one_uri_in_one_element_is_the_caller() {
         for line in [
             format!("URI={CALLER}"),
             format!("By={PROXY};Hash=0a1b;URI={CALLER}"),
@@ -186,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_by_its_name() {
+    fn anything_else_is_rejected_with_its_reason() {
         use XfccReason::{Malformed, NoUri, NotByProxy, SeveralElements, SeveralUris};
         for (line, reason) in [
             ("Hash=0a1b".to_owned(), NoUri),

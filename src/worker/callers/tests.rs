@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{CAPACITY, Caller, Callers, Connection};
+use super::{CAPACITY, Caller, Callers};
 use crate::certificate::CertificateReason;
 use crate::certificate::der_writer::{
     Extension, authority_key_id, basic_constraints, certificate, extended_key_usage, key_usage, subject_alt_name,
 };
 use crate::decision::{DenyReason, Outcome, Verdict};
+use crate::host::{AddressOf, Connection, HostFailure, RequestAttributes};
+use crate::identity::IdentityReason;
+use crate::identity::xfcc::XfccReason;
 use crate::metadata::Object;
-use crate::peer::IdentityReason;
-use crate::policy::{Mode, Policy};
-use crate::request::{AddressOf, Attributes, HostFailure, Request};
-use crate::revocation::Revocations;
+use crate::policy::{Mode, PolicySet};
+use crate::request::Request;
 use crate::spiffe_id::SpiffeIdReason;
 use crate::timestamp::Timestamp;
-use crate::worker::Worker;
-use crate::xfcc::XfccReason;
+use crate::worker::{Revocations, Worker};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -126,7 +126,7 @@ impl FakeRequest {
     }
 }
 
-impl Attributes for FakeRequest {
+impl RequestAttributes for FakeRequest {
     type Text = &'static [u8];
     type Headers = Vec<(String, Vec<u8>)>;
 
@@ -165,27 +165,27 @@ impl Attributes for FakeRequest {
 
 /// A policy set, and what a worker keeps of its callers.
 struct Authorizer {
-    policy: Policy,
+    policy: PolicySet,
     callers: RefCell<Callers>,
     revocations: Arc<Revocations>,
     now: Timestamp,
 }
 
-fn policy(identity: &str) -> Policy {
+fn policy(identity: &str) -> PolicySet {
     let document = format!(
         r#"{{"trustDomain": "example.org", "identity": {identity}, "policies": [
             {{"name": "x", "rules": [{{"to": [{{"operation": {{"paths": ["/x"]}}}}]}}]}},
             {{"name": "y", "action": "DENY", "rules": [{{"from": [{{"source": {{"principals": ["*/sa/bad"]}}}}]}}]}}
         ]}}"#
     );
-    Policy::from_json(document.as_bytes()).unwrap()
+    PolicySet::from_json(document.as_bytes()).unwrap()
 }
 
 fn authorizer(identity: &str) -> Authorizer {
     under(policy(identity))
 }
 
-fn under(policy: Policy) -> Authorizer {
+fn under(policy: PolicySet) -> Authorizer {
     Authorizer { policy, callers: RefCell::default(), revocations: Arc::default(), now: NOW }
 }
 
@@ -201,7 +201,7 @@ fn verdict(authorizer: &Authorizer, connection: &FakeConnection) -> Verdict {
 fn verdict_of(authorizer: &Authorizer, connection: &FakeConnection, request: FakeRequest) -> Verdict {
     let request = Request::new(request, authorizer.now);
     let caller = authorizer.callers.borrow_mut().caller(&authorizer.policy, connection, &request);
-    caller.authorize(&authorizer.policy, &authorizer.revocations, &request).decision.verdict
+    caller.decide(&authorizer.policy, &authorizer.revocations, &request).decision.verdict
 }
 
 fn denied(reason: IdentityReason) -> Verdict {
@@ -212,7 +212,7 @@ fn denied(reason: IdentityReason) -> Verdict {
 fn a_good_peer_is_decided_by_policy() {
     let authorizer = authorizer("{}");
     let found = caller(&authorizer, &FakeConnection::of(ID));
-    assert_eq!(found.peer().map(|peer| peer.spiffe_id()), Some(ID));
+    assert_eq!(found.peer().map(|peer| peer.id().as_str()), Some(ID));
     assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
     let bad = FakeConnection::of("spiffe://example.org/ns/default/sa/bad");
     assert_eq!(verdict(&authorizer, &bad), Verdict::Deny(DenyReason::DeniedByPolicy));
@@ -282,7 +282,7 @@ fn a_certificate_is_read_once() {
     let next = Authorizer { policy: policy("{}"), ..authorizer };
     let found = caller(&next, &other);
     assert!(!Arc::ptr_eq(&first, &found));
-    assert_eq!((found.peer().map(|peer| peer.spiffe_id()), other.asked.get()), (Some(ID), 0));
+    assert_eq!((found.peer().map(|peer| peer.id().as_str()), other.asked.get()), (Some(ID), 0));
 }
 
 #[test]
@@ -374,11 +374,10 @@ fn an_unreadable_request_is_denied() {
     let authorizer = authorizer("{}");
     let found = caller(&authorizer, &FakeConnection::of(ID));
     let with_path = |path| Request::new(FakeRequest { path, ..FakeRequest::PLAIN }, NOW);
-    let outcome: Outcome<'_> =
-        found.authorize(&authorizer.policy, &authorizer.revocations, &with_path(Err(HostFailure)));
+    let outcome: Outcome<'_> = found.decide(&authorizer.policy, &authorizer.revocations, &with_path(Err(HostFailure)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::RequestUnreadable));
     // An absent path matches nothing.
-    let outcome = found.authorize(&authorizer.policy, &authorizer.revocations, &with_path(Ok(None)));
+    let outcome = found.decide(&authorizer.policy, &authorizer.revocations, &with_path(Ok(None)));
     assert_eq!(outcome.decision.verdict, Verdict::Deny(DenyReason::NoPolicyAllows));
 }
 
@@ -400,7 +399,7 @@ fn a_tunnel_tells_one_identity() {
             denied(IdentityReason::PeerPrincipalSeveral),
         ),
         (Ok(Some(",")), denied(IdentityReason::PeerPrincipalSeveral)),
-        (Ok(Some("-")), denied(no_id.into())),
+        (Ok(Some("-")), denied(IdentityReason::Certificate(no_id))),
         (Ok(Some("spiffe://example.com/ns/a/sa/b")), denied(IdentityReason::ForeignTrustDomain)),
     ] {
         assert_eq!(verdict(&authorizer(from_tunnel), &tunnel(principal)), expected, "{principal:?}");
@@ -428,7 +427,7 @@ fn a_named_proxy_tells_the_caller_of_each_request() {
     assert_eq!(proxy.asked.get(), 1);
     let no_path = CertificateReason::SpiffeId(SpiffeIdReason::NoPath);
     for (line, reason) in [
-        ("URI=spiffe://example.org", no_path.into()),
+        ("URI=spiffe://example.org", IdentityReason::Certificate(no_path)),
         ("URI=spiffe://example.com/ns/a/sa/b", IdentityReason::ForeignTrustDomain),
         ("URI=spiffe://example.org/gateway", IdentityReason::WrongPattern),
         ("By=spiffe://example.org/other;URI=spiffe://example.org/x", IdentityReason::Xfcc(XfccReason::NotByProxy)),
@@ -561,7 +560,7 @@ fn a_later_configuration_revokes_for_earlier_ones() {
     // A configuration of another trust domain belongs to a different filter.
     let foreign = revoking.replace("{\"revoked\"", "{\"pattern\": \"any\", \"revoked\"");
     let foreign = format!(r#"{{"trustDomain": "example.com", "identity": {foreign}, "policies": []}}"#);
-    earlier.revocations.add(&Policy::from_json(foreign.as_bytes()).unwrap());
+    earlier.revocations.add(&PolicySet::from_json(foreign.as_bytes()).unwrap());
     assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), Verdict::Allow);
 }
 
@@ -569,7 +568,7 @@ fn a_later_configuration_revokes_for_earlier_ones() {
 fn a_decision_on_a_connection_holds_for_a_while() {
     let document = r#"{"trustDomain": "example.org", "policies": [
         {"name": "x", "rules": [{}], "notBefore": "2026-02-01T00:00:00Z", "expires": "2026-03-01T00:00:00Z"}]}"#;
-    let policy = Policy::from_json(document.as_bytes()).unwrap();
+    let policy = PolicySet::from_json(document.as_bytes()).unwrap();
     let revocations = Arc::<Revocations>::default();
     let mut worker = Worker::new(Arc::clone(&revocations));
     let connection = FakeConnection::of(ID);

@@ -1,0 +1,161 @@
+//! The outputs of a decision: the names that operators see in filter state, dynamic metadata and metrics.
+
+use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
+use crate::policy::{Action, Layer, Mode, PolicySet};
+
+/// The outputs of a host.
+pub trait Outputs {
+    /// Returns `true` if an earlier request of this connection has already shown this SPIFFE ID as the peer.
+    fn shows_peer(&self, spiffe_id: &str) -> bool;
+
+    /// Shows facts to access logs and later filters.
+    fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone);
+
+    /// Increments the counter of a decision.
+    fn count(&mut self, count: &Count<'_>);
+
+    /// Writes a line to the host's log.
+    fn log(&mut self, line: &str);
+}
+
+macro_rules! facts {
+    ($($variant:ident $key:literal $summary:literal;)*) => {
+        /// A fact about a caller or a decision.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Fact {
+            $(#[doc = $summary] $variant,)*
+        }
+
+        impl Fact {
+            /// Every fact.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The key in dynamic metadata.
+            #[must_use]
+            pub const fn key(self) -> &'static str {
+                match self { $(Self::$variant => $key,)* }
+            }
+
+            /// The name of the filter state. An HTTP filter and a network filter can share a connection, and the caller of a
+            /// request is not always the peer of the connection, so each layer has its own names.
+            #[must_use]
+            pub const fn name(self, layer: Layer) -> &'static str {
+                match layer {
+                    Layer::Http => match self { $(Self::$variant => concat!("spiffe_authz_", $key),)* },
+                    Layer::Tcp => match self { $(Self::$variant => concat!("spiffe_authz_connection_", $key),)* },
+                }
+            }
+        }
+    };
+}
+
+facts! {
+    Peer "peer" "The SPIFFE ID of the caller.";
+    TrustDomain "trust_domain" "The trust domain of the caller.";
+    Namespace "namespace" "The namespace of the caller.";
+    ServiceAccount "service_account" "The service account of the caller.";
+    Verdict "verdict" "`allow` or `deny`.";
+    Reason "reason" "The reason for the denial.";
+    Policy "policy" "The policy that the verdict is based on.";
+    Rule "rule" "The position of the rule in its policy, from 0.";
+}
+
+impl Fact {
+    /// The facts about the caller, which are the same for all decisions on a connection.
+    pub const OF_CALLER: [Self; 4] = [Self::Peer, Self::TrustDomain, Self::Namespace, Self::ServiceAccount];
+}
+
+/// The counter of the Wasm filter, to which Envoy adds the prefix `wasmcustom.`.
+pub const WASM_COUNTER: &str = "spiffe_authz.decisions";
+/// The counter of the dynamic module, to which Envoy adds the prefix `dynamicmodulescustom.`.
+pub const MODULE_COUNTER: &str = "spiffe_authz_decisions";
+
+/// The event that a counter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A verdict.
+    Verdict(Verdict),
+    /// A match of an AUDIT policy.
+    Audit,
+}
+
+/// An increment of a counter, with the values of its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<'p> {
+    /// Whether the verdict is enforced, or is the one of the shadow policies.
+    pub mode: Mode,
+    /// The event.
+    pub event: Event,
+    /// The rule that the verdict is based on, or that matched.
+    pub rule: Option<RuleName<'p>>,
+}
+
+impl<'p> Outcome<'p> {
+    /// Returns the counts of an outcome.
+    pub fn counts(&self) -> impl Iterator<Item = Count<'p>> {
+        let Self { decision, shadow, audit } = *self;
+        let of = |mode, Decision { verdict, rule }| Count { mode, event: Event::Verdict(verdict), rule };
+        let audit = audit.map(|rule| Count { mode: Mode::Enforce, event: Event::Audit, rule: Some(rule) });
+        [Some(of(Mode::Enforce, decision)), shadow.map(|shadow| of(Mode::Shadow, shadow)), audit].into_iter().flatten()
+    }
+}
+
+impl<'p> Count<'p> {
+    /// The names of the labels in the name of a Wasm counter.
+    pub const LABELS: [&'static str; 4] = ["mode", "verdict", "reason", "policy"];
+
+    /// The names of the labels of the module's counter, and of the tags that Envoy extracts from the name of a Wasm counter.
+    pub const TAGS: [&'static str; 4] =
+        ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
+
+    /// Returns every count that a policy set can produce.
+    pub fn all(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
+        let verdicts = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]);
+        let without_rule = verdicts.flat_map(|verdict| {
+            policies.modes().map(move |mode| Self { mode, event: Event::Verdict(verdict), rule: None })
+        });
+        let with_rule = policies.policies().flat_map(|(rule, action, own)| {
+            let event = match action {
+                Action::Allow => Event::Verdict(Verdict::Allow),
+                Action::Deny => Event::Verdict(Verdict::Deny(DenyReason::DeniedByPolicy)),
+                Action::Audit => Event::Audit,
+            };
+            // The shadow verdict is based on enforced policies, too.
+            let modes = policies.modes().filter(move |mode| own == Mode::Enforce || *mode == own);
+            modes.map(move |mode| Self { mode, event, rule: Some(rule) })
+        });
+        without_rule.chain(with_rule)
+    }
+
+    /// Returns a key that is unique within a policy set.
+    #[must_use]
+    pub fn key(&self) -> CountKey {
+        CountKey { mode: self.mode, event: self.event, policy: self.rule.map(|rule| rule.policy_id) }
+    }
+
+    /// The values of the labels.
+    #[must_use]
+    pub fn values(&self) -> [&'p str; 4] {
+        let (verdict, reason) = match self.event {
+            Event::Verdict(verdict) => (verdict.slug(), verdict.reason().map_or("none", DenyReason::slug)),
+            Event::Audit => ("audit", "none"),
+        };
+        [self.mode.slug(), verdict, reason, self.rule.map_or("none", |rule| rule.policy)]
+    }
+
+    /// The name of a counter without labels: `base`, followed by the name and the value of each label. The policy comes last,
+    /// because its name can contain dots. The stats tags of a bootstrap split the name into labels.
+    #[must_use]
+    pub fn name(&self, base: &str) -> String {
+        let labels = Self::LABELS.iter().zip(self.values());
+        labels.fold(base.to_owned(), |name, (label, value)| name + "." + label + "." + value)
+    }
+}
+
+/// A key of a count that is unique within a policy set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CountKey {
+    mode: Mode,
+    event: Event,
+    policy: Option<u32>,
+}
