@@ -14,12 +14,11 @@ mod values;
 use super::PolicySet;
 use super::action::{Action, Mode};
 use super::field::{
-    ACTION, CONFIGURATION, EXPIRES, FEDERATED_TRUST_DOMAINS, FROM, IDENTITY, IGNORE_LINTS, MODE, NAME, NAMESPACE,
-    NOT_BEFORE, OPERATION, POLICIES, RULES, SOURCE, Selector, TO, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, WHEN,
+    ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, FROM, IDENTITY, IGNORE_LINTS, MODE, NAME, NAMESPACE, NOT_BEFORE,
+    OPERATION, POLICIES, RULES, SOURCE, Selector, TO, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, WHEN,
     conditions_name_trust_domain,
 };
 use super::node::Node;
-use super::route::RoutePolicy;
 use super::rule::{Period, Policy, Rule};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::{IdentitySettings, Pattern, TrustDomains};
@@ -33,14 +32,14 @@ use reader::{Object, Reader};
 use source::read_source;
 
 /// Fields of Istio's AuthorizationPolicy that are reported as unsupported instead of unknown.
-const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
+pub(super) const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 
 /// Compiles a document in JSON.
 pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
     compile(&parse_json(text, "use a JSON object with `trustDomain` and `policies`")?)
 }
 
-fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic>> {
+pub(super) fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic>> {
     let syntax = |message: String| {
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() }]
     };
@@ -50,26 +49,7 @@ fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic
     serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))
 }
 
-/// Compiles the configuration of a route in JSON.
-pub(super) fn compile_route(text: &[u8]) -> Result<RoutePolicy, Vec<Diagnostic>> {
-    let root = parse_json(text, "use a JSON object with `mode`, `configuration`, or both")?;
-    let mut reader = Reader::new(&UNSUPPORTED);
-    let route = read_route(&mut reader, &root);
-    reader.finish(route)
-}
-
-fn read_route(r: &mut Reader, root: &Node) -> Option<RoutePolicy> {
-    let fields = r.object(root, &Pointer::ROOT, &[MODE, CONFIGURATION])?;
-    if fields.is_empty() {
-        let help = "set `mode`, `configuration`, or both";
-        r.report(&Pointer::ROOT, Code::Empty, "the configuration of the route is empty".to_owned(), help);
-    }
-    let mode = fields.optional(r, MODE, read_mode).unwrap_or(Mode::Enforce);
-    let policies = fields.optional(r, CONFIGURATION, read_document);
-    Some(RoutePolicy { mode, policies })
-}
-
-fn read_mode(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Mode> {
+pub(super) fn read_mode(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Mode> {
     r.one_of(node, at, &[Mode::Enforce, Mode::Shadow].map(|mode| (mode.slug(), mode)))
 }
 
@@ -80,7 +60,7 @@ pub(super) fn compile(root: &Node) -> Result<PolicySet, Vec<Diagnostic>> {
     reader.finish(policy)
 }
 
-fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<PolicySet> {
+pub(super) fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<PolicySet> {
     let names = [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, POLICIES, IGNORE_LINTS];
     let fields = r.object(root, at, &names)?;
     let trust_domains = read_trust_domains(r, &fields);

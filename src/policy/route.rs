@@ -1,7 +1,12 @@
 //! The configuration of a route.
 
-use super::{Mode, PolicySet, compile};
-use crate::diagnostic::Diagnostic;
+use super::compile::pointer::Pointer;
+use super::compile::reader::Reader;
+use super::compile::{UNSUPPORTED, parse_json, read_document, read_mode};
+use super::field::{CONFIGURATION, MODE};
+use super::node::Node;
+use super::{Mode, PolicySet};
+use crate::diagnostic::{Code, Diagnostic};
 
 /// The configuration of a route, which overrides the one of the filter.
 ///
@@ -20,6 +25,19 @@ impl RoutePolicy {
     /// # Errors
     /// Returns every error in the JSON text.
     pub fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        compile::compile_route(text)
+        let root = parse_json(text, "use a JSON object with `mode`, `configuration`, or both")?;
+        let mut reader = Reader::new(&UNSUPPORTED);
+        let route = Self::read(&mut reader, &root);
+        reader.finish(route)
+    }
+
+    fn read(r: &mut Reader, root: &Node) -> Option<Self> {
+        let fields = r.object(root, &Pointer::ROOT, &[MODE, CONFIGURATION])?;
+        if fields.is_empty() {
+            let help = "set `mode`, `configuration`, or both";
+            r.report(&Pointer::ROOT, Code::Empty, "the configuration of the route is empty".to_owned(), help);
+        }
+        let mode = fields.optional(r, MODE, read_mode).unwrap_or(Mode::Enforce);
+        Some(Self { mode, policies: fields.optional(r, CONFIGURATION, read_document) })
     }
 }
