@@ -75,18 +75,11 @@ impl Svid {
     /// Returns the first rule that the certificate breaks.
     pub fn parse(certificate: &[u8]) -> Result<Self, CertificateError> {
         let der = der(certificate)?;
-        let (rest, parsed) =
-            X509Certificate::from_der(&der).map_err(|_| CertificateError(CertificateReason::Malformed))?;
-        if !rest.is_empty() {
-            return Err(CertificateError(CertificateReason::TrailingBytes));
-        }
+        let parsed = only_certificate(&der)?;
         let extensions = Extensions(parsed.extensions());
-        extensions.check_distinct()?;
-        extensions.check_basic_constraints()?;
-        extensions.check_key_usage()?;
-        extensions.check_extended_key_usage()?;
-        let uri = extensions.only_uri_san(parsed.subject().as_raw())?;
-        let spiffe_id = workload_id(uri)?;
+        let leaf = Leaf { extensions: &extensions, subject: parsed.subject().as_raw() };
+        RULES.iter().filter_map(|rule| (rule.check)(leaf)).collect::<Result<(), _>>()?;
+        let spiffe_id = leaf.workload_id()?;
         let validity = parsed.validity();
         Ok(Self {
             spiffe_id: spiffe_id.into(),
@@ -150,53 +143,98 @@ pub struct Check {
 /// is malformed are omitted.
 #[must_use]
 pub fn examine(certificate: &[u8]) -> Vec<Check> {
-    let check = |rule, section, result| Check { rule, section, result };
-    let encoding = |result| check("one certificate and no trailing bytes", "RFC 5280 section 4.1", result);
-    let malformed = CertificateError(CertificateReason::Malformed);
+    let encoding =
+        |result| Check { rule: "one certificate and no trailing bytes", section: "RFC 5280 section 4.1", result };
     let der = match der(certificate) {
         Ok(der) => der,
         Err(error) => return vec![encoding(Err(error))],
     };
-    let parsed = match X509Certificate::from_der(&der) {
-        Ok(([], parsed)) => parsed,
-        Ok(_) => return vec![encoding(Err(CertificateError(CertificateReason::TrailingBytes)))],
-        Err(_) => return vec![encoding(Err(malformed))],
+    let parsed = match only_certificate(&der) {
+        Ok(parsed) => parsed,
+        Err(error) => return vec![encoding(Err(error))],
     };
     let extensions = Extensions(parsed.extensions());
-    let uri = extensions.only_uri_san(parsed.subject().as_raw());
-    let authority_key_id = extensions.authority_key_id().map(|_| ());
-    let mut checks = vec![
-        encoding(Ok(())),
-        check("no duplicate extension", "RFC 5280 section 4.2", extensions.check_distinct()),
-        check("not a CA certificate", "X509-SVID section 4.1", extensions.check_basic_constraints()),
-        check(
-            "key usage: critical, `digitalSignature`, neither `keyCertSign` nor `cRLSign`",
-            "X509-SVID section 4.3",
-            extensions.check_key_usage(),
-        ),
-        check(
-            "extended key usage: absent, or `serverAuth` and `clientAuth`",
-            "X509-SVID section 4.4",
-            extensions.check_extended_key_usage(),
-        ),
-        check("exactly one URI SAN", "X509-SVID sections 2 and 5.2", uri.map(|_| ())),
-    ];
-    checks.push(check("no malformed authority key identifier", "RFC 5280 section 4.2.1.1", authority_key_id));
-    if let Ok(uri) = uri {
-        checks.push(check(
-            "a SPIFFE ID with a path",
-            "SPIFFE-ID section 2, X509-SVID section 5.2",
-            workload_id(uri).map(|_| ()),
-        ));
-    }
-    checks
+    let leaf = Leaf { extensions: &extensions, subject: parsed.subject().as_raw() };
+    let checks = RULES.iter().filter_map(|Rule { rule, section, check }| {
+        let result = check(leaf)?;
+        Some(Check { rule, section, result })
+    });
+    std::iter::once(encoding(Ok(()))).chain(checks).collect()
 }
 
-/// Parses the SPIFFE ID of a leaf, which has a path (X509-SVID section 5.2).
-fn workload_id(uri: &str) -> Result<SpiffeId<'_>, CertificateError> {
-    let broken = |reason| CertificateError(CertificateReason::SpiffeId(reason));
-    let id = SpiffeId::parse(uri.as_bytes()).map_err(|error| broken(error.reason()))?;
-    if id.path().is_empty() { Err(broken(SpiffeIdReason::NoPath)) } else { Ok(id) }
+/// The parts of a leaf certificate that the rules check.
+#[derive(Clone, Copy)]
+struct Leaf<'l, 'c> {
+    extensions: &'l Extensions<'c>,
+    subject: &'l [u8],
+}
+
+/// A rule for a leaf certificate. `check` returns `None` if the rule is about a part that is malformed.
+struct Rule {
+    rule: &'static str,
+    section: &'static str,
+    check: fn(Leaf<'_, '_>) -> Option<Result<(), CertificateError>>,
+}
+
+/// The rules, in the order in which a certificate is checked.
+const RULES: [Rule; 7] = [
+    Rule {
+        rule: "no duplicate extension",
+        section: "RFC 5280 section 4.2",
+        check: |leaf| Some(leaf.extensions.check_distinct()),
+    },
+    Rule {
+        rule: "not a CA certificate",
+        section: "X509-SVID section 4.1",
+        check: |leaf| Some(leaf.extensions.check_basic_constraints()),
+    },
+    Rule {
+        rule: "key usage: critical, `digitalSignature`, neither `keyCertSign` nor `cRLSign`",
+        section: "X509-SVID section 4.3",
+        check: |leaf| Some(leaf.extensions.check_key_usage()),
+    },
+    Rule {
+        rule: "extended key usage: absent, or `serverAuth` and `clientAuth`",
+        section: "X509-SVID section 4.4",
+        check: |leaf| Some(leaf.extensions.check_extended_key_usage()),
+    },
+    Rule {
+        rule: "exactly one URI SAN",
+        section: "X509-SVID sections 2 and 5.2",
+        check: |leaf| Some(leaf.uri().map(|_| ())),
+    },
+    Rule {
+        rule: "no malformed authority key identifier",
+        section: "RFC 5280 section 4.2.1.1",
+        check: |leaf| Some(leaf.extensions.authority_key_id().map(|_| ())),
+    },
+    Rule {
+        rule: "a SPIFFE ID with a path",
+        section: "SPIFFE-ID section 2, X509-SVID section 5.2",
+        check: |leaf| leaf.uri().ok().map(|_| leaf.workload_id().map(|_| ())),
+    },
+];
+
+impl<'c> Leaf<'_, 'c> {
+    fn uri(self) -> Result<&'c str, CertificateError> {
+        self.extensions.only_uri_san(self.subject)
+    }
+
+    /// The SPIFFE ID, which has a path (X509-SVID section 5.2).
+    fn workload_id(self) -> Result<SpiffeId<'c>, CertificateError> {
+        let broken = |reason| CertificateError(CertificateReason::SpiffeId(reason));
+        let id = SpiffeId::parse(self.uri()?.as_bytes()).map_err(|error| broken(error.reason()))?;
+        if id.path().is_empty() { Err(broken(SpiffeIdReason::NoPath)) } else { Ok(id) }
+    }
+}
+
+/// Parses DER that contains exactly one certificate.
+fn only_certificate(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    match X509Certificate::from_der(der) {
+        Ok(([], parsed)) => Ok(parsed),
+        Ok(_) => Err(CertificateError(CertificateReason::TrailingBytes)),
+        Err(_) => Err(CertificateError(CertificateReason::Malformed)),
+    }
 }
 
 /// Returns the DER of a certificate in PEM or DER.
