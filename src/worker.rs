@@ -99,7 +99,7 @@ impl Worker {
         request: &Request<A>,
     ) -> Option<String> {
         let line = LogLine::of(outcome, peer, request)?;
-        Some(line.to_json(self.log_limit.pass(request.now().seconds())?))
+        Some(line.into_json(self.log_limit.pass(request.now().seconds())?))
     }
 }
 

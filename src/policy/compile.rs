@@ -88,7 +88,7 @@ fn read_trust_domains(r: &mut Reader, fields: &Object<'_, '_>) -> Option<TrustDo
     let mut named: Vec<Box<str>> = local.iter().cloned().collect();
     let mut others = |r: &mut Reader, key| {
         let others = fields.optional(r, key, |r, n, at| read_other_trust_domains(r, n, at, &mut named));
-        others.unwrap_or_else(Vec::new).into()
+        others.unwrap_or_default().into()
     };
     let (federated, aliases) = (others(r, FEDERATED_TRUST_DOMAINS), others(r, TRUST_DOMAIN_ALIASES));
     Some(TrustDomains { local: local?, aliases, federated })

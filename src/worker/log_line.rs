@@ -71,7 +71,7 @@ impl<'a> LogLine<'a> {
     /// Returns the JSON text, with the number of lines that were dropped before it. It is printable ASCII, because a client chooses
     /// some of the values, and must not be able to control a terminal that shows the log.
     #[must_use]
-    pub(super) fn to_json(mut self, suppressed: u64) -> String {
+    pub(super) fn into_json(mut self, suppressed: u64) -> String {
         self.suppressed = suppressed;
         // A struct of strings and numbers always serializes.
         escaped(serde_json::to_string(&self).unwrap_or_default())

@@ -1,28 +1,26 @@
-//! Envoy's interface for dynamic modules, as far as it is used here: the only unsafe code of this package.
+//! The callbacks of Envoy's interface for dynamic modules, with safe wrappers.
 //!
-//! Source: envoyproxy/envoy, source/extensions/dynamic_modules/abi/abi.h, of 1.38 to 1.40; what is used is the same in all
-//! of them. A callback that one of them lacks is looked up when it is wanted and never linked: Envoy loads a module with
-//! `RTLD_NOW`, which refuses one with a symbol that is not there.
+//! Source: envoyproxy/envoy, source/extensions/dynamic_modules/abi/abi.h, releases 1.38 to 1.40, in which the used parts are the
+//! same. A callback that a release lacks is looked up at run time and not linked: Envoy loads a module with `RTLD_NOW`, which
+//! rejects a module with a missing symbol.
 //!
-//! What the host guarantees in general: pointers to its objects are good for the length of the hook that was given them;
-//! buffers that it hands over are good until that hook ends or something is set; every hook of one stream or connection
-//! runs on one worker thread; what a `…_new` hook has returned is given back to the later hooks and then to `…_destroy`, once.
-#![expect(unsafe_code, reason = "hooks and callbacks are foreign functions")]
+//! The host guarantees: a pointer to an object of the host is valid during the hook that received it; a buffer is valid until the
+//! hook ends or a value is set; all hooks of a stream or connection run on one worker thread; the pointer that a `…_new` hook
+//! returns is passed to the later hooks, and finally, once, to `…_destroy`.
+#![expect(unsafe_code, reason = "callbacks are foreign functions")]
 
 pub(crate) mod http;
 pub(crate) mod network;
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::{align_of, offset_of, size_of, transmute_copy};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-/// `envoy_dynamic_module_type_envoy_buffer` and `…_module_buffer`: bytes of the one side, lent to the other. The lifetime is that
-/// of the lender.
+/// `envoy_dynamic_module_type_envoy_buffer` and `…_module_buffer`: bytes that one side lends to the other, for this lifetime.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Buffer<'b> {
+pub(crate) struct Buffer<'b> {
     bytes: *const u8,
     length: usize,
     lender: PhantomData<&'b [u8]>,
@@ -38,19 +36,19 @@ const _: () = assert!(
 impl<'b> Buffer<'b> {
     const EMPTY: Self = Self { bytes: std::ptr::null(), length: 0, lender: PhantomData };
 
-    const fn of(bytes: &'b [u8]) -> Self {
+    pub(crate) const fn of(bytes: &'b [u8]) -> Self {
         Self { bytes: bytes.as_ptr(), length: bytes.len(), lender: PhantomData }
     }
 
     /// The bytes.
     ///
     /// # Safety
-    /// The buffer must come from the host, as it is, and the host must keep it for `'b`.
-    const unsafe fn get(self) -> &'b [u8] {
+    /// The host must have passed the buffer, and must keep it for `'b`.
+    pub(crate) const unsafe fn get(self) -> &'b [u8] {
         if self.bytes.is_null() {
             return &[];
         }
-        // SAFETY: the host lends `length` bytes at a pointer that is not null, for as long as the caller promises.
+        // SAFETY: the host lends `length` bytes at a pointer that is not null, for the lifetime that the caller guarantees.
         unsafe { std::slice::from_raw_parts(self.bytes, self.length) }
     }
 }
@@ -58,9 +56,9 @@ impl<'b> Buffer<'b> {
 /// `envoy_dynamic_module_type_envoy_http_header`, `…_module_http_header` and `…_module_key_value_pair`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Pair<'b> {
-    key: Buffer<'b>,
-    value: Buffer<'b>,
+pub(crate) struct Pair<'b> {
+    pub(crate) key: Buffer<'b>,
+    pub(crate) value: Buffer<'b>,
 }
 
 const _: () = assert!(
@@ -86,7 +84,7 @@ pub(crate) enum Level {
     Error = 4,
 }
 
-/// `envoy_dynamic_module_type_attribute_id`, in C an enumeration: its place in it.
+/// `envoy_dynamic_module_type_attribute_id`: the position in the C enumeration.
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
 pub(crate) enum Attribute {
@@ -99,13 +97,13 @@ pub(crate) enum Attribute {
     PeerCertificateDigest = 38,
 }
 
-/// A counter that was defined for a configuration.
+/// A counter of a configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counter(usize);
 
 /// Writes a line to Envoy's log.
 pub(crate) fn log(level: Level, line: &str) {
-    // `envoy_dynamic_module_callback_log` is deprecated in 1.40, and its successor is new there.
+    // `envoy_dynamic_module_callback_log` is deprecated in 1.40, which has a new callback.
     type Log = unsafe extern "C" fn(c_int, Buffer<'_>);
     type LogWithPlace = unsafe extern "C" fn(c_int, Buffer<'_>, Buffer<'_>, u32);
     static LOG: OnceLock<Option<Log>> = OnceLock::new();
@@ -138,7 +136,7 @@ impl Attribute {
     }
 }
 
-/// The host's callback of this name, if it has it.
+/// Returns the callback of the host with this name, or `None` if the host lacks it.
 ///
 /// # Safety
 /// `F` must be the type of that function pointer.
@@ -146,32 +144,12 @@ unsafe fn callback<F: Copy>(name: &CStr) -> Option<F> {
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
     // SAFETY: the name ends with NUL.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    // SAFETY: POSIX makes a symbol's address a function pointer of the same size; its type is the caller's promise.
+    // SAFETY: POSIX makes the address of a symbol a function pointer of the same size. The caller guarantees its type.
     if found.is_null() { None } else { Some(unsafe { transmute_copy(&found) }) }
 }
 
-/// The first call to a module. The version that it returns is for a warning alone: of those that are supported, the host's.
-#[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
-    // SAFETY: only whether it is there is looked at.
-    let newer = unsafe { callback::<*mut c_void>(LOG_V2) }.is_some();
-    if newer { c"v0.2.0".as_ptr() } else { c"v0.1.0".as_ptr() }
+/// Returns `true` if the host is Envoy 1.40 or later.
+pub(crate) fn is_envoy_1_40() -> bool {
+    // SAFETY: the pointer is only compared with null.
+    unsafe { callback::<*mut c_void>(LOG_V2) }.is_some()
 }
-
-/// Runs a hook. A panic would end Envoy if it left the module, so it ends here, as `failed`.
-fn guarded<T>(hook: impl FnOnce() -> T, failed: impl FnOnce() -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(hook)) {
-        Ok(result) => result,
-        Err(payload) => {
-            // Dropping what a panic carries might panic again; what that carries is kept.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(payload);
-            }
-            log(Level::Error, "spiffe-authz: the module has panicked; what it was asked for is denied");
-            failed()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

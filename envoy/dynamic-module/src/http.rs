@@ -11,7 +11,7 @@ use spiffe_authz::metadata::{Object, Value};
 use spiffe_authz::policy::{Layer, Mode, PolicySet, RoutePolicy};
 use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, MODULE_COUNTER, Outputs, details};
 
-use crate::abi::http::{HttpFilter, HttpFilterConfig, Step};
+use crate::abi::http::{HttpFilter, HttpFilterConfig};
 use crate::abi::{self, Attribute, Counter, Level};
 use crate::clock::now;
 use crate::configuration::{Configuration, accepted, is_ours};
@@ -32,6 +32,19 @@ pub(crate) struct RouteConfiguration {
     own: Option<Configuration>,
 }
 
+/// The configuration of a route that a different module has made, even a copy of this one. Its content is unknown.
+#[derive(Debug)]
+pub(crate) struct OfAnotherModule;
+
+/// The next step of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The next filter handles the request.
+    Continue,
+    /// This filter has responded to the request.
+    Responded,
+}
+
 /// Hooks run on every worker.
 const fn is_shared_by_threads<T: Send + Sync>() {}
 const _: () = is_shared_by_threads::<(HttpConfiguration, RouteConfiguration)>();
@@ -50,12 +63,15 @@ impl HttpConfiguration {
         Some(Self { configuration: Configuration::of_filter(policy), counter })
     }
 
-    /// Decides a request.
-    pub(crate) fn on_request(&self, host: &mut HttpFilter<'_>) -> Step {
+    /// Decides a request, whose route has this configuration.
+    pub(crate) fn on_request(
+        &self,
+        host: &mut HttpFilter<'_>,
+        route: Result<Option<&RouteConfiguration>, OfAnotherModule>,
+    ) -> Step {
         #[cfg(feature = "panic-on-request")]
         assert!(host.header("x-spiffe-authz-panic").is_none(), "asked to");
-        // The configuration of a route can belong to a different module.
-        let Ok(route) = host.route() else { return deny(host, DenyReason::NotConfigured) };
+        let Ok(route) = route else { return deny(host, DenyReason::NotConfigured) };
         let mode = route.map_or(Mode::Enforce, |route| route.mode);
         let configuration = route.and_then(|route| route.own.as_ref()).unwrap_or(&self.configuration);
         let ruling = configuration.with(host.worker_index(), |worker, policies| {
@@ -91,7 +107,7 @@ fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
     if reason.closes_connection() {
         host.drain_connection();
     }
-    Step::Answered
+    Step::Responded
 }
 
 impl Connection for HttpFilter<'_> {

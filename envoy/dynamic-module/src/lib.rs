@@ -7,6 +7,7 @@
 mod abi;
 mod clock;
 mod configuration;
+mod hooks;
 mod http;
 mod network;
 mod value;

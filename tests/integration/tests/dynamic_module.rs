@@ -230,7 +230,7 @@ fn a_panic_denies_that_request_alone() -> Result<()> {
     }
     let log = envoy.access_log_of(200)?;
     assert_eq!(log[199]["details"], "spiffe_authz_denied[filter-failed]");
-    assert!(envoy.log()?.contains("spiffe-authz: the module has panicked"), "{}", envoy.log()?);
+    assert!(envoy.log()?.contains("spiffe-authz: the module panicked"), "{}", envoy.log()?);
     Ok(())
 }
 

@@ -1,11 +1,12 @@
-//! The hooks, called as a host calls them, by a host of the tests: for what a sanitizer can see, which it cannot in Envoy.
-//! What they mean is tested in real Envoys.
+//! Calls the hooks as Envoy does, with a host of the tests, so that a sanitizer can check the memory accesses. Their behavior is tested
+//! in real Envoys.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::ptr::null;
 
+use super::envoy_dynamic_module_on_program_init;
 use super::http::{
     envoy_dynamic_module_on_http_filter_config_destroy, envoy_dynamic_module_on_http_filter_config_new,
     envoy_dynamic_module_on_http_filter_destroy, envoy_dynamic_module_on_http_filter_new,
@@ -18,9 +19,9 @@ use super::network::{
     envoy_dynamic_module_on_network_filter_new, envoy_dynamic_module_on_network_filter_new_connection,
     envoy_dynamic_module_on_network_filter_read,
 };
-use super::{Buffer, Pair, envoy_dynamic_module_on_program_init};
+use crate::abi::{Buffer, Pair};
 
-/// Memory of the host, lent to the module: on the heap, so that a use beyond its end is seen.
+/// Memory that the host lends to the module. It is on the heap, so that a sanitizer detects an access beyond its end.
 type Text = Box<[u8]>;
 
 /// One request or connection.
@@ -84,10 +85,8 @@ unsafe fn host<'h>(pointer: *mut c_void) -> &'h Host {
 /// Lends `value` by writing it where the module says.
 unsafe fn lend(value: Option<&Text>, to: *mut Buffer<'_>) -> bool {
     let Some(value) = value else { return false };
-    // SAFETY: the module gives a good pointer; the host keeps the text while its hook runs.
-    unsafe { to.cast::<Buffer<'_>>().write(Buffer { bytes: value.as_ptr(), ..Buffer::EMPTY }) };
-    // SAFETY: as above.
-    unsafe { (*to).length = value.len() };
+    // SAFETY: the module passes a valid pointer, and the host keeps the text during the hook.
+    unsafe { to.write(Buffer::of(std::slice::from_raw_parts(value.as_ptr(), value.len()))) };
     true
 }
 
