@@ -1,4 +1,4 @@
-//! Moments, and how documents and tables spell them.
+//! Moments, and their form in documents and tables.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use time::{Date, Month, OffsetDateTime, Time};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Later than every moment that a certificate or a document can name.
+    /// A moment later than every one that a certificate or a document can name.
     pub const NEVER: Self = Self(i64::MAX);
 
     /// The moment at this Unix time.
@@ -50,14 +50,14 @@ impl Timestamp {
         Some(Self(date.with_time(time).assume_utc().unix_timestamp()))
     }
 
-    /// The moment so much later.
+    /// Returns the moment after this duration.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add_unsigned(duration.as_secs()))
     }
 }
 
-/// As `Timestamp::parse` reads it; outside of the years that RFC 3339 can write, the seconds.
+/// Writes the form that [`Timestamp::parse`] reads, or seconds for a year that RFC 3339 cannot write.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match OffsetDateTime::from_unix_timestamp(self.0) {
@@ -95,8 +95,8 @@ impl fmt::Display for TimestampError {
 
 impl std::error::Error for TimestampError {}
 
-/// Parses a duration: a whole number greater than 0 and one of the units `s`, `m`, `h` and `d`, such as `90m`. `None` if `text`
-/// is anything else.
+/// Parses a duration: a positive integer and one of the units `s`, `m`, `h` and `d`, such as `90m`. Returns `None` for anything
+/// else.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (digits, seconds) = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the certificates of a PEM text say of themselves: for tools that look at chains and bundles, not for decisions.
+//! The contents of the certificates in a PEM text, for tools that show chains and bundles. Decisions do not use them.
 
 use x509_parser::extensions::GeneralName;
 
@@ -7,16 +7,16 @@ use super::{CertificateError, CertificateReason, each_of_pem};
 /// A certificate, of a workload or of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// Its URI subject alternative names.
+    /// The URI SANs.
     pub uris: Vec<Box<str>>,
-    /// The last moment at which it is good, in seconds since 1970.
+    /// The last moment of the validity period, as Unix time in seconds.
     pub not_after: i64,
 }
 
-/// Every certificate of a PEM text, in its order.
+/// Returns every certificate of a PEM text, in order.
 ///
 /// # Errors
-/// When one of them, or the text, cannot be read.
+/// Returns [`CertificateError`] if the text, or a certificate in it, is malformed.
 pub fn describe(pem: &[u8]) -> Result<Vec<Described>, CertificateError> {
     each_of_pem(pem, |certificate| {
         let names = certificate.subject_alternative_name();

@@ -1,7 +1,7 @@
-//! Writes certificates for the tests, broken ones included, on every target. Their signature is a placeholder: nothing
-//! in the core verifies one.
+//! Writes certificates for the tests, including malformed ones, on every target. The signature is a placeholder, because the core
+//! does not verify signatures.
 
-/// One extension: object identifier bytes, critical, DER value.
+/// An extension: the bytes of the object identifier, critical, and the DER value.
 pub(crate) type Extension = (&'static [u8], bool, Vec<u8>);
 
 pub(crate) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
@@ -24,7 +24,7 @@ fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     tlv(0x30, &parts.concat())
 }
 
-/// A whole certificate with these extensions; `common_name` empty gives an empty subject.
+/// Writes a certificate with these extensions. An empty `common_name` gives an empty subject.
 pub(crate) fn certificate(common_name: &str, extensions: &[Extension]) -> Vec<u8> {
     let ed25519 = sequence(&[tlv(0x06, &[0x2b, 0x65, 0x70])]);
     let validity = sequence(&[tlv(0x17, b"260101000000Z"), tlv(0x17, b"360101000000Z")]);

@@ -1,20 +1,20 @@
-//! Who issued certificates, to whom and for how long: for people who look at chains and bundles. Decisions do not ask.
+//! The issuer, the subject and the validity of certificates, for tools that show chains and bundles. Decisions do not use them.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
 use super::{CertificateError, each_of_pem};
 
-/// What a certificate says about its making.
+/// The issuer, the subject and the validity of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issuance {
-    /// Whose certificate it is: a distinguished name, as text.
+    /// The subject: a distinguished name, as a string.
     pub subject: String,
-    /// Who issued it: a distinguished name, as text.
+    /// The issuer: a distinguished name, as a string.
     pub issuer: String,
-    /// The first second at which it is good, since 1970.
+    /// The first second of the validity period, as Unix time.
     pub not_before: i64,
-    /// The last second at which it is good, since 1970.
+    /// The last second of the validity period, as Unix time.
     pub not_after: i64,
     subject_der: Box<[u8]>,
     issuer_der: Box<[u8]>,
@@ -23,10 +23,10 @@ pub struct Issuance {
 }
 
 impl Issuance {
-    /// Every certificate of a PEM text, in its order.
+    /// Returns the issuance of every certificate of a PEM text, in order.
     ///
     /// # Errors
-    /// When the text, or a certificate in it, cannot be read.
+    /// Returns [`CertificateError`] if the text, or a certificate in it, is malformed.
     pub fn of_pem(text: &[u8]) -> Result<Vec<Self>, CertificateError> {
         each_of_pem(text, |certificate| Ok(Self::of(certificate)))
     }
@@ -55,8 +55,8 @@ impl Issuance {
         }
     }
 
-    /// Whether names and key identifiers say that `authority` issued this (RFC 5280 sections 4.1.2.4 and 4.2.1.1). No signature is
-    /// verified.
+    /// Returns `true` if `authority` issued this certificate, by the names and key identifiers (RFC 5280 sections 4.1.2.4 and
+    /// 4.2.1.1). The signature is not verified.
     #[must_use]
     pub fn names_as_issuer(&self, authority: &Self) -> bool {
         let keys_agree = match (&self.issuer_key, &authority.key) {

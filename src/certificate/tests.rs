@@ -18,7 +18,7 @@ fn uri(uri: &[u8]) -> Extension {
     subject_alt_name(false, &[(6, uri)])
 }
 
-/// A certificate like SPIRE's, with each of `changes` in place of the extension of the same kind.
+/// A certificate like SPIRE's, in which `changes` replace the extensions of the same kind.
 fn leaf(changes: &[Extension]) -> Vec<u8> {
     let mut extensions = vec![
         basic_constraints(false),
@@ -247,7 +247,7 @@ fn no_prefix_of_a_certificate_passes_or_panics() {
 
 #[test]
 fn describes_every_certificate_of_a_text() {
-    // 2036-01-01, as every certificate here.
+    // 2036-01-01, as in every certificate of these tests.
     let not_after = 2_082_758_400;
     let authority = certificate("CA", &[basic_constraints(true), uri(b"spiffe://example.org")]);
     let nameless = certificate("x", &[basic_constraints(false)]);
@@ -271,11 +271,11 @@ fn reads_dates_numbers_and_the_authority() {
     assert_eq!(Svid::parse(&leaf(&[broken])).map_err(|error| error.reason()), Err(Reason::Malformed));
 }
 
-/// The comparison of all pairs of extensions would be slow for thousands of them.
+/// Comparing all pairs of extensions would be slow for thousands of them.
 #[test]
 fn many_extensions_are_rejected() {
     let with = |count: u8| {
-        // 1.2.n, of which each is another one. The extensions of these tests are static.
+        // The object identifiers 1.2.n are distinct. The extensions of these tests are static.
         let oids: &[[u8; 2]] = Vec::leak((0..count).map(|number| [0x2a, number]).collect());
         leaf(&oids.iter().map(|oid| (oid.as_slice(), false, vec![5, 0])).collect::<Vec<_>>())
     };

@@ -159,7 +159,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Why a text is no pattern.
+/// The error of parsing a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatternError {
     offset: usize,

@@ -1,5 +1,4 @@
-//! Values found by an exact text, by a prefix of the text looked up, or by a suffix of it, in time that does not grow
-//! with their number.
+//! A map that is looked up by exact strings, prefixes and suffixes, in time that does not depend on its size.
 
 use rustc_hash::FxHashMap;
 
@@ -15,7 +14,7 @@ pub(crate) struct Affixes<V> {
 
 #[derive(Debug)]
 struct ByLength<V> {
-    /// The lengths that occur, in ascending order: one look-up each.
+    /// The lengths of the keys, in ascending order, each of which needs one lookup.
     lengths: Vec<usize>,
     values: FxHashMap<Box<[u8]>, V>,
 }
@@ -37,7 +36,7 @@ impl<V> Affixes<V> {
         self.exact.is_empty() && self.prefixes.values.is_empty() && self.suffixes.values.is_empty()
     }
 
-    /// The value of `text`, made by `fresh` if there is none yet; `None` for `*`, which no look-up narrows down.
+    /// The value of `text`, which `fresh` creates if there is none. Returns `None` for `*`, which matches everything.
     pub(crate) fn entry(&mut self, text: &Text, fresh: impl FnOnce() -> V) -> Option<&mut V> {
         let key = text.literal().as_bytes();
         match text {
@@ -48,7 +47,7 @@ impl<V> Affixes<V> {
         }
     }
 
-    /// Calls `visit` with the value of every text that matches `subject`.
+    /// Calls `visit` with the value of every key that matches `subject`.
     pub(crate) fn visit<'v>(&'v self, subject: &[u8], mut visit: impl FnMut(&'v V)) {
         self.exact.get(subject).into_iter().for_each(&mut visit);
         for head in self.prefixes.up_to(subject.len()).filter_map(|length| subject.get(..length)) {
@@ -59,7 +58,7 @@ impl<V> Affixes<V> {
         }
     }
 
-    /// The same texts with other values.
+    /// Converts the values.
     pub(crate) fn map<U>(self, mut map: impl FnMut(V) -> U) -> Affixes<U> {
         Affixes {
             exact: self.exact.into_iter().map(|(key, value)| (key, map(value))).collect(),

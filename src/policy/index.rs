@@ -1,8 +1,8 @@
-//! Finds the few rules that can match, without looking at the others.
+//! An index that finds the rules that can match.
 //!
-//! Rules are indexed by their fields about the peer, which is looked up once per caller. Where many rules still share
-//! one answer, they are filed again by path, host and method. An index only ever leaves out rules that cannot match;
-//! the rules that it yields are held against the request as a whole.
+//! Rules are indexed by their fields about the peer, which is looked up once per caller. If many rules have the same result,
+//! they are split by path, host and method. An index only excludes rules that cannot match. The rules that it returns are
+//! evaluated completely.
 
 use rustc_hash::FxHashMap;
 
@@ -13,13 +13,13 @@ use crate::host::{HostFailure, RequestAttributes};
 use crate::identity::Peer;
 use crate::request::Request;
 
-/// A rule's number: its place in the document.
+/// The number of a rule: its position in the document.
 pub(crate) type RuleId = u32;
 
-/// From so many rules on, another attribute is asked before each is tried.
+/// The minimum number of rules that are split by another attribute.
 const MANY: usize = 8;
 
-/// The rules of one stage, filed by the peer.
+/// The rules of one stage, by the peer.
 #[derive(Debug)]
 pub(crate) struct Index {
     principals: Affixes<usize>,
@@ -30,7 +30,7 @@ pub(crate) struct Index {
     sets: Box<[RuleSet]>,
 }
 
-/// The set of rules that say nothing of the peer, or nothing that can be looked up.
+/// The set of rules without a field about the peer that can be looked up.
 const ANYONE: usize = 0;
 
 impl Index {
@@ -53,7 +53,7 @@ impl Index {
         }
     }
 
-    /// The sets of rules that can match `peer`.
+    /// Returns the sets of rules that can match `peer`.
     pub(crate) fn candidates(&self, peer: Option<&Peer>) -> Box<[usize]> {
         let mut sets = vec![ANYONE];
         if let Some(peer) = peer {
@@ -70,10 +70,10 @@ impl Index {
         sets.into()
     }
 
-    /// The first rule of the document, among the candidates, that matches.
+    /// Returns the first rule of the document, among the candidates, that matches.
     ///
     /// # Errors
-    /// When none matches, and the host failed to tell what one of them asks for.
+    /// Returns [`HostFailure`] if none matches and the host could not read an attribute.
     pub(crate) fn first_match<A: RequestAttributes>(
         &self,
         candidates: &[usize],
@@ -91,13 +91,13 @@ impl Index {
     }
 }
 
-/// How far the search for the first match has come.
+/// The state of the search for the first match.
 struct Search {
     first: Option<RuleId>,
     failure: Option<HostFailure>,
 }
 
-/// What an index is made from.
+/// The index while it is built.
 #[derive(Default)]
 struct Filing<'r> {
     principals: Affixes<usize>,
@@ -116,7 +116,7 @@ impl<'r> Filing<'r> {
         }
     }
 
-    /// Files a rule under the field of `source` that tells most of the peer.
+    /// Adds a rule under the most selective field of `source`.
     fn file(&mut self, source: &[Matcher], id: RuleId, rule: &'r Rule) {
         let best = source.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
         let next = &mut self.sets;
@@ -149,7 +149,7 @@ impl<'r> Filing<'r> {
                     None => ANYONE,
                 })
                 .collect(),
-            // Nothing of the peer that can be looked up.
+            // No field about the peer can be looked up.
             _ => vec![ANYONE],
         };
         for key in sets {
@@ -159,7 +159,7 @@ impl<'r> Filing<'r> {
 }
 
 impl Matcher {
-    /// How much a field narrows the peers down; 0 when it has no positive value.
+    /// The selectivity of the field, or 0 if it has no positive value.
     fn selectivity(&self) -> u8 {
         match self {
             Self::Principals(values) if !values.any_of.is_empty() => 4,
@@ -171,7 +171,7 @@ impl Matcher {
     }
 }
 
-/// Rules in the order of the document, split by an attribute of the request where they are many.
+/// Rules in the order of the document, which are split by an attribute of the request if there are many.
 #[derive(Debug)]
 enum RuleSet {
     Few(Box<[RuleId]>),
@@ -182,11 +182,11 @@ enum RuleSet {
 struct SplitRules {
     by: Split,
     groups: Affixes<RuleSet>,
-    /// Rules that say nothing of the attribute, or nothing that can be looked up.
+    /// The rules without a value of the attribute that can be looked up.
     rest: RuleSet,
 }
 
-/// What a set of many rules is split by.
+/// The attribute that splits a set of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Split {
     Path,
@@ -207,7 +207,7 @@ impl Split {
         Ok(())
     }
 
-    /// The texts under which a rule is found; `None` when it must be tried for every request.
+    /// The values that a matching request must have, or `None` if the rule must be evaluated for every request.
     fn keys(self, rule: &Rule) -> Option<Vec<Text>> {
         if rule.operations.is_empty() {
             return None;
@@ -271,7 +271,7 @@ impl RuleSet {
         matches!(self, Self::Few(rules) if rules.is_empty())
     }
 
-    /// Puts the first matching rule of this set in `search`, if it stands before the one there.
+    /// Stores the first matching rule of this set in `search`, if it comes before the one there.
     fn search<A: RequestAttributes>(
         &self,
         search: &mut Search,

@@ -1,4 +1,4 @@
-//! Path templates with `{*}` and `{**}`, matched as Envoy's `uri_template` matches what Istio makes of them.
+//! Path templates with `{*}` and `{**}`, which match like Envoy's `uri_template` with the template that Istio generates.
 //!
 //! ```abnf
 //! template = 1*( "/" segment )
@@ -13,7 +13,7 @@ use std::fmt;
 pub(crate) struct PathTemplate {
     /// The segments before `{**}`, or all of them.
     head: Box<[Segment]>,
-    /// What the path must end with behind `{**}`, if there is one.
+    /// The end of the path after `{**}`, if the template contains it.
     tail: Option<Box<str>>,
 }
 
@@ -24,7 +24,7 @@ enum Segment {
     One,
 }
 
-/// Why a text is no template.
+/// The error of parsing a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PathTemplateError(&'static str);
 
@@ -35,14 +35,14 @@ impl fmt::Display for PathTemplateError {
 }
 
 impl PathTemplate {
-    /// Whether a value of `paths` is a template: it holds `{*}` or `{**}`.
+    /// Returns `true` if a value of `paths` is a template, because it contains `{*}` or `{**}`.
     pub(crate) fn recognizes(value: &str) -> bool {
         value.contains("{*}") || value.contains("{**}")
     }
 
     pub(crate) fn new(value: &str) -> Result<Self, PathTemplateError> {
         if !value.starts_with('/') {
-            return Err(PathTemplateError("a template starts with `/`"));
+            return Err(PathTemplateError("expected a template that starts with `/`"));
         }
         let (head, tail) = match value.split_once("/{**}") {
             Some((_, tail)) if tail.contains(['{', '}', '*']) => {
@@ -61,7 +61,7 @@ impl PathTemplate {
         })
     }
 
-    /// What every matching path starts with.
+    /// The prefix of every matching path.
     pub(crate) fn literal_prefix(&self) -> String {
         let literals = self.head.iter().map_while(|segment| match segment {
             Segment::Literal(literal) => Some(&**literal),
@@ -70,7 +70,7 @@ impl PathTemplate {
         literals.fold(String::new(), |prefix, literal| prefix + "/" + literal)
     }
 
-    /// Whether `path`, without query and fragment, has this form.
+    /// Returns `true` if `path`, which has no query and no fragment, matches.
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
         let mut remainder = path;
         for segment in &self.head {
@@ -105,17 +105,17 @@ impl Segment {
     fn matches(&self, segment: &[u8]) -> bool {
         match self {
             Self::Literal(literal) => segment == literal.as_bytes(),
-            // A `*` that a client sends is an ordinary character of the segment.
+            // A `*` in the request is an ordinary character.
             Self::One => !segment.is_empty() && segment.iter().all(|&byte| byte == b'*' || is_path_byte(byte)),
         }
     }
 }
 
 const OPERATOR_FILLS_SEGMENT: PathTemplateError =
-    PathTemplateError("an operator, `{*}` or `{**}`, fills its segment, and nothing else holds `{`, `}` or `*`");
-const FOREIGN_CHARACTER: PathTemplateError = PathTemplateError("a segment holds a character that no path may hold");
+    PathTemplateError("expected `{*}` or `{**}` as a whole segment, and no other `{`, `}` or `*`");
+const FOREIGN_CHARACTER: PathTemplateError = PathTemplateError("a segment contains a character that is not allowed in a path");
 
-/// RFC 3986 section 3.3 `pchar`, as Envoy's templates spell it out.
+/// The `pchar` of RFC 3986 section 3.3, as Envoy's templates define it.
 const fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -180,13 +180,13 @@ mod tests {
             ("a/{*}", "starts with"),
             ("/{**}/{*}", "last operator"),
             ("/{**}/{**}", "last operator"),
-            ("/a{*}", "fills its segment"),
-            ("/{*}b", "fills its segment"),
-            ("/{**}b", "fills its segment"),
-            ("/{*}/*", "fills its segment"),
-            ("/{x}/{*}", "fills its segment"),
-            ("/a b/{*}", "no path may hold"),
-            ("/{**}/a b", "no path may hold"),
+            ("/a{*}", "as a whole segment"),
+            ("/{*}b", "as a whole segment"),
+            ("/{**}b", "as a whole segment"),
+            ("/{*}/*", "as a whole segment"),
+            ("/{x}/{*}", "as a whole segment"),
+            ("/a b/{*}", "not allowed in a path"),
+            ("/{**}/a b", "not allowed in a path"),
         ] {
             let error = PathTemplate::new(template).unwrap_err().to_string();
             assert!(error.contains(message), "{template}: {error}");

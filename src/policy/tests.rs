@@ -1,4 +1,4 @@
-//! The index against the plain reading: every rule, in the order of the document.
+//! Compares the index with a walk over all rules, in the order of the document.
 #![cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ const NAMESPACES: [&str; 5] = ["n", "m", "*", "n*", "*m"];
 const ACCOUNTS: [&str; 3] = ["n/x", "m/y", "x"];
 const TRUST_DOMAINS: [&str; 5] = ["a.org", "b.org", "*.org", "a*", "*"];
 const PATHS: [&str; 9] = ["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}", "/a/{**}/b", "/", "/c*"];
-/// Of the moments here, the middle one is that of each request.
+/// Each request has the second of these times.
 const MOMENTS: [&str; 3] = ["1960-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1980-01-01T00:00:00Z"];
 const HOSTS: [&str; 4] = ["h.example", "*.example", "h*", "*"];
 const METHODS: [&str; 3] = ["GET", "PUT", "*"];
@@ -270,7 +270,7 @@ proptest! {
         samples in proptest::collection::vec(sample(), 64),
     ) {
         let mut policies: Vec<Value> = policies;
-        // The same rules once more, each with a further condition, so that many are covered.
+        // The same rules again, each with one more condition, so that many are covered.
         let rules = policies.iter().flat_map(|policy| policy["rules"].as_array().unwrap().clone());
         let narrower: Vec<Value> = rules.zip(conditions).map(|(mut rule, condition)| {
             match rule["when"].as_array_mut() {
@@ -298,7 +298,7 @@ proptest! {
                 rest.split('/').next().unwrap().parse::<usize>().unwrap()
             });
             let mut fewer = policies.clone();
-            // A rule that matches nothing, so that the policy stays one.
+            // A rule that matches nothing, so that the policy is not empty.
             fewer[policy]["rules"][rule] = json!({"when": [{"key": "request.headers[none]", "values": ["x"]}]});
             let (with, without) = (compile(&policies), compile(&fewer));
             for sample in &samples {

@@ -1,11 +1,11 @@
-//! The values of a field after compilation, and how each is matched.
+//! The compiled values of a field, and how they match.
 //!
-//! The forms and their order are those of Istio's AuthorizationPolicy reference, "value matching".
+//! Source: "value matching" in Istio's AuthorizationPolicy reference, for the forms and their precedence.
 
 use super::action::Action;
 use super::path_template::PathTemplate;
 
-/// The values and the `not…` values of one field.
+/// The values of a field, and of its negated form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Values<M> {
     pub(crate) any_of: Box<[M]>,
@@ -13,14 +13,14 @@ pub(crate) struct Values<M> {
 }
 
 impl<M> Values<M> {
-    /// Whether a value passes for which `matches` tells what each matcher says. An absent attribute matches nothing, so
-    /// it passes exactly where there are only `not…` values.
+    /// Returns `true` if the attribute, for which `matches` compares a value, passes. An absent attribute matches no value, and
+    /// passes only if all values are negated.
     pub(crate) fn admit(&self, matches: impl Fn(&M) -> bool) -> bool {
         (self.any_of.is_empty() || self.any_of.iter().any(&matches)) && !self.none_of.iter().any(&matches)
     }
 }
 
-/// `*`, `*suffix`, `prefix*`, or the exact text; a `*` elsewhere is an ordinary character.
+/// `*`, `*suffix`, `prefix*`, or an exact string. A `*` in any other place is an ordinary character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Text {
     Present,
@@ -30,7 +30,7 @@ pub(crate) enum Text {
 }
 
 impl Text {
-    /// The leading `*` is looked at before the trailing one, as in Istio: `*a*` ends in the character `*`.
+    /// Parses a value. The leading `*` takes precedence, as in Istio: `*a*` ends with the character `*`.
     pub(crate) fn new(value: &str) -> Self {
         if value == "*" {
             Self::Present
@@ -43,7 +43,7 @@ impl Text {
         }
     }
 
-    /// The text without its wildcard.
+    /// The string without its wildcard.
     pub(crate) const fn literal(&self) -> &str {
         match self {
             Self::Present => "",
@@ -51,7 +51,7 @@ impl Text {
         }
     }
 
-    /// As `matches`, where `*` asks for at least one byte.
+    /// Matches like `matches`, but `*` requires at least one byte.
     pub(crate) fn matches_some(&self, value: &[u8]) -> bool {
         !value.is_empty() && self.matches(value)
     }
@@ -66,7 +66,7 @@ impl Text {
     }
 }
 
-/// Text in which every `*` stands for any run of characters, possibly none.
+/// A string in which every `*` matches any number of characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glob {
     first: Box<str>,
@@ -79,7 +79,7 @@ impl Glob {
         Self { first: parts.next().unwrap_or_default(), rest: parts.collect() }
     }
 
-    /// The text, if there is no `*` in it.
+    /// The string, if it contains no `*`.
     pub(crate) const fn exact(&self) -> Option<&str> {
         if self.rest.is_empty() { Some(&self.first) } else { None }
     }
@@ -95,13 +95,13 @@ impl Glob {
     }
 }
 
-/// From which trust domains a caller's namespace and service account count, where the policy leaves it unsaid: the
-/// reading that grants less.
+/// The trust domains that a namespace or service account applies to. If a rule does not name one, the reading that grants less
+/// applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// The own trust domain and its aliases.
+    /// The local trust domain and its aliases.
     Local,
-    /// Every trust domain; a `trustDomains` field beside it says which, or a wider reading denies more.
+    /// Every trust domain, because `trustDomains` names one, or because the wider reading denies more.
     Any,
 }
 
@@ -128,7 +128,7 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    /// A text that every matching path matches too; exact unless this is a template.
+    /// A string that every matching path matches, too. It is equivalent unless this is a template.
     pub(crate) fn key(&self) -> Text {
         match self {
             Self::Text(text) => text.clone(),
@@ -144,13 +144,12 @@ impl Path {
     }
 }
 
-/// The rule for values that servers read in more than one way: the reading that grants less decides.
+/// The rule for attributes that servers can read in several ways: the reading that grants less applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// Every reading must match a value, and one that matches a negated value is enough to fail: in ALLOW policies.
+    /// In ALLOW policies: every reading must match a value, and none may match a negated value.
     Strict,
-    /// One reading that matches a value is enough, and every reading must match a negated value to fail: in DENY and AUDIT
-    /// policies.
+    /// In DENY and AUDIT policies: one reading must match a value, and one must not match a negated value.
     Lenient,
 }
 
@@ -162,14 +161,14 @@ impl Reading {
         }
     }
 
-    /// Returns `true` if every reading of an attribute must match these values, and not just one.
+    /// Returns `true` if every reading of an attribute must match these values.
     pub(crate) const fn needs_every(self, negated: bool) -> bool {
         matches!((self, negated), (Self::Strict, false) | (Self::Lenient, true))
     }
 }
 
 impl<M> Values<M> {
-    /// As `admit`, for an attribute with these readings; none if it is absent. `matches` compares one of them.
+    /// Returns `true` if an attribute with these readings passes. An absent attribute has none. `matches` compares one of them.
     pub(crate) fn admit_readings<'r>(
         &self,
         readings: impl Iterator<Item = &'r [u8]> + Clone,
@@ -193,14 +192,14 @@ impl<M> Values<M> {
 }
 
 impl Values<Text> {
-    /// As `admit`, for the lines of a header. A line is read as a whole and, since several lines and one line with commas mean the
-    /// same (RFC 9110 section 5.3), as the list of its members. Envoy joins the lines of some headers before any filter runs.
+    /// Returns `true` if the lines of a header pass. A line is read as a whole and as the list of its members, because several lines
+    /// and one line with commas are equivalent (RFC 9110 section 5.3). Envoy joins the lines of some headers before any filter.
     pub(crate) fn admit_lines<'l>(&self, lines: impl Iterator<Item = &'l [u8]> + Clone, reading: Reading) -> bool {
         let one_of = |values: &[Text], text: &[u8]| values.iter().any(|value| value.matches(text));
         let some = |values: &[Text]| {
             lines.clone().any(|line| one_of(values, line) || members(line).any(|member| one_of(values, member)))
         };
-        // A value with a comma in the document means the line as a whole.
+        // A value with a comma matches the whole line.
         let is_written = |values: &[Text], line: &[u8]| {
             values.iter().any(|value| matches!(value, Text::Exact(_)) && value.matches(line))
         };
@@ -212,7 +211,7 @@ impl Values<Text> {
     }
 }
 
-/// The members of a header line that is a list (RFC 9110 section 5.6.1: empty ones do not count); none if it is not.
+/// Returns the members of a header line that is a list, without empty ones (RFC 9110 section 5.6.1).
 fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_list = line.contains(&b',');
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(move |member| is_list && !member.is_empty())
@@ -226,7 +225,7 @@ pub(crate) struct RequestPrincipal {
 }
 
 impl RequestPrincipal {
-    /// Divided at the last `/`, as Istio does it.
+    /// Parses a value, which is split at the last `/`, as in Istio.
     pub(crate) fn new(value: &str) -> Self {
         let part = |text: &str| Text::new(text);
         let (issuer, subject) = match value.rsplit_once('/') {
@@ -235,7 +234,7 @@ impl RequestPrincipal {
             None if value.starts_with('*') => (Text::Present, part(value)),
             None if value.ends_with('*') => (part(value), Text::Present),
             None => (part(value), Text::Exact("".into())),
-            // A leading `*` is looked at first, and leaves the subject as it is written.
+            // A leading `*` takes precedence, and leaves the subject unchanged.
             Some((issuer, subject)) if value.starts_with('*') => (part(issuer), Text::Exact(subject.into())),
             Some((issuer, subject)) => (
                 Text::Exact(issuer.into()),

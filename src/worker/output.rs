@@ -27,7 +27,7 @@ macro_rules! facts {
         }
 
         impl Fact {
-            /// Every fact.
+            /// All facts.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The key in dynamic metadata.

@@ -1,15 +1,15 @@
-//! Header lines as the ABI lays them out.
+//! The headers in the map layout of the ABI.
 
 use std::rc::Rc;
 
 use spiffe_authz::host::{Headers, HostFailure};
 
-/// A map of header lines that was checked once. Copies share it.
+/// A map of headers whose layout was checked. Copies share it.
 #[derive(Clone)]
 pub(crate) struct HeaderMap(Rc<Vec<u8>>);
 
 impl HeaderMap {
-    /// Fails when the bytes are no such map.
+    /// Checks the layout. Returns [`HostFailure`] if the bytes are not a map.
     pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, HostFailure> {
         let map = Self(Rc::new(bytes));
         let count = map.number(0).ok_or(HostFailure)?;
@@ -21,7 +21,7 @@ impl HeaderMap {
         u32::from_le_bytes(*bytes).try_into().ok()
     }
 
-    /// Name and value of each line; ends early where the bytes do.
+    /// Returns the name and the value of each line. Ends early if the bytes do.
     fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         let count = self.number(0).unwrap_or(0);
         let lengths = 4;

@@ -1,7 +1,7 @@
-//! The only host calls of the filter: bytes in, bytes out, and every status that is not known is a failure.
+//! The host calls of the filter. They pass bytes, and every unknown status is a failure.
 //!
-//! The SDK's own wrappers panic on a status that they do not list and on text that is not UTF-8, and a panic takes the
-//! worker's VM down with every later request. Source: proxy-wasm ABI v0.2.1.
+//! The wrappers of the SDK panic on a status that they do not list, and on a string that is not UTF-8. A panic stops the VM of the
+//! worker, and every later request fails. Source: proxy-wasm ABI v0.2.1.
 #![expect(unsafe_code, reason = "host calls are foreign functions")]
 
 use std::ptr::{null, null_mut};
@@ -49,50 +49,50 @@ unsafe extern "C" {
     ) -> u32;
 }
 
-/// What a host call that returns bytes has returned.
+/// The bytes that a host call returned.
 fn returned(status: u32, value: *mut u8, size: usize) -> Result<Option<Vec<u8>>, HostFailure> {
     match status {
         OK if value.is_null() => Ok(None),
-        // SAFETY: on success the host hands over `size` bytes that it has allocated with this module's allocator.
+        // SAFETY: on success the host passes ownership of `size` bytes, which it allocated with this module's allocator.
         OK => Ok(Some(unsafe { Vec::from_raw_parts(value, size, size) })),
         NOT_FOUND => Ok(None),
         _ => Err(HostFailure),
     }
 }
 
-/// Closes the connection to the client that the current context is for.
+/// Closes the client connection of the current context.
 pub(crate) fn close_client_connection() -> Result<(), HostFailure> {
     // SAFETY: takes values only.
     let status = unsafe { proxy_close_stream(DOWNSTREAM) };
     if status == OK { Ok(()) } else { Err(HostFailure) }
 }
 
-/// Makes host calls be about this context.
+/// Selects the context of the following host calls.
 pub(crate) fn act_for(context: u32) {
     // SAFETY: takes values only.
     unsafe { proxy_set_effective_context(context) };
 }
 
-/// Calls for a tick of the current plugin every so often.
+/// Requests a tick of the current plugin in this interval.
 pub(crate) fn tick_every(milliseconds: u32) {
     // SAFETY: takes values only.
     unsafe { proxy_set_tick_period_milliseconds(milliseconds) };
 }
 
-/// Calls for no more ticks of the current plugin.
+/// Requests no more ticks of the current plugin.
 pub(crate) fn stop_ticking() {
     tick_every(0);
 }
 
-/// An attribute of the connection or request. `path`: its parts with NUL between them.
+/// An attribute of the connection or request. NUL separates the parts of `path`.
 pub(crate) fn property(path: &[u8]) -> Result<Option<Vec<u8>>, HostFailure> {
     let (mut value, mut size) = (null_mut(), 0);
-    // SAFETY: every pointer is valid for the length beside it, and for the length of the call.
+    // SAFETY: every pointer is valid for its length, and during the call.
     let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut value, &raw mut size) };
     returned(status, value, size)
 }
 
-/// Sets filter state `wasm.<key>`. Failing at that changes no verdict, so the status is not looked at.
+/// Sets filter state `wasm.<key>`. A failure does not change a verdict, so the status is ignored.
 pub(crate) fn set_filter_state(key: &str, value: &[u8]) {
     // SAFETY: as in `property`.
     unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
@@ -105,7 +105,7 @@ pub(crate) enum Span {
     Connection,
 }
 
-/// Declares filter state `wasm.<key>`, which is set later. Without it, state of one request can be found by the next one.
+/// Declares filter state `wasm.<key>`. Without a declaration, the next request can read the state of the previous one.
 pub(crate) fn declare_filter_state(key: &str, span: Span) {
     let span = match span {
         Span::Request => 1,
@@ -127,12 +127,12 @@ pub(crate) fn declare_filter_state(key: &str, span: Span) {
             &raw mut size,
         )
     };
-    // Nothing is in the answer, but it is ours to free.
+    // The response is empty, and must still be freed.
     drop(returned(status, result, size));
 }
 
-/// Every request header line, as the ABI lays a map out: how many pairs, the lengths of each name and value, then each
-/// name and value with a NUL behind it; numbers in four bytes, little endian.
+/// Every request header line, in the map layout of the ABI: the number of pairs, the lengths of each name and value, then each name
+/// and value with a trailing NUL. Numbers have four bytes in little-endian order.
 pub(crate) fn request_headers() -> Result<Vec<u8>, HostFailure> {
     let (mut value, mut size) = (null_mut(), 0);
     // SAFETY: as in `property`.
@@ -140,7 +140,7 @@ pub(crate) fn request_headers() -> Result<Vec<u8>, HostFailure> {
     returned(status, value, size)?.ok_or(HostFailure)
 }
 
-/// Answers the request here. A gRPC client gets the gRPC status that Envoy derives from `status`.
+/// Responds to the request. A gRPC client receives the gRPC status that Envoy derives from `status`.
 pub(crate) fn respond(status: u32, details: &str, body: &str) -> Result<(), HostFailure> {
     // SAFETY: as in `property`; no headers are given.
     let result = unsafe {
@@ -166,13 +166,13 @@ pub(crate) fn counter(name: &str) -> Result<u32, HostFailure> {
     if status == OK { Ok(id) } else { Err(HostFailure) }
 }
 
-/// Counts one. Failing at that changes no verdict, so the status is not looked at.
+/// Increments a counter. A failure does not change a verdict, so the status is ignored.
 pub(crate) fn increment(counter: u32) {
     // SAFETY: takes values only.
     unsafe { proxy_increment_metric(counter, 1) };
 }
 
-/// The time. A host without a clock reports 0, or no time at all.
+/// Returns the time. A host without a clock reports 0, or no time.
 pub(crate) fn now() -> Result<Timestamp, HostFailure> {
     let seconds = seconds();
     if seconds == 0 {
@@ -181,7 +181,7 @@ pub(crate) fn now() -> Result<Timestamp, HostFailure> {
     i64::try_from(seconds).map(Timestamp::from_seconds).map_err(|_| HostFailure)
 }
 
-/// Nanoseconds since the epoch; 0 if the host has no clock.
+/// Returns the Unix time in nanoseconds, or 0 if the host has no clock.
 pub(crate) fn nanoseconds() -> u64 {
     let mut nanoseconds = 0;
     // SAFETY: as in `property`.
@@ -189,12 +189,12 @@ pub(crate) fn nanoseconds() -> u64 {
     if status == OK { nanoseconds } else { 0 }
 }
 
-/// Seconds since the epoch; 0 if the host has no clock.
+/// Returns the Unix time in seconds, or 0 if the host has no clock.
 pub(crate) fn seconds() -> u64 {
     nanoseconds() / 1_000_000_000
 }
 
-/// How many MiB of memory the VM has taken.
+/// Returns the memory of the VM, in MiB.
 pub(crate) fn memory_mib() -> usize {
     #[cfg(target_arch = "wasm32")]
     return core::arch::wasm32::memory_size::<0>() * WASM_PAGE_BYTES / (1024 * 1024);

@@ -1,7 +1,7 @@
-//! spiffe-authz as a proxy-wasm filter: translates between Envoy and the core, and decides nothing itself.
+//! spiffe-authz as a proxy-wasm filter. The module translates between Envoy and the core.
 //!
-//! One module is both filters: `http` answers for requests, `tcp` for connections. The root ID of a configuration tells which
-//! of the two it is for.
+//! One module contains both filters: `http` decides requests, and `tcp` decides connections. The root ID of a configuration selects
+//! one of them.
 #![expect(missing_docs, reason = "the SDK's macro writes the public entry point")]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)]
 

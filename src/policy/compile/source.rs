@@ -24,7 +24,7 @@ pub(super) struct Scopes {
 }
 
 impl Scopes {
-    /// If the rule names no trust domain, the reading that grants less applies.
+    /// If the rule does not name a trust domain, the reading that grants less applies.
     pub(super) const fn of(action: Action, names_trust_domain: bool) -> Self {
         match action {
             _ if names_trust_domain => Self { positive: Scope::Any, negative: Scope::Any },

@@ -44,7 +44,7 @@ fn leaf_with(id: &str, more: &[Extension]) -> Vec<u8> {
     certificate("sleep", &[&extensions, more].concat())
 }
 
-/// A connection that tells what it was given, and counts how often its certificate was asked for.
+/// A connection with these attributes, which counts the reads of its certificate or principal.
 struct FakeConnection {
     certificate: Result<Option<Vec<u8>>, HostFailure>,
     uri: Result<Option<Vec<u8>>, HostFailure>,
@@ -110,7 +110,7 @@ impl Connection for FakeConnection {
     }
 }
 
-/// A GET of `/x`; `path` and `headers` may fail.
+/// A GET of `/x`, whose `path` and `headers` can fail.
 #[derive(Clone)]
 struct FakeRequest {
     path: Result<Option<&'static [u8]>, HostFailure>,
@@ -163,7 +163,7 @@ impl RequestAttributes for FakeRequest {
     }
 }
 
-/// A policy set, and what a worker keeps of its callers.
+/// A policy set with the cached callers of a worker.
 struct Authorizer {
     policy: PolicySet,
     callers: RefCell<Callers>,
@@ -240,7 +240,7 @@ fn whatever_is_wrong_with_the_identity_is_denied_by_its_name() {
         (other("spiffe://example.org/spire/server"), IdentityReason::ReservedPath),
     ] {
         assert_eq!(verdict(&authorizer("{}"), &connection), denied(reason));
-        // An optional peer that shows a certificate must show a good one.
+        // An optional peer that presents a certificate must present a valid one.
         let optional = verdict(&authorizer(r#"{"peer": "optional"}"#), &connection);
         let expected = if reason == IdentityReason::NoPeerCertificate { Verdict::Allow } else { denied(reason) };
         assert_eq!(optional, expected);
@@ -278,7 +278,7 @@ fn a_certificate_is_read_once() {
     let other = FakeConnection::of(ID);
     assert!(Arc::ptr_eq(&first, &caller(&authorizer, &other)));
     assert_eq!(other.asked.get(), 0);
-    // A new configuration finds the parsed certificate.
+    // A new configuration uses the parsed certificate.
     let next = Authorizer { policy: policy("{}"), ..authorizer };
     let found = caller(&next, &other);
     assert!(!Arc::ptr_eq(&first, &found));
@@ -346,7 +346,7 @@ fn only_accepted_identities_are_cached() {
     assert_eq!(cached(&authorizer), (0, 0, 0));
     assert_eq!(verdict(&authorizer, &FakeConnection::of(ID)), Verdict::Allow);
     assert_eq!(cached(&authorizer), (1, 1, 0));
-    // A configuration that ends takes its callers along.
+    // The callers of a configuration are dropped with it.
     authorizer.callers.borrow_mut().forget(authorizer.policy.id());
     assert_eq!(cached(&authorizer), (1, 0, 0));
 }
@@ -357,7 +357,7 @@ fn the_cache_is_bounded_for_all_policy_sets_together() {
     let policies = [policy("{}"), policy("{}"), policy("{}")];
     let connection = FakeConnection::of(ID);
     for number in 0..CAPACITY {
-        // Parsing thousands of certificates takes long; what bounds the cache is the number of keys.
+        // Parsing thousands of certificates is slow. The bound of the cache applies to the keys.
         let digest = Sha256::digest(number.to_le_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let digest = crate::certificate::Digest::from_hex(digest.as_bytes()).unwrap();
         for policy in &policies {
@@ -406,7 +406,7 @@ fn a_tunnel_tells_one_identity() {
         let optional = verdict(&authorizer(r#"{"from": "peerPrincipal", "peer": "optional"}"#), &tunnel(principal));
         assert_eq!(optional, if principal == Ok(None) { Verdict::Allow } else { expected }, "{principal:?}");
     }
-    // The connection's own certificate is not looked at, and the tunnel is asked once.
+    // The connection's own certificate is ignored, and the principal is read once.
     let authorizer = authorizer(from_tunnel);
     let connection = tunnel(Ok(Some(ID)));
     assert!(Arc::ptr_eq(&caller(&authorizer, &connection), &caller(&authorizer, &connection)));
@@ -466,7 +466,7 @@ fn the_header_of_nobody_else_is_believed() {
     let request = FakeRequest::with_xfcc(&[format!("URI={ID}")]);
     let verdict_of_resumed = verdict_of(&authorizer(&validated), &resumed, request);
     assert_eq!(verdict_of_resumed, denied(IdentityReason::PeerCertificateNotValidated));
-    // Without the header, a caller of a named proxy is one without identity, where that is allowed.
+    // Without the header, the client of a trusted proxy is anonymous, if that is allowed.
     let optional = FROM_PROXY.replace('}', r#", "peer": "optional"}"#);
     assert_eq!(verdict(&authorizer(&optional), &good()), Verdict::Allow);
 }
@@ -557,7 +557,7 @@ fn a_later_configuration_revokes_for_earlier_ones() {
     assert_eq!(verdict(&latest, &FakeConnection::of(ID)), Verdict::Allow, "a configuration does not obey earlier ones");
     earlier.revocations.remove(later.id());
     assert_eq!(verdict(&earlier, &FakeConnection::of(ID)), Verdict::Allow);
-    // A configuration of another trust domain belongs to a different filter.
+    // A configuration of a different trust domain belongs to a different filter.
     let foreign = revoking.replace("{\"revoked\"", "{\"pattern\": \"any\", \"revoked\"");
     let foreign = format!(r#"{{"trustDomain": "example.com", "identity": {foreign}, "policies": []}}"#);
     earlier.revocations.add(&PolicySet::from_json(foreign.as_bytes()).unwrap());

@@ -105,7 +105,7 @@ impl HttpFilterConfig<'_> {
     pub(crate) fn counter<const N: usize>(&mut self, name: &str, labels: [&str; N]) -> Option<Counter> {
         let labels = labels.map(|label| Buffer::of(label.as_bytes()));
         let mut id = 0;
-        // SAFETY: `raw` is the host's, during `config_new`; every other pointer is valid for its length.
+        // SAFETY: the host passed `raw` to `config_new`; every other pointer is valid for its length.
         let result = unsafe {
             envoy_dynamic_module_callback_http_filter_config_define_counter(
                 self.raw,
@@ -137,7 +137,7 @@ impl HttpFilter<'_> {
 
     /// The number of the worker, from 0.
     pub(crate) fn worker_index(&self) -> u32 {
-        // SAFETY: `raw` is the host's, during a hook, here and below.
+        // SAFETY: the host passed `raw` to the hook that runs, here and below.
         unsafe { envoy_dynamic_module_callback_http_filter_get_worker_index(self.raw) }
     }
 
@@ -246,7 +246,7 @@ impl HttpFilter<'_> {
             callback(c"envoy_dynamic_module_callback_http_set_dynamic_metadata_string_batch")
         });
         if let Some(set_all) = set_all {
-            // SAFETY: the host copies the values, as many as it is told.
+            // SAFETY: the host copies the values, as many as their length says.
             unsafe { set_all(self.raw, namespace, values.as_ptr(), values.len()) };
             return;
         }
@@ -271,7 +271,7 @@ impl HttpFilter<'_> {
     pub(crate) fn respond(&mut self, status: u32, headers: &[(&str, &str)], body: &str, details: &str) {
         let headers: Vec<Pair<'_>> = headers.iter().map(|(name, value)| Pair::of(name, value)).collect();
         let (body, details) = (Buffer::of(body.as_bytes()), Buffer::of(details.as_bytes()));
-        // SAFETY: the host copies the headers, as many as it is told, and the buffers.
+        // SAFETY: the host copies the headers, as many as their length says, and the buffers.
         unsafe {
             envoy_dynamic_module_callback_http_send_response(
                 self.raw,

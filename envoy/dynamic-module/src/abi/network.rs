@@ -93,7 +93,7 @@ impl NetworkFilterConfig<'_> {
     /// Defines a counter. Returns `None` if the host rejects it.
     pub(crate) fn counter(&mut self, name: &str) -> Option<Counter> {
         let mut id = 0;
-        // SAFETY: `raw` is the host's, during `config_new`, and the pointers are valid during the call.
+        // SAFETY: the host passed `raw` to `config_new`, and the pointers are valid during the call.
         let result = unsafe {
             envoy_dynamic_module_callback_network_filter_config_define_counter(
                 self.raw,
@@ -134,7 +134,7 @@ impl NetworkFilter<'_> {
 
     /// The number of the worker, from 0.
     pub(crate) fn worker_index(&self) -> u32 {
-        // SAFETY: `raw` is the host's, during a hook, here and below.
+        // SAFETY: the host passed `raw` to the hook that runs, here and below.
         unsafe { envoy_dynamic_module_callback_network_filter_get_worker_index(self.raw) }
     }
 

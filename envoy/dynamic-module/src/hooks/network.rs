@@ -21,7 +21,7 @@ struct Filter {
     configuration: NonNull<NetworkConfiguration>,
     /// Only the hooks of this connection access it, and they run on one thread.
     state: Cell<State>,
-    /// How often other filters had disabled reading before it was enabled for the handshake.
+    /// The number of times that other filters had disabled reading before it was enabled for the handshake.
     reading_disabled: Cell<u32>,
 }
 

@@ -24,7 +24,7 @@ use crate::abi::{Buffer, Pair};
 /// Memory that the host lends to the module. It is on the heap, so that a sanitizer detects an access beyond its end.
 type Text = Box<[u8]>;
 
-/// One request or connection.
+/// A request or connection.
 struct Host {
     headers: Vec<(Text, Text)>,
     state: BTreeMap<Text, Text>,
@@ -36,7 +36,7 @@ struct Host {
     counted: Cell<u64>,
     forbidden: Cell<u32>,
     continued: Cell<bool>,
-    /// Status and details of the answer, or details of the close.
+    /// The status and the details of the response, or the details of the close.
     denied: RefCell<Option<(u32, Text)>>,
 }
 
@@ -82,7 +82,7 @@ unsafe fn host<'h>(pointer: *mut c_void) -> &'h Host {
     unsafe { &*pointer.cast::<Host>() }
 }
 
-/// Lends `value` by writing it where the module says.
+/// Lends `value` to the module.
 unsafe fn lend(value: Option<&Text>, to: *mut Buffer<'_>) -> bool {
     let Some(value) = value else { return false };
     // SAFETY: the module passes a valid pointer, and the host keeps the text during the hook.
@@ -95,7 +95,7 @@ unsafe fn owned(buffer: Buffer<'_>) -> Text {
     unsafe { buffer.get() }.into()
 }
 
-/// Callbacks: each is sound where the module keeps to the interface, which is what is tested.
+/// The callbacks, each of which is sound if the module follows the interface, which the tests check.
 macro_rules! callbacks {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block)*) => {
         $(
@@ -255,11 +255,11 @@ const DOCUMENT: &str = r#"{
         {"name": "near", "rules": [{"from": [{"source": {"ipBlocks": ["192.0.2.0/24"]}}]}]}
     ]
 }"#;
-/// What another module could have made of a route.
+/// The configuration of a route from a different module.
 static OTHER: u64 = 1;
 const JWT: &str = "envoy.filters.http.jwt_authn";
 
-/// Runs one request; the details of its denial, if it was denied.
+/// Runs a request. Returns the details of the denial, or `None` if it is allowed.
 fn request(config: *const c_void, host: &Host) -> Option<String> {
     let filter = envoy_dynamic_module_on_http_filter_new(config, host.pointer());
     let status = envoy_dynamic_module_on_http_filter_request_headers(host.pointer(), filter, true);
@@ -296,7 +296,7 @@ fn requests() {
         (Host { sans: vec![text("x")], ..Host::new("/open") }, Some("peer-certificate-unreadable")),
     ] {
         let details = denial.map(|reason| format!("spiffe_authz_denied[{reason}]"));
-        // Twice, since the second finds the caller remembered.
+        // Runs it twice, because the second run uses the cached caller.
         for _ in 0..2 {
             assert_eq!(request(config, &host), details);
         }
@@ -317,7 +317,7 @@ fn routes() {
     let own = route(r#"{"configuration": {"trustDomain": "example.org", "policies": []}}"#);
     for (route, denial) in [
         (shadow, Some("spiffe_authz_denied[no-peer-certificate]")),
-        // Another module's, whose first bytes are not this module's mark; and one that is not aligned.
+        // The route of a different module, whose first bytes differ from this module's, and one that is not aligned.
         ((&raw const OTHER).cast(), Some("spiffe_authz_denied[not-configured]")),
         (shadow.wrapping_byte_add(1), Some("spiffe_authz_denied[not-configured]")),
         (own, Some("spiffe_authz_denied[no-peer-certificate]")),
@@ -341,7 +341,7 @@ fn connections() {
     };
     assert!(new("{}").is_null());
     let config = new(DOCUMENT);
-    // The document allows callers without a certificate; over TLS, only the filter state shows that there is none.
+    // The document allows callers without a certificate. Over TLS, only the filter state proves that there is none.
     for (address, tls, certificate, allowed) in [
         ("192.0.2.1", true, Some("-"), true),
         ("192.0.2.1", true, None, false),
@@ -358,7 +358,7 @@ fn connections() {
         let at_once = envoy_dynamic_module_on_network_filter_new_connection(host.pointer(), filter) == 0;
         assert_eq!((at_once, read()), (allowed && !tls, allowed && !tls));
         assert_eq!(host.forbidden.get(), u32::from(!tls), "reading, for the handshake");
-        // A second one decides nothing anew.
+        // A second event does not decide again.
         for _ in 0..2 {
             envoy_dynamic_module_on_network_filter_event(host.pointer(), filter, CONNECTED);
         }
