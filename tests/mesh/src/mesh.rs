@@ -29,8 +29,8 @@ const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// The address of its client's pod, another one: to Istio, whatever is at an address is the same workload.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// The guide's script that takes everything away.
-pub const CLEAN_UP: &str = "8-clean-up/clean-up.sh";
+/// The guide's command that removes every step of the guide.
+pub const CLEAN_UP: &str = "8-clean-up/clean-up.sh --yes all";
 
 const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);

@@ -110,6 +110,7 @@ fn helm(bed: &Bed) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/spire.yaml");
     format!(
         "case \"$*\" in\n\
+         'status -n spire-server spire' | 'status -n spire-server spire-crds') ;;\n\
          'delete -n spire-server spire') exec kubectl delete -f {} ;;\n\
          'delete -n spire-server spire-crds') ;;\n\
          *) echo \"no helm here: $*\" >&2; exit 1 ;;\nesac\n# for {}",
