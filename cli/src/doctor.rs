@@ -32,7 +32,7 @@ use redact::Redaction;
 /// Examines a running Envoy, from its configuration to the filter, and reports the layer that is wrong
 ///
 /// It reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with
-/// kubectl or istioctl. Envoy omits keys from these pages. docs/doctor.md has every finding.
+/// kubectl or istioctl. Envoy omits keys from these pages. docs/reference/doctor-findings.md has every finding.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The admin interface (`host:port`, `http://host:port` or the path of a UNIX socket), or the name of a pod

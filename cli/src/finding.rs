@@ -474,8 +474,8 @@ fn remove_repeated(places: &mut Vec<Place>) {
 mod tests {
     use super::Check;
 
-    const PAGE: &str = include_str!("../../docs/doctor.md");
-    const TROUBLESHOOTING: &str = include_str!("../../docs/troubleshooting.md");
+    const PAGE: &str = include_str!("../../docs/reference/doctor-findings.md");
+    const TROUBLESHOOTING: &str = include_str!("../../docs/troubleshoot.md");
 
     #[test]
     fn every_finding_has_its_page() {
@@ -492,14 +492,16 @@ mod tests {
 
     #[test]
     fn troubleshooting_names_findings() {
-        let rows: Vec<&str> = TROUBLESHOOTING.lines().filter(|line| line.contains("](doctor.md#")).collect();
+        const LINK: &str = "](reference/doctor-findings.md#";
+        let is_row = |line: &&str| line.starts_with('|') && line.contains(LINK);
+        let rows: Vec<&str> = TROUBLESHOOTING.lines().filter(is_row).collect();
         assert!(rows.len() > 25, "{}", rows.len());
         for row in rows {
             let (_, findings) = row.trim_end_matches(" |").rsplit_once(" | ").expect("a column for findings");
             for link in findings.match_indices("[`").map(|(start, _)| &findings[start + 2..]) {
                 let (slug, rest) = link.split_once('`').expect("the end of a slug");
                 assert!(Check::ALL.iter().any(|check| check.slug() == slug), "{slug}");
-                assert!(rest.starts_with(&format!("](doctor.md#{slug})")), "{slug}: {row}");
+                assert!(rest.starts_with(&format!("{LINK}{slug})")), "{slug}: {row}");
             }
         }
         for message in [

@@ -1,4 +1,4 @@
-//! examples/istio and docs/istio.md: each names what is in the other, and what the files say twice is the same both times.
+//! examples/istio and docs/install-in-istio.md name the same files, and values that occur twice are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-const GUIDE: &str = include_str!("../../docs/istio.md");
+const GUIDE: &str = include_str!("../../docs/install-in-istio.md");
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/istio")
@@ -80,7 +80,7 @@ fn the_guide_names_every_file_and_no_other() {
     for file in files.iter().filter(|file| *file != "README.md") {
         assert!(
             GUIDE.contains(&format!("`{file}`")) || GUIDE.contains(&format!("({file})")),
-            "{file} is not in docs/istio.md"
+            "{file} is not in docs/install-in-istio.md"
         );
     }
     let starts_with_step = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains("-");
@@ -88,7 +88,7 @@ fn the_guide_names_every_file_and_no_other() {
     let named: BTreeSet<&str> =
         code.filter(|word| starts_with_step(word) && (word.ends_with(".yaml") || word.ends_with(".sh"))).collect();
     for file in &named {
-        assert!(files.contains(*file), "docs/istio.md names {file}, which there is not");
+        assert!(files.contains(*file), "docs/install-in-istio.md names {file}, which there is not");
     }
     assert!(named.len() > 30, "{named:?}");
 }

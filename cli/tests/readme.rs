@@ -1,21 +1,23 @@
-//! What README.md says of the command is what the command does.
+//! The examples of the command in README.md and docs/ print what the pages show.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const README: &str = include_str!("../../README.md");
+const COMMAND: &str = include_str!("../../docs/reference/command.md");
 
-fn section() -> &'static str {
-    let (_, rest) = README.split_once("\n## The command\n").expect("a heading");
-    rest.split("\n## ").next().expect("a section")
-}
+/// The pages with examples of the command, and the number of examples in each.
+const PAGES: [(&str, &str, usize); 3] = [
+    ("README.md", include_str!("../../README.md"), 1),
+    ("docs/policies.md", include_str!("../../docs/policies.md"), 5),
+    ("docs/reference/command.md", COMMAND, 1),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Runs a line of a shell at the root of the repository; what a terminal would show of it, without colours.
+/// Runs a line in a shell at the root of the repository. Returns what a terminal would show of it, without colors.
 fn shown_by(line: &str) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_spiffe-authz"));
     let path = format!("{}:{}", program.parent().expect("a directory").display(), env!("PATH"));
@@ -28,30 +30,35 @@ fn shown_by(line: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Returns the lines of console blocks that start with the command, each with the output that follows it.
+fn examples(page: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let blocks = page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let examples = blocks.flat_map(|block| block.split("$ ").skip(1));
+    examples
+        .filter(|example| example.starts_with("spiffe-authz "))
+        .map(|example| example.split_once('\n').expect("a line"))
+}
+
 #[test]
 fn examples_print_what_is_shown() {
-    let mut examples = 0;
-    for block in section().split("```console\n").skip(1) {
-        let block = block.split("```").next().expect("a block");
-        for example in block.split("$ ").skip(1) {
-            let (line, expected) = example.split_once('\n').expect("a line");
-            // What goes to a file stays out of the tree.
+    for (name, page, expected_count) in PAGES {
+        for (line, expected) in examples(page) {
+            // A file that an example writes stays out of the tree.
             let line = &line.replace("> document.json", "> /dev/null");
-            // An example may show the beginning only.
             let shown = shown_by(line);
+            // An example can show the beginning only.
             match expected.trim_end().strip_suffix('…') {
-                Some(beginning) => assert!(shown.starts_with(beginning.trim_end()), "{line}\n{shown}"),
-                None => assert_eq!(shown.trim_end(), expected.trim_end(), "{line}"),
+                Some(beginning) => assert!(shown.starts_with(beginning.trim_end()), "{name}: {line}\n{shown}"),
+                None => assert_eq!(shown.trim_end(), expected.trim_end(), "{name}: {line}"),
             }
-            examples += 1;
         }
+        assert_eq!(examples(page).count(), expected_count, "{name}");
     }
-    assert!(examples >= 6, "{examples}");
 }
 
 #[test]
 fn every_subcommand_has_a_row() {
-    let table = section().lines().filter(|line| line.starts_with("| `"));
+    let table = COMMAND.lines().filter(|line| line.starts_with("| `"));
     let documented: BTreeSet<String> = table.filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect();
     let help = shown_by("spiffe-authz --help");
     let (_, commands) = help.split_once("\nCommands:\n").expect("a list");

@@ -1,4 +1,4 @@
-//! The tables of README.md and docs/ hold what the code holds: no more, no less.
+//! The tables of README.md and docs/ list exactly the names that the code has, and their examples work.
 
 use std::collections::BTreeSet;
 
@@ -13,18 +13,17 @@ use spiffe_authz::policy::{Layer, Node, PolicySet, RoutePolicy};
 use spiffe_authz::request::Request;
 use spiffe_authz::worker::{Count, Fact};
 
-const LINTS: &str = include_str!("../../docs/lints.md");
-const POLICY: &str = include_str!("../../docs/policy.md");
-const MODULE: &str = include_str!("../../docs/dynamic-module.md");
-const TCP: &str = include_str!("../../docs/tcp.md");
+const LINTS: &str = include_str!("../../docs/reference/lints.md");
+const POLICY: &str = include_str!("../../docs/reference/policy.md");
+const MODULE: &str = include_str!("../../docs/reference/dynamic-module.md");
+const TCP: &str = include_str!("../../docs/reference/tcp.md");
+const REASONS: &str = include_str!("../../docs/reference/reasons.md");
+const DIAGNOSTICS: &str = include_str!("../../docs/reference/diagnostics.md");
+const METRICS: &str = include_str!("../../docs/reference/metrics-and-logs.md");
+const MESH: &str = include_str!("../../docs/mesh.md");
 const README: &str = include_str!("../../README.md");
 
-/// The first column of the table under a heading, without its code marks.
-fn first_column(heading: &str) -> BTreeSet<&'static str> {
-    first_column_after(README, &format!("\n{heading}\n"))
-}
-
-/// The first column of the first table after this text.
+/// Returns the first column of the first table after this text, without the backticks.
 fn first_column_after(page: &'static str, text: &str) -> BTreeSet<&'static str> {
     let (_, section) = page.split_once(text).unwrap_or_else(|| panic!("there is no `{text}`"));
     let table = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
@@ -33,38 +32,38 @@ fn first_column_after(page: &'static str, text: &str) -> BTreeSet<&'static str> 
 
 #[test]
 fn deny_reasons() {
-    assert_eq!(first_column("### Deny reasons"), DenyReason::all().map(DenyReason::slug).collect());
+    assert_eq!(first_column_after(REASONS, "# Deny reasons\n"), DenyReason::all().map(DenyReason::slug).collect());
 }
 
 #[test]
 fn diagnostic_codes() {
-    assert_eq!(first_column("### Mistakes in a configuration"), Code::all().map(Code::slug).collect());
+    assert_eq!(first_column_after(DIAGNOSTICS, "# Diagnostics\n"), Code::ALL.map(Code::slug).into());
 }
 
 #[test]
 fn facts_of_a_decision() {
-    for fact in Fact::ALL.iter().copied() {
-        // README lists the names for requests, and the prefix of the names for connections.
+    for fact in Fact::ALL {
+        // The page lists the names for requests, and the prefix of the names for connections.
         let key = fact.key();
         assert_eq!(fact.name(Layer::Http), format!("spiffe_authz_{key}"));
         assert_eq!(fact.name(Layer::Tcp), format!("spiffe_authz_connection_{key}"));
     }
-    let names: BTreeSet<&str> = Fact::ALL.iter().map(|fact| fact.name(Layer::Http)).collect();
-    assert_eq!(first_column("### Access logs and later filters"), names);
+    let names: BTreeSet<&str> = Fact::ALL.map(|fact| fact.name(Layer::Http)).into();
+    assert_eq!(first_column_after(METRICS, "\n## Access logs\n"), names);
     let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_")).collect();
     assert_eq!(first_column_after(MODULE, "**Dynamic metadata**"), keys);
 }
 
 #[test]
 fn labels_of_the_counter() {
-    let labels = first_column("### Metrics");
+    let labels = first_column_after(METRICS, "\n## Metrics\n");
     let expected = Count::LABELS.map(|label| format!("spiffe_authz_{label}"));
     assert_eq!(labels, expected.iter().map(String::as_str).collect());
 }
 
 #[test]
 fn fields_of_a_route() {
-    let diagnostics = RoutePolicy::from_json(br#"{"x": 1}"#).expect_err("there is no such field");
+    let diagnostics = RoutePolicy::from_json(br#"{"x": 1}"#).expect_err("an unknown field");
     let allowed: BTreeSet<&str> = codes(&diagnostics[0].help).collect();
     assert_eq!(first_column_after(MODULE, "## Routes"), allowed);
 }
@@ -76,24 +75,47 @@ fn the_configuration_compiles() {
     PolicySet::from_json(document.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
 }
 
-/// The rows of the table of docs/policy.md with this header, each as its cells.
-fn rows(header: &str) -> Vec<Vec<&'static str>> {
-    let (_, table) = POLICY.split_once(&format!("\n| {header} |")).unwrap_or_else(|| panic!("no table `{header}`"));
+/// Returns the cells of the table with this header.
+fn table(page: &'static str, header: &str) -> Vec<Vec<&'static str>> {
+    let (_, table) = page.split_once(&format!("\n| {header} |")).unwrap_or_else(|| panic!("no table `{header}`"));
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-/// The texts in code marks.
+/// Returns the cells of the table of docs/reference/policy.md with this header.
+fn rows(header: &str) -> Vec<Vec<&'static str>> {
+    table(POLICY, header)
+}
+
+/// A test of a mesh measures docs/mesh.md. README.md repeats the verdicts for the federated caller.
+#[test]
+fn the_readme_repeats_the_measured_verdicts() {
+    let measured = table(MESH, "The mesh trusts example.io by | Decided by | The policy's source | Local | Federated");
+    let verdict = |trust: &str, decider: &str, source: &str| {
+        let row = measured.iter().find(|row| row[..3] == [trust, decider, source]);
+        row.unwrap_or_else(|| panic!("no row {trust} {decider} {source}"))[4]
+    };
+    let header = "The mesh trusts `example.io` through | Source of the policy | Istio alone | spiffe-authz";
+    let shown = table(README, header);
+    assert_eq!(shown.len() * 2, measured.len());
+    for row in shown {
+        for (decider, cell) in [("Istio", row[2]), ("spiffe-authz", row[3])] {
+            assert_eq!(cell.trim_matches('*'), verdict(row[0], decider, row[1]), "{row:?}");
+        }
+    }
+}
+
+/// Returns the strings in backticks.
 fn codes(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// A cell of JSON.
+/// Parses a cell with JSON.
 fn example(cell: &str) -> Value {
     serde_json::from_str(cell.trim_matches('`')).unwrap_or_else(|error| panic!("{cell}: {error}"))
 }
 
-/// What is known at a place, as the diagnostic of an unknown field says.
+/// Returns the fields of an object, which the diagnostic for an unknown field lists.
 fn known_at(document: &Value) -> BTreeSet<String> {
     let diagnostics = PolicySet::from_json(document.to_string().as_bytes()).expect_err("an unknown field");
     let diagnostic =
@@ -101,7 +123,7 @@ fn known_at(document: &Value) -> BTreeSet<String> {
     codes(&diagnostic.help).map(str::to_owned).collect()
 }
 
-fn is_twin(name: &str) -> bool {
+fn is_negated(name: &str) -> bool {
     name.strip_prefix("not").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
 }
 
@@ -112,13 +134,13 @@ fn policy(rule: &Value) -> Value {
     })
 }
 
-const DOCUMENT: &str = "Field | Meaning | Left out | Example";
-const IDENTITY: &str = "Field of `identity` | Meaning | Left out | Example";
-const REVOKED: &str = "Field of `revoked` | Values | Left out | Example";
-const OF_POLICY: &str = "Field of a policy | Meaning | Left out | Example";
-const SOURCE: &str = "Field of a source | Values | Example | Matches | Does not";
-const OPERATION: &str = "Field of an operation | Values | Example | Matches | Does not";
-const CONDITION: &str = "Key of a condition | Values | Example | Matches | Does not";
+const DOCUMENT: &str = "Field | Meaning | Default | Example";
+const IDENTITY: &str = "Field of `identity` | Meaning | Default | Example";
+const REVOKED: &str = "Field of `revoked` | Values | Default | Example";
+const OF_POLICY: &str = "Field of a policy | Meaning | Default | Example";
+const SOURCE: &str = "Field of a source | Values | Example | Matches | No match";
+const OPERATION: &str = "Field of an operation | Values | Example | Matches | No match";
+const CONDITION: &str = "Key of a condition | Values | Example | Matches | No match";
 
 #[test]
 fn every_field_has_a_row_and_no_other() {
@@ -134,9 +156,9 @@ fn every_field_has_a_row_and_no_other() {
             rows(header).iter().flat_map(|row| codes(row[0])).map(str::to_owned).collect();
         let known = known_at(&document);
         assert!(documented.is_subset(&known), "{header}: {documented:?}");
-        // One twin stands for all.
-        documented.retain(|name| !is_twin(name));
-        assert_eq!(documented, known.into_iter().filter(|name| !is_twin(name)).collect(), "{header}");
+        // The page lists one negated field of each kind.
+        documented.retain(|name| !is_negated(name));
+        assert_eq!(documented, known.into_iter().filter(|name| !is_negated(name)).collect(), "{header}");
     }
 }
 
@@ -221,7 +243,7 @@ fn lints_find_their_examples_and_not_the_better_ones() {
     assert!(examples > 10, "{examples}");
 }
 
-/// The lints of an example: fields of a source or of an operation.
+/// Returns the lints of an example, which has the fields of a source or of an operation.
 fn found_in(fields: &str) -> BTreeSet<&'static str> {
     let fields: Value = serde_json::from_str(fields).expect("JSON");
     let is_operation = ["paths", "hosts", "methods", "ports"].iter().any(|name| fields.get(name).is_some());
@@ -243,7 +265,7 @@ fn found_in(fields: &str) -> BTreeSet<&'static str> {
     found
 }
 
-/// A rule that asks for this field or condition alone.
+/// Returns a rule with this field or condition only.
 fn rule_of(name: &str) -> Value {
     let source = ["rincipals", "amespaces", "erviceAccounts", "rustDomains", "Blocks"];
     let values = match name {
@@ -261,12 +283,12 @@ fn rule_of(name: &str) -> Value {
 }
 
 #[test]
-fn what_is_asked_on_tcp() {
+fn fields_on_tcp() {
     let (_, table) = TCP.split_once("\n| Field or condition | On TCP |\n").expect("a table");
     let mut names = 0;
     for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
-        let of_http = row.ends_with("| of HTTP |");
-        assert!(of_http || row.ends_with("| asked |"), "{row}");
+        let http_only = row.ends_with("| HTTP only |");
+        assert!(http_only || row.ends_with("| evaluated |"), "{row}");
         for name in codes(row) {
             let policies = json!([{"name": "p", "rules": [rule_of(name)]}]);
             let document = json!({"trustDomain": "example.org", "policies": policies}).to_string();
@@ -275,10 +297,10 @@ fn what_is_asked_on_tcp() {
             let request = CaseRequest::default();
             let explanation = policy.explain(&policy.subject(Identity::Anonymous), &Request::new(&request, NOW));
             let explanation = explanation.unwrap_or_else(|_| panic!("{name} cannot be read"));
-            assert_eq!(explanation.policies[0].rules[0].left_out, of_http, "{name}");
+            assert_eq!(explanation.policies[0].rules[0].left_out, http_only, "{name}");
             names += 1;
         }
     }
-    // Every field of a source and of an operation, and every condition.
+    // The fields of a source and of an operation, and the conditions.
     assert_eq!(names, 7 + 4 + 15);
 }

@@ -104,9 +104,8 @@ mod tests {
             assert!(line.contains(" --version \"$"), "not pinned: {line}");
         }
         assert!(read("examples/istio/1-spire/values.yaml").contains(&format!("chart {SPIRE_CHART}")));
-        let guide = read("docs/istio.md");
-        let named =
-            format!("`spire`\n{SPIRE_CHART} and `spire-crds` {SPIRE_CRDS_CHART}, and the tests run SPIRE {SPIRE}.");
-        assert!(guide.contains(&named), "docs/istio.md names other versions");
+        let guide = read("docs/install-in-istio.md").replace('\n', " ");
+        let named = format!("`spire` {SPIRE_CHART} and `spire-crds` {SPIRE_CRDS_CHART}, and the tests run SPIRE {SPIRE}.");
+        assert!(guide.contains(&named), "docs/install-in-istio.md names other versions");
     }
 }

@@ -6,7 +6,7 @@ mod containers {
     use spiffe_authz_integration::compose::{Containers, Project};
     use spiffe_authz_integration::scenario;
 
-    const README: &str = include_str!("../../../README.md");
+    const PAGE: &str = include_str!("../../../docs/federate.md");
 
     /// The table of the demo: who asks, whom, what; status, reason, policy.
     const TABLE: &str = "\
@@ -34,7 +34,7 @@ mod containers {
 
     fn all(project: &Project) -> Result<()> {
         assert_eq!(words(&project.demo()?), words(TABLE));
-        assert!(in_readme().count() > 2 && in_readme().all(|row| words(TABLE).contains(&words(row)[0])), "README.md");
+        assert!(on_page().count() > 2 && on_page().all(|row| words(TABLE).contains(&words(row)[0])), "federate.md");
         containers_are_told_by_their_labels(project)?;
         scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
         assert_eq!(project.fetch_a_new_authority()?, (1, 2), "authorities of example.io that example.org knows");
@@ -53,9 +53,9 @@ mod containers {
         Ok(())
     }
 
-    /// The rows that README.md shows.
-    fn in_readme() -> impl Iterator<Item = &'static str> {
-        let (_, section) = README.split_once("\n## Federation\n").unwrap_or_default();
+    /// The rows that docs/federate.md shows.
+    fn on_page() -> impl Iterator<Item = &'static str> {
+        let (_, section) = PAGE.split_once("\n## Run the example\n").unwrap_or_default();
         let table = section.split("```text\n").nth(1).and_then(|rest| rest.split("…").next());
         table.unwrap_or_default().lines()
     }

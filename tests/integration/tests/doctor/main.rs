@@ -51,7 +51,8 @@ fn a_calling_envoy_is_examined() -> Result<()> {
     Ok(())
 }
 
-/// The sources beside this file, and those for what needs no Envoy, name every finding of docs/doctor.md.
+/// The sources in this directory, and those of tests without Envoy, name every finding of
+/// docs/reference/doctor-findings.md.
 #[test]
 fn every_finding_is_made() {
     let tests = [
@@ -64,7 +65,7 @@ fn every_finding_is_made() {
         include_str!("updates.rs"),
         include_str!("../../../../cli/tests/doctor.rs"),
     ];
-    let page = include_str!("../../../../docs/doctor.md");
+    let page = include_str!("../../../../docs/reference/doctor-findings.md");
     let mut findings = 0;
     for row in page.lines().filter(|line| line.starts_with("| [`")) {
         let code = row.split('`').nth(1).unwrap_or_default();

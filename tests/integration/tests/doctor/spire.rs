@@ -82,8 +82,8 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
     )?;
 
     let (_, text) = run(&[&server.admin_address().to_string()])?;
-    for line in readme_lines()? {
-        assert!(text.contains(line), "README.md shows `{line}`:\n{text}");
+    for line in documented_lines()? {
+        assert!(text.contains(line), "docs/troubleshoot.md shows `{line}`:\n{text}");
     }
 
     // Nobody says any more who this is. The certificate is still there, and nothing else would tell.
@@ -114,9 +114,10 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
     })
 }
 
-/// What README.md shows of the doctor's answer.
-fn readme_lines() -> Result<Vec<&'static str>> {
-    let (_, section) = include_str!("../../../../README.md").split_once("\n## The doctor\n").context("a heading")?;
+/// The part of the doctor's report that docs/troubleshoot.md shows.
+fn documented_lines() -> Result<Vec<&'static str>> {
+    let page = include_str!("../../../../docs/troubleshoot.md");
+    let (_, section) = page.split_once("\n## Read a report\n").context("a heading")?;
     let block = section.split("```").nth(1).context("a block")?;
     let lines: Vec<&str> = block.lines().skip(2).filter(|line| *line != "…").collect();
     ensure!(lines.len() >= 3, "{lines:?}");

@@ -136,7 +136,7 @@ pub(crate) fn lets_foreign_workloads_in(mesh: &Mesh) -> Result<()> {
             Ok((status(own)? == 200 && denied.status == 403 && denied.text().contains(denial)).then_some(()))
         })
         .with_context(|| format!("{trust:?} {decider:?} {source}"))?;
-        let word = |status: u16| if status == 200 { "enters" } else { "refused" }.to_owned();
+        let word = |status: u16| if status == 200 { "allowed" } else { "denied" }.to_owned();
         let (trust, decider) = match (trust, decider) {
             (Trust::Federated, Decider::Istio) => ("caCertificates[].trustDomains", "Istio"),
             (Trust::Alias, Decider::Istio) => ("trustDomainAliases", "Istio"),
