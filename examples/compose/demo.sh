@@ -1,10 +1,11 @@
 #!/bin/bash
-# Prints what the workloads asked for and got, and what the Envoy that decided says about it in its access log.
+# Prints the requests of the workloads with their statuses, and the decision from the access log of the Envoy that made
+# it.
 set -euo pipefail
 run=$(< /demo/run)
 format='%-42s  %-20s  %-23s  %-6s  %-16s  %s\n'
 
-# The text of a field of an access log's line, or `-`.
+# Prints the value of a field of an access log line, or `-`.
 field() {
   [[ $line =~ \"$1\":\"([^\"]*)\" ]] && echo "${BASH_REMATCH[1]}" || echo -
 }
@@ -14,7 +15,7 @@ printf "$format" CALLER ASKS REQUEST STATUS REASON POLICY
 number=0
 while read -r _ method host path; do
   number=$((number + 1))
-  # Envoy writes its log a little later than its answer.
+  # Envoy writes the log line after the response.
   if ! line=$(timeout 20 grep -m 1 "request=$run-$number\"" < <(exec tail -n +1 -f "/demo/$host.log")); then
     echo "the access log of $host has no request $run-$number"
     exit 1

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Succeeds when the Envoy of this container serves, and has its identity and its trust from SPIRE.
+# Succeeds if the Envoy of this container is live and has its certificate and bundles from SPIRE.
 set -euo pipefail
 exec 3<> /dev/tcp/127.0.0.1/9901
 printf 'GET /stats?filter=%s HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n' \

@@ -1,7 +1,8 @@
-# Sourced by the scripts here: `spire_server` runs a command of SPIRE's server, `entry show` for example.
+# The scripts in these folders source this file. `spire_server` runs a command of the SPIRE server, such as
+# `entry show`.
 #
-# In the pod of the chart: its container beside the controller manager's is named, and the socket is the command's default.
-# For a server elsewhere, set SPIRE_SERVER to a command that runs `spire-server` there.
+# By default, it runs in the chart's pod, in the container `spire-server`, with the default socket. If SPIRE runs
+# elsewhere, set SPIRE_SERVER to a command that runs `spire-server` there.
 spire_server() {
     if [ -n "${SPIRE_SERVER:-}" ]; then
         "$SPIRE_SERVER" "$@"

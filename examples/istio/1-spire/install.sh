@@ -9,6 +9,6 @@ VERSION=0.30.0
 
 $HELM upgrade --install --namespace spire-server --create-namespace spire-crds spire-crds --repo "$REPOSITORY" \
   --version "$CRDS_VERSION"
-# --wait: until server and agents are ready.
+# Wait until the server and the agents are ready.
 $HELM upgrade --install --namespace spire-server spire spire --repo "$REPOSITORY" --version "$VERSION" \
   --values values.yaml --wait

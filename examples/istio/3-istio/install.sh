@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs Istio and waits until istiod and the gateway are ready, which they are when SPIRE has given the gateway its identity.
+# Installs Istio, and waits until istiod and the gateway are ready. The gateway is ready when it has its identity from
+# SPIRE.
 set -eu
 cd "$(dirname "$0")"
 

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Gives the SPIRE server the first bundle of a federated trust domain, which a ClusterFederatedTrustDomain names:
+# Sets the first bundle of a federated trust domain, which a ClusterFederatedTrustDomain names:
 #
 #   6-federation/bundle.sh example-io example.io.json
 #
-# The file comes from that trust domain's own SPIRE server (there: `spire-server bundle show -format spiffe > example.io.json`), by
-# a way that nobody can tamper with: whoever writes it may speak for every workload of example.io.
+# The file comes from the SPIRE server of that trust domain
+# (`spire-server bundle show -format spiffe > example.io.json`). Transfer it over a channel that no one can tamper with:
+# anyone who can write it can issue identities of example.io.
 #
-# Not by the field `trustDomainBundle`: the controller manager reads it only when it makes the relationship, and ignores a bundle that
-# is patched in later.
+# Do not use the field `trustDomainBundle`: the controller manager reads it only when it creates the relationship, and
+# ignores a bundle that is added later.
 set -eu
 . "$(dirname "$0")/../spire-server.sh"
 name=$1

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Has the gateway its identity? It is ready when it has, and never without.
+# Waits until the gateway is ready. It is ready when it has its identity.
 set -eu
 
 kubectl wait pod -n istio-system -l istio=ingressgateway --for condition=Ready --timeout "${TIMEOUT:-120s}"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Does the filter decide? One request that passes and two that do not, from sleep to httpbin.
+# Sends three requests from sleep to httpbin, and checks that one is allowed and two are denied.
 set -eu
 
 failed=0

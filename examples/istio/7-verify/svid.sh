@@ -1,11 +1,11 @@
 #!/bin/sh
-# Which identity has the proxy of a workload in `default`, who issued it, until when is it good, and which trust domains' bundles does
-# it hold? Exit status 3 if something about it is wrong:
+# Shows the identity of the proxy of a workload in `default`, its issuer and expiry, and the bundles of the proxy. The
+# exit status is 3 if there is a finding:
 #
 #   7-verify/svid.sh sleep
 #   7-verify/svid.sh httpbin --bundle example.io --bundle example.ai
 #
-# All that follows the workload's label `app` goes to `spiffe-authz secret`.
+# The first argument is the workload's label `app`. The other arguments are options of `spiffe-authz secret`.
 set -eu
 app=$1
 shift

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Takes away the entries of 2-registration/manual, before SPIRE goes. Those that were never made are no error.
+# Deletes the entries of 2-registration/manual. Run it before you remove SPIRE. A missing entry is not an error.
 set -eu
 . "$(dirname "$0")/../spire-server.sh"
 

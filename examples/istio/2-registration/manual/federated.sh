@@ -1,6 +1,6 @@
 #!/bin/sh
-# Registers the workload `httpbin`, which takes calls from the trust domains example.io and example.ai, too. The server must
-# hold their bundles already (`bundle set`, or ../../6-federation/bundle.sh), or it refuses the entry.
+# Registers the workload `httpbin`, which also accepts callers from the trust domains example.io and example.ai. The
+# server rejects the entry if it does not have their bundles (`bundle set`, or ../../6-federation/bundle.sh).
 set -eu
 . "$(dirname "$0")/../../spire-server.sh"
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Registers Istio's ingress gateway, where no controller manager does it by ../ingress-gateway.yaml.
+# Registers Istio's ingress gateway without the controller manager, instead of ../ingress-gateway.yaml.
 set -eu
 . "$(dirname "$0")/../../spire-server.sh"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# One name for all agents of the cluster, which the entries of the other scripts have as parent. An agent's own ID ends in the
-# uid of its node, so that an entry below it would hold on that node alone.
+# Creates one name for all agents of the cluster, which is the parent of the entries of the other scripts. An agent's
+# own ID contains the uid of its node, so an entry with that parent would be valid on that node only.
 set -eu
 . "$(dirname "$0")/../../spire-server.sh"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Registers the workload `sleep`, where no controller manager does it by ../sidecars.yaml. The service account is a selector,
-# too: without it every labelled pod in `default` would be `sleep`.
+# Registers the workload `sleep` without the controller manager, instead of ../sidecars.yaml. Without the service
+# account as a selector, each labeled pod in `default` would be `sleep`.
 set -eu
 . "$(dirname "$0")/../../spire-server.sh"
 
