@@ -92,12 +92,28 @@ const SPIRE_CRDS_CHART: &str = "0.6.0";
 mod tests {
     use std::fs;
 
-    use super::{SPIRE, SPIRE_CHART, SPIRE_CRDS_CHART};
+    use super::{ENVOY, OLDEST_ENVOY, PREVIOUS_ENVOY, SPIRE, SPIRE_CHART, SPIRE_CRDS_CHART};
     use crate::workspace::root;
+
+    fn read(name: &str) -> String {
+        fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    #[test]
+    fn the_pages_list_the_tested_releases() {
+        let [oldest, previous, newest] = [OLDEST_ENVOY, PREVIOUS_ENVOY, ENVOY].map(|envoy| envoy.version);
+        let readme = read("README.md").replace('\n', " ");
+        assert!(readme.contains(&format!("Both are tested on Envoy {oldest}, {previous} and {newest}.")), "README.md");
+        let page = read("docs/reference/compatibility.md");
+        for version in [oldest, previous, newest] {
+            let (minor, _) = version.rsplit_once('.').expect("a patch release");
+            let is_row = |line: &&str| line.starts_with(&format!("| {minor} | yes | yes | {version} | "));
+            assert_eq!(page.lines().filter(is_row).count(), 1, "{version}");
+        }
+    }
 
     #[test]
     fn the_guide_pins_the_charts() {
-        let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let install = read("examples/istio/1-spire/install.sh");
         assert!(install.contains(&format!("\nCRDS_VERSION={SPIRE_CRDS_CHART}\nVERSION={SPIRE_CHART}\n")), "{install}");
         for line in install.replace("\\\n", "").lines().filter(|line| line.contains("$HELM")) {
@@ -105,7 +121,8 @@ mod tests {
         }
         assert!(read("examples/istio/1-spire/values.yaml").contains(&format!("chart {SPIRE_CHART}")));
         let guide = read("docs/install-in-istio.md").replace('\n', " ");
-        let named = format!("`spire` {SPIRE_CHART} and `spire-crds` {SPIRE_CRDS_CHART}, and the tests run SPIRE {SPIRE}.");
+        let named =
+            format!("`spire` {SPIRE_CHART} and `spire-crds` {SPIRE_CRDS_CHART}, and the tests run SPIRE {SPIRE}.");
         assert!(guide.contains(&named), "docs/install-in-istio.md names other versions");
     }
 }
