@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -196,6 +198,80 @@ fn spire_and_istio_agree() {
     let helm = documents("3-istio/helm/istiod.yaml").remove(0);
     assert_eq!(&helm["meshConfig"], mesh);
     assert_eq!(helm["sidecarInjectorWebhook"], istio["spec"]["values"]["sidecarInjectorWebhook"]);
+}
+
+#[test]
+fn pin_without_arguments_prints_its_usage() {
+    for arguments in [&[][..], &["oci://r.example/x:1"]] {
+        let output = Command::new(examples().join("5-authorization/pin.sh")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: pin.sh URL DIGEST\n"), "{output:?}");
+    }
+}
+
+/// Runs the clean-up with programs that write down their arguments instead of a cluster. Returns its exit status and the
+/// commands that change the cluster or SPIRE.
+fn clean_up(arguments: &[&str], answer: &str, istiods: &str, left: &str) -> (Option<i32>, Vec<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    fs::write(&log, "").unwrap();
+    let write = |name: &str, body: &str| {
+        let file = directory.path().join(name);
+        fs::write(&file, format!("#!/bin/sh\necho {name} \"$@\" >>{}\n{body}\n", log.display())).unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let answers = format!(
+        "case \"$*\" in 'get deployments'*) echo '{istiods}' ;; 'get clusterspiffeids,'*) printf '{left}' ;; esac"
+    );
+    for (name, body) in [("kubectl", &*answers), ("helm", ""), ("istioctl", ""), ("spire-server", "")] {
+        write(name, body);
+    }
+    let mut child = Command::new(examples().join("8-clean-up/clean-up.sh"))
+        .args(arguments)
+        .env("PATH", format!("{}:{}", directory.path().display(), env!("PATH")))
+        .env("SPIRE_SERVER", directory.path().join("spire-server"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // A script that does not ask can end before it reads.
+    let _ = child.stdin.take().unwrap().write_all(answer.as_bytes());
+    let status = child.wait().unwrap().code();
+    let changes = |line: &&str| ["delete", "uninstall", "apply"].iter().any(|verb| line.contains(verb));
+    (status, fs::read_to_string(&log).unwrap().lines().filter(changes).map(str::to_owned).collect())
+}
+
+const ISTIOD: &str = "istio-system/istiod";
+
+#[test]
+fn the_clean_up_asks_before_it_deletes() {
+    for answer in ["", "n\n", "\n"] {
+        assert_eq!(clean_up(&["all"], answer, ISTIOD, ""), (Some(1), Vec::new()), "{answer:?}");
+    }
+    assert_eq!(clean_up(&[], "y\n", ISTIOD, ""), (Some(2), Vec::new()));
+    let (status, changes) = clean_up(&["4"], "y\n", ISTIOD, "");
+    assert_eq!((status, changes.len()), (Some(0), 1), "{changes:?}");
+    let (status, changes) = clean_up(&["--yes", "all"], "", ISTIOD, "");
+    assert_eq!(status, Some(0), "{changes:?}");
+    for part in ["istioctl uninstall", "helm delete -n spire-server spire", "-k 2-registration", "crd clusterspiffeids"]
+    {
+        assert!(changes.iter().any(|line| line.contains(part)), "{part}: {changes:?}");
+    }
+}
+
+#[test]
+fn the_clean_up_removes_the_named_steps_only() {
+    let (status, changes) = clean_up(&["--yes", "5", "6"], "", ISTIOD, "");
+    assert_eq!(status, Some(0));
+    for part in ["uninstall", "helm", "namespace", "4-workloads", "delete --ignore-not-found --wait -k 2-registration"]
+    {
+        assert!(!changes.iter().any(|line| line.contains(part)), "{part}: {changes:?}");
+    }
+    // What others installed stops it.
+    let others = format!("{ISTIOD}\nistio-canary/istiod");
+    assert_eq!(clean_up(&["--yes", "all"], "", &others, ""), (Some(1), Vec::new()));
+    assert_eq!(clean_up(&["--yes", "1"], "", ISTIOD, "clusterspiffeid/other"), (Some(1), Vec::new()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! The examples of the command in README.md and docs/ print what the pages show.
+//! The examples of the command in README.md and docs/ print what the pages show, and links have targets.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,4 +66,65 @@ fn every_subcommand_has_a_row() {
     let known = commands.lines().take_while(|line| line.starts_with("  "));
     let known = known.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
     assert_eq!(documented, known.map(str::to_owned).collect());
+}
+
+/// Returns the tracked Markdown files, by their path in the repository.
+fn pages() -> Vec<PathBuf> {
+    fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry")) {
+            let name = entry.file_name();
+            if entry.path().is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+                collect(&entry.path(), found);
+            } else if entry.path().extension().is_some_and(|extension| extension == "md") {
+                found.push(entry.path());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&root(), &mut found);
+    found
+}
+
+/// Returns the lines of a page outside code blocks.
+fn text(page: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    page.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// Returns the anchors of the headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = text(page).filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_to_a_file_has_its_target() {
+    let mut links = 0;
+    for file in pages() {
+        let page = fs::read_to_string(&file).expect("text");
+        let lines = text(&page).collect::<Vec<_>>().join("\n");
+        for link in lines.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { file.clone() } else { file.parent().expect("a folder").join(path) };
+            assert!(target.exists(), "{}: {link}", file.display());
+            if let Some(anchor) = anchor {
+                let known = anchors(&fs::read_to_string(&target).expect("text"));
+                assert!(known.contains(anchor), "{}: {link}", file.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 200, "{links}");
 }
