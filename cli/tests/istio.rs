@@ -98,7 +98,7 @@ fn the_guide_names_every_file_and_no_other() {
 #[test]
 fn every_configuration_is_one_of_the_policy_files() {
     let mut configurations = configurations();
-    // What stands on TCP is of its own kind.
+    // The document for TCP differs from the others.
     let tcp = configurations.remove("5-authorization/tcp/wasmplugin.yaml").expect("a manifest");
     assert_eq!(check(&tcp, "tcp"), None);
     let policies: Vec<(String, Value)> = files()
@@ -108,17 +108,17 @@ fn every_configuration_is_one_of_the_policy_files() {
         .collect();
     for (file, configuration) in &mut configurations {
         assert_eq!(check(configuration, "http"), None, "{file}");
-        // Where the identity comes from depends on the place, and what the policies say does not.
+        // The source of the identity differs between the manifests. The policies do not.
         configuration.as_object_mut().unwrap().remove("identity");
-        assert!(policies.iter().any(|(_, policy)| policy == configuration), "{file} holds no policy file");
+        assert!(policies.iter().any(|(_, policy)| policy == configuration), "{file} contains no policy file");
     }
     for (file, policy) in &policies {
-        assert!(configurations.values().any(|configuration| configuration == policy), "{file} is in no manifest");
+        assert!(configurations.values().any(|configuration| configuration == policy), "no manifest contains {file}");
     }
     assert!(configurations.len() >= 8, "{configurations:?}");
 }
 
-/// What `spiffe-authz check` has to say of a configuration, notes included.
+/// Returns the report of `spiffe-authz check` for a configuration, if it has findings, including notes.
 fn check(configuration: &Value, target: &str) -> Option<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), configuration.to_string()).unwrap();
@@ -145,7 +145,7 @@ fn the_filter_stands_where_it_decides_and_fails_closed() {
         assert_eq!(wasm["sha256"].as_str().map(str::len), Some(64), "{file}");
         let of_http = wasm["type"] != "NETWORK";
         assert_eq!(spec["phase"], "AUTHZ", "{file}");
-        // A gateway's listeners are of mode CLIENT; a waypoint's have no port, and no outbound side.
+        // The listeners of a gateway have the mode CLIENT; those of a waypoint have no port and no outbound side.
         let is_sidecar = spec["selector"]["matchLabels"]["istio"] != "ingressgateway" && spec["targetRefs"].is_null();
         assert_eq!(spec["match"][0]["mode"] == "SERVER", is_sidecar, "{file}");
         assert!(of_http || is_sidecar, "{file}");
@@ -268,7 +268,7 @@ fn the_clean_up_removes_the_named_steps_only() {
     {
         assert!(!changes.iter().any(|line| line.contains(part)), "{part}: {changes:?}");
     }
-    // What others installed stops it.
+    // Objects that others installed stop it.
     let others = format!("{ISTIOD}\nistio-canary/istiod");
     assert_eq!(clean_up(&["--yes", "all"], "", &others, ""), (Some(1), Vec::new()));
     assert_eq!(clean_up(&["--yes", "1"], "", ISTIOD, "clusterspiffeid/other"), (Some(1), Vec::new()));
