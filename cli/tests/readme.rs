@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const COMMAND: &str = include_str!("../../docs/reference/command.md");
+const POLICIES: &str = include_str!("../../docs/policies.md");
 
 /// The pages with examples of the command, and the number of examples in each.
-const PAGES: [(&str, &str, usize); 3] = [
+const PAGES: [(&str, &str, usize); 4] = [
     ("README.md", include_str!("../../README.md"), 1),
-    ("docs/policies.md", include_str!("../../docs/policies.md"), 5),
+    ("docs/get-started.md", include_str!("../../docs/get-started.md"), 2),
+    ("docs/policies.md", POLICIES, 5),
     ("docs/reference/command.md", COMMAND, 1),
 ];
 
@@ -18,8 +20,9 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Runs a line in a shell at the root of the repository. Returns what a terminal would show of it, without colors.
-fn shown_by(line: &str) -> String {
+/// Runs a line in a shell at the root of the repository. Returns whether it succeeds, and what a terminal would show of
+/// it, without colors.
+fn run(line: &str) -> (bool, String) {
     let program = Path::new(env!("CARGO_BIN_EXE_spiffe-authz"));
     let path = format!("{}:{}", program.parent().expect("a directory").display(), env!("PATH"));
     let output = Command::new("bash")
@@ -28,7 +31,11 @@ fn shown_by(line: &str) -> String {
         .env("PATH", path)
         .output()
         .expect("bash");
-    String::from_utf8(output.stdout).expect("text")
+    (output.status.success(), String::from_utf8(output.stdout).expect("text"))
+}
+
+fn shown_by(line: &str) -> String {
+    run(line).1
 }
 
 /// Returns the lines of console blocks that start with the command, each with the output that follows it.
@@ -46,15 +53,28 @@ fn examples_print_what_is_shown() {
         for (line, expected) in examples(page) {
             // A file that an example writes stays out of the tree.
             let line = &line.replace("> document.json", "> /dev/null");
-            let shown = shown_by(line);
-            // An example can show the beginning only.
+            let (succeeds, shown) = run(line);
+            // An example can show the beginning of the output, or none of it.
             match expected.trim_end().strip_suffix('…') {
+                None if expected.trim_end().is_empty() && !line.contains('>') => {
+                    assert!(succeeds, "{name}: {line}\n{shown}");
+                }
                 Some(beginning) => assert!(shown.starts_with(beginning.trim_end()), "{name}: {line}\n{shown}"),
                 None => assert_eq!(shown.trim_end(), expected.trim_end(), "{name}: {line}"),
             }
         }
         assert_eq!(examples(page).count(), expected_count, "{name}");
     }
+}
+
+#[test]
+fn the_document_on_the_page_is_accepted() {
+    let (_, section) = POLICIES.split_once("\n## Write a document\n").expect("a heading");
+    let document = section.split("```").nth(1).and_then(|block| block.strip_prefix("yaml\n")).expect("a YAML block");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), document).expect("a file");
+    let (succeeds, shown) = run(&format!("spiffe-authz check {}", file.path().display()));
+    assert!(succeeds, "{shown}");
 }
 
 #[test]
