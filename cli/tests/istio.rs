@@ -201,11 +201,17 @@ fn spire_and_istio_agree() {
 }
 
 #[test]
-fn pin_without_arguments_prints_its_usage() {
-    for arguments in [&[][..], &["oci://r.example/x:1"]] {
-        let output = Command::new(examples().join("5-authorization/pin.sh")).args(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: pin.sh URL DIGEST\n"), "{output:?}");
+fn scripts_without_arguments_print_their_usage() {
+    for (script, arguments) in [
+        ("5-authorization/pin.sh", &[][..]),
+        ("5-authorization/pin.sh", &["oci://r.example/x:1"]),
+        ("6-federation/bundle.sh", &["example-io"]),
+        ("7-verify/svid.sh", &[]),
+        ("8-clean-up/clean-up.sh", &[]),
+    ] {
+        let output = Command::new(examples().join(script)).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{script} {arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: "), "{script}: {output:?}");
     }
 }
 

@@ -68,6 +68,13 @@ fn examples_print_what_is_shown() {
 }
 
 #[test]
+fn the_readme_shows_the_log_line_that_it_explains() {
+    let (_, readme, _) = PAGES[0];
+    let line = fs::read_to_string(root().join("examples/policy/denied.log")).expect("a log");
+    assert!(readme.contains(&format!("```json\n{line}```\n")), "{line}");
+}
+
+#[test]
 fn the_document_on_the_page_is_accepted() {
     let (_, section) = POLICIES.split_once("\n## Write a document\n").expect("a heading");
     let document = section.split("```").nth(1).and_then(|block| block.strip_prefix("yaml\n")).expect("a YAML block");

@@ -10,6 +10,10 @@
 # Do not use the field `trustDomainBundle`: the controller manager reads it only when it creates the relationship, and
 # ignores a bundle that is added later.
 set -eu
+if [ $# -ne 2 ]; then
+    echo "usage: bundle.sh NAME FILE" >&2
+    exit 2
+fi
 . "$(dirname "$0")/../spire-server.sh"
 name=$1
 file=$2

@@ -7,6 +7,10 @@
 #
 # The first argument is the workload's label `app`. The other arguments are options of `spiffe-authz secret`.
 set -eu
+if [ $# -eq 0 ]; then
+    echo "usage: svid.sh APP [OPTION…]" >&2
+    exit 2
+fi
 app=$1
 shift
 
