@@ -1,4 +1,4 @@
-//! examples/istio and docs/install-in-istio.md name the same files, and values that occur twice are equal.
+//! examples/istio and docs/install-in-istio.md name the same files, and values that occur twice in them are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -90,7 +90,7 @@ fn the_guide_names_every_file_and_no_other() {
     let named: BTreeSet<&str> =
         code.filter(|word| starts_with_step(word) && (word.ends_with(".yaml") || word.ends_with(".sh"))).collect();
     for file in &named {
-        assert!(files.contains(*file), "docs/install-in-istio.md names {file}, which there is not");
+        assert!(files.contains(*file), "docs/install-in-istio.md names {file}, which does not exist");
     }
     assert!(named.len() > 30, "{named:?}");
 }
@@ -98,7 +98,7 @@ fn the_guide_names_every_file_and_no_other() {
 #[test]
 fn every_configuration_is_one_of_the_policy_files() {
     let mut configurations = configurations();
-    // The document for TCP differs from the others.
+    // The configuration for TCP is not one of the policy files.
     let tcp = configurations.remove("5-authorization/tcp/wasmplugin.yaml").expect("a manifest");
     assert_eq!(check(&tcp, "tcp"), None);
     let policies: Vec<(String, Value)> = files()
@@ -108,9 +108,9 @@ fn every_configuration_is_one_of_the_policy_files() {
         .collect();
     for (file, configuration) in &mut configurations {
         assert_eq!(check(configuration, "http"), None, "{file}");
-        // The source of the identity differs between the manifests. The policies do not.
+        // The source of the identity is specific to the deployment, and the policies are not.
         configuration.as_object_mut().unwrap().remove("identity");
-        assert!(policies.iter().any(|(_, policy)| policy == configuration), "{file} contains no policy file");
+        assert!(policies.iter().any(|(_, policy)| policy == configuration), "{file} does not contain a policy file");
     }
     for (file, policy) in &policies {
         assert!(configurations.values().any(|configuration| configuration == policy), "no manifest contains {file}");
@@ -118,7 +118,7 @@ fn every_configuration_is_one_of_the_policy_files() {
     assert!(configurations.len() >= 8, "{configurations:?}");
 }
 
-/// Returns the report of `spiffe-authz check` for a configuration, if it has findings, including notes.
+/// Returns the problems that `spiffe-authz check` reports in a configuration, including notes, or `None`.
 fn check(configuration: &Value, target: &str) -> Option<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), configuration.to_string()).unwrap();
@@ -145,7 +145,7 @@ fn the_filter_stands_where_it_decides_and_fails_closed() {
         assert_eq!(wasm["sha256"].as_str().map(str::len), Some(64), "{file}");
         let of_http = wasm["type"] != "NETWORK";
         assert_eq!(spec["phase"], "AUTHZ", "{file}");
-        // The listeners of a gateway have the mode CLIENT; those of a waypoint have no port and no outbound side.
+        // The listeners of a gateway have the mode CLIENT. Those of a waypoint have no port, and no outbound side.
         let is_sidecar = spec["selector"]["matchLabels"]["istio"] != "ingressgateway" && spec["targetRefs"].is_null();
         assert_eq!(spec["match"][0]["mode"] == "SERVER", is_sidecar, "{file}");
         assert!(of_http || is_sidecar, "{file}");
