@@ -215,8 +215,8 @@ fn scripts_without_arguments_print_their_usage() {
     }
 }
 
-/// Runs the clean-up with programs that write down their arguments instead of a cluster. Returns its exit status and the
-/// commands that change the cluster or SPIRE.
+/// Runs the clean-up with programs that write down their arguments, instead of with a cluster. Returns its exit status
+/// and the commands that change the cluster or SPIRE.
 fn clean_up(arguments: &[&str], answer: &str, istiods: &str, left: &str) -> (Option<i32>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
