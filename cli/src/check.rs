@@ -146,8 +146,8 @@ fn as_json(file: &Path, reports: &[Report]) -> Value {
 /// SARIF 2.1.0. Findings are placed by file and, as a logical location, by JSON pointer.
 fn as_sarif(checked: &[(&Path, Vec<Report>)]) -> Value {
     let page = |lint: &Lint| format!("docs/reference/lints.md#{}", lint.slug());
-    let rules = Lint::ALL.iter().map(|lint| (lint.slug(), lint.summary(), page(lint)));
-    let codes = Code::ALL.into_iter().map(|code| {
+    let rules = Lint::all().map(|lint| (lint.slug(), lint.summary(), page(lint)));
+    let codes = Code::all().map(|code| {
         (
             code.slug(),
             "A mistake for which the filter refuses the configuration.",

@@ -37,7 +37,7 @@ fn deny_reasons() {
 
 #[test]
 fn diagnostic_codes() {
-    assert_eq!(first_column_after(DIAGNOSTICS, "# Diagnostics\n"), Code::ALL.map(Code::slug).into());
+    assert_eq!(first_column_after(DIAGNOSTICS, "# Diagnostics\n"), Code::all().map(Code::slug).collect());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn facts_of_a_decision() {
         assert_eq!(fact.name(Layer::Http), format!("spiffe_authz_{key}"));
         assert_eq!(fact.name(Layer::Tcp), format!("spiffe_authz_connection_{key}"));
     }
-    let names: BTreeSet<&str> = Fact::ALL.map(|fact| fact.name(Layer::Http)).into();
+    let names: BTreeSet<&str> = Fact::ALL.iter().map(|fact| fact.name(Layer::Http)).collect();
     assert_eq!(first_column_after(METRICS, "\n## Access logs\n"), names);
     let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_")).collect();
     assert_eq!(first_column_after(MODULE, "**Dynamic metadata**"), keys);
