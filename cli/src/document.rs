@@ -6,7 +6,7 @@ use std::path::Path;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
-use crate::failure::Failure;
+use crate::exit::Failure;
 use crate::yaml;
 
 /// A document that compiles.

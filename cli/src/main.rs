@@ -1,31 +1,23 @@
 //! The `spiffe-authz` command: lints, explains, tests and imports policies with the code that decides inside Envoy.
 
-mod cert;
-mod check;
 mod clock;
-mod completions;
-mod doctor;
+mod command;
 mod document;
 mod envoy;
-mod explain;
-mod failure;
+mod exit;
 mod finding;
-mod id;
-mod import;
-mod log;
+mod istio;
+mod logged_request;
+mod options;
 mod printable;
-mod replay;
-mod report;
-mod schema;
-mod secret;
 mod style;
-mod test;
 mod yaml;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use spiffe_authz::lint::Severity;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use command::{cert, check, completions, doctor, explain, id, import, replay, schema, secret, test};
 
 /// Lints, explains, tests and imports policies with the code that decides inside Envoy.
 ///
@@ -33,7 +25,7 @@ use spiffe_authz::lint::Severity;
 /// wrong. Results go to standard output, diagnostics to standard error.
 #[derive(Parser)]
 #[command(version)]
-pub(crate) struct Arguments {
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -53,52 +45,11 @@ enum Command {
     Completions(completions::Arguments),
 }
 
-/// How results are written.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Human,
-    /// One JSON object per result.
-    Json,
-}
-
-/// From which weight on a finding makes the exit status 3.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Level {
-    /// Worth knowing.
-    Note,
-    /// Probably not what is meant.
-    Warning,
-    /// Lets in, or keeps out, others than it seems to.
-    Error,
-    /// Never for a finding.
-    Never,
-}
-
-impl Level {
-    fn is_reached(self, severity: Severity) -> bool {
-        match self {
-            Self::Note => true,
-            Self::Warning => severity >= Severity::Warning,
-            Self::Error => severity >= Severity::Error,
-            Self::Never => false,
-        }
-    }
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    Well,
-    WithDenial,
-    WithFindings,
-}
-
 fn main() -> ExitCode {
     // clap's own status for a wrong command line is 2, which here is a denial.
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return failure::of_command_line(&error),
+        Err(error) => return exit::of_command_line(&error, |escaped| Arguments::try_parse_from(escaped).err()),
     };
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
@@ -111,14 +62,12 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Secret(arguments) => secret::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
     };
     match result {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::WithDenial) => ExitCode::from(2),
-        Ok(Ended::WithFindings) => ExitCode::from(3),
-        // Whoever reads the results has enough of them, as `head` does.
+        Ok(ended) => ended.into(),
+        // The reader of the results has enough of them, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
+        Err(error) => exit::report(&error),
     }
 }

@@ -4,9 +4,9 @@ use spiffe_authz::certificate::Svid;
 use spiffe_authz::spiffe_id::SpiffeId;
 
 use super::Context;
-use crate::cert::first_certificate;
-use crate::doctor::filter::Document;
-use crate::doctor::secrets::{Source, source};
+use crate::command::cert::first_certificate;
+use crate::command::doctor::filter::Document;
+use crate::command::doctor::secrets::{Source, source};
 use crate::envoy::certificate::Certificate;
 use crate::envoy::dump::{Envoy, Validity, moment};
 use crate::envoy::message::{SecretConfig, TlsCertificate};

@@ -83,7 +83,7 @@ mod tests {
     use super::{Carrier, Release, SAFE, for_module, for_wasm};
     use crate::finding::Check;
 
-    const README: &str = include_str!("../../../README.md");
+    const README: &str = include_str!("../../../../README.md");
 
     fn release(major: u64, minor: u64, patch: u64) -> Release {
         Release { minor: (major, minor), patch }

@@ -3,9 +3,9 @@
 use spiffe_authz::lint::Severity;
 
 use super::{Facts, filter};
-use crate::doctor::channel::Channel;
-use crate::doctor::filter::{Carrier, Installation};
-use crate::doctor::release::Release;
+use crate::command::doctor::channel::Channel;
+use crate::command::doctor::filter::{Carrier, Installation};
+use crate::command::doctor::release::Release;
 use crate::envoy::dump::{Envoy, Section};
 use crate::envoy::stats::Count;
 use crate::finding::{Check, Layer, Place, Report};

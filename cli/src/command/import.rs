@@ -1,7 +1,5 @@
 //! `spiffe-authz import`: Istio's AuthorizationPolicies to a configuration document.
 
-mod convert;
-
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -9,10 +7,12 @@ use anstream::{stderr, stdout};
 use serde_json::{Value, json};
 use spiffe_authz::policy::PolicySet;
 
+use crate::exit::Ended;
+use crate::istio::convert::{Importer, Remark, Workload};
+use crate::options::Format;
 use crate::printable::{say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, NOTABLE};
-use crate::{Ended, Format, document, yaml};
-use convert::{Importer, Workload};
+use crate::{document, yaml};
 
 /// Converts Istio's AuthorizationPolicies to a configuration document.
 ///
@@ -50,16 +50,6 @@ pub(crate) struct Arguments {
 fn parse_label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a label is `name=value`")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// What an import says of a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Remark {
-    /// The policy, or the file.
-    place: String,
-    /// Whether something could not be said.
-    lost: bool,
-    message: String,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {

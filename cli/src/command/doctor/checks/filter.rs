@@ -1,8 +1,8 @@
 //! Whether the filter decides at all.
 
 use super::Facts;
-use crate::doctor::channel::{Channel, Destination};
-use crate::doctor::filter::{
+use crate::command::doctor::channel::{Channel, Destination};
+use crate::command::doctor::filter::{
     Absent, Carrier, Catalog, Document, Failure, Installation, Installed, Replacement, kind_of,
 };
 use crate::envoy::dump::{Envoy, Section};

@@ -15,8 +15,9 @@ use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 use crate::document::Document;
-use crate::failure::Failure;
-use crate::{Ended, document, yaml};
+use crate::exit::Ended;
+use crate::exit::Failure;
+use crate::{document, yaml};
 use coverage::Coverage;
 
 /// Decides the requests of tables, and compares with what the tables expect.

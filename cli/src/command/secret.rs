@@ -8,15 +8,17 @@ use serde_json::{Value, json};
 use spiffe_authz::certificate::Svid;
 use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 
-use crate::cert::first_certificate;
+use crate::command::cert::first_certificate;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::dump::{Envoy, Moment, Pages, Section, Validity, moment};
 use crate::envoy::message::{Secret, TlsCertificate};
 use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
+use crate::exit::Ended;
 use crate::finding::{Check, Place, Report};
+use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD, HEADING};
-use crate::{Ended, Format, clock, document};
+use crate::{clock, document};
 
 /// Tells which identity a proxy has, who issued it and until when it is good, and whose bundles it holds.
 ///
@@ -315,7 +317,7 @@ impl Content {
         let bundles = self.bundles().into_iter().map(|(trust_domain, authorities)| {
             json!({"trustDomain": trust_domain, "authorities": authorities.iter().map(described).collect::<Vec<_>>()})
         });
-        let findings = crate::doctor::findings_json(&self.report);
+        let findings = crate::command::doctor::findings_json(&self.report);
         json!({"svid": svid, "bundles": bundles.collect::<Vec<_>>(), "findings": findings})
     }
 }

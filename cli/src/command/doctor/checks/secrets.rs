@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Context;
-use crate::doctor::secrets::{Request, Requests, Role, Source};
+use crate::command::doctor::secrets::{Request, Requests, Role, Source};
 use crate::envoy::dump::{Envoy, Section};
 use crate::envoy::message::Cluster;
 use crate::envoy::stats::{Count, Scope};

@@ -2,10 +2,9 @@
 
 use std::io;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::Ended;
+use crate::exit::Ended;
 
 /// Prints a shell's completion script, such as for `source <(spiffe-authz completions bash)`.
 #[derive(clap::Args)]
@@ -16,7 +15,7 @@ pub(crate) struct Arguments {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "every command ends alike")]
-pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    clap_complete::generate(arguments.shell, &mut crate::Arguments::command(), "spiffe-authz", &mut io::stdout());
+pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) -> io::Result<Ended> {
+    clap_complete::generate(arguments.shell, &mut command, "spiffe-authz", &mut io::stdout());
     Ok(Ended::Well)
 }

@@ -13,11 +13,13 @@ use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 use crate::clock::At;
-use crate::log::Logged;
+use crate::command::explain::output::decision_json;
+use crate::document;
+use crate::exit::Ended;
+use crate::logged_request::Logged;
+use crate::options::Format;
 use crate::printable::{say, styled, write_json};
-use crate::report::decision_json;
 use crate::style::{BAD, GOOD};
-use crate::{Ended, Format, document};
 
 /// Decides logged requests anew, and prints each whose verdict would change.
 ///

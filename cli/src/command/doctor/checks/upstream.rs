@@ -1,7 +1,7 @@
 //! The calling side: the TLS settings of clusters that present an SVID.
 
 use super::{Context, Facts, identity, trust};
-use crate::doctor::secrets::Upstream;
+use crate::command::doctor::secrets::Upstream;
 use crate::envoy::tls::{Bundles, Matchers, Validator};
 use crate::finding::{Check, Place, Report};
 

@@ -3,7 +3,7 @@
 use spiffe_authz::identity::TrustDomains;
 
 use super::Context;
-use crate::doctor::filter::Document;
+use crate::command::doctor::filter::Document;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::dump::{Envoy, Section, Validity};
 use crate::envoy::message::ValidationContext;

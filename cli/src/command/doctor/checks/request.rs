@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::doctor::channel::{Channel, Hbone};
-use crate::doctor::filter::{Carrier, Document, Source};
-use crate::doctor::route::tables;
+use crate::command::doctor::channel::{Channel, Hbone};
+use crate::command::doctor::filter::{Carrier, Document, Source};
+use crate::command::doctor::route::tables;
 use crate::envoy::dump::Envoy;
 use crate::finding::{Check, Layer, Report};
 

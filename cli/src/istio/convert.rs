@@ -4,20 +4,29 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Remark;
-
 /// What Istio calls the trust domain of a mesh whose name it need not know.
 const CLUSTER_LOCAL: &str = "cluster.local";
 const DRY_RUN: &str = "istio.io/dry-run";
 
+/// A difference between a policy and the document, or a part that cannot be imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remark {
+    /// The policy, or the file.
+    pub(crate) place: String,
+    /// Whether the document lacks a part of the policy.
+    pub(crate) lost: bool,
+    /// The description.
+    pub(crate) message: String,
+}
+
 /// The workload for which policies are taken.
-pub(super) struct Workload<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) labels: BTreeMap<String, String>,
+pub(crate) struct Workload<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// Collects policies and remarks.
-pub(super) struct Importer<'a> {
+pub(crate) struct Importer<'a> {
     /// The mesh's trust domain and its aliases: Istio's "trust domain bundle".
     bundle: Vec<&'a str>,
     root_namespace: &'a str,
@@ -27,7 +36,7 @@ pub(super) struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         trust_domain: &'a str,
         aliases: &'a [String],
         root_namespace: &'a str,
@@ -37,7 +46,7 @@ impl<'a> Importer<'a> {
         Self { bundle, root_namespace, workload, policies: Vec::new(), remarks: Vec::new() }
     }
 
-    pub(super) fn finish(self) -> (Vec<Value>, Vec<Remark>) {
+    pub(crate) fn finish(self) -> (Vec<Value>, Vec<Remark>) {
         (self.policies, self.remarks)
     }
 
@@ -50,7 +59,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Takes a Kubernetes resource: a policy, a list, or another, which is left out.
-    pub(super) fn add(&mut self, resource: &Value) {
+    pub(crate) fn add(&mut self, resource: &Value) {
         if resource.is_null() {
             return;
         }

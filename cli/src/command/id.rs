@@ -8,8 +8,9 @@ use serde::Serialize;
 use spiffe_authz::identity::Pattern;
 use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 
+use crate::exit::Ended;
+use crate::options::Format;
 use crate::printable::{say, write_json};
-use crate::{Ended, Format};
 
 /// Tells the parts of SPIFFE IDs, or where they break.
 ///

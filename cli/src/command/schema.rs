@@ -2,13 +2,13 @@
 
 use std::io::{self, Write as _};
 
-use crate::Ended;
+use crate::exit::Ended;
 
 /// Prints the JSON Schema (draft 2020-12) of the configuration document, for editors.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
 
-const SCHEMA: &str = include_str!("configuration.schema.json");
+const SCHEMA: &str = include_str!("../configuration.schema.json");
 
 pub(crate) fn run(Arguments {}: &Arguments) -> io::Result<Ended> {
     io::stdout().write_all(SCHEMA.as_bytes())?;

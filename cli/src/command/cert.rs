@@ -9,10 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use spiffe_authz::certificate::{Check, Svid, examine};
 
+use crate::document;
 use crate::envoy::page;
+use crate::exit::Ended;
+use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD};
-use crate::{Ended, Format, document};
 
 const BEGIN: &str = "-----BEGIN ";
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use spiffe_authz::policy::Mode;
 
 use super::Facts;
-use crate::doctor::channel::Channel;
-use crate::doctor::filter::{Installation, Installed};
-use crate::doctor::route::{Override, Settings, overrides, tables};
+use crate::command::doctor::channel::Channel;
+use crate::command::doctor::filter::{Installation, Installed};
+use crate::command::doctor::route::{Override, Settings, overrides, tables};
 use crate::finding::{Check, Layer, Report};
 
 /// Checks the routes of a connection manager. Returns the filter chain once for each document that replaces that of the

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Facts;
-use crate::doctor::channel::{Channel, PEER_PRINCIPAL, State};
-use crate::doctor::route::tables;
+use crate::command::doctor::channel::{Channel, PEER_PRINCIPAL, State};
+use crate::command::doctor::route::tables;
 use crate::finding::{Check, Report};
 
 /// The only factory whose objects take part in the key of Envoy's connection pools.

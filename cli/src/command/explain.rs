@@ -1,5 +1,7 @@
 //! `spiffe-authz explain`: what is decided of a request, and why.
 
+pub(crate) mod output;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -13,9 +15,11 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::clock::At;
-use crate::log::Logged;
+use crate::document;
+use crate::exit::Ended;
+use crate::logged_request::Logged;
+use crate::options::Format;
 use crate::printable::write_json;
-use crate::{Ended, Format, document, report};
 
 /// Decides a request, and tells of each rule what it wants and what the request has, nearest miss first.
 ///
@@ -147,8 +151,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         .map_err(|_| io::Error::other("the request cannot be read"))?;
     let mut out = stdout().lock();
     match arguments.format {
-        Format::Human => report::write_human(&mut out, &document.root, layer, &request, &explanation)?,
-        Format::Json => write_json(&mut out, &report::as_json(&document.root, &request, &explanation))?,
+        Format::Human => output::write_human(&mut out, &document.root, layer, &request, &explanation)?,
+        Format::Json => write_json(&mut out, &output::as_json(&document.root, &request, &explanation))?,
     }
     Ok(match explanation.outcome.decision.verdict {
         Verdict::Allow => Ended::Well,

@@ -2,8 +2,8 @@
 
 use spiffe_authz::identity::PeerRequirement;
 
-use crate::doctor::channel::{Channel, Hbone};
-use crate::doctor::filter::Source;
+use crate::command::doctor::channel::{Channel, Hbone};
+use crate::command::doctor::filter::Source;
 use crate::envoy::message::DownstreamTls;
 use crate::finding::{Check, Layer, Report};
 

@@ -24,8 +24,10 @@ pub(crate) use output::findings_json;
 
 use crate::envoy::admin::Address;
 use crate::envoy::dump::{Envoy, Pages};
+use crate::exit::Ended;
+use crate::options::{Format, Level};
 use crate::printable::write_json;
-use crate::{Ended, Format, Level, clock, document};
+use crate::{clock, document};
 use fleet::Selection;
 use redact::Redaction;
 

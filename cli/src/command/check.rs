@@ -10,9 +10,11 @@ use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::lint::{self, Finding, Lint, Severity};
 
 use crate::clock::now;
+use crate::document;
+use crate::exit::Ended;
+use crate::options::Level;
 use crate::printable::{Printable, say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, GOOD, NOTABLE};
-use crate::{Ended, Level, document};
 
 /// Compiles configuration documents as the filter does, and lints those that compile.
 #[derive(clap::Args)]

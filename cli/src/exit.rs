@@ -1,4 +1,4 @@
-//! Errors with which the command could not run, and how they reach standard error.
+//! Exit statuses, and the errors with status 1.
 
 use std::error::Error;
 use std::fmt;
@@ -6,11 +6,30 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anstream::stderr;
-use clap::Parser as _;
 use spiffe_authz::diagnostic::Diagnostic;
 
-use crate::Arguments;
 use crate::printable::{Printable, say};
+
+/// The result of a command that ran. Errors have exit status 1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Status 0: there is no problem, or the request is allowed.
+    Well,
+    /// Status 2: the request is denied.
+    WithDenial,
+    /// Status 3: there are findings.
+    WithFindings,
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Well => Self::SUCCESS,
+            Ended::WithDenial => Self::from(2),
+            Ended::WithFindings => Self::from(3),
+        }
+    }
+}
 
 /// An error with details, which [`report`] writes on a line each.
 #[derive(Debug)]
@@ -46,15 +65,15 @@ pub(crate) fn report(error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Writes help, or an error in the command line. clap repeats arguments as they are, so they are parsed again after
-/// escaping.
-pub(crate) fn of_command_line(error: &clap::Error) -> ExitCode {
+/// Writes help, or an error in the command line. clap repeats arguments unescaped, so they are escaped and parsed again
+/// with `parse`, which returns the error.
+pub(crate) fn of_command_line(error: &clap::Error, parse: impl Fn(Vec<String>) -> Option<clap::Error>) -> ExitCode {
     if !error.use_stderr() {
         return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let arguments = std::env::args_os().map(|argument| Printable(argument.to_string_lossy()).to_string());
-    match Arguments::try_parse_from(arguments) {
-        Err(escaped) if escaped.use_stderr() => {
+    let escaped = std::env::args_os().map(|argument| Printable(argument.to_string_lossy()).to_string());
+    match parse(escaped.collect()) {
+        Some(escaped) if escaped.use_stderr() => {
             // As above.
             let _ = escaped.print();
         }

@@ -1,0 +1,13 @@
+//! The subcommands, one file each.
+
+pub(crate) mod cert;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod id;
+pub(crate) mod import;
+pub(crate) mod replay;
+pub(crate) mod schema;
+pub(crate) mod secret;
+pub(crate) mod test;

@@ -1,0 +1,3 @@
+//! Istio's AuthorizationPolicy.
+
+pub(crate) mod convert;
