@@ -2,8 +2,11 @@
 
 pub(crate) mod admin;
 pub(crate) mod certificate;
-pub(crate) mod dump;
+pub(crate) mod certs;
+pub(crate) mod config_dump;
 pub(crate) mod message;
+pub(crate) mod moment;
 pub(crate) mod page;
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod tls;

@@ -23,7 +23,7 @@ use spiffe_authz::timestamp::Timestamp;
 pub(crate) use output::findings_json;
 
 use crate::envoy::admin::Address;
-use crate::envoy::dump::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Pages};
 use crate::exit::Ended;
 use crate::options::{Format, Level};
 use crate::printable::write_json;

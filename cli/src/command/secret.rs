@@ -10,8 +10,10 @@ use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 
 use crate::command::cert::first_certificate;
 use crate::envoy::certificate::Certificate;
-use crate::envoy::dump::{Envoy, Moment, Pages, Section, Validity, moment};
+use crate::envoy::config_dump::Section;
 use crate::envoy::message::{Secret, TlsCertificate};
+use crate::envoy::moment::{Moment, Validity, moment};
+use crate::envoy::snapshot::{Envoy, Pages};
 use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
 use crate::exit::Ended;
 use crate::finding::{Check, Place, Report};
@@ -104,7 +106,7 @@ impl Content {
 
     fn arrived<'e>(&mut self, envoy: &'e Envoy, name: &str) -> Option<&'e Secret> {
         let found = envoy.secret(name);
-        if found.is_none() && envoy.warming_secrets.iter().any(|secret| secret == name) {
+        if found.is_none() && envoy.dump.warming_secrets.iter().any(|secret| secret == name) {
             let message = format!(
                 "the proxy waits for the secret `{name}`: SPIRE does not know the workload, or does not have a secret of this name"
             );

@@ -5,12 +5,16 @@ use std::io::{self, Read as _};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use super::dump::invalid;
 use crate::yaml;
 
 /// The size of a decompressed page. Dumps of the largest meshes have a few hundred megabytes.
 const MAX_SIZE: u64 = 2 << 30;
 const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// Returns the error for a page that Envoy did not write.
+pub(crate) fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
+}
 
 /// Returns the text of a page.
 ///

@@ -7,9 +7,8 @@ use std::num::NonZeroU64;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::dump::invalid;
 use super::message::Cluster;
-use super::page;
+use super::page::{self, invalid};
 
 /// A counter or gauge. A counter that Envoy does not keep says nothing.
 #[must_use]

@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::certificate::Certificate;
-use super::dump::Envoy;
 use super::message::{
     Any, Cluster, CommonTls, DataSource, DownstreamTls, Extension, FilterChain, SecretConfig, SpiffeValidator,
     StringMatcher, UpstreamTls, ValidationContext,
 };
+use super::snapshot::Envoy;
 
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 const INTERNAL_UPSTREAM: &str = "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport";
@@ -374,7 +374,7 @@ fn authorities(source: &DataSource, envoy: &Envoy) -> Option<Vec<Certificate>> {
     let file = source.filename.as_ref()?;
     let used = envoy.certificates.as_ref()?.iter().flat_map(|certificates| &certificates.ca_cert);
     let found: Option<Vec<Certificate>> =
-        used.filter(|certificate| certificate.path == *file).map(|certificate| certificate.described()).collect();
+        used.filter(|certificate| certificate.path == *file).map(|certificate| certificate.certificate()).collect();
     found.filter(|found| !found.is_empty())
 }
 

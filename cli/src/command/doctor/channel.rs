@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::filter::{Catalog, Document, Installation, Installed, Source};
 use super::route::{has_tables, tables};
-use crate::envoy::dump::{Envoy, invalid};
 use crate::envoy::message::{Any, ConnectionManager, DownstreamTls, Extension, FilterChain, Listener};
+use crate::envoy::page::invalid;
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::{downstream_tls, passes_filter_state};
 use crate::finding::Place;
 

@@ -17,8 +17,8 @@ use std::io;
 use super::channel::{Channel, channels};
 use super::filter::Catalog;
 use super::secrets::Requests;
-use crate::envoy::dump::Envoy;
 use crate::envoy::message::{CommonTls, Listener};
+use crate::envoy::snapshot::Envoy;
 use crate::finding::{Check, Place, Report};
 
 /// The facts about an Envoy that the checks judge.
@@ -67,9 +67,9 @@ impl Context<'_> {
 /// Returns an error if a part of the dump cannot be parsed.
 pub(crate) fn examine(envoy: &Envoy) -> io::Result<Report> {
     let catalog = Catalog::new(envoy);
-    let refused: Vec<Listener> = envoy.refused.iter().map(|refused| refused.listener.clone()).collect();
-    let serving = channels(&envoy.listeners, envoy, &catalog)?;
-    let warming = channels(&envoy.warming, envoy, &catalog)?;
+    let refused: Vec<Listener> = envoy.dump.refused.iter().map(|refused| refused.listener.clone()).collect();
+    let serving = channels(&envoy.dump.listeners, envoy, &catalog)?;
+    let warming = channels(&envoy.dump.warming, envoy, &catalog)?;
     let requests = Requests::of(&[serving.as_slice(), &warming].concat(), envoy)?;
     let refused = channels(&refused, envoy, &catalog)?;
     let mut facts = Facts { envoy, catalog: &catalog, serving, warming, refused, requests, problems: Vec::new() };

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use spiffe_authz::policy::{Node, PolicySet};
 
-use crate::envoy::dump::Envoy;
 use crate::envoy::message::{Extension, decode_base64};
+use crate::envoy::snapshot::Envoy;
 
 /// The filter has one of these in its name, or in the name of its code.
 const NAMES: [&str; 2] = ["spiffe-authz", "spiffe_authz"];
@@ -215,7 +215,7 @@ impl<'e> Catalog<'e> {
         if !place.config_discovery.is_present() {
             return Some(place);
         }
-        self.envoy.discovered.iter().find(|found| found.name == place.name)
+        self.envoy.dump.discovered.iter().find(|found| found.name == place.name)
     }
 
     /// Returns the compiled document of a JSON string.
@@ -351,7 +351,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::{Absent, Carrier, Catalog, Extension, Failure, Installation, Installed, Replacement};
-    use crate::envoy::dump::Envoy;
+    use crate::envoy::snapshot::Envoy;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
 
@@ -369,7 +369,8 @@ mod tests {
     }
 
     fn recognize(place: &Extension, discovered: &[Extension]) -> Option<Rc<Installation>> {
-        let envoy = Envoy { discovered: discovered.to_vec(), ..Envoy::default() };
+        let mut envoy = Envoy::default();
+        envoy.dump.discovered = discovered.to_vec();
         Catalog::new(&envoy).recognize(place)
     }
 

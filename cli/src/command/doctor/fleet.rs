@@ -12,7 +12,7 @@ use spiffe_authz::lint::Severity;
 
 use super::output;
 use super::redact::Redaction;
-use crate::envoy::dump::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Pages};
 use crate::finding::{Finding, Report};
 use crate::printable::{say, styled};
 use crate::style::{BAD, GOOD, HEADING, NOTABLE};

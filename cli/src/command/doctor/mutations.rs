@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::redact::Redaction;
 use super::{checks, output};
-use crate::envoy::dump::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Pages};
 
 const PAGES: u32 = 3000;
 

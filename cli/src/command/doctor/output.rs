@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use spiffe_authz::lint::Severity;
 
 use super::release::Release;
-use crate::envoy::dump::{Envoy, Moment, moment};
+use crate::envoy::moment::{Moment, moment};
+use crate::envoy::snapshot::Envoy;
 use crate::finding::{Finding, Fine, Layer, Place, Report};
 use crate::printable::{say, styled};
 use crate::style::{BAD, GOOD, HEADING, NOTABLE};
@@ -20,7 +21,7 @@ const MAX_NAMES: usize = 5;
 
 /// Writes a report by layer, from the outside in. The findings that explain others come first.
 pub(super) fn write_human(out: &mut impl Write, envoy: &Envoy, report: &Report) -> io::Result<()> {
-    let release = Release::read(&envoy.version);
+    let release = Release::read(&envoy.dump.version);
     let release = release.map_or_else(|| "of an unknown release".to_owned(), |release| release.to_string());
     say!(out, "Envoy {}, {}", release, when(envoy))?;
     let causes: Vec<&Finding> =
@@ -82,7 +83,7 @@ pub(super) fn as_json(envoy: &Envoy, report: &Report) -> Value {
             json!({"layer": layer.slug(), "message": message, "places": places})
         })
         .collect();
-    let release = Release::read(&envoy.version).map(|release| release.to_string());
+    let release = Release::read(&envoy.dump.version).map(|release| release.to_string());
     let at = match envoy.taken {
         Moment::At(seconds) => Some(moment(seconds)),
         Moment::NotBefore(_) => None,

@@ -6,8 +6,8 @@ use serde_json::Value;
 use spiffe_authz::policy::{Mode, RoutePolicy};
 
 use super::filter::{Catalog, Document, module_document};
-use crate::envoy::dump::Envoy;
 use crate::envoy::message::{ConnectionManager, message};
+use crate::envoy::snapshot::Envoy;
 
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 const MODULE_PER_ROUTE: &str = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute";
@@ -39,13 +39,13 @@ pub(crate) fn tables(manager: &ConnectionManager, envoy: &Envoy) -> Vec<Value> {
     let is_used =
         |name: &str| scoped_routes.is_present() || rds.as_ref().is_some_and(|rds| rds.route_config_name == name);
     let own = [route_config, scoped_routes].into_iter().filter(|table| table.is_present());
-    let discovered = envoy.routes.iter().filter(|routes| is_used(&routes.name)).map(|routes| &routes.table);
+    let discovered = envoy.dump.routes.iter().filter(|routes| is_used(&routes.name)).map(|routes| &routes.table);
     own.chain(discovered).map(crate::envoy::message::Any::value).collect()
 }
 
 /// Returns `false` if a connection manager uses a route table that is not in the dump.
 pub(crate) fn has_tables(manager: &ConnectionManager, envoy: &Envoy) -> bool {
-    let is_here = |name: &str| envoy.routes.iter().any(|routes| routes.name == name);
+    let is_here = |name: &str| envoy.dump.routes.iter().any(|routes| routes.name == name);
     manager.rds.as_ref().is_none_or(|rds| is_here(&rds.route_config_name)) && !manager.scoped_routes.is_present()
 }
 
@@ -113,7 +113,7 @@ mod tests {
     use spiffe_authz::policy::Mode;
 
     use super::{Catalog, Override};
-    use crate::envoy::dump::Envoy;
+    use crate::envoy::snapshot::Envoy;
 
     fn overrides(table: &Value, name: &str) -> Vec<Override> {
         super::overrides(table, name, &Catalog::new(&Envoy::default()))

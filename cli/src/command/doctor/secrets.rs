@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 
 use super::channel::Channel;
-use crate::envoy::dump::{Envoy, invalid};
 use crate::envoy::message::{Cluster, CommonTls, SecretConfig};
+use crate::envoy::page::invalid;
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::{Matchers, upstream_tls};
 use crate::finding::Place;
 
@@ -67,10 +68,10 @@ impl Requests {
                 all.add_context(&tls.common_tls_context, &channel.place);
             }
         }
-        for cluster in envoy.clusters.iter().chain(&envoy.warming_clusters) {
+        for cluster in envoy.dump.clusters.iter().chain(&envoy.dump.warming_clusters) {
             all.add_cluster(cluster)?;
         }
-        for name in &envoy.warming_secrets {
+        for name in &envoy.dump.warming_secrets {
             if !all.requests.iter().any(|request| request.name == *name) {
                 all.add(name, Role::Unknown, Source::Other, &Place::default());
             }

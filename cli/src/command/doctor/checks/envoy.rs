@@ -6,7 +6,8 @@ use super::{Facts, filter};
 use crate::command::doctor::channel::Channel;
 use crate::command::doctor::filter::{Carrier, Installation};
 use crate::command::doctor::release::Release;
-use crate::envoy::dump::{Envoy, Section};
+use crate::envoy::config_dump::Section;
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::Count;
 use crate::finding::{Check, Layer, Place, Report};
 
@@ -15,8 +16,8 @@ const LISTENERS_REJECTED: &str = "listener_manager.lds.update_rejected";
 
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
     let envoy = facts.envoy;
-    let rejected = envoy.refused.iter().map(|refused| (Place::listener(&refused.name), refused));
-    let clusters = envoy.refused_clusters.iter().map(|refused| (Place::cluster(&refused.name), refused));
+    let rejected = envoy.dump.refused.iter().map(|refused| (Place::listener(&refused.name), refused));
+    let clusters = envoy.dump.refused_clusters.iter().map(|refused| (Place::cluster(&refused.name), refused));
     for (place, refused) in rejected.chain(clusters) {
         report.find(Check::UpdateRefused, &place, format!("Envoy says: {}", refused.details.trim()));
     }
@@ -36,7 +37,7 @@ pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
 }
 
 fn in_order(envoy: &Envoy) -> String {
-    let count = envoy.listeners.len();
+    let count = envoy.dump.listeners.len();
     let listeners = if count == 1 { "1 listener serves".to_owned() } else { format!("{count} listeners serve") };
     let managers = ["cluster_manager.cds.update_rejected", "cluster_manager.cluster_added"];
     if managers.into_iter().any(|name| envoy.stats.count(name).known().is_some()) {
@@ -49,7 +50,7 @@ fn in_order(envoy: &Envoy) -> String {
 /// Reports rejected updates that the dump does not contain.
 fn check_counters(envoy: &Envoy, report: &mut Report) {
     for (name, count) in envoy.stats.ending_with(".update_rejected") {
-        let is_reported = name == LISTENERS_REJECTED && !envoy.refused.is_empty();
+        let is_reported = name == LISTENERS_REJECTED && !envoy.dump.refused.is_empty();
         if name.starts_with("sds.") || is_reported {
             continue;
         }
@@ -61,14 +62,14 @@ fn check_counters(envoy: &Envoy, report: &mut Report) {
 fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
     let envoy = facts.envoy;
     let mut of_clusters = None;
-    for cluster in &envoy.warming_clusters {
+    for cluster in &envoy.dump.warming_clusters {
         let place = Place::cluster(&cluster.name);
         let cause = facts.cause_at(&place);
         of_clusters = of_clusters.or(cause).or(Some(Check::ClusterWarming));
         report.follow(Check::ClusterWarming, &place, "the cluster has not started", cause);
     }
     let mut of_listeners = None;
-    for listener in &envoy.warming {
+    for listener in &envoy.dump.warming {
         let place = Place::listener(&listener.name);
         let channels = facts.warming.iter().filter(|channel| channel.listener.name == listener.name);
         let waits_for_filter = channels.clone().any(|channel| {
@@ -104,7 +105,7 @@ fn check_release(facts: &Facts<'_>, report: &mut Report) {
     if carriers.is_empty() {
         return;
     }
-    let Some(release) = Release::read(&facts.envoy.version) else {
+    let Some(release) = Release::read(&facts.envoy.dump.version) else {
         report.find(Check::EnvoyReleaseUnknown, &place, "the dump does not contain `user_agent_build_version`");
         return;
     };

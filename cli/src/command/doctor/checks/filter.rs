@@ -5,8 +5,9 @@ use crate::command::doctor::channel::{Channel, Destination};
 use crate::command::doctor::filter::{
     Absent, Carrier, Catalog, Document, Failure, Installation, Installed, Replacement, kind_of,
 };
-use crate::envoy::dump::{Envoy, Section};
+use crate::envoy::config_dump::Section;
 use crate::envoy::message::Extension;
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::Count;
 use crate::finding::{Check, Finding, Layer, Place, Report};
 
@@ -77,7 +78,7 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
     let Facts { envoy, serving, warming, refused, .. } = facts;
     let place = Place::default();
     let waits = envoy.stats.count("listener_manager.workers_started") == Count::Zero
-        || (serving.is_empty() && !(envoy.warming.is_empty() && envoy.warming_clusters.is_empty()));
+        || (serving.is_empty() && !(envoy.dump.warming.is_empty() && envoy.dump.warming_clusters.is_empty()));
     if !envoy.has(Section::Listeners) {
         report.find(Check::FilterUnknown, &place, "`config_dump` has no section of listeners");
     } else if warming.iter().chain(refused).any(|channel| channel.filter.is_some()) {
@@ -224,7 +225,7 @@ pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
         return;
     }
     let missing: Vec<&str> =
-        LABELS.into_iter().filter(|label| !facts.envoy.stats_tags.iter().any(|tag| tag == label)).collect();
+        LABELS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
     if missing.is_empty() {
         report.fine(Layer::Filter, &Place::default(), "the filter's counters have their labels");
     } else {

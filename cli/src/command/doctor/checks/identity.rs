@@ -8,8 +8,9 @@ use crate::command::cert::first_certificate;
 use crate::command::doctor::filter::Document;
 use crate::command::doctor::secrets::{Source, source};
 use crate::envoy::certificate::Certificate;
-use crate::envoy::dump::{Envoy, Validity, moment};
 use crate::envoy::message::{SecretConfig, TlsCertificate};
+use crate::envoy::moment::{Validity, moment};
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::Validator;
 use crate::finding::{Check, Layer, Place, Report};
 
@@ -129,5 +130,5 @@ fn check_dates(leaf: &Certificate, id: &str, places: &[Place], envoy: &Envoy, re
 /// Returns a certificate that Envoy has read from a file.
 fn in_use(file: &str, envoy: &Envoy) -> Option<Certificate> {
     let mut leaves = envoy.certificates.iter().flatten().filter_map(|certificates| certificates.cert_chain.first());
-    leaves.find(|certificate| certificate.path == file).and_then(crate::envoy::dump::Certificate::described)
+    leaves.find(|certificate| certificate.path == file).and_then(crate::envoy::certs::CertificateDetails::certificate)
 }

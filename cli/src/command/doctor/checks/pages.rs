@@ -1,6 +1,8 @@
 //! Whether the pages contain enough to judge by.
 
-use crate::envoy::dump::{Envoy, Moment, Section, moment};
+use crate::envoy::config_dump::Section;
+use crate::envoy::moment::{Moment, moment};
+use crate::envoy::snapshot::Envoy;
 use crate::finding::{Check, Place, Report};
 
 /// The sections without which something is unknown, and what that is.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::command::doctor::channel::{Channel, Hbone};
 use crate::command::doctor::filter::{Carrier, Document, Source};
 use crate::command::doctor::route::tables;
-use crate::envoy::dump::Envoy;
+use crate::envoy::snapshot::Envoy;
 use crate::finding::{Check, Layer, Report};
 
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::Context;
 use crate::command::doctor::secrets::{Request, Requests, Role, Source};
-use crate::envoy::dump::{Envoy, Section};
+use crate::envoy::config_dump::Section;
 use crate::envoy::message::Cluster;
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::{Count, Scope};
 use crate::finding::{Check, Layer, Place, Report};
 

@@ -5,8 +5,10 @@ use spiffe_authz::identity::TrustDomains;
 use super::Context;
 use crate::command::doctor::filter::Document;
 use crate::envoy::certificate::Certificate;
-use crate::envoy::dump::{Envoy, Section, Validity};
+use crate::envoy::config_dump::Section;
 use crate::envoy::message::ValidationContext;
+use crate::envoy::moment::Validity;
+use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
 use crate::finding::{Check, Layer, Place, Report};
 

@@ -1,4 +1,4 @@
-//! Envoy's account of itself: `config_dump`, `certs` and `stats`.
+//! The page `config_dump`, a part of it, or such a part as istioctl writes it.
 //!
 //! Source: Envoy's API, `envoy.admin.v3`. Fields have Envoy's names. Sections and fields that are not declared here are
 //! skipped.
@@ -10,61 +10,10 @@ use std::io;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::message::{Any, Cluster, Extension, Listener, Secret};
-use super::page;
-use super::stats::Stats;
-
-/// The time of the pages, as Unix time in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// This moment.
-    At(i64),
-    /// The pages do not contain it. It is not earlier than this.
-    NotBefore(i64),
-}
-
-/// The answer to a question about time, which can be unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Validity {
-    /// Within the dates.
-    Valid,
-    /// Before the dates.
-    NotYet,
-    /// After the dates.
-    Expired,
-    /// The moment of the pages is unknown.
-    Unknown,
-}
-
-impl Default for Moment {
-    fn default() -> Self {
-        Self::NotBefore(i64::MIN)
-    }
-}
-
-impl Moment {
-    /// Returns the earliest time of the pages.
-    pub(crate) const fn earliest(self) -> i64 {
-        match self {
-            Self::At(moment) | Self::NotBefore(moment) => moment,
-        }
-    }
-
-    /// Compares the moment with the dates of a certificate.
-    pub(crate) fn within(self, not_before: Option<i64>, not_after: i64) -> Validity {
-        if self.earliest() > not_after {
-            return Validity::Expired;
-        }
-        match self {
-            Self::At(moment) if not_before.is_some_and(|start| moment < start) => Validity::NotYet,
-            Self::At(_) => Validity::Valid,
-            Self::NotBefore(_) => Validity::Unknown,
-        }
-    }
-}
+use super::moment::seconds;
+use super::page::{self, invalid};
 
 /// The sections of a dump. A partial dump lacks some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,12 +26,11 @@ pub(crate) enum Section {
     Discovered,
 }
 
-/// One Envoy at one moment.
+/// The content of the sections.
 #[derive(Debug, Default)]
-pub(crate) struct Envoy {
+pub(crate) struct ConfigDump {
     /// `user_agent_build_version.version` of the bootstrap's node.
     pub(crate) version: Value,
-    pub(crate) taken: Moment,
     /// The sections that the dump contains.
     pub(crate) sections: HashSet<Section>,
     /// The listeners that serve.
@@ -90,38 +38,40 @@ pub(crate) struct Envoy {
     /// New listeners, and updates of listeners, that wait.
     pub(crate) warming: Vec<Listener>,
     /// The listeners that Envoy rejected.
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RejectedUpdate>,
     /// The clusters that serve.
     pub(crate) clusters: Vec<Cluster>,
     /// The clusters that wait.
     pub(crate) warming_clusters: Vec<Cluster>,
     /// The clusters that Envoy rejected.
-    pub(crate) refused_clusters: Vec<Refused>,
+    pub(crate) refused_clusters: Vec<RejectedUpdate>,
     /// The secrets that arrived.
     pub(crate) secrets: Vec<Secret>,
     /// The secrets that did not.
     pub(crate) warming_secrets: Vec<String>,
     /// Discovered filters as they came last, rejected ones included.
     pub(crate) discovered: Vec<Extension>,
-    /// Discovered route configurations.
-    pub(crate) routes: Vec<Routes>,
+    /// Discovered route tables.
+    pub(crate) routes: Vec<RouteTable>,
     /// The names of the bootstrap's stats tags.
     pub(crate) stats_tags: Vec<String>,
-    /// Certificates in use; `None` without the page `certs`.
-    pub(crate) certificates: Option<Vec<Certificates>>,
-    pub(crate) stats: Stats,
+    /// The start of Envoy, as Unix time.
+    pub(crate) started: Option<i64>,
+    /// The latest time in the dump.
+    pub(crate) latest: Option<i64>,
+    of_bootstrap: StaticResources,
 }
 
-/// A route configuration.
+/// A discovered route table.
 #[derive(Debug)]
-pub(crate) struct Routes {
+pub(crate) struct RouteTable {
     pub(crate) name: String,
     pub(crate) table: Any,
 }
 
 /// An update that Envoy rejected.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Refused {
+pub(crate) struct RejectedUpdate {
     /// The name of the listener or cluster.
     pub(crate) name: String,
     /// The listener, if it can be parsed.
@@ -129,48 +79,6 @@ pub(crate) struct Refused {
     /// Envoy's words.
     pub(crate) details: String,
     has_time: bool,
-}
-
-/// The certificates of one TLS context.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Certificates {
-    pub(crate) ca_cert: Vec<Certificate>,
-    pub(crate) cert_chain: Vec<Certificate>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Certificate {
-    pub(crate) path: String,
-    subject_alt_names: Vec<Name>,
-    valid_from: String,
-    expiration_time: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Name {
-    uri: Option<String>,
-}
-
-impl Certificate {
-    /// Returns the certificate as far as Envoy reports it, or `None` without its last date.
-    pub(crate) fn described(&self) -> Option<super::certificate::Certificate> {
-        let uris = self.subject_alt_names.iter().filter_map(|name| name.uri.as_deref().map(Box::from)).collect();
-        let (not_before, not_after) = (seconds(&self.valid_from), seconds(&self.expiration_time)?);
-        Some(super::certificate::Certificate { uris, not_before, not_after, issuance: None })
-    }
-}
-
-/// The pages as Envoy wrote them.
-#[derive(Debug, Default)]
-pub(crate) struct Pages {
-    pub(crate) config_dump: Vec<u8>,
-    pub(crate) certs: Option<Vec<u8>>,
-    pub(crate) stats: Option<Vec<u8>>,
-    /// The time of the request, or `None` for saved pages.
-    pub(crate) taken: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -185,7 +93,7 @@ struct ListenersDump {
 struct DynamicListener {
     active_state: Option<ListenerState>,
     warming_state: Option<ListenerState>,
-    error_state: Option<Failure>,
+    error_state: Option<UpdateFailure>,
 }
 
 #[derive(Default, Deserialize)]
@@ -197,7 +105,7 @@ struct ListenerState {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Failure {
+struct UpdateFailure {
     failed_configuration: Any,
     details: String,
     last_update_attempt: Option<String>,
@@ -216,7 +124,7 @@ struct ClustersDump {
 struct ClusterState {
     cluster: Cluster,
     last_updated: String,
-    error_state: Option<Failure>,
+    error_state: Option<UpdateFailure>,
 }
 
 #[derive(Default, Deserialize)]
@@ -283,88 +191,49 @@ struct StatsConfig {
 }
 
 /// The bootstrap's own resources, for a dump without the sections that repeat them.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StaticResources {
     listeners: Vec<Listener>,
     clusters: Vec<Cluster>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CertificatesDump {
-    certificates: Option<Vec<Certificates>>,
-}
-
-/// Reads the sections of a dump, one after the other.
-#[derive(Default)]
-struct Reader {
-    version: Value,
-    sections: HashSet<Section>,
-    listeners: Vec<Listener>,
-    warming: Vec<Listener>,
-    refused: Vec<Refused>,
-    clusters: Vec<Cluster>,
-    warming_clusters: Vec<Cluster>,
-    refused_clusters: Vec<Refused>,
-    secrets: Vec<Secret>,
-    warming_secrets: Vec<String>,
-    discovered: Vec<Extension>,
-    routes: Vec<Routes>,
-    stats_tags: Vec<String>,
-    of_bootstrap: StaticResources,
-    /// The start of Envoy.
-    started: Option<i64>,
-    /// The latest time in the dump.
-    latest: Option<i64>,
-}
-
-impl Envoy {
-    /// Reads the pages.
+impl ConfigDump {
+    /// Reads the page.
     ///
     /// # Errors
-    /// Returns an error that names the page and the problem if Envoy did not write it.
-    pub(crate) fn read(pages: Pages) -> io::Result<Self> {
-        let Pages { config_dump, certs, stats, taken } = pages;
-        let text = page::json("config_dump", page::decode("config_dump", config_dump)?)?;
-        let mut reader = Reader::default();
-        reader.read(&text)?;
-        if reader.sections.is_empty() {
+    /// Returns an error that names the problem if Envoy did not write it.
+    pub(crate) fn read(page: Vec<u8>) -> io::Result<Self> {
+        let text = page::json("config_dump", page::decode("config_dump", page)?)?;
+        let mut dump = Self::default();
+        dump.take_page(&text)?;
+        if dump.sections.is_empty() {
             return Err(invalid(
                 "config_dump: this is not a dump of Envoy's configuration or secrets: it has no known section",
             ));
         }
-        drop(text);
-        let certificates = certs.map(read_certificates).transpose()?;
-        let stats = stats.map(Stats::read).transpose()?.unwrap_or_default();
-        let uptime = stats.count("server.uptime").known();
-        let saved = || reader.started.zip(uptime).map(|(started, uptime)| started.saturating_add_unsigned(uptime));
-        let taken = match taken.or_else(saved) {
-            Some(moment) => Moment::At(moment),
-            None => Moment::NotBefore(reader.latest.unwrap_or(i64::MIN)),
-        };
-        Ok(reader.into_envoy(taken, certificates, stats))
+        dump.use_bootstrap();
+        Ok(dump)
     }
 
-    /// Returns a secret that arrived.
-    pub(crate) fn secret(&self, name: &str) -> Option<&Secret> {
-        self.secrets.iter().find(|secret| secret.name == name)
+    /// Takes the resources of the bootstrap for a dump without the sections that repeat them.
+    fn use_bootstrap(&mut self) {
+        let StaticResources { listeners, clusters } = std::mem::take(&mut self.of_bootstrap);
+        // The bootstrap alone does not show what was discovered, so the section stays missing.
+        if !self.sections.contains(&Section::Clusters) {
+            self.clusters = clusters;
+        }
+        if self.sections.contains(&Section::Bootstrap)
+            && !self.sections.contains(&Section::Listeners)
+            && !listeners.is_empty()
+        {
+            self.sections.insert(Section::Listeners);
+            self.listeners = listeners;
+        }
     }
 
-    /// Returns a cluster that serves.
-    pub(crate) fn cluster(&self, name: &str) -> Option<&Cluster> {
-        self.clusters.iter().find(|cluster| cluster.name == name)
-    }
-
-    /// Returns `true` if the dump contains this section.
-    pub(crate) fn has(&self, section: Section) -> bool {
-        self.sections.contains(&section)
-    }
-}
-
-impl Reader {
     /// Reads a dump, a part of one, or a part in the form of istioctl.
-    fn read(&mut self, text: &str) -> io::Result<()> {
+    fn take_page(&mut self, text: &str) -> io::Result<()> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Top<'t> {
@@ -388,7 +257,7 @@ impl Reader {
     fn take_value(&mut self, mut value: Value) -> io::Result<()> {
         if value["configs"].is_array() || value["@type"].as_str().is_some_and(|kind| kind.contains("envoy.admin.v3.")) {
             let text = value.to_string();
-            return if value["configs"].is_array() { self.read(&text) } else { self.take(&text) };
+            return if value["configs"].is_array() { self.take_page(&text) } else { self.take(&text) };
         }
         let what = page::what_is(&value);
         page::to_snake_case(&mut value);
@@ -501,12 +370,13 @@ impl Reader {
                 self.saw(&state.last_updated);
                 self.warming.push(state.listener);
             }
-            refused.extend(error_state.map(Refused::of));
+            refused.extend(error_state.map(RejectedUpdate::of));
         }
         // Envoy reports a rejected update of a known listener twice, once without the time.
-        let is_repeated =
-            |one: &Refused| !one.has_time && refused.iter().any(|other| other.has_time && other.name == one.name);
-        let once: Vec<Refused> = refused.iter().filter(|one| !is_repeated(one)).cloned().collect();
+        let is_repeated = |one: &RejectedUpdate| {
+            !one.has_time && refused.iter().any(|other| other.has_time && other.name == one.name)
+        };
+        let once: Vec<RejectedUpdate> = refused.iter().filter(|one| !is_repeated(one)).cloned().collect();
         self.refused.extend(once);
     }
 
@@ -517,12 +387,12 @@ impl Reader {
             static_clusters.into_iter().chain(dynamic_active_clusters)
         {
             self.saw(&last_updated);
-            self.refused_clusters.extend(error_state.map(Refused::of));
+            self.refused_clusters.extend(error_state.map(RejectedUpdate::of));
             self.clusters.push(cluster);
         }
         for ClusterState { cluster, last_updated, error_state } in dynamic_warming_clusters {
             self.saw(&last_updated);
-            self.refused_clusters.extend(error_state.map(Refused::of));
+            self.refused_clusters.extend(error_state.map(RejectedUpdate::of));
             self.warming_clusters.push(cluster);
         }
     }
@@ -554,65 +424,15 @@ impl Reader {
         for RouteState { route_config, last_updated } in states {
             self.saw(&last_updated);
             let name = name_of(&route_config).map_err(|error| invalid(&format!("config_dump: routes: {error}")))?;
-            self.routes.push(Routes { name, table: route_config });
+            self.routes.push(RouteTable { name, table: route_config });
         }
         Ok(())
     }
-
-    fn into_envoy(self, taken: Moment, certificates: Option<Vec<Certificates>>, stats: Stats) -> Envoy {
-        let Self {
-            version,
-            mut sections,
-            mut listeners,
-            warming,
-            refused,
-            mut clusters,
-            warming_clusters,
-            refused_clusters,
-            secrets,
-            warming_secrets,
-            discovered,
-            routes,
-            stats_tags,
-            of_bootstrap,
-            started: _,
-            latest: _,
-        } = self;
-        // The bootstrap alone does not show what was discovered, so the section stays missing.
-        if !sections.contains(&Section::Clusters) {
-            clusters = of_bootstrap.clusters;
-        }
-        if sections.contains(&Section::Bootstrap)
-            && !sections.contains(&Section::Listeners)
-            && !of_bootstrap.listeners.is_empty()
-        {
-            sections.insert(Section::Listeners);
-            listeners = of_bootstrap.listeners;
-        }
-        Envoy {
-            version,
-            taken,
-            sections,
-            listeners,
-            warming,
-            refused,
-            clusters,
-            warming_clusters,
-            refused_clusters,
-            secrets,
-            warming_secrets,
-            discovered,
-            routes,
-            stats_tags,
-            certificates,
-            stats,
-        }
-    }
 }
 
-impl Refused {
-    fn of(failure: Failure) -> Self {
-        let Failure { failed_configuration, details, last_update_attempt } = failure;
+impl RejectedUpdate {
+    fn of(failure: UpdateFailure) -> Self {
+        let UpdateFailure { failed_configuration, details, last_update_attempt } = failure;
         // Envoy rejected it, so it need not be a listener that can be parsed.
         let listener: Listener = failed_configuration.read().unwrap_or_default();
         let name = name_of(&failed_configuration).unwrap_or_default();
@@ -629,32 +449,10 @@ fn name_of(message: &Any) -> Result<String, serde_json::Error> {
     message.read::<Named>().map(|named| named.name)
 }
 
-fn read_certificates(page: Vec<u8>) -> io::Result<Vec<Certificates>> {
-    let text = page::json("certs", page::decode("certs", page)?)?;
-    // An Envoy without certificates writes `{}`.
-    let CertificatesDump { certificates } = parse("certs", &text)?;
-    Ok(certificates.unwrap_or_default())
-}
-
 fn parse<'t, T: Deserialize<'t>>(page: &str, text: &'t str) -> io::Result<T> {
     serde_json::from_str(text).map_err(|error| invalid(&format!("{page}: {error}")))
 }
 
 fn of<'t, T: Deserialize<'t>>(what: &str, text: &'t str) -> io::Result<T> {
     serde_json::from_str(text).map_err(|error| invalid(&format!("config_dump: {what}: {error}")))
-}
-
-/// Returns the error for a page that Envoy did not write.
-pub(crate) fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
-}
-
-fn seconds(text: &str) -> Option<i64> {
-    OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
-}
-
-/// Returns Unix time as RFC 3339, or as a number beyond its range.
-pub(crate) fn moment(seconds: i64) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|moment| moment.format(&Rfc3339).ok());
-    moment.unwrap_or_else(|| format!("{seconds} s after 1970"))
 }
