@@ -14,7 +14,7 @@ use crate::envoy::config_dump::Section;
 use crate::envoy::message::{Secret, TlsCertificate};
 use crate::envoy::moment::{Moment, Validity, moment};
 use crate::envoy::snapshot::{Envoy, Pages};
-use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
+use crate::envoy::validator::{Bundle, Bundles, Validator, trust_domains};
 use crate::exit::Ended;
 use crate::finding::{Check, Place, Report};
 use crate::options::Format;

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io;
 
 use super::channel::Channel;
+use crate::envoy::matchers::Matchers;
 use crate::envoy::message::{Cluster, CommonTls, SecretConfig};
 use crate::envoy::page::invalid;
 use crate::envoy::snapshot::Envoy;
-use crate::envoy::tls::{Matchers, upstream_tls};
+use crate::envoy::tls::upstream_tls;
 use crate::finding::Place;
 
 /// The content that Envoy uses a secret for.

@@ -11,7 +11,7 @@ use crate::envoy::certificate::Certificate;
 use crate::envoy::message::{SecretConfig, TlsCertificate};
 use crate::envoy::moment::{Validity, moment};
 use crate::envoy::snapshot::Envoy;
-use crate::envoy::tls::Validator;
+use crate::envoy::validator::Validator;
 use crate::finding::{Check, Layer, Place, Report};
 
 /// Names of secrets that do not come from SPIRE although the same cluster delivers them.

@@ -9,7 +9,7 @@ use crate::envoy::config_dump::Section;
 use crate::envoy::message::ValidationContext;
 use crate::envoy::moment::Validity;
 use crate::envoy::snapshot::Envoy;
-use crate::envoy::tls::{Bundle, Bundles, Validator, trust_domains};
+use crate::envoy::validator::{Bundle, Bundles, Validator, trust_domains};
 use crate::finding::{Check, Layer, Place, Report};
 
 /// Checks the validation of callers.

@@ -2,7 +2,8 @@
 
 use super::{Context, Facts, identity, trust};
 use crate::command::doctor::secrets::Upstream;
-use crate::envoy::tls::{Bundles, Matchers, Validator};
+use crate::envoy::matchers::Matchers;
+use crate::envoy::validator::{Bundles, Validator};
 use crate::finding::{Check, Place, Report};
 
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
