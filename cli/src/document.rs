@@ -1,4 +1,4 @@
-//! Reads configuration documents: JSON as the filter does, or YAML.
+//! Configuration documents: JSON in the same way as the filter, or YAML.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -10,18 +10,87 @@ use crate::exit::Failure;
 use crate::yaml;
 
 /// A document that compiles.
+#[derive(Debug)]
 pub(crate) struct Document {
-    /// As it is written.
+    /// The text, parsed.
     pub(crate) root: Node<'static>,
-    /// As it decides.
-    pub(crate) policy: PolicySet,
+    /// The compiled form.
+    pub(crate) policy: Policy,
 }
 
 impl Document {
-    /// The same document, asked on this layer.
+    /// Compiles a document: JSON if the text begins with a brace, YAML otherwise.
+    ///
+    /// # Errors
+    /// Returns every error in the document.
+    pub(crate) fn compile(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+        let trimmed = text.trim_ascii_start();
+        if trimmed.is_empty() || trimmed.starts_with(b"{") {
+            return Self::from_json(text);
+        }
+        let root = std::str::from_utf8(text)
+            .map_err(|error| error.to_string())
+            .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| yaml::message(&error)))
+            .map_err(not_parsed)?;
+        let policy = Policy::from_node(&root)?;
+        Ok(Self { root, policy })
+    }
+
+    /// Compiles a JSON document, with the code and the messages of the filter.
+    ///
+    /// # Errors
+    /// Returns every error in the document.
+    pub(crate) fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+        let policy = Policy::from_json(text)?;
+        let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| not_parsed(error.to_string()))?;
+        Ok(Self { root, policy })
+    }
+
+    /// Reads a document that must compile, for commands that decide with it.
+    pub(crate) fn load(file: &Path) -> io::Result<Self> {
+        Self::compile(&read(file)?)
+            .map_err(|diagnostics| io::Error::other(Failure::of_document(&file.display().to_string(), &diagnostics)))
+    }
+
+    /// Returns the document with its rules for this layer.
     pub(crate) fn on(self, layer: Layer) -> Self {
         Self { policy: self.policy.on(layer), ..self }
     }
+
+    /// Returns `true` if a rule uses one of these fields.
+    pub(crate) fn has_field(&self, names: &[&str]) -> bool {
+        any(&self.root, &|node| names.iter().any(|name| node.field(name).is_some()))
+    }
+
+    /// Returns `true` if a rule uses the path.
+    pub(crate) fn uses_paths(&self) -> bool {
+        self.has_field(&["paths", "notPaths"])
+    }
+
+    /// Returns `true` if a rule uses the remote address, which trusted proxies report.
+    pub(crate) fn uses_remote_address(&self) -> bool {
+        self.has_field(&["remoteIpBlocks", "notRemoteIpBlocks"]) || self.has_condition("remote.ip")
+    }
+
+    /// Returns `true` if a rule has a condition with this key.
+    pub(crate) fn has_condition(&self, key: &str) -> bool {
+        any(&self.root, &|node| node.field("key").and_then(Node::text) == Some(key))
+    }
+}
+
+/// Returns `true` if a node, or one inside of it, satisfies the predicate.
+fn any(node: &Node, holds: &impl Fn(&Node) -> bool) -> bool {
+    holds(node)
+        || match node {
+            Node::List(items) => items.iter().any(|item| any(item, holds)),
+            Node::Object(fields) => fields.iter().any(|(_, value)| any(value, holds)),
+            _ => false,
+        }
+}
+
+fn not_parsed(message: String) -> Vec<Diagnostic> {
+    let help = "expected a JSON or YAML object with `trustDomain` and `policies`".to_owned();
+    vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
 }
 
 /// Reads a file; `-` is standard input.
@@ -32,31 +101,4 @@ pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
         return Ok(text);
     }
     std::fs::read(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
-}
-
-/// Compiles a document: JSON where the text begins with a brace, YAML otherwise.
-pub(crate) fn compile(text: &[u8]) -> Result<Document, Vec<Diagnostic>> {
-    let trimmed = text.trim_ascii_start();
-    let parsed = if trimmed.is_empty() || trimmed.starts_with(b"{") {
-        // The filter's own way, also to say what is wrong.
-        PolicySet::from_json(text)?;
-        serde_json::from_slice(text).map(Node::into_owned).map_err(|error| error.to_string())
-    } else {
-        std::str::from_utf8(text)
-            .map_err(|error| error.to_string())
-            .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| yaml::message(&error)))
-    };
-    let root: Node<'static> = parsed.map_err(|message| {
-        let help = "JSON or YAML of an object with `trustDomain` and `policies`".to_owned();
-        vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
-    })?;
-    let policy = PolicySet::from_node(&root)?;
-    Ok(Document { root, policy })
-}
-
-/// Reads a document that must compile, for commands that decide by it.
-pub(crate) fn load(file: &Path) -> io::Result<Document> {
-    compile(&read(file)?).map_err(|diagnostics| {
-        io::Error::other(Failure::of_document(format!("{} is refused", file.display()), &diagnostics))
-    })
 }

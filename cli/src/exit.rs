@@ -39,8 +39,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Returns the failure of a document that does not compile.
-    pub(crate) fn of_document(heading: String, diagnostics: &[Diagnostic]) -> Self {
+    /// Returns the failure of the document in `place`, which does not compile.
+    pub(crate) fn of_document(place: &str, diagnostics: &[Diagnostic]) -> Self {
+        let errors =
+            if diagnostics.len() == 1 { "1 error".to_owned() } else { format!("{} errors", diagnostics.len()) };
+        let heading = format!("{place}: document rejected: {errors}");
         Self { heading, details: diagnostics.iter().map(ToString::to_string).collect() }
     }
 }

@@ -1,12 +1,10 @@
 //! The findings of `doctor` and `secret`: slug, layer, severity, summary and remedy.
 
-use std::collections::HashSet;
-
 use spiffe_authz::lint::Severity;
 
 /// The layers that a request passes, from the outside in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Layer {
+pub(crate) enum FindingLayer {
     /// What Envoy has taken of its configuration.
     Envoy,
     /// Whether certificates and bundles reach Envoy.
@@ -23,7 +21,7 @@ pub(crate) enum Layer {
     Filter,
 }
 
-impl Layer {
+impl FindingLayer {
     /// Every layer, from the outside in.
     pub(crate) const ALL: [Self; 7] =
         [Self::Envoy, Self::Secrets, Self::Identity, Self::Trust, Self::Handshake, Self::Request, Self::Filter];
@@ -42,15 +40,15 @@ impl Layer {
     }
 }
 
-macro_rules! checks {
+macro_rules! findings {
     ($($variant:ident $slug:literal $layer:ident $severity:ident $summary:literal $remedy:literal)*) => {
         /// What can be found.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum Check {
+        pub(crate) enum FindingCode {
             $(#[doc = $summary] $variant,)*
         }
 
-        impl Check {
+        impl FindingCode {
             /// Every one.
             #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
@@ -61,8 +59,8 @@ macro_rules! checks {
             }
 
             /// The layer that is wrong.
-            pub(crate) const fn layer(self) -> Layer {
-                match self { $(Self::$variant => Layer::$layer,)* }
+            pub(crate) const fn layer(self) -> FindingLayer {
+                match self { $(Self::$variant => FindingLayer::$layer,)* }
             }
 
             /// How much it weighs.
@@ -84,7 +82,7 @@ macro_rules! checks {
     };
 }
 
-checks! {
+findings! {
     UpdateRefused "update-refused" Envoy Error
         "Envoy rejected the last update of a listener. The previous version keeps serving. A new listener does not exist."
         "Fix the cause that Envoy reports, and send the update again."
@@ -294,200 +292,24 @@ checks! {
         "Copy `stats_tags` from examples/bootstrap/server/envoy.yaml."
 }
 
-/// Where something was found. What does not apply is left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Place {
-    /// The listener's name.
-    pub(crate) listener: Option<String>,
-    /// The filter chain's name, or its number in the listener.
-    pub(crate) filter_chain: Option<String>,
-    /// The type of the upgrade whose requests have HTTP filters of their own.
-    pub(crate) upgrade: Option<String>,
-    /// The part of a route table, such as ``virtual host `a`, route `b` ``.
-    pub(crate) route: Option<String>,
-    /// The cluster's name.
-    pub(crate) cluster: Option<String>,
-    /// The secret's name.
-    pub(crate) secret: Option<String>,
-}
-
-impl Place {
-    /// Returns the place of a listener, or of all of Envoy if the name is empty.
-    pub(crate) fn listener(name: &str) -> Self {
-        Self { listener: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
-    }
-
-    /// Returns the place of a cluster.
-    pub(crate) fn cluster(name: &str) -> Self {
-        Self { cluster: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
-    }
-
-    /// This place, and there the secret.
-    pub(crate) fn secret(&self, name: &str) -> Self {
-        Self { secret: Some(name.to_owned()), ..self.clone() }
-    }
-
-    /// Returns a part of a route table in this place.
-    pub(crate) fn route(&self, part: &str) -> Self {
-        Self { route: Some(part.to_owned()), ..self.clone() }
-    }
-}
-
-/// A problem, in one or more places.
-#[derive(Debug)]
-pub(crate) struct Finding {
-    /// The kind of problem.
-    pub(crate) check: Check,
-    /// The details.
-    pub(crate) message: String,
-    /// The places, or none if the problem concerns Envoy as a whole.
-    pub(crate) places: Vec<Place>,
-    /// The finding that explains this one.
-    pub(crate) cause: Option<Check>,
-}
-
-/// A check that passed.
-#[derive(Debug)]
-pub(crate) struct Fine {
-    /// The layer.
-    pub(crate) layer: Layer,
-    /// The details.
-    pub(crate) message: String,
-    /// The places.
-    pub(crate) places: Vec<Place>,
-}
-
-/// The result of an examination. The same message in several places is one entry.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    /// The problems.
-    pub(crate) findings: Vec<Finding>,
-    /// The checks that passed.
-    pub(crate) fine: Vec<Fine>,
-}
-
-impl Report {
-    /// Adds a problem.
-    pub(crate) fn find(&mut self, check: Check, place: &Place, message: impl Into<String>) {
-        self.find_each(check, std::slice::from_ref(place), message);
-    }
-
-    /// Adds a problem in several places.
-    pub(crate) fn find_each(&mut self, check: Check, places: &[Place], message: impl Into<String>) {
-        self.add(check, places, message.into(), None);
-    }
-
-    /// Adds a problem that another finding explains, if there is one.
-    pub(crate) fn follow(&mut self, check: Check, place: &Place, message: impl Into<String>, cause: Option<Check>) {
-        self.add(check, std::slice::from_ref(place), message.into(), cause);
-    }
-
-    fn add(&mut self, check: Check, places: &[Place], message: String, cause: Option<Check>) {
-        let is_known = |known: &&mut Finding| known.check == check && known.cause == cause && known.message == message;
-        if let Some(known) = self.findings.iter_mut().find(is_known) {
-            add(&mut known.places, places);
-            return;
-        }
-        let mut finding = Finding { check, message, places: Vec::new(), cause };
-        add(&mut finding.places, places);
-        self.findings.push(finding);
-    }
-
-    /// Adds a check that passed.
-    pub(crate) fn fine(&mut self, layer: Layer, place: &Place, message: impl Into<String>) {
-        self.fine_each(layer, std::slice::from_ref(place), message);
-    }
-
-    /// Adds a check that passed in several places.
-    pub(crate) fn fine_each(&mut self, layer: Layer, places: &[Place], message: impl Into<String>) {
-        let message = message.into();
-        if let Some(known) = self.fine.iter_mut().find(|known| known.layer == layer && known.message == message) {
-            add(&mut known.places, places);
-            return;
-        }
-        let mut fine = Fine { layer, message, places: Vec::new() };
-        add(&mut fine.places, places);
-        self.fine.push(fine);
-    }
-
-    /// Returns `true` if there is a finding of this kind.
-    pub(crate) fn has(&self, check: Check) -> bool {
-        self.findings.iter().any(|finding| finding.check == check)
-    }
-
-    /// Returns the highest severity.
-    pub(crate) fn worst(&self) -> Option<Severity> {
-        self.findings.iter().map(|finding| finding.check.severity()).max()
-    }
-
-    /// Returns the number of findings of a severity.
-    pub(crate) fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.check.severity() == severity).count()
-    }
-
-    /// Marks each finding of `check` as a consequence of `cause`, if there is such a finding.
-    pub(crate) fn explain(&mut self, check: Check, cause: Check) {
-        if self.has(cause) {
-            let unexplained = self.findings.iter_mut().filter(|finding| finding.check == check);
-            unexplained.for_each(|finding| finding.cause = finding.cause.or(Some(cause)));
-        }
-    }
-
-    /// Puts the findings that explain others first, and the others in the order of the layers.
-    pub(crate) fn finish(&mut self) {
-        self.findings.iter_mut().for_each(|finding| remove_repeated(&mut finding.places));
-        self.fine.iter_mut().for_each(|fine| remove_repeated(&mut fine.places));
-        let causes: Vec<Check> = self.findings.iter().filter_map(|finding| finding.cause).collect();
-        let explains = |finding: &Finding| causes.contains(&finding.check) && finding.cause.is_none();
-        self.findings.sort_by_key(|finding| (!explains(finding), finding.check.layer(), finding.cause.is_some()));
-    }
-
-    /// Returns the codes that this finding explains.
-    pub(crate) fn explained_by(&self, finding: &Finding) -> Vec<&'static str> {
-        if finding.cause.is_some() {
-            return Vec::new();
-        }
-        let mut codes: Vec<Check> =
-            self.findings.iter().filter(|other| other.cause == Some(finding.check)).map(|other| other.check).collect();
-        codes.sort_unstable();
-        codes.dedup();
-        codes.into_iter().map(Check::slug).collect()
-    }
-}
-
-/// Adds places. Most repetitions follow each other; [`Report::finish`] removes the others.
-fn add(known: &mut Vec<Place>, places: &[Place]) {
-    for place in places.iter().filter(|place| **place != Place::default()) {
-        if known.last() != Some(place) {
-            known.push(place.clone());
-        }
-    }
-}
-
-/// Removes repeated places. A mesh has thousands of clusters.
-fn remove_repeated(places: &mut Vec<Place>) {
-    let mut seen = HashSet::new();
-    places.retain(|place| seen.insert(place.clone()));
-}
-
 #[cfg(test)]
 mod tests {
-    use super::Check;
+    use super::FindingCode;
 
     const PAGE: &str = include_str!("../../docs/reference/doctor-findings.md");
     const TROUBLESHOOTING: &str = include_str!("../../docs/troubleshoot.md");
 
     #[test]
     fn every_finding_has_its_page() {
-        for check in Check::ALL {
-            let slug = check.slug();
-            let row = format!("| [`{slug}`](#{slug}) | {} | {} |", check.layer().slug(), check.severity().slug());
+        for code in FindingCode::ALL {
+            let slug = code.slug();
+            let row = format!("| [`{slug}`](#{slug}) | {} | {} |", code.layer().slug(), code.severity().slug());
             assert!(PAGE.contains(&row), "{row}");
-            let section = format!("\n## {slug}\n\n{}\n\n{}\n", check.summary(), check.remedy());
+            let section = format!("\n## {slug}\n\n{}\n\n{}\n", code.summary(), code.remedy());
             assert!(PAGE.contains(&section), "{section}");
         }
         let findings = PAGE.split_once("\n# Findings\n").expect("a part for findings").1;
-        assert_eq!(findings.matches("\n## ").count(), Check::ALL.len());
+        assert_eq!(findings.matches("\n## ").count(), FindingCode::ALL.len());
     }
 
     #[test]
@@ -500,8 +322,8 @@ mod tests {
             let (_, findings) = row.trim_end_matches(" |").rsplit_once(" | ").expect("a column for findings");
             for link in findings.match_indices("[`").map(|(start, _)| &findings[start + 2..]) {
                 let (slug, rest) = link.split_once('`').expect("the end of a slug");
-                assert!(Check::ALL.iter().any(|check| check.slug() == slug), "{slug}");
-                assert!(rest.starts_with(&format!("{LINK}{slug})")), "{slug}: {row}");
+                assert!(FindingCode::ALL.iter().any(|code| code.slug() == slug), "{slug}");
+                assert!(rest.starts_with(&format!("](doctor.md#{slug})")), "{slug}: {row}");
             }
         }
         for message in [

@@ -1,7 +1,9 @@
 //! The `spiffe-authz` command: lints, explains, tests and imports policies with the code that decides inside Envoy.
 
+mod certificate_file;
 mod clock;
 mod command;
+mod decision;
 mod document;
 mod envoy;
 mod exit;
@@ -10,6 +12,7 @@ mod istio;
 mod logged_request;
 mod options;
 mod printable;
+mod report;
 mod style;
 mod yaml;
 

@@ -2,15 +2,15 @@
 
 mod channel;
 mod checks;
-mod filter;
 mod fleet;
+mod installation;
 #[cfg(test)]
 mod mutations;
 mod output;
 mod redact;
 mod release;
-mod route;
-mod secrets;
+mod route_overrides;
+mod secret_requests;
 
 use std::io;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use spiffe_authz::timestamp::Timestamp;
 
 pub(crate) use output::findings_json;
 
-use crate::envoy::admin::Address;
+use crate::envoy::admin::AdminAddress;
 use crate::envoy::snapshot::{Envoy, Pages};
 use crate::exit::Ended;
 use crate::options::{Format, Level};
@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 /// The Envoy to examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
-    Admin(Address),
+    Admin(AdminAddress),
     Pod(String),
 }
 
@@ -82,7 +82,7 @@ impl Target {
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
             && text != "localhost"
             && text.parse::<IpAddr>().is_err();
-        if is_pod { Ok(Self::Pod(text.to_owned())) } else { Address::parse(text).map(Self::Admin) }
+        if is_pod { Ok(Self::Pod(text.to_owned())) } else { AdminAddress::parse(text).map(Self::Admin) }
     }
 }
 
@@ -134,7 +134,7 @@ fn ended(worst: Option<Severity>, arguments: &Arguments) -> Ended {
     if failed { Ended::WithFindings } else { Ended::Well }
 }
 
-fn asked(admin: &Address) -> io::Result<Pages> {
+fn asked(admin: &AdminAddress) -> io::Result<Pages> {
     Ok(Pages {
         config_dump: admin.get("config_dump")?,
         certs: Some(admin.get("certs")?),
@@ -159,7 +159,7 @@ fn now() -> io::Result<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Target};
+    use super::{AdminAddress, Target};
 
     #[test]
     fn targets_are_addresses_or_pods() {
@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(Target::parse(pod), Ok(Target::Pod(pod.to_owned())));
         }
         for address in ["127.0.0.1:9901", "/run/admin.sock", "http://localhost:15000", "unix:admin.sock"] {
-            assert_eq!(Target::parse(address), Address::parse(address).map(Target::Admin));
+            assert_eq!(Target::parse(address), AdminAddress::parse(address).map(Target::Admin));
         }
         for neither in ["", "127.0.0.1", "::", "localhost", "https://a:1", "-x", "Pod", "a:b"] {
             assert!(Target::parse(neither).is_err(), "{neither}");

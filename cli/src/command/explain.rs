@@ -1,6 +1,6 @@
 //! `spiffe-authz explain`: what is decided of a request, and why.
 
-pub(crate) mod output;
+mod output;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +15,7 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
 use crate::clock::At;
-use crate::document;
+use crate::document::Document;
 use crate::exit::Ended;
 use crate::logged_request::Logged;
 use crate::options::Format;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// What is decided about: a request of HTTP, or a connection of TCP, of which only the port, addresses, the server name
     /// and the caller are looked at.
     #[arg(long, value_enum, default_value = "http")]
-    layer: LayerName,
+    layer: LayerOption,
     /// Take the request from a JSON line of the filter's log or of the access log, on standard input. What a line does not
     /// tell is absent, or as the other options say.
     #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
@@ -78,18 +78,18 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LayerName {
+enum LayerOption {
     /// Requests.
     Http,
     /// Connections.
     Tcp,
 }
 
-impl From<LayerName> for Layer {
-    fn from(name: LayerName) -> Self {
+impl From<LayerOption> for Layer {
+    fn from(name: LayerOption) -> Self {
         match name {
-            LayerName::Http => Self::Http,
-            LayerName::Tcp => Self::Tcp,
+            LayerOption::Http => Self::Http,
+            LayerOption::Tcp => Self::Tcp,
         }
     }
 }
@@ -141,7 +141,7 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let layer = Layer::from(arguments.layer);
-    let document = document::load(&arguments.policy)?.on(layer);
+    let document = Document::load(&arguments.policy)?.on(layer);
     let request = arguments.request()?;
     let settings = document.policy.identity();
     let identity = if arguments.log { request.identity_of_caller(settings) } else { request.identity(settings) };

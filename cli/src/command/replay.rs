@@ -13,8 +13,8 @@ use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 use crate::clock::At;
-use crate::command::explain::output::decision_json;
-use crate::document;
+use crate::decision::decision_json;
+use crate::document::{self, Document};
 use crate::exit::Ended;
 use crate::logged_request::Logged;
 use crate::options::Format;
@@ -48,7 +48,7 @@ struct Counts {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let policy = document::load(&arguments.policy)?.policy;
+    let policy = Document::load(&arguments.policy)?.policy;
     let mut out = stdout().lock();
     let now = arguments.at.time()?;
     let mut counts = Counts::default();

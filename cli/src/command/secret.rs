@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use spiffe_authz::certificate::Svid;
 use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 
-use crate::command::cert::first_certificate;
+use crate::certificate_file::first_certificate;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::{Secret, TlsCertificate};
@@ -16,9 +16,10 @@ use crate::envoy::moment::{Moment, Validity, moment};
 use crate::envoy::snapshot::{Envoy, Pages};
 use crate::envoy::validator::{Bundle, Bundles, Validator, trust_domains};
 use crate::exit::Ended;
-use crate::finding::{Check, Place, Report};
+use crate::finding::FindingCode;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
+use crate::report::{Place, Report};
 use crate::style::{BAD, GOOD, HEADING};
 use crate::{clock, document};
 
@@ -100,7 +101,7 @@ impl Content {
         content
     }
 
-    fn find(&mut self, check: Check, secret: &str, message: impl Into<String>) {
+    fn find(&mut self, check: FindingCode, secret: &str, message: impl Into<String>) {
         self.report.find(check, &Place::default().secret(secret), message);
     }
 
@@ -110,9 +111,9 @@ impl Content {
             let message = format!(
                 "the proxy waits for the secret `{name}`: SPIRE does not know the workload, or does not have a secret of this name"
             );
-            self.find(Check::SecretMissing, name, message);
+            self.find(FindingCode::SecretMissing, name, message);
         } else if found.is_none() {
-            self.find(Check::SecretMissing, name, format!("the proxy has not requested a secret `{name}`"));
+            self.find(FindingCode::SecretMissing, name, format!("the proxy has not requested a secret `{name}`"));
         }
         found
     }
@@ -125,7 +126,7 @@ impl Content {
         });
         let Some((pem, chain)) = read else {
             self.find(
-                Check::SecretUnreadable,
+                FindingCode::SecretUnreadable,
                 name,
                 format!("the secret `{name}` has no certificate that can be read"),
             );
@@ -134,7 +135,7 @@ impl Content {
         let id = match Svid::parse(first_certificate(&pem)) {
             Ok(svid) => Ok(svid.spiffe_id().to_string()),
             Err(error) => {
-                self.find(Check::SvidMalformed, name, error.to_string());
+                self.find(FindingCode::SvidMalformed, name, error.to_string());
                 Err(error.reason().slug())
             }
         };
@@ -143,14 +144,14 @@ impl Content {
                 Validity::NotYet => {
                     let start = moment(leaf.not_before.unwrap_or_default());
                     self.find(
-                        Check::NotYetGood,
+                        FindingCode::NotYetGood,
                         name,
                         format!("the certificate of `{name}` is not valid before {start}"),
                     );
                 }
                 Validity::Expired => {
                     let end = moment(leaf.not_after);
-                    self.find(Check::SvidExpired, name, format!("the certificate of `{name}` expired at {end}"));
+                    self.find(FindingCode::SvidExpired, name, format!("the certificate of `{name}` expired at {end}"));
                 }
                 Validity::Valid | Validity::Unknown => {}
             }
@@ -160,7 +161,7 @@ impl Content {
 
     fn read_bundles(&mut self, secret: &Secret, name: &str, envoy: &Envoy) {
         let Some(context) = &secret.validation_context else {
-            self.find(Check::SecretUnreadable, name, format!("the secret `{name}` has no validation context"));
+            self.find(FindingCode::SecretUnreadable, name, format!("the secret `{name}` has no validation context"));
             return;
         };
         let validator = context.validator(envoy);
@@ -171,11 +172,13 @@ impl Content {
                     self.check_authorities(authorities, &format!("the bundle of {trust_domain}"), name, envoy.taken);
                 }
             }
-            Validator::Spiffe(Bundles::Unreadable(error)) => self.find(Check::BundleUnreadable, name, error.clone()),
+            Validator::Spiffe(Bundles::Unreadable(error)) => {
+                self.find(FindingCode::BundleUnreadable, name, error.clone());
+            }
             Validator::Default(authorities) => {
                 let authorities = authorities.as_deref().unwrap_or_default();
                 let is_pool = trust_domains(authorities).is_some_and(|domains| domains.len() > 1);
-                let check = if is_pool { Check::BundlesPooled } else { Check::SpiffeValidatorMissing };
+                let check = if is_pool { FindingCode::BundlesPooled } else { FindingCode::SpiffeValidatorMissing };
                 self.find(
                     check,
                     name,
@@ -185,11 +188,11 @@ impl Content {
                 self.check_authorities(authorities, "`trusted_ca`", name, envoy.taken);
             }
             Validator::Other(other) => {
-                self.find(Check::SpiffeValidatorMissing, name, format!("the validator is `{other}`"));
+                self.find(FindingCode::SpiffeValidatorMissing, name, format!("the validator is `{other}`"));
             }
             Validator::None | Validator::System | Validator::Spiffe(Bundles::Elsewhere) => {
                 self.find(
-                    Check::SecretUnreadable,
+                    FindingCode::SecretUnreadable,
                     name,
                     format!("the secret `{name}` has no authority that can be read"),
                 );
@@ -201,12 +204,12 @@ impl Content {
     fn check_authorities(&mut self, authorities: &[Certificate], whose: &str, name: &str, taken: Moment) {
         // An authority that expired does no harm next to one that did not: this is how they rotate.
         let Some(last) = authorities.iter().max_by_key(|authority| authority.not_after) else {
-            self.find(Check::BundleUnreadable, name, format!("{whose} contains no authority that can be read"));
+            self.find(FindingCode::BundleUnreadable, name, format!("{whose} contains no authority that can be read"));
             return;
         };
         if taken.within(None, last.not_after) == Validity::Expired {
             let end = moment(last.not_after);
-            self.find(Check::BundleExpired, name, format!("the last authority of {whose} expired at {end}"));
+            self.find(FindingCode::BundleExpired, name, format!("the last authority of {whose} expired at {end}"));
         }
     }
 
@@ -222,7 +225,7 @@ impl Content {
         let missing: Vec<String> = own.iter().chain(required).filter(|name| !has(name)).cloned().collect();
         for name in missing {
             let message = format!("Envoy has no bundle of {name}: its callers fail in the handshake");
-            self.find(Check::BundleMissing, bundle_secret, message);
+            self.find(FindingCode::BundleMissing, bundle_secret, message);
         }
         self.check_issuer(own.as_deref(), svid_secret);
     }
@@ -238,7 +241,7 @@ impl Content {
             let last = self.identity.as_ref().and_then(|identity| identity.chain.last()?.issuance.as_ref());
             let issuer = last.map_or("the issuer", |issuance| &issuance.issuer);
             let message = format!("{issuer} is not an authority in the bundle of the certificate's own trust domain");
-            self.find(Check::ForeignIssuer, svid_secret, message);
+            self.find(FindingCode::ForeignIssuer, svid_secret, message);
         }
     }
 
@@ -295,7 +298,7 @@ impl Content {
             }
         }
         for finding in &self.report.findings {
-            say!(out, "{}: {}", styled(BAD, finding.check.slug()), finding.message)?;
+            say!(out, "{}: {}", styled(BAD, finding.code.slug()), finding.message)?;
         }
         Ok(())
     }

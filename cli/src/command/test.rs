@@ -14,10 +14,10 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
-use crate::document::Document;
+use crate::document::{self, Document};
 use crate::exit::Ended;
 use crate::exit::Failure;
-use crate::{document, yaml};
+use crate::yaml;
 use coverage::Coverage;
 
 /// Decides the requests of tables, and compares with what the tables expect.
@@ -99,11 +99,11 @@ fn run_table(file: &Path) -> io::Result<Results<'_>> {
     let text = String::from_utf8(document::read(file)?).map_err(|error| wrong(error.to_string()))?;
     let table: Table = yaml::from_str(&text).map_err(|error| wrong(yaml::message(&error)))?;
     let document = match (&table.policy, &table.configuration) {
-        (Some(policy), None) => document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
+        (Some(policy), None) => Document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
         (None, Some(configuration)) => {
-            document::compile(configuration.to_string().as_bytes()).map_err(|diagnostics| {
-                let heading = format!("{}: `configuration` is refused", file.display());
-                io::Error::other(Failure::of_document(heading, &diagnostics))
+            Document::compile(configuration.to_string().as_bytes()).map_err(|diagnostics| {
+                let place = format!("{}: `configuration`", file.display());
+                io::Error::other(Failure::of_document(&place, &diagnostics))
             })?
         }
         _ => return Err(wrong("one of `policy` and `configuration` is wanted".to_owned())),

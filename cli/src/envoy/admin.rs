@@ -13,14 +13,14 @@ const MAX_HEADERS: usize = 64;
 
 /// Where an admin interface is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
+pub(crate) enum AdminAddress {
     /// Host and port.
     Tcp(String),
     /// The path of a UNIX socket.
     Unix(PathBuf),
 }
 
-impl Address {
+impl AdminAddress {
     /// Parses `host:port`, `http://host:port`, `unix:path` or an absolute path.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for AdminAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
@@ -131,7 +131,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::thread;
 
-    use super::{Address, body};
+    use super::{AdminAddress, body};
 
     #[test]
     fn a_unix_socket_is_asked() {
@@ -145,11 +145,11 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
             String::from_utf8(request[..length].to_vec()).unwrap()
         });
-        let address = Address::parse(path.to_str().unwrap()).unwrap();
+        let address = AdminAddress::parse(path.to_str().unwrap()).unwrap();
         assert_eq!(address.get("certs").unwrap(), b"{}");
         assert!(admin.join().unwrap().starts_with("GET /certs HTTP/1.1\r\n"));
         assert!(
-            Address::parse("/nowhere")
+            AdminAddress::parse("/nowhere")
                 .unwrap()
                 .get("certs")
                 .unwrap_err()
@@ -167,10 +167,10 @@ mod tests {
             ("unix:admin.sock", "unix:admin.sock"),
             ("/run/admin.sock", "unix:/run/admin.sock"),
         ] {
-            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+            assert_eq!(AdminAddress::parse(text).unwrap().to_string(), shown);
         }
         for text in ["", "localhost", ":9901", "https://localhost:9901", "localhost:9901/config_dump", "localhost:x"] {
-            assert!(Address::parse(text).is_err(), "{text}");
+            assert!(AdminAddress::parse(text).is_err(), "{text}");
         }
     }
 

@@ -38,13 +38,13 @@ pub(crate) struct ConfigDump {
     /// New listeners, and updates of listeners, that wait.
     pub(crate) warming: Vec<Listener>,
     /// The listeners that Envoy rejected.
-    pub(crate) refused: Vec<RejectedUpdate>,
+    pub(crate) rejected: Vec<RejectedUpdate>,
     /// The clusters that serve.
     pub(crate) clusters: Vec<Cluster>,
     /// The clusters that wait.
     pub(crate) warming_clusters: Vec<Cluster>,
     /// The clusters that Envoy rejected.
-    pub(crate) refused_clusters: Vec<RejectedUpdate>,
+    pub(crate) rejected_clusters: Vec<RejectedUpdate>,
     /// The secrets that arrived.
     pub(crate) secrets: Vec<Secret>,
     /// The secrets that did not.
@@ -360,7 +360,7 @@ impl ConfigDump {
             self.saw(&state.last_updated);
             self.listeners.push(state.listener);
         }
-        let mut refused = Vec::new();
+        let mut rejected = Vec::new();
         for DynamicListener { active_state, warming_state, error_state } in dynamic_listeners {
             if let Some(state) = active_state {
                 self.saw(&state.last_updated);
@@ -370,14 +370,14 @@ impl ConfigDump {
                 self.saw(&state.last_updated);
                 self.warming.push(state.listener);
             }
-            refused.extend(error_state.map(RejectedUpdate::of));
+            rejected.extend(error_state.map(RejectedUpdate::of));
         }
         // Envoy reports a rejected update of a known listener twice, once without the time.
         let is_repeated = |one: &RejectedUpdate| {
-            !one.has_time && refused.iter().any(|other| other.has_time && other.name == one.name)
+            !one.has_time && rejected.iter().any(|other| other.has_time && other.name == one.name)
         };
-        let once: Vec<RejectedUpdate> = refused.iter().filter(|one| !is_repeated(one)).cloned().collect();
-        self.refused.extend(once);
+        let once: Vec<RejectedUpdate> = rejected.iter().filter(|one| !is_repeated(one)).cloned().collect();
+        self.rejected.extend(once);
     }
 
     fn take_clusters(&mut self, dump: ClustersDump) {
@@ -387,12 +387,12 @@ impl ConfigDump {
             static_clusters.into_iter().chain(dynamic_active_clusters)
         {
             self.saw(&last_updated);
-            self.refused_clusters.extend(error_state.map(RejectedUpdate::of));
+            self.rejected_clusters.extend(error_state.map(RejectedUpdate::of));
             self.clusters.push(cluster);
         }
         for ClusterState { cluster, last_updated, error_state } in dynamic_warming_clusters {
             self.saw(&last_updated);
-            self.refused_clusters.extend(error_state.map(RejectedUpdate::of));
+            self.rejected_clusters.extend(error_state.map(RejectedUpdate::of));
             self.warming_clusters.push(cluster);
         }
     }

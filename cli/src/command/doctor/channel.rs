@@ -7,13 +7,15 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::filter::{Catalog, Document, Installation, Installed, Source};
-use super::route::{has_tables, tables};
+use super::installation::{Catalog, Installation, Installed};
+use super::route_overrides::{has_tables, tables};
+use crate::document::Document;
 use crate::envoy::message::{Any, ConnectionManager, DownstreamTls, Extension, FilterChain, Listener};
 use crate::envoy::page::invalid;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::{downstream_tls, passes_filter_state};
-use crate::finding::Place;
+use crate::report::Place;
+use spiffe_authz::identity::IdentitySource;
 
 const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
@@ -174,8 +176,8 @@ fn mark_outer<'e>(direct: &mut [Channel<'e>], envoy: &Envoy) -> (HashMap<String,
 
 /// Returns the channel once for each HBONE listener that leads to it, or as it is.
 fn through<'e>(channel: Channel<'e>, outer: &HashMap<String, Vec<Outer<'e>>>, has_unknown: bool) -> Vec<Channel<'e>> {
-    let source = channel.document().map(Document::source);
-    if source.is_some_and(|source| source != Source::PeerPrincipal) {
+    let source = channel.document().map(|document| document.policy.identity_source());
+    if source.is_some_and(|source| *source != IdentitySource::PeerPrincipal) {
         return vec![channel];
     }
     match outer.get(&channel.listener.name).filter(|_| channel.is_internal()) {

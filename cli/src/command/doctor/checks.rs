@@ -15,11 +15,12 @@ mod upstream;
 use std::io;
 
 use super::channel::{Channel, channels};
-use super::filter::Catalog;
-use super::secrets::Requests;
+use super::installation::Catalog;
+use super::secret_requests::SecretRequests;
 use crate::envoy::message::{CommonTls, Listener};
 use crate::envoy::snapshot::Envoy;
-use crate::finding::{Check, Place, Report};
+use crate::finding::FindingCode;
+use crate::report::{Place, Report};
 
 /// The facts about an Envoy that the checks judge.
 struct Facts<'e> {
@@ -27,21 +28,21 @@ struct Facts<'e> {
     catalog: &'e Catalog<'e>,
     serving: Vec<Channel<'e>>,
     warming: Vec<Channel<'e>>,
-    refused: Vec<Channel<'e>>,
-    requests: Requests,
+    rejected: Vec<Channel<'e>>,
+    requests: SecretRequests,
     /// For each of the requests, the finding that says why it has no answer.
-    problems: Vec<Option<Check>>,
+    problems: Vec<Option<FindingCode>>,
 }
 
 impl Facts<'_> {
     /// Returns the finding that explains why a listener or cluster waits for secrets.
-    fn cause_at(&self, place: &Place) -> Option<Check> {
+    fn cause_at(&self, place: &Place) -> Option<FindingCode> {
         self.requests.at(place).find_map(|position| self.problems.get(position).copied().flatten())
     }
 
     /// Returns `true` if a listener that serves, waits or was rejected has the filter.
     fn has_filter(&self) -> bool {
-        [&self.serving, &self.warming, &self.refused]
+        [&self.serving, &self.warming, &self.rejected]
             .into_iter()
             .flatten()
             .any(|channel| channel.filter.as_ref().is_some_and(|filter| filter.is_certain()))
@@ -67,15 +68,15 @@ impl Context<'_> {
 /// Returns an error if a part of the dump cannot be parsed.
 pub(crate) fn examine(envoy: &Envoy) -> io::Result<Report> {
     let catalog = Catalog::new(envoy);
-    let refused: Vec<Listener> = envoy.dump.refused.iter().map(|refused| refused.listener.clone()).collect();
+    let rejected: Vec<Listener> = envoy.dump.rejected.iter().map(|rejected| rejected.listener.clone()).collect();
     let serving = channels(&envoy.dump.listeners, envoy, &catalog)?;
     let warming = channels(&envoy.dump.warming, envoy, &catalog)?;
-    let requests = Requests::of(&[serving.as_slice(), &warming].concat(), envoy)?;
-    let refused = channels(&refused, envoy, &catalog)?;
-    let mut facts = Facts { envoy, catalog: &catalog, serving, warming, refused, requests, problems: Vec::new() };
+    let requests = SecretRequests::of(&[serving.as_slice(), &warming].concat(), envoy)?;
+    let rejected = channels(&rejected, envoy, &catalog)?;
+    let mut facts = Facts { envoy, catalog: &catalog, serving, warming, rejected, requests, problems: Vec::new() };
     if facts.has_filter() {
         // Then no other plugin can be this filter.
-        for channel in facts.serving.iter_mut().chain(&mut facts.warming).chain(&mut facts.refused) {
+        for channel in facts.serving.iter_mut().chain(&mut facts.warming).chain(&mut facts.rejected) {
             channel.filter.take_if(|filter| !filter.is_certain());
         }
     }
@@ -118,14 +119,14 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
 }
 
 /// Findings that explain others wherever both occur.
-const CAUSES: [(Check, Check); 7] = [
-    (Check::UpdateRefused, Check::ConfigurationRefused),
-    (Check::UpdateRefused, Check::FilterAfterRouter),
-    (Check::UpdatesRejected, Check::ConfigurationRefused),
-    (Check::UpdatesRejected, Check::FilterAfterRouter),
-    (Check::SvidExpired, Check::AgentUnreachable),
-    (Check::SvidExpired, Check::WorkloadUnknown),
-    (Check::BundleExpired, Check::AgentUnreachable),
+const CAUSES: [(FindingCode, FindingCode); 7] = [
+    (FindingCode::UpdateRefused, FindingCode::ConfigurationRefused),
+    (FindingCode::UpdateRefused, FindingCode::FilterAfterRouter),
+    (FindingCode::UpdatesRejected, FindingCode::ConfigurationRefused),
+    (FindingCode::UpdatesRejected, FindingCode::FilterAfterRouter),
+    (FindingCode::SvidExpired, FindingCode::AgentUnreachable),
+    (FindingCode::SvidExpired, FindingCode::WorkloadUnknown),
+    (FindingCode::BundleExpired, FindingCode::AgentUnreachable),
 ];
 
 /// Checks certificates and bundles against the document that decides here.

@@ -13,8 +13,8 @@ use spiffe_authz::lint::Severity;
 use super::output;
 use super::redact::Redaction;
 use crate::envoy::snapshot::{Envoy, Pages};
-use crate::finding::{Finding, Report};
 use crate::printable::{say, styled};
+use crate::report::{Finding, Report};
 use crate::style::{BAD, GOOD, HEADING, NOTABLE};
 
 /// The container with Envoy.
@@ -300,7 +300,7 @@ impl Fleet {
 fn write_findings(out: &mut impl Write, reports: &[&Report]) -> io::Result<()> {
     let mut known: Vec<(&Finding, usize)> = Vec::new();
     for finding in reports.iter().flat_map(|report| &report.findings) {
-        let is_same = |other: &Finding| other.check == finding.check && other.message == finding.message;
+        let is_same = |other: &Finding| other.code == finding.code && other.message == finding.message;
         match known.iter_mut().find(|(other, _)| is_same(other)) {
             Some((_, count)) => *count += 1,
             None => known.push((finding, 1)),
@@ -310,12 +310,12 @@ fn write_findings(out: &mut impl Write, reports: &[&Report]) -> io::Result<()> {
         say!(out, "  {}       no findings", styled(GOOD, "ok"))?;
     }
     for (finding, count) in known {
-        let severity = finding.check.severity();
+        let severity = finding.code.severity();
         let style = if severity == Severity::Error { BAD } else { NOTABLE };
         let pods = if reports.len() > 1 { format!(" [{count} of {} pods]", reports.len()) } else { String::new() };
         let cause = finding.cause.map(|cause| format!(", a consequence of {}", cause.slug())).unwrap_or_default();
         let word = styled(style, &format!("{:8}", severity.slug()));
-        say!(out, "  {} {}: {}{}{}", word, finding.check.slug(), finding.message, cause, pods)?;
+        say!(out, "  {} {}: {}{}{}", word, finding.code.slug(), finding.message, cause, pods)?;
     }
     Ok(())
 }

@@ -10,8 +10,9 @@ use spiffe_authz::lint::Severity;
 use super::release::Release;
 use crate::envoy::moment::{Moment, moment};
 use crate::envoy::snapshot::Envoy;
-use crate::finding::{Finding, Fine, Layer, Place, Report};
+use crate::finding::{FindingCode, FindingLayer};
 use crate::printable::{say, styled};
+use crate::report::{Finding, Fine, Place, Report};
 use crate::style::{BAD, GOOD, HEADING, NOTABLE};
 
 /// The width of the words that lines begin with.
@@ -33,15 +34,15 @@ pub(super) fn write_human(out: &mut impl Write, envoy: &Envoy, report: &Report) 
         write_finding(out, finding)?;
         say!(out, "  {} explains {}", " ".repeat(WIDTH), report.explained_by(finding).join(", "))?;
     }
-    for layer in Layer::ALL {
+    for layer in FindingLayer::ALL {
         write_layer(out, layer, report)?;
     }
     let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| report.count(severity));
     say!(out, "\nerrors: {}, warnings: {}, notes: {}", counts[0], counts[1], counts[2])
 }
 
-fn write_layer(out: &mut impl Write, layer: Layer, report: &Report) -> io::Result<()> {
-    let is_here = |finding: &&Finding| finding.check.layer() == layer && report.explained_by(finding).is_empty();
+fn write_layer(out: &mut impl Write, layer: FindingLayer, report: &Report) -> io::Result<()> {
+    let is_here = |finding: &&Finding| finding.code.layer() == layer && report.explained_by(finding).is_empty();
     let findings: Vec<&Finding> = report.findings.iter().filter(is_here).collect();
     let fine: Vec<&Fine> = report.fine.iter().filter(|fine| fine.layer == layer).collect();
     if findings.is_empty() && fine.is_empty() {
@@ -56,13 +57,13 @@ fn write_layer(out: &mut impl Write, layer: Layer, report: &Report) -> io::Resul
 }
 
 fn write_finding(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    let Finding { check, message, places, cause } = finding;
-    let style = if check.severity() == Severity::Error { BAD } else { NOTABLE };
-    let word = styled(style, &format!("{:WIDTH$}", check.severity().slug()));
-    say!(out, "  {} {}: {}{}", word, check.slug(), message, within(places))?;
+    let Finding { code, message, places, cause } = finding;
+    let style = if code.severity() == Severity::Error { BAD } else { NOTABLE };
+    let word = styled(style, &format!("{:WIDTH$}", code.severity().slug()));
+    say!(out, "  {} {}: {}{}", word, code.slug(), message, within(places))?;
     match cause {
         Some(cause) => say!(out, "  {} a consequence of {}", " ".repeat(WIDTH), cause.slug()),
-        None => say!(out, "  {} {}", " ".repeat(WIDTH), check.remedy()),
+        None => say!(out, "  {} {}", " ".repeat(WIDTH), code.remedy()),
     }
 }
 
@@ -93,11 +94,11 @@ pub(super) fn as_json(envoy: &Envoy, report: &Report) -> Value {
 
 /// Returns the findings of a report as JSON.
 pub(crate) fn findings_json(report: &Report) -> Vec<Value> {
-    let findings = report.findings.iter().map(|Finding { check, message, places, cause }| {
+    let findings = report.findings.iter().map(|Finding { code, message, places, cause }| {
         json!({
-            "code": check.slug(), "severity": check.severity().slug(), "layer": check.layer().slug(),
-            "message": message, "help": check.remedy(), "places": places.iter().map(place_json).collect::<Vec<_>>(),
-            "consequenceOf": cause.map(crate::finding::Check::slug),
+            "code": code.slug(), "severity": code.severity().slug(), "layer": code.layer().slug(),
+            "message": message, "help": code.remedy(), "places": places.iter().map(place_json).collect::<Vec<_>>(),
+            "consequenceOf": cause.map(FindingCode::slug),
         })
     });
     findings.collect()
@@ -155,7 +156,7 @@ fn unique<T: Copy + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::within;
-    use crate::finding::Place;
+    use crate::report::Place;
 
     #[test]
     fn places_are_told_once() {

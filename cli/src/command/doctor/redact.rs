@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::finding::{Place, Report};
+use crate::report::{Place, Report};
 
 /// A run of base64 or hexadecimal digits of this length can be a key.
 const MAX_DIGITS: usize = 40;

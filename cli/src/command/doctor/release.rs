@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::filter::Carrier;
+use super::installation::Adapter;
 
 /// A minor release of Envoy, such as `1.40`.
 type Minor = (u64, u64);
@@ -42,10 +42,10 @@ impl Release {
     }
 
     /// Returns the releases that the filter needs, if this is not one of them.
-    pub(crate) fn lacks(self, carrier: Carrier) -> Option<String> {
-        let (runs, needed) = match carrier {
-            Carrier::Wasm => (self.minor >= OLDEST_FOR_WASM, format!("the Wasm filter needs {}", for_wasm())),
-            Carrier::Module => {
+    pub(crate) fn lacks(self, adapter: Adapter) -> Option<String> {
+        let (runs, needed) = match adapter {
+            Adapter::Wasm => (self.minor >= OLDEST_FOR_WASM, format!("the Wasm filter needs {}", for_wasm())),
+            Adapter::Module => {
                 (OF_MODULE.contains(&self.minor), format!("the dynamic module is built for {}", for_module()))
             }
         };
@@ -80,8 +80,8 @@ fn for_module() -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{Carrier, Release, SAFE, for_module, for_wasm};
-    use crate::finding::Check;
+    use super::{Adapter, Release, SAFE, for_module, for_wasm};
+    use crate::finding::FindingCode;
 
     const README: &str = include_str!("../../../../README.md");
 
@@ -105,10 +105,10 @@ mod tests {
             [(28, false, false), (37, false, false), (38, true, true), (40, true, true), (41, true, false)]
         {
             let release = release(1, minor, 9);
-            assert_eq!(release.lacks(Carrier::Wasm).is_none(), wasm, "{release}");
-            assert_eq!(release.lacks(Carrier::Module).is_none(), module, "{release}");
+            assert_eq!(release.lacks(Adapter::Wasm).is_none(), wasm, "{release}");
+            assert_eq!(release.lacks(Adapter::Module).is_none(), module, "{release}");
         }
-        assert!(release(2, 0, 0).lacks(Carrier::Wasm).is_none());
+        assert!(release(2, 0, 0).lacks(Adapter::Wasm).is_none());
     }
 
     #[test]
@@ -133,6 +133,6 @@ mod tests {
             format!("In production, use Envoy {first}, {second}, {third}, or a later patch release of these");
         assert!(README.replace('\n', " ").contains(&production), "{production}");
         let update = format!("Update Envoy to {first}, {second}, {third}, or a later patch release of these.");
-        assert_eq!(Check::EnvoyVulnerable.remedy(), update);
+        assert_eq!(FindingCode::EnvoyVulnerable.remedy(), update);
     }
 }

@@ -1,14 +1,13 @@
 //! An explanation, for people and as JSON.
 
-use std::fmt;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
-use spiffe_authz::decision::{Decision, DenyReason, RuleName};
-use spiffe_authz::policy::{Action, Explanation, Layer, MatcherTrace, Mode, Node, PolicyTrace, RuleTrace};
+use spiffe_authz::policy::{Action, Explanation, FieldTrace, Layer, Mode, Node, PolicyTrace, RuleTrace};
 
-use crate::printable::{Show, Shown, say, styled};
+use crate::decision::{DecisionLine, decision_json};
+use crate::printable::{say, styled};
 use crate::style::{BAD, GOOD, HEADING};
 
 /// Rules to show, those that decide first, then those that match, then by how little they miss.
@@ -41,7 +40,7 @@ fn name(root: &Node, field: &MatcherTrace) -> String {
     key.unwrap_or(field.names[0]).to_owned()
 }
 
-pub(crate) fn write_human(
+pub(super) fn write_human(
     out: &mut impl Write,
     root: &Node,
     layer: Layer,
@@ -49,9 +48,9 @@ pub(crate) fn write_human(
     explanation: &Explanation<'_>,
 ) -> io::Result<()> {
     let outcome = &explanation.outcome;
-    say!(out, "{}", Deciding(&outcome.decision))?;
+    say!(out, "{}", DecisionLine(&outcome.decision))?;
     if let Some(shadow) = &outcome.shadow {
-        say!(out, "with the shadow policies enforced: {}", Deciding(shadow))?;
+        say!(out, "with the shadow policies enforced: {}", DecisionLine(shadow))?;
     }
     if let Some(audit) = outcome.audit {
         say!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
@@ -102,21 +101,7 @@ pub(crate) fn write_human(
     Ok(())
 }
 
-/// A decision, as `allow by <policy>, rule <position>`.
-struct Deciding<'d>(&'d Decision<'d>);
-
-impl Show for Deciding<'_> {
-    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Decision { verdict, rule }) = self;
-        let by = rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
-        match verdict.reason() {
-            None => write!(f, "{}{}", Shown(&styled(GOOD, "allow")), Shown(&by)),
-            Some(reason) => write!(f, "{}: {}{}", Shown(&styled(BAD, "deny")), Shown(reason.slug()), Shown(&by)),
-        }
-    }
-}
-
-pub(crate) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanation<'_>) -> Value {
+pub(super) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanation<'_>) -> Value {
     let rules: Vec<Value> = nearest_first(explanation)
         .into_iter()
         .map(|(policy, position, rule)| {
@@ -144,14 +129,4 @@ pub(crate) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanat
     answer["request"] = json!(request);
     answer["rules"] = json!(rules);
     answer
-}
-
-/// A decision as JSON.
-pub(crate) fn decision_json(decision: &Decision<'_>) -> Value {
-    json!({
-        "verdict": decision.verdict.slug(),
-        "reason": decision.verdict.reason().map(DenyReason::slug),
-        "policy": decision.rule.map(|rule: RuleName<'_>| rule.policy),
-        "rule": decision.rule.map(|rule| rule.position),
-    })
 }

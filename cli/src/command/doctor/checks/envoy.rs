@@ -4,34 +4,35 @@ use spiffe_authz::lint::Severity;
 
 use super::{Facts, filter};
 use crate::command::doctor::channel::Channel;
-use crate::command::doctor::filter::{Carrier, Installation};
+use crate::command::doctor::installation::{Adapter, Installation};
 use crate::command::doctor::release::Release;
 use crate::envoy::config_dump::Section;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::Count;
-use crate::finding::{Check, Layer, Place, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::{Place, Report};
 
 /// The counter of rejected listeners, which the dump reports more exactly.
 const LISTENERS_REJECTED: &str = "listener_manager.lds.update_rejected";
 
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
     let envoy = facts.envoy;
-    let rejected = envoy.dump.refused.iter().map(|refused| (Place::listener(&refused.name), refused));
-    let clusters = envoy.dump.refused_clusters.iter().map(|refused| (Place::cluster(&refused.name), refused));
-    for (place, refused) in rejected.chain(clusters) {
-        report.find(Check::UpdateRefused, &place, format!("Envoy says: {}", refused.details.trim()));
+    let rejected = envoy.dump.rejected.iter().map(|rejected| (Place::listener(&rejected.name), rejected));
+    let clusters = envoy.dump.rejected_clusters.iter().map(|rejected| (Place::cluster(&rejected.name), rejected));
+    for (place, rejected) in rejected.chain(clusters) {
+        report.find(FindingCode::UpdateRefused, &place, format!("Envoy says: {}", rejected.details.trim()));
     }
-    for channel in &facts.refused {
-        filter::refused(channel, facts, report);
+    for channel in &facts.rejected {
+        filter::rejected(channel, facts, report);
     }
     check_counters(envoy, report);
     check_waiting(facts, report);
     let has_problem = report
         .findings
         .iter()
-        .any(|finding| finding.check.layer() == Layer::Envoy && finding.check.severity() > Severity::Note);
+        .any(|finding| finding.code.layer() == FindingLayer::Envoy && finding.code.severity() > Severity::Note);
     if envoy.has(Section::Listeners) && !has_problem {
-        report.fine(Layer::Envoy, &Place::default(), in_order(envoy));
+        report.fine(FindingLayer::Envoy, &Place::default(), in_order(envoy));
     }
     check_release(facts, report);
 }
@@ -50,11 +51,11 @@ fn in_order(envoy: &Envoy) -> String {
 /// Reports rejected updates that the dump does not contain.
 fn check_counters(envoy: &Envoy, report: &mut Report) {
     for (name, count) in envoy.stats.ending_with(".update_rejected") {
-        let is_reported = name == LISTENERS_REJECTED && !envoy.dump.refused.is_empty();
+        let is_reported = name == LISTENERS_REJECTED && !envoy.dump.rejected.is_empty();
         if name.starts_with("sds.") || is_reported {
             continue;
         }
-        report.find(Check::UpdatesRejected, &Place::default(), format!("`{name}` is {count}"));
+        report.find(FindingCode::UpdatesRejected, &Place::default(), format!("`{name}` is {count}"));
     }
 }
 
@@ -65,8 +66,8 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
     for cluster in &envoy.dump.warming_clusters {
         let place = Place::cluster(&cluster.name);
         let cause = facts.cause_at(&place);
-        of_clusters = of_clusters.or(cause).or(Some(Check::ClusterWarming));
-        report.follow(Check::ClusterWarming, &place, "the cluster has not started", cause);
+        of_clusters = of_clusters.or(cause).or(Some(FindingCode::ClusterWarming));
+        report.follow(FindingCode::ClusterWarming, &place, "the cluster has not started", cause);
     }
     let mut of_listeners = None;
     for listener in &envoy.dump.warming {
@@ -75,9 +76,9 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
         let waits_for_filter = channels.clone().any(|channel| {
             matches!(channel.filter.as_deref(), Some(Installation::Awaited(_) | Installation::Replaced(..)))
         });
-        let cause = facts.cause_at(&place).or(waits_for_filter.then_some(Check::FilterNotLoaded));
+        let cause = facts.cause_at(&place).or(waits_for_filter.then_some(FindingCode::FilterNotLoaded));
         of_listeners = of_listeners.or(cause);
-        report.follow(Check::ListenerWarming, &place, "an update waits for a secret or a filter", cause);
+        report.follow(FindingCode::ListenerWarming, &place, "an update waits for a secret or a filter", cause);
         for channel in channels.filter(|channel| !matches!(channel.filter.as_deref(), Some(Installation::Loaded(_)))) {
             filter::check(channel, facts, report);
         }
@@ -85,7 +86,12 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
     // `server.state` would report it, too, but is not written before the start.
     if envoy.stats.count("listener_manager.workers_started") == Count::Zero {
         let cause = of_clusters.or(of_listeners);
-        report.follow(Check::ListenerWarming, &Place::default(), "Envoy is starting: no listener serves yet", cause);
+        report.follow(
+            FindingCode::ListenerWarming,
+            &Place::default(),
+            "Envoy is starting: no listener serves yet",
+            cause,
+        );
     }
 }
 
@@ -93,29 +99,33 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
 /// nothing here.
 fn check_release(facts: &Facts<'_>, report: &mut Report) {
     let place = Place::default();
-    let mut carriers: Vec<Carrier> = Vec::new();
-    let channels = facts.serving.iter().chain(&facts.warming).chain(&facts.refused);
+    let mut adapters: Vec<Adapter> = Vec::new();
+    let channels = facts.serving.iter().chain(&facts.warming).chain(&facts.rejected);
     for channel in channels.filter(|channel| channel.filter.is_some()) {
         // A filter that has not arrived comes from Istio, as Wasm.
-        let carrier = Channel::installed(channel).map_or(Carrier::Wasm, |installed| installed.carrier);
-        if !carriers.contains(&carrier) {
-            carriers.push(carrier);
+        let adapter = Channel::installed(channel).map_or(Adapter::Wasm, |installed| installed.adapter);
+        if !adapters.contains(&adapter) {
+            adapters.push(adapter);
         }
     }
-    if carriers.is_empty() {
+    if adapters.is_empty() {
         return;
     }
     let Some(release) = Release::read(&facts.envoy.dump.version) else {
-        report.find(Check::EnvoyReleaseUnknown, &place, "the dump does not contain `user_agent_build_version`");
+        report.find(FindingCode::EnvoyReleaseUnknown, &place, "the dump does not contain `user_agent_build_version`");
         return;
     };
-    let lacking: Vec<String> = carriers.into_iter().filter_map(|carrier| release.lacks(carrier)).collect();
+    let lacking: Vec<String> = adapters.into_iter().filter_map(|adapter| release.lacks(adapter)).collect();
     if let Some(update) = release.update() {
-        report.find(Check::EnvoyVulnerable, &place, format!("this is {release}; the first safe release is {update}"));
+        report.find(
+            FindingCode::EnvoyVulnerable,
+            &place,
+            format!("this is {release}; the first safe release is {update}"),
+        );
     } else if lacking.is_empty() {
-        report.fine(Layer::Envoy, &place, format!("the filter runs on {release}, which has no known bypass"));
+        report.fine(FindingLayer::Envoy, &place, format!("the filter runs on {release}, which has no known bypass"));
     }
     for needed in lacking {
-        report.find(Check::EnvoyUnsupported, &place, format!("this is {release}; {needed}"));
+        report.find(FindingCode::EnvoyUnsupported, &place, format!("this is {release}; {needed}"));
     }
 }

@@ -2,14 +2,16 @@
 
 use super::Facts;
 use crate::command::doctor::channel::{Channel, Destination};
-use crate::command::doctor::filter::{
-    Absent, Carrier, Catalog, Document, Failure, Installation, Installed, Replacement, kind_of,
+use crate::command::doctor::installation::{
+    Absent, Adapter, Catalog, FailurePolicy, Installation, Installed, Replacement, kind_of,
 };
+use crate::document::Document;
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::Extension;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::Count;
-use crate::finding::{Check, Finding, Layer, Place, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::{Finding, Place, Report};
 
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 /// Filters that neither answer nor change a request nor send it anywhere, or that do so for the filter's own sake: they may
@@ -51,7 +53,7 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
             Destination::Inside => continue,
             Destination::Unknown => {
                 let message = "the dump lacks a route table or cluster, so whether this leads to a listener with the filter is unknown";
-                report.find(Check::FilterUnknown, &channel.http_place, message);
+                report.find(FindingCode::FilterUnknown, &channel.http_place, message);
                 continue;
             }
             Destination::Outside => {}
@@ -59,15 +61,15 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
         let own = channels.iter().find(|other| other.place == channel.place && !other.is_upgrade());
         if let (Some(upgrade), Some(Some(_))) = (&channel.http_place.upgrade, own.map(|own| &own.filter)) {
             let message = format!("requests that upgrade to `{upgrade}` have filters of their own, without this one");
-            report.find(Check::UpgradeUnguarded, &channel.http_place, message);
+            report.find(FindingCode::UpgradeUnguarded, &channel.http_place, message);
             continue;
         }
         if !channel.is_mutual() {
             continue;
         }
         let (check, what) = match channel.manager {
-            Some(_) => (Check::ListenerUnguarded, "HTTP"),
-            None => (Check::TcpUnguarded, "TCP"),
+            Some(_) => (FindingCode::ListenerUnguarded, "HTTP"),
+            None => (FindingCode::TcpUnguarded, "TCP"),
         };
         report.find(check, &channel.http_place, format!("mutual TLS and {what}, without the filter"));
     }
@@ -75,23 +77,24 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
 
 /// Reports that no listener that serves has the filter, unless another finding explains it.
 fn absence(facts: &Facts<'_>, report: &mut Report) {
-    let Facts { envoy, serving, warming, refused, .. } = facts;
+    let Facts { envoy, serving, warming, rejected, .. } = facts;
     let place = Place::default();
     let waits = envoy.stats.count("listener_manager.workers_started") == Count::Zero
         || (serving.is_empty() && !(envoy.dump.warming.is_empty() && envoy.dump.warming_clusters.is_empty()));
     if !envoy.has(Section::Listeners) {
-        report.find(Check::FilterUnknown, &place, "`config_dump` has no section of listeners");
-    } else if warming.iter().chain(refused).any(|channel| channel.filter.is_some()) {
+        report.find(FindingCode::FilterUnknown, &place, "`config_dump` has no section of listeners");
+    } else if warming.iter().chain(rejected).any(|channel| channel.filter.is_some()) {
         // The layer of Envoy says why these listeners do not serve.
     } else if waits {
-        let is_waiting = |finding: &&Finding| matches!(finding.check, Check::ClusterWarming | Check::ListenerWarming);
+        let is_waiting =
+            |finding: &&Finding| matches!(finding.code, FindingCode::ClusterWarming | FindingCode::ListenerWarming);
         let cause = report.findings.iter().find(is_waiting);
-        let cause = cause.map(|finding| finding.cause.unwrap_or(finding.check));
-        report.follow(Check::FilterUnknown, &place, "Envoy has no listeners yet", cause);
+        let cause = cause.map(|finding| finding.cause.unwrap_or(finding.code));
+        report.follow(FindingCode::FilterUnknown, &place, "Envoy has no listeners yet", cause);
     } else if serving.iter().any(Channel::is_mutual) {
-        report.find(Check::FilterMissing, &place, "no listener that serves has the filter");
+        report.find(FindingCode::FilterMissing, &place, "no listener that serves has the filter");
     } else {
-        report.find(Check::NothingToGuard, &place, "no listener that serves asks for a client certificate");
+        report.find(FindingCode::NothingToGuard, &place, "no listener that serves asks for a client certificate");
     }
 }
 
@@ -114,12 +117,16 @@ pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Repor
         Err(errors) => refuse(errors, place, report),
     }
     match installed.failure {
-        Failure::Open => report.find(Check::FilterFailOpen, place, format!("`{name}` fails open")),
-        Failure::Closed => report.find(Check::FilterStaysDown, place, format!("`{name}` is not rebuilt when it fails")),
-        Failure::Reload => report.fine(Layer::Filter, place, format!("if `{name}` fails, requests are denied")),
+        FailurePolicy::Open => report.find(FindingCode::FilterFailOpen, place, format!("`{name}` fails open")),
+        FailurePolicy::Closed => {
+            report.find(FindingCode::FilterStaysDown, place, format!("`{name}` is not rebuilt when it fails"));
+        }
+        FailurePolicy::Reload => {
+            report.fine(FindingLayer::Filter, place, format!("if `{name}` fails, requests are denied"));
+        }
     }
     if installed.disabled {
-        report.find(Check::FilterDisabled, place, format!("`{name}` is disabled in the chain"));
+        report.find(FindingCode::FilterDisabled, place, format!("`{name}` is disabled in the chain"));
     }
     check_order(channel, facts.catalog, report);
 }
@@ -132,10 +139,10 @@ fn awaited(absent: &Absent, channel: &Channel<'_>, envoy: &Envoy, report: &mut R
     let (place, name) = (&channel.http_place, &absent.name);
     if envoy.has(Section::Discovered) {
         let message = format!("nothing has arrived for `{name}`{}", possibly(absent));
-        report.find(Check::FilterNotLoaded, place, message);
+        report.find(FindingCode::FilterNotLoaded, place, message);
     } else {
         let message = format!("`config_dump` has no section of extension configurations, where `{name}` would be");
-        report.find(Check::FilterUnknown, place, message);
+        report.find(FindingCode::FilterUnknown, place, message);
     }
 }
 
@@ -146,10 +153,10 @@ fn replaced(absent: &Absent, replacement: Replacement, channel: &Channel<'_>, re
         Replacement::DeniesAll => "wasm-default-deny",
     };
     let message = format!("istio-agent uses `{stand_in}` instead of `{name}`{}", possibly(absent));
-    report.find(Check::FilterNotLoaded, place, message);
+    report.find(FindingCode::FilterNotLoaded, place, message);
     if replacement == Replacement::AllowsAll {
         let message = format!("instead of `{name}`, `{stand_in}` allows every request");
-        report.find(Check::FilterFailOpen, place, message);
+        report.find(FindingCode::FilterFailOpen, place, message);
     }
 }
 
@@ -161,20 +168,20 @@ fn check_running(
     envoy: &Envoy,
     report: &mut Report,
 ) {
-    let Installed { name, carrier, plugin, is_remote, .. } = installed;
+    let Installed { name, adapter, plugin, is_remote, .. } = installed;
     let place = &channel.http_place;
     let fetches = ["remote_load_fetch_failures", "remote_load_fetch_successes"]
         .map(|counter| envoy.stats.count(&format!("wasm.{counter}")));
     if let (true, Count::Some(failures), Count::Zero | Count::Unknown) = (is_remote, fetches[0], fetches[1]) {
         let message =
             format!("Envoy could not fetch the code of `{name}`: `wasm.remote_load_fetch_failures` is {failures}");
-        report.find(Check::FilterNotLoaded, place, message);
+        report.find(FindingCode::FilterNotLoaded, place, message);
         return;
     }
-    let is_failing = *carrier == Carrier::Wasm && check_vm(name, plugin, place, envoy, report);
-    let kind = match carrier {
-        Carrier::Wasm => "Wasm",
-        Carrier::Module => "a dynamic module",
+    let is_failing = *adapter == Adapter::Wasm && check_vm(name, plugin, place, envoy, report);
+    let kind = match adapter {
+        Adapter::Wasm => "Wasm",
+        Adapter::Module => "a dynamic module",
     };
     let domain = &document.policy.identity().trust_domains.local;
     let decisions = envoy.stats.sum(&DECISIONS);
@@ -184,7 +191,7 @@ fn check_running(
         }
         _ => format!("`{name}` ({kind}) is configured for `{domain}`"),
     };
-    report.fine(Layer::Filter, place, message);
+    report.fine(FindingLayer::Filter, place, message);
 }
 
 /// Reports failures of the VM. Returns `true` if there are some.
@@ -198,13 +205,13 @@ fn check_vm(name: &str, plugin: &str, place: &Place, envoy: &Envoy, report: &mut
         let message = format!(
             "the VM of `{name}` has failed: rebuilt {successes} times, not rebuilt {failures} times, delayed {delayed} times"
         );
-        report.find(Check::FilterFailing, place, message);
+        report.find(FindingCode::FilterFailing, place, message);
     }
     is_failing
 }
 
 /// Reports what is wrong with the filter in a listener that Envoy rejected.
-pub(super) fn refused(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
+pub(super) fn rejected(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
     if let Some(installed) = channel.installed()
         && let Err(errors) = installed.document.as_ref()
     {
@@ -213,29 +220,33 @@ pub(super) fn refused(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Rep
     let behind = channel.http_filters.iter().skip_while(|filter| filter.typed_config.kind() != ROUTER).skip(1);
     let is_ours = |filter: &&Extension| facts.catalog.recognize(filter).is_some_and(|filter| filter.is_certain());
     for filter in behind.filter(is_ours) {
-        report.find(Check::FilterAfterRouter, &channel.http_place, format!("`{}` comes after the router", filter.name));
+        report.find(
+            FindingCode::FilterAfterRouter,
+            &channel.http_place,
+            format!("`{}` comes after the router", filter.name),
+        );
     }
 }
 
 /// Checks that the filter's counters get labels.
 pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
     let is_wasm =
-        |channel: &Channel<'_>| channel.installed().is_some_and(|installed| installed.carrier == Carrier::Wasm);
+        |channel: &Channel<'_>| channel.installed().is_some_and(|installed| installed.adapter == Adapter::Wasm);
     if !facts.envoy.has(Section::Bootstrap) || !facts.serving.iter().any(is_wasm) {
         return;
     }
     let missing: Vec<&str> =
         LABELS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
     if missing.is_empty() {
-        report.fine(Layer::Filter, &Place::default(), "the filter's counters have their labels");
+        report.fine(FindingLayer::Filter, &Place::default(), "the filter's counters have their labels");
     } else {
-        report.find(Check::LabelsMissing, &Place::default(), format!("there is no {}", missing.join(", ")));
+        report.find(FindingCode::LabelsMissing, &Place::default(), format!("there is no {}", missing.join(", ")));
     }
 }
 
 fn refuse(errors: &[String], place: &Place, report: &mut Report) {
     for error in errors {
-        report.find(Check::ConfigurationRefused, place, error);
+        report.find(FindingCode::ConfigurationRefused, place, error);
     }
 }
 
@@ -253,9 +264,9 @@ fn check_order(channel: &Channel<'_>, catalog: &Catalog<'_>, report: &mut Report
     };
     let acting: Vec<&str> = before.iter().filter(acts).map(|filter| filter.name.as_str()).collect();
     if acting.is_empty() {
-        report.fine(Layer::Filter, &channel.http_place, "the filter comes before every filter that acts");
+        report.fine(FindingLayer::Filter, &channel.http_place, "the filter comes before every filter that acts");
     }
     for name in acting {
-        report.find(Check::ActsBeforeFilter, &channel.http_place, format!("`{name}` comes first"));
+        report.find(FindingCode::ActsBeforeFilter, &channel.http_place, format!("`{name}` comes first"));
     }
 }

@@ -1,20 +1,21 @@
 //! The certificate that a connection must present.
 
-use spiffe_authz::identity::PeerRequirement;
+use spiffe_authz::identity::IdentitySource;
+use spiffe_authz::policy::PeerRequirement;
 
 use crate::command::doctor::channel::{Channel, Hbone};
-use crate::command::doctor::filter::Source;
 use crate::envoy::message::DownstreamTls;
-use crate::finding::{Check, Layer, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::Report;
 
 pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     // Without a certificate on purpose, or with the identity of another connection.
     let is_intended = channel.document().is_some_and(|document| {
-        document.policy.identity().peer == PeerRequirement::Optional
-            || match document.source() {
-                Source::Tls => false,
-                Source::Xfcc => true,
-                Source::PeerPrincipal => channel.tls.is_none(),
+        document.policy.peer_requirement() == PeerRequirement::Optional
+            || match document.policy.identity_source() {
+                IdentitySource::Tls => false,
+                IdentitySource::Xfcc(_) => true,
+                IdentitySource::PeerPrincipal => channel.tls.is_none(),
             }
     });
     let place = &channel.place;
@@ -23,18 +24,18 @@ pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
             return;
         }
         if is_intended {
-            report.fine(Layer::Handshake, place, "no TLS, as the filter's document intends");
+            report.fine(FindingLayer::Handshake, place, "no TLS, as the filter's document intends");
         } else {
-            report.find(Check::PlainText, place, "the filter chain has no TLS settings");
+            report.find(FindingCode::PlainText, place, "the filter chain has no TLS settings");
         }
         return;
     };
     if tls.require_client_certificate {
-        report.fine(Layer::Handshake, place, "callers must present a certificate");
+        report.fine(FindingLayer::Handshake, place, "callers must present a certificate");
     } else if is_intended {
-        report.fine(Layer::Handshake, place, "callers can present a certificate, as `identity` says");
+        report.fine(FindingLayer::Handshake, place, "callers can present a certificate, as `identity` says");
     } else {
-        report.find(Check::ClientCertificateOptional, place, "`require_client_certificate` is not set");
+        report.find(FindingCode::ClientCertificateOptional, place, "`require_client_certificate` is not set");
     }
     check_resumption(channel, tls, report);
 }
@@ -50,10 +51,14 @@ fn check_resumption(channel: &Channel<'_>, tls: &DownstreamTls, report: &mut Rep
     ];
     let on: Vec<&str> = kinds.iter().filter(|(_, off)| !off).map(|(kind, _)| *kind).collect();
     if on.is_empty() {
-        report.fine(Layer::Handshake, &channel.place, "sessions are not resumed");
+        report.fine(FindingLayer::Handshake, &channel.place, "sessions are not resumed");
         return;
     }
     let is_denied = channel.document().is_some_and(|document| document.policy.identity().require_validated);
     let denied = if is_denied { ", and `requireValidated` denies resumed sessions" } else { "" };
-    report.find(Check::SessionResumption, &channel.place, format!("{} resumption is on{denied}", on.join(" and ")));
+    report.find(
+        FindingCode::SessionResumption,
+        &channel.place,
+        format!("{} resumption is on{denied}", on.join(" and ")),
+    );
 }

@@ -4,15 +4,16 @@ use spiffe_authz::certificate::Svid;
 use spiffe_authz::spiffe_id::SpiffeId;
 
 use super::Context;
-use crate::command::cert::first_certificate;
-use crate::command::doctor::filter::Document;
-use crate::command::doctor::secrets::{Source, source};
+use crate::certificate_file::first_certificate;
+use crate::command::doctor::secret_requests::{SecretSource, source};
+use crate::document::Document;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::message::{SecretConfig, TlsCertificate};
 use crate::envoy::moment::{Validity, moment};
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::validator::Validator;
-use crate::finding::{Check, Layer, Place, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::{Place, Report};
 
 /// Names of secrets that do not come from SPIRE although the same cluster delivers them.
 const OTHER_NAMES: [&str; 3] = ["kubernetes://", "file-cert:", "file-root:"];
@@ -46,7 +47,7 @@ pub(super) fn presents_svid(context: Context<'_>, envoy: &Envoy) -> bool {
 }
 
 fn is_from_spire(config: &SecretConfig) -> bool {
-    matches!(source(config), Source::Cluster(_)) && !OTHER_NAMES.iter().any(|name| config.name.starts_with(name))
+    matches!(source(config), SecretSource::Cluster(_)) && !OTHER_NAMES.iter().any(|name| config.name.starts_with(name))
 }
 
 /// A certificate that Envoy presents. It need not be an SVID: gateways have certificates for browsers, too.
@@ -83,7 +84,7 @@ impl Own {
             return;
         }
         if let Some(error) = self.pem.as_ref().and_then(|pem| Svid::parse(first_certificate(pem)).err()) {
-            report.find_each(Check::SvidMalformed, places, error.to_string());
+            report.find_each(FindingCode::SvidMalformed, places, error.to_string());
         }
         let Some(leaf) = self.chain.first() else { return };
         let id = leaf.uris.first().map_or("a certificate without a SPIFFE ID", |uri| uri);
@@ -96,17 +97,17 @@ impl Own {
         {
             let issuer = self.chain.last().and_then(|last| last.issuance.as_ref()).map_or("", |issued| &issued.issuer);
             let message = format!("{id}: its issuer, {issuer}, is not an authority in the bundle of `{domain}`");
-            report.find_each(Check::ForeignIssuer, places, message);
+            report.find_each(FindingCode::ForeignIssuer, places, message);
         }
         let Some(document) = document else { return };
-        let settings = document.policy.identity();
-        if !settings.trust_domains.is_local(domain) {
-            let message = format!("{id} does not belong to `{}`", settings.trust_domains.local);
-            report.find_each(Check::SvidForeign, places, message);
+        let realm = document.policy.realm();
+        if *realm.trust_domain != *domain && !realm.aliases.iter().any(|alias| **alias == *domain) {
+            let message = format!("{id} does not belong to `{}`", realm.trust_domain);
+            report.find_each(FindingCode::SvidForeign, places, message);
         }
-        if settings.pattern.read(parsed.path()).is_none() {
-            let message = format!("{id} does not have the form `{}` of `identity.pattern`", settings.pattern);
-            report.find_each(Check::SvidWrongPattern, places, message);
+        if realm.pattern.read(parsed.path()).is_none() {
+            let message = format!("{id} does not have the form `{}` of `identity.pattern`", realm.pattern);
+            report.find_each(FindingCode::SvidWrongPattern, places, message);
         }
     }
 }
@@ -114,15 +115,15 @@ impl Own {
 fn check_dates(leaf: &Certificate, id: &str, places: &[Place], envoy: &Envoy, report: &mut Report) {
     let until = moment(leaf.not_after);
     match envoy.taken.within(leaf.not_before, leaf.not_after) {
-        Validity::Expired => report.find_each(Check::SvidExpired, places, format!("{id}: expired at {until}")),
+        Validity::Expired => report.find_each(FindingCode::SvidExpired, places, format!("{id}: expired at {until}")),
         Validity::NotYet => {
             let from = moment(leaf.not_before.unwrap_or_default());
-            report.find_each(Check::NotYetGood, places, format!("{id}: not valid before {from}"));
+            report.find_each(FindingCode::NotYetGood, places, format!("{id}: not valid before {from}"));
         }
-        Validity::Valid => report.fine_each(Layer::Identity, places, format!("{id}, valid until {until}")),
+        Validity::Valid => report.fine_each(FindingLayer::Identity, places, format!("{id}, valid until {until}")),
         Validity::Unknown => {
             let message = format!("{id}: whether it expired at {until} is unknown");
-            report.find_each(Check::MomentUnknown, places, message);
+            report.find_each(FindingCode::MomentUnknown, places, message);
         }
     }
 }

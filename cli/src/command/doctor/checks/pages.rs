@@ -3,7 +3,8 @@
 use crate::envoy::config_dump::Section;
 use crate::envoy::moment::{Moment, moment};
 use crate::envoy::snapshot::Envoy;
-use crate::finding::{Check, Place, Report};
+use crate::finding::FindingCode;
+use crate::report::{Place, Report};
 
 /// The sections without which something is unknown, and what that is.
 const SECTIONS: [(Section, &str); 4] = [
@@ -17,17 +18,17 @@ pub(super) fn check(envoy: &Envoy, report: &mut Report) {
     let place = Place::default();
     for (section, what) in SECTIONS {
         if !envoy.has(section) {
-            report.find(Check::PagesIncomplete, &place, format!("`config_dump` has no section of {what}"));
+            report.find(FindingCode::PagesIncomplete, &place, format!("`config_dump` has no section of {what}"));
         }
     }
     if !envoy.stats.is_present() {
         let message =
             "the page `stats` is missing: whether the SPIRE agent answers, and which updates were rejected, is unknown";
-        report.find(Check::PagesIncomplete, &place, message);
+        report.find(FindingCode::PagesIncomplete, &place, message);
     }
     if envoy.certificates.is_none() {
         let message = "the page `certs` is missing: certificates in files are unknown";
-        report.find(Check::PagesIncomplete, &place, message);
+        report.find(FindingCode::PagesIncomplete, &place, message);
     }
     if let Moment::NotBefore(earliest) = envoy.taken {
         let since = if earliest == i64::MIN {
@@ -38,6 +39,6 @@ pub(super) fn check(envoy: &Envoy, report: &mut Report) {
         let message = format!(
             "the pages contain no `server.uptime` or no start time, so the time at which they were saved is unknown{since}"
         );
-        report.find(Check::MomentUnknown, &place, message);
+        report.find(FindingCode::MomentUnknown, &place, message);
     }
 }

@@ -3,10 +3,13 @@
 use serde_json::Value;
 
 use crate::command::doctor::channel::{Channel, Hbone};
-use crate::command::doctor::filter::{Carrier, Document, Source};
-use crate::command::doctor::route::tables;
+use crate::command::doctor::installation::Adapter;
+use crate::command::doctor::route_overrides::tables;
+use crate::document::Document;
 use crate::envoy::snapshot::Envoy;
-use crate::finding::{Check, Layer, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::Report;
+use spiffe_authz::identity::IdentitySource;
 
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
@@ -24,17 +27,17 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
     check_principal(channel, report);
     check_xfcc(channel, document, report);
     if document.has_field(&["ipBlocks", "notIpBlocks"]) || document.has_condition("source.ip") {
-        check_state(channel, SOURCE_ADDRESS, "the caller's address", Check::SourceAddressMissing, report);
+        check_state(channel, SOURCE_ADDRESS, "the caller's address", FindingCode::SourceAddressMissing, report);
     }
-    let is_module = channel.installed().is_some_and(|installed| installed.carrier == Carrier::Module);
-    if is_module && channel.tls.is_some() && document.source() == Source::Tls {
-        check_state(channel, PEER_CERTIFICATE, "the caller's certificate", Check::PeerCertificateMissing, report);
+    let is_module = channel.installed().is_some_and(|installed| installed.adapter == Adapter::Module);
+    if is_module && channel.tls.is_some() && *document.policy.identity_source() == IdentitySource::Tls {
+        check_state(channel, PEER_CERTIFICATE, "the caller's certificate", FindingCode::PeerCertificateMissing, report);
     }
     if document.has_condition("connection.sni") {
         if has_listener_filter(channel, TLS_INSPECTOR) {
-            report.fine(Layer::Request, &channel.place, "the server name is read");
+            report.fine(FindingLayer::Request, &channel.place, "the server name is read");
         } else {
-            report.find(Check::ServerNameMissing, &channel.place, "the listener has no tls_inspector");
+            report.find(FindingCode::ServerNameMissing, &channel.place, "the listener has no tls_inspector");
         }
     }
 }
@@ -49,10 +52,10 @@ fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut
         return;
     };
     if manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL) {
-        report.fine(Layer::Request, &channel.http_place, "clients cannot choose their remote address");
+        report.fine(FindingLayer::Request, &channel.http_place, "clients cannot choose their remote address");
     } else {
         let message = "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`";
-        report.find(Check::RemoteAddressUntrusted, &channel.http_place, message);
+        report.find(FindingCode::RemoteAddressUntrusted, &channel.http_place, message);
     }
 }
 
@@ -61,9 +64,13 @@ fn check_principal(channel: &Channel<'_>, report: &mut Report) {
     match &channel.hbone {
         None | Some(Hbone::Unknown) => {}
         Some(Hbone::Kept) => {
-            report.fine(Layer::Request, &channel.http_place, "the HBONE listener passes on the caller's SPIFFE ID");
+            report.fine(
+                FindingLayer::Request,
+                &channel.http_place,
+                "the HBONE listener passes on the caller's SPIFFE ID",
+            );
         }
-        Some(Hbone::Lost(reason)) => report.find(Check::PeerPrincipalMissing, &channel.http_place, reason),
+        Some(Hbone::Lost(reason)) => report.find(FindingCode::PeerPrincipalMissing, &channel.http_place, reason),
     }
 }
 
@@ -75,13 +82,17 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
     let value = if set.is_empty() { "SANITIZE" } else { set };
     let said = if set.is_empty() { "is not set, so it is `SANITIZE`".to_owned() } else { format!("is `{value}`") };
     let message = format!("`forward_client_cert_details` {said}");
-    match (document.source(), value) {
-        (Source::Xfcc, "FORWARD_ONLY") => {
-            report.fine(Layer::Request, &channel.http_place, "the header `x-forwarded-client-cert` reaches the filter");
+    match (document.policy.identity_source(), value) {
+        (IdentitySource::Xfcc(_), "FORWARD_ONLY") => {
+            report.fine(
+                FindingLayer::Request,
+                &channel.http_place,
+                "the header `x-forwarded-client-cert` reaches the filter",
+            );
         }
-        (Source::Xfcc, _) => report.find(Check::XfccNotForwarded, &channel.http_place, message),
+        (IdentitySource::Xfcc(_), _) => report.find(FindingCode::XfccNotForwarded, &channel.http_place, message),
         (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") => {
-            report.find(Check::XfccForwarded, &channel.http_place, message);
+            report.find(FindingCode::XfccForwarded, &channel.http_place, message);
         }
         _ => {}
     }
@@ -91,30 +102,30 @@ fn check_paths(channel: &Channel<'_>, document: &Document, envoy: &Envoy, report
     let Some(manager) = &channel.manager else { return };
     let place = &channel.http_place;
     if !document.uses_paths() {
-        report.fine(Layer::Request, place, "no policy looks at paths");
+        report.fine(FindingLayer::Request, place, "no policy looks at paths");
         return;
     }
     if !manager.normalize_path {
-        report.find(Check::PathNotNormalized, place, "`normalize_path` is not set");
+        report.find(FindingCode::PathNotNormalized, place, "`normalize_path` is not set");
     }
     if !manager.merge_slashes {
-        report.find(Check::SlashesNotMerged, place, "`merge_slashes` is not set");
+        report.find(FindingCode::SlashesNotMerged, place, "`merge_slashes` is not set");
     }
     let escaped = &manager.path_with_escaped_slashes_action;
     let are_kept = matches!(escaped.as_str(), "" | "IMPLEMENTATION_SPECIFIC_DEFAULT" | "KEEP_UNCHANGED");
     if are_kept {
         let message = "`path_with_escaped_slashes_action` keeps `%2f` and `%5c`";
-        report.find(Check::EscapedSlashesKept, place, message);
+        report.find(FindingCode::EscapedSlashesKept, place, message);
     }
     for table in tables(manager, envoy) {
         if ignores_path_parameters(&table) {
             let name = table["name"].as_str().unwrap_or_default();
             let message = format!("the route table `{name}` sets `ignore_path_parameters_in_path_matching`");
-            report.find(Check::PathParametersIgnored, place, message);
+            report.find(FindingCode::PathParametersIgnored, place, message);
         }
     }
     if manager.normalize_path && manager.merge_slashes && !are_kept {
-        report.fine(Layer::Request, place, "paths are normalized before the filter sees them");
+        report.fine(FindingLayer::Request, place, "paths are normalized before the filter sees them");
     }
 }
 
@@ -130,7 +141,13 @@ fn ignores_path_parameters(node: &Value) -> bool {
 }
 
 /// Whether the listener keeps for the filter what Envoy does not tell by itself.
-fn check_state(channel: &Channel<'_>, (moment, key): (&str, &str), what: &str, check: Check, report: &mut Report) {
+fn check_state(
+    channel: &Channel<'_>,
+    (moment, key): (&str, &str),
+    what: &str,
+    check: FindingCode,
+    report: &mut Report,
+) {
     let is_kept = channel.network.iter().any(|filter| {
         filter.typed_config.kind() == SET_FILTER_STATE && {
             let config = filter.typed_config.value();
@@ -138,7 +155,7 @@ fn check_state(channel: &Channel<'_>, (moment, key): (&str, &str), what: &str, c
         }
     });
     if is_kept {
-        report.fine(Layer::Request, &channel.place, format!("{what} is kept for the filter"));
+        report.fine(FindingLayer::Request, &channel.place, format!("{what} is kept for the filter"));
     } else {
         let message = format!("no set_filter_state before the connection manager sets `{key}` in `{moment}`");
         report.find(check, &channel.place, message);

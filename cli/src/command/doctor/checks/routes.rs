@@ -6,9 +6,10 @@ use spiffe_authz::policy::Mode;
 
 use super::Facts;
 use crate::command::doctor::channel::Channel;
-use crate::command::doctor::filter::{Installation, Installed};
-use crate::command::doctor::route::{Override, Settings, overrides, tables};
-use crate::finding::{Check, Layer, Report};
+use crate::command::doctor::installation::{Installation, Installed};
+use crate::command::doctor::route_overrides::{Override, Settings, overrides, tables};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::Report;
 
 /// Checks the routes of a connection manager. Returns the filter chain once for each document that replaces that of the
 /// filter.
@@ -21,24 +22,24 @@ pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut R
     {
         let place = channel.http_place.route(&part);
         if is_off {
-            report.find(Check::FilterDisabled, &place, format!("a route switches `{name}` off"));
+            report.find(FindingCode::FilterDisabled, &place, format!("a route switches `{name}` off"));
         }
         match settings {
             None => {}
             Some(Err(mistakes)) => {
                 for mistake in mistakes {
-                    report.find(Check::ConfigurationRefused, &place, mistake);
+                    report.find(FindingCode::ConfigurationRefused, &place, mistake);
                 }
             }
             Some(Ok(Settings { mode, document })) => {
                 if mode == Mode::Shadow {
-                    report.find(Check::RouteShadow, &place, format!("`mode: shadow` for `{name}`"));
+                    report.find(FindingCode::RouteShadow, &place, format!("`mode: shadow` for `{name}`"));
                 }
                 if let Some(document) = document {
                     if let Ok(document) = document.as_ref() {
                         let domain = &document.policy.identity().trust_domains.local;
                         let message = format!("`{name}` uses the route's document for `{domain}`");
-                        report.fine(Layer::Filter, &place, message);
+                        report.fine(FindingLayer::Filter, &place, message);
                     }
                     let installed = Installed { document, ..installed.clone() };
                     let filter = Some(Rc::new(Installation::Loaded(Box::new(installed))));

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use super::Context;
-use crate::command::doctor::secrets::{Request, Requests, Role, Source};
+use crate::command::doctor::secret_requests::{Role, SecretRequest, SecretRequests, SecretSource};
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::Cluster;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::{Count, Scope};
-use crate::finding::{Check, Layer, Place, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::{Place, Report};
 
 /// SPIRE's default name for the first identity of a workload, which Istio requests. The others are SPIFFE IDs.
 const CERTIFICATE_NAME: &str = "default";
@@ -16,14 +17,14 @@ const CERTIFICATE_NAME: &str = "default";
 const FILE_NAMES: [&str; 2] = ["file-cert:", "file-root:"];
 
 /// Judges each secret once, wherever it is used. Returns the problem of each.
-pub(super) fn check(requests: &Requests, envoy: &Envoy, report: &mut Report) -> Vec<Option<Check>> {
+pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) -> Vec<Option<FindingCode>> {
     let problems = requests.requests.iter().map(|request| judge(request, envoy, report)).collect();
     check_others(requests, envoy, report);
     problems
 }
 
 /// Reports failed requests for secrets that nothing in the dump uses, as in a partial dump.
-fn check_others(requests: &Requests, envoy: &Envoy, report: &mut Report) {
+fn check_others(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) {
     const FAILURES: &str = "update_failure";
     let known: HashSet<String> =
         requests.requests.iter().map(|request| envoy.stats.of_secret(&request.name).prefix().to_owned()).collect();
@@ -31,7 +32,7 @@ fn check_others(requests: &Requests, envoy: &Envoy, report: &mut Report) {
         let prefix = name.strip_suffix(FAILURES).unwrap_or(name);
         if prefix.starts_with("sds.") && !known.contains(prefix) {
             let message = format!("`{name}` is {count}, and no listener or cluster in the dump uses this secret");
-            report.find(Check::AgentUnknown, &Place::default(), message);
+            report.find(FindingCode::AgentUnknown, &Place::default(), message);
         }
     }
 }
@@ -40,7 +41,7 @@ fn check_others(requests: &Requests, envoy: &Envoy, report: &mut Report) {
 pub(super) fn check_certificate_exists(context: Context<'_>, report: &mut Report) {
     let Context { tls, places } = context;
     if tls.tls_certificates.is_empty() && tls.tls_certificate_sds_secret_configs.is_empty() {
-        report.find_each(Check::SecretMissing, places, "no certificate is configured");
+        report.find_each(FindingCode::SecretMissing, places, "no certificate is configured");
     }
 }
 
@@ -67,34 +68,34 @@ enum Agent {
     Unknown,
 }
 
-fn judge(request: &Request, envoy: &Envoy, report: &mut Report) -> Option<Check> {
-    let Request { name, role: _, source, places } = request;
+fn judge(request: &SecretRequest, envoy: &Envoy, report: &mut Report) -> Option<FindingCode> {
+    let SecretRequest { name, role: _, source, places } = request;
     let arrival = arrival(request, envoy);
     let stats = envoy.stats.of_secret(name);
     if let Some(rejected) = stats.count("update_rejected").some() {
         let message = format!("Envoy rejected {} of the secret since its start", updates(rejected));
-        report.find_each(Check::SecretRejected, places, message);
+        report.find_each(FindingCode::SecretRejected, places, message);
     }
     if let Some(failed) = stats.count("key_rotation_failed").some() {
         let message = format!("Envoy could not read {} of the files of the secret since its start", updates(failed));
-        report.find_each(Check::SecretRejected, places, message);
+        report.find_each(FindingCode::SecretRejected, places, message);
     }
     match source {
-        Source::Cluster(cluster) => judge_agent(request, cluster, arrival, &stats, envoy, report),
+        SecretSource::Cluster(cluster) => judge_agent(request, cluster, arrival, &stats, envoy, report),
         _ => match arrival {
             Arrival::Arrived => {
-                report.fine_each(Layer::Secrets, places, "delivered");
+                report.fine_each(FindingLayer::Secrets, places, "delivered");
                 None
             }
             Arrival::Unreadable => Some(unreadable(request, report)),
             Arrival::Missing => {
                 let message = match (source, request.role) {
-                    (Source::Bootstrap, _) => "the bootstrap has no secret of this name and kind",
+                    (SecretSource::Bootstrap, _) => "the bootstrap has no secret of this name and kind",
                     (_, Role::Unknown) => "Envoy waits for it, and no listener or cluster in the dump uses it",
                     (_, Role::Certificate | Role::Bundle) => "its source has not delivered it",
                 };
-                report.find_each(Check::SecretMissing, places, message);
-                Some(Check::SecretMissing)
+                report.find_each(FindingCode::SecretMissing, places, message);
+                Some(FindingCode::SecretMissing)
             }
             Arrival::Unknown => None,
         },
@@ -102,14 +103,14 @@ fn judge(request: &Request, envoy: &Envoy, report: &mut Report) -> Option<Check>
 }
 
 fn judge_agent(
-    request: &Request,
+    request: &SecretRequest,
     cluster: &str,
     arrival: Arrival,
     stats: &Scope<'_>,
     envoy: &Envoy,
     report: &mut Report,
-) -> Option<Check> {
-    let Request { name, role: _, source: _, places } = request;
+) -> Option<FindingCode> {
+    let SecretRequest { name, role: _, source: _, places } = request;
     // A partial dump can lack the cluster, whose counters then have its name.
     let by_name = Cluster { name: cluster.to_owned(), ..Cluster::default() };
     let counters = envoy.stats.of_cluster(envoy.cluster(cluster).unwrap_or(&by_name));
@@ -121,8 +122,8 @@ fn judge_agent(
     if agent == Agent::Unreachable {
         let remains = if is_here { remains } else { "; nothing was received" };
         let message = format!("no connection to the cluster `{cluster}`{remains}");
-        report.find_each(Check::AgentUnreachable, places, message);
-        return Some(Check::AgentUnreachable);
+        report.find_each(FindingCode::AgentUnreachable, places, message);
+        return Some(FindingCode::AgentUnreachable);
     }
     // Between two attempts there is no stream. A secret that arrived says nothing about the present.
     if let Some(count) = failures.some()
@@ -145,15 +146,15 @@ fn judge_agent(
                 "nothing was received from the cluster `{cluster}`{}",
                 reason(agent, failures, &counters, envoy)
             );
-            report.find_each(Check::SecretMissing, places, format!("{message}{}", hint(name)));
-            Some(Check::SecretMissing)
+            report.find_each(FindingCode::SecretMissing, places, format!("{message}{}", hint(name)));
+            Some(FindingCode::SecretMissing)
         }
         Arrival::Unknown => None,
         Arrival::Arrived => {
             let is_known = failures.known().is_some() && connected.known().is_some();
             if agent == Agent::Connected && is_known {
                 report.fine_each(
-                    Layer::Secrets,
+                    FindingLayer::Secrets,
                     places,
                     format!("the cluster `{cluster}` delivered it and is connected"),
                 );
@@ -163,7 +164,7 @@ fn judge_agent(
                     _ => unknown(&counters, envoy),
                 };
                 report.find_each(
-                    Check::AgentUnknown,
+                    FindingCode::AgentUnknown,
                     places,
                     format!("whether `{cluster}` still answers is unknown: {why}"),
                 );
@@ -177,7 +178,7 @@ fn updates(count: u64) -> String {
     if count == 1 { "1 update".to_owned() } else { format!("{count} updates") }
 }
 
-fn arrival(request: &Request, envoy: &Envoy) -> Arrival {
+fn arrival(request: &SecretRequest, envoy: &Envoy) -> Arrival {
     let Some(secret) = envoy.secret(&request.name) else {
         return if envoy.has(Section::Secrets) { Arrival::Missing } else { Arrival::Unknown };
     };
@@ -189,10 +190,10 @@ fn arrival(request: &Request, envoy: &Envoy) -> Arrival {
     }
 }
 
-fn unreadable(request: &Request, report: &mut Report) -> Check {
+fn unreadable(request: &SecretRequest, report: &mut Report) -> FindingCode {
     let what = if request.role == Role::Certificate { "a certificate" } else { "a validation context" };
-    report.find_each(Check::SecretUnreadable, &request.places, format!("the secret has no {}", &what[2..]));
-    Check::SecretUnreadable
+    report.find_each(FindingCode::SecretUnreadable, &request.places, format!("the secret has no {}", &what[2..]));
+    FindingCode::SecretUnreadable
 }
 
 fn agent(counters: &Scope<'_>) -> Agent {
@@ -205,15 +206,17 @@ fn agent(counters: &Scope<'_>) -> Agent {
 }
 
 /// Returns the reason why the agent rejects a request: it does not know the workload, or does not know the name.
-fn rejection(request: &Request) -> (Check, &'static str) {
+fn rejection(request: &SecretRequest) -> (FindingCode, &'static str) {
     let name = &request.name;
     let is_identity = name == CERTIFICATE_NAME || name.starts_with("spiffe://");
     match request.role {
-        Role::Certificate if is_identity => (Check::WorkloadUnknown, "no registration entry matches this workload"),
-        Role::Bundle if name.starts_with("spiffe://") => {
-            (Check::SecretNameUnknown, "it has no bundle of this trust domain for the workload")
+        Role::Certificate if is_identity => {
+            (FindingCode::WorkloadUnknown, "no registration entry matches this workload")
         }
-        _ => (Check::SecretNameUnknown, "it has no secret of this name"),
+        Role::Bundle if name.starts_with("spiffe://") => {
+            (FindingCode::SecretNameUnknown, "it has no bundle of this trust domain for the workload")
+        }
+        _ => (FindingCode::SecretNameUnknown, "it has no secret of this name"),
     }
 }
 

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::Facts;
 use crate::command::doctor::channel::{Channel, PEER_PRINCIPAL, State};
-use crate::command::doctor::route::tables;
-use crate::finding::{Check, Report};
+use crate::command::doctor::route_overrides::tables;
+use crate::finding::FindingCode;
+use crate::report::Report;
 
 /// The only factory whose objects take part in the key of Envoy's connection pools.
 const HASHABLE: &str = "envoy.hashable_string";
@@ -34,7 +35,7 @@ fn collect(node: &Value, channel: &Channel<'_>, report: &mut Report) {
                 // Without a factory, Envoy takes the one with the name of the object.
                 let factory = state.factory_key.as_deref().unwrap_or(PEER_PRINCIPAL);
                 let message = format!("`{PEER_PRINCIPAL}` is shared with upstream and made by `{factory}`");
-                report.find(Check::PeerPrincipalNotHashable, &channel.place, message);
+                report.find(FindingCode::PeerPrincipalNotHashable, &channel.place, message);
             }
             fields.values().for_each(|below| collect(below, channel, report));
         }

@@ -3,14 +3,15 @@
 use spiffe_authz::identity::TrustDomains;
 
 use super::Context;
-use crate::command::doctor::filter::Document;
+use crate::document::Document;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::ValidationContext;
 use crate::envoy::moment::Validity;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::validator::{Bundle, Bundles, Validator, trust_domains};
-use crate::finding::{Check, Layer, Place, Report};
+use crate::finding::{FindingCode, FindingLayer};
+use crate::report::{Place, Report};
 
 /// Checks the validation of callers.
 pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &Envoy, report: &mut Report) {
@@ -18,7 +19,7 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
         Found::Here(validation) => validation,
         Found::Unknown => return,
         Found::Nowhere => {
-            report.find_each(Check::NotValidated, context.places, "there is no validation context");
+            report.find_each(FindingCode::NotValidated, context.places, "there is no validation context");
             return;
         }
     };
@@ -27,7 +28,7 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
     let matchers = validation.matchers();
     for domain in realm.into_iter().flat_map(trusted).filter(|domain| !matchers.allow(domain)) {
         let message = format!("no matcher for subject alternative names allows `spiffe://{domain}/…`");
-        report.find_each(Check::TrustDomainFiltered, context.places, message);
+        report.find_each(FindingCode::TrustDomainFiltered, context.places, message);
     }
     if !has_arrived(context, envoy) {
         return;
@@ -36,10 +37,14 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
     let validator = validation.validator(envoy);
     match &validator {
         Validator::None => {
-            report.find_each(Check::NotValidated, &places, "the validation context does not name an authority");
+            report.find_each(FindingCode::NotValidated, &places, "the validation context does not name an authority");
         }
         Validator::System => {
-            report.find_each(Check::BundlesPooled, &places, "Envoy trusts every authority that the machine trusts");
+            report.find_each(
+                FindingCode::BundlesPooled,
+                &places,
+                "Envoy trusts every authority that the machine trusts",
+            );
         }
         _ => check_validator(&validator, &places, envoy, report),
     }
@@ -82,10 +87,10 @@ pub(super) fn secret_places(context: Context<'_>) -> Vec<Place> {
 /// Checks settings that accept certificates without validating them.
 pub(super) fn check_exceptions(context: &ValidationContext, places: &[Place], report: &mut Report) {
     if context.trust_chain_verification == "ACCEPT_UNTRUSTED" {
-        report.find_each(Check::UntrustedAccepted, places, "`trust_chain_verification` is `ACCEPT_UNTRUSTED`");
+        report.find_each(FindingCode::UntrustedAccepted, places, "`trust_chain_verification` is `ACCEPT_UNTRUSTED`");
     }
     if context.allow_expired_certificate {
-        report.find_each(Check::ExpiredAccepted, places, "`allow_expired_certificate` is set");
+        report.find_each(FindingCode::ExpiredAccepted, places, "`allow_expired_certificate` is set");
     }
 }
 
@@ -94,14 +99,14 @@ pub(super) fn check_validator(validator: &Validator, places: &[Place], envoy: &E
     match validator {
         Validator::None | Validator::System => {}
         Validator::Other(name) => {
-            report.find_each(Check::SpiffeValidatorMissing, places, format!("the validator is `{name}`"));
+            report.find_each(FindingCode::SpiffeValidatorMissing, places, format!("the validator is `{name}`"));
         }
         Validator::Default(authorities) => check_authorities(authorities.as_deref(), places, envoy, report),
         Validator::Spiffe(Bundles::Elsewhere) => {
-            report.fine_each(Layer::Trust, places, "the SPIFFE validator is in use; its bundles are in a file");
+            report.fine_each(FindingLayer::Trust, places, "the SPIFFE validator is in use; its bundles are in a file");
         }
         Validator::Spiffe(Bundles::Unreadable(error)) => {
-            report.find_each(Check::BundleUnreadable, places, error.clone());
+            report.find_each(FindingCode::BundleUnreadable, places, error.clone());
         }
         Validator::Spiffe(Bundles::Here(bundles)) => check_bundles(bundles, places, envoy, report),
     }
@@ -113,11 +118,11 @@ fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envo
     match (domains.as_deref(), authorities) {
         (Some([only]), _) => {
             let message = format!("`trusted_ca` contains the authorities of `{only}`");
-            report.find_each(Check::SpiffeValidatorMissing, places, message);
+            report.find_each(FindingCode::SpiffeValidatorMissing, places, message);
         }
         (Some(several @ [_, _, ..]), _) => {
             let message = format!("`trusted_ca` contains authorities of {}", list(several));
-            report.find_each(Check::BundlesPooled, places, message);
+            report.find_each(FindingCode::BundlesPooled, places, message);
         }
         (_, Some(several @ [_, _, ..])) => {
             let named: Vec<&str> = {
@@ -128,16 +133,16 @@ fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envo
             };
             if named.len() > 1 {
                 let message = format!("`trusted_ca` contains authorities of {}", list(&named));
-                report.find_each(Check::BundlesPooled, places, message);
+                report.find_each(FindingCode::BundlesPooled, places, message);
             } else {
                 let message = format!(
                     "`trusted_ca` contains {} authorities that do not all name a trust domain, so whose they are is unknown",
                     several.len()
                 );
-                report.find_each(Check::SpiffeValidatorMissing, places, message);
+                report.find_each(FindingCode::SpiffeValidatorMissing, places, message);
             }
         }
-        _ => report.find_each(Check::SpiffeValidatorMissing, places, "the authorities are in `trusted_ca`"),
+        _ => report.find_each(FindingCode::SpiffeValidatorMissing, places, "the authorities are in `trusted_ca`"),
     }
     if let Some(authorities) = authorities {
         check_expiry("`trusted_ca`", authorities, places, envoy, report);
@@ -146,19 +151,19 @@ fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envo
 
 fn check_bundles(bundles: &[Bundle], places: &[Place], envoy: &Envoy, report: &mut Report) {
     let here: Vec<&str> = bundles.iter().map(|bundle| &*bundle.trust_domain).collect();
-    report.fine_each(Layer::Trust, places, format!("the SPIFFE validator, with a bundle for {}", list(&here)));
+    report.fine_each(FindingLayer::Trust, places, format!("the SPIFFE validator, with a bundle for {}", list(&here)));
     for Bundle { trust_domain, authorities } in bundles {
         let Some(authorities) = authorities else { continue };
         if authorities.is_empty() {
             let message = format!("the bundle of `{trust_domain}` contains no authority that can be read");
-            report.find_each(Check::BundleUnreadable, places, message);
+            report.find_each(FindingCode::BundleUnreadable, places, message);
             continue;
         }
         check_expiry(&format!("`{trust_domain}`"), authorities, places, envoy, report);
         let foreign: Vec<&str> = authorities.iter().filter_map(Certificate::trust_domain).collect();
         if foreign.len() == authorities.len() && !foreign.contains(&trust_domain.as_str()) {
             let message = format!("the authorities in the bundle of `{trust_domain}` name `{}`", foreign[0]);
-            report.find_each(Check::BundleForeign, places, message);
+            report.find_each(FindingCode::BundleForeign, places, message);
         }
     }
 }
@@ -167,7 +172,7 @@ fn check_bundles(bundles: &[Bundle], places: &[Place], envoy: &Envoy, report: &m
 fn check_expiry(whose: &str, authorities: &[Certificate], places: &[Place], envoy: &Envoy, report: &mut Report) {
     let validities = authorities.iter().map(|authority| envoy.taken.within(None, authority.not_after));
     if !authorities.is_empty() && validities.into_iter().all(|validity| validity == Validity::Expired) {
-        report.find_each(Check::BundleExpired, places, format!("every authority of {whose} has expired"));
+        report.find_each(FindingCode::BundleExpired, places, format!("every authority of {whose} has expired"));
     }
 }
 
@@ -177,14 +182,14 @@ fn compare(bundles: &[Bundle], trust_domains: &TrustDomains, places: &[Place], r
     for domain in trusted(trust_domains).filter(|domain| !has(domain)) {
         let whose = if *domain == *trust_domains.local { "local" } else { "federated" };
         let message = format!("Envoy has no bundle of the {whose} trust domain `{domain}`");
-        report.find_each(Check::BundleMissing, places, message);
+        report.find_each(FindingCode::BundleMissing, places, message);
     }
     let named = |domain: &str| {
         trusted(trust_domains).chain(trust_domains.aliases.iter().map(|alias| &**alias)).any(|one| one == domain)
     };
     for bundle in bundles.iter().filter(|bundle| !named(&bundle.trust_domain)) {
         let message = format!("the filter's document does not name `{}`", bundle.trust_domain);
-        report.find_each(Check::BundleUnnamed, places, message);
+        report.find_each(FindingCode::BundleUnnamed, places, message);
     }
 }
 

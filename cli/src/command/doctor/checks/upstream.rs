@@ -1,10 +1,11 @@
 //! The calling side: the TLS settings of clusters that present an SVID.
 
 use super::{Context, Facts, identity, trust};
-use crate::command::doctor::secrets::Upstream;
+use crate::command::doctor::secret_requests::Upstream;
 use crate::envoy::matchers::Matchers;
 use crate::envoy::validator::{Bundles, Validator};
-use crate::finding::{Check, Place, Report};
+use crate::finding::FindingCode;
+use crate::report::{Place, Report};
 
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
     for Upstream { tls, clusters } in &facts.requests.upstreams {
@@ -23,7 +24,7 @@ fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Fa
         trust::Found::Here(validation) => validation,
         trust::Found::Unknown => return,
         trust::Found::Nowhere => {
-            report.find_each(Check::ServerNotValidated, context.places, "there is no validation context");
+            report.find_each(FindingCode::ServerNotValidated, context.places, "there is no validation context");
             return;
         }
     };
@@ -35,7 +36,7 @@ fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Fa
     trust::check_validator(&validator, &trust::secret_places(context), facts.envoy, report);
     if let Validator::None = validator {
         let message = "the validation context does not name an authority";
-        report.find_each(Check::ServerNotValidated, context.places, message);
+        report.find_each(FindingCode::ServerNotValidated, context.places, message);
         return;
     }
     for (place, matchers) in clusters {
@@ -45,20 +46,20 @@ fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Fa
 
 fn check_matchers(place: &Place, matchers: &Matchers, validator: &Validator, report: &mut Report) {
     if matchers.is_empty() {
-        report.find(Check::ServerUnchecked, place, "the cluster has no matchers for subject alternative names");
+        report.find(FindingCode::ServerUnchecked, place, "the cluster has no matchers for subject alternative names");
         return;
     }
     let Validator::Spiffe(bundles) = validator else { return };
     if matchers.exclude_spiffe_ids() {
         let message = "no matcher for subject alternative names allows a SPIFFE ID";
-        report.find(Check::ServerNameFiltered, place, message);
+        report.find(FindingCode::ServerNameFiltered, place, message);
         return;
     }
     let (Bundles::Here(bundles), Some(named)) = (bundles, matchers.trust_domains()) else { return };
     for domain in named {
         if !bundles.iter().any(|bundle| bundle.trust_domain == domain) {
             let message = format!("Envoy has no bundle of `{domain}`, the trust domain in the cluster's matchers");
-            report.find(Check::BundleMissing, place, message);
+            report.find(FindingCode::BundleMissing, place, message);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::envoy::message::{Cluster, CommonTls, SecretConfig};
 use crate::envoy::page::invalid;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::upstream_tls;
-use crate::finding::Place;
+use crate::report::Place;
 
 /// The content that Envoy uses a secret for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ pub(crate) enum Role {
 
 /// The source of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Source {
+pub(crate) enum SecretSource {
     /// The bootstrap.
     Bootstrap,
     /// A gRPC service behind this cluster, as the SPIRE agent is.
@@ -33,10 +33,10 @@ pub(crate) enum Source {
 
 /// A secret that Envoy requests.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct SecretRequest {
     pub(crate) name: String,
     pub(crate) role: Role,
-    pub(crate) source: Source,
+    pub(crate) source: SecretSource,
     /// The listeners and clusters that use it.
     pub(crate) places: Vec<Place>,
 }
@@ -51,13 +51,13 @@ pub(crate) struct Upstream {
 
 /// The secrets that an Envoy requests, and the TLS settings of its clusters.
 #[derive(Debug, Default)]
-pub(crate) struct Requests {
-    pub(crate) requests: Vec<Request>,
+pub(crate) struct SecretRequests {
+    pub(crate) requests: Vec<SecretRequest>,
     pub(crate) upstreams: Vec<Upstream>,
-    positions: HashMap<(String, Role, Source), usize>,
+    positions: HashMap<(String, Role, SecretSource), usize>,
 }
 
-impl Requests {
+impl SecretRequests {
     /// Collects the secrets of these channels and of each cluster.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Requests {
         }
         for name in &envoy.dump.warming_secrets {
             if !all.requests.iter().any(|request| request.name == *name) {
-                all.add(name, Role::Unknown, Source::Other, &Place::default());
+                all.add(name, Role::Unknown, SecretSource::Other, &Place::default());
             }
         }
         Ok(all)
@@ -105,7 +105,7 @@ impl Requests {
         }
     }
 
-    fn add(&mut self, name: &str, role: Role, source: Source, place: &Place) {
+    fn add(&mut self, name: &str, role: Role, source: SecretSource, place: &Place) {
         let place = place.secret(name);
         let key = (name.to_owned(), role, source.clone());
         let next = self.requests.len();
@@ -114,7 +114,7 @@ impl Requests {
             // The same context can be in a listener twice, one after the other.
             Some(request) if request.places.last() == Some(&place) => {}
             Some(request) => request.places.push(place),
-            None => self.requests.push(Request { name: name.to_owned(), role, source, places: vec![place] }),
+            None => self.requests.push(SecretRequest { name: name.to_owned(), role, source, places: vec![place] }),
         }
     }
 
@@ -130,8 +130,10 @@ impl Requests {
 }
 
 /// Returns the source of a secret.
-pub(crate) fn source(config: &SecretConfig) -> Source {
-    let Some(source) = &config.sds_config else { return Source::Bootstrap };
+pub(crate) fn source(config: &SecretConfig) -> SecretSource {
+    let Some(source) = &config.sds_config else { return SecretSource::Bootstrap };
     let cluster = source.pointer("/api_config_source/grpc_services/0/envoy_grpc/cluster_name");
-    cluster.and_then(serde_json::Value::as_str).map_or(Source::Other, |cluster| Source::Cluster(cluster.to_owned()))
+    cluster
+        .and_then(serde_json::Value::as_str)
+        .map_or(SecretSource::Other, |cluster| SecretSource::Cluster(cluster.to_owned()))
 }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use spiffe_authz::policy::{Node, PolicySet};
 
+use crate::document::Document;
 use crate::envoy::message::{Extension, decode_base64};
 use crate::envoy::snapshot::Envoy;
 
@@ -58,9 +58,9 @@ pub(crate) struct Installed {
     /// Its name in the chain: that of routes which configure it.
     pub(crate) name: String,
     /// What carries it.
-    pub(crate) carrier: Carrier,
+    pub(crate) adapter: Adapter,
     /// What happens when it fails.
-    pub(crate) failure: Failure,
+    pub(crate) failure: FailurePolicy,
     /// Whether it is switched off in the chain.
     pub(crate) disabled: bool,
     /// The name in the counters of its VM; empty for a dynamic module.
@@ -68,12 +68,12 @@ pub(crate) struct Installed {
     /// Whether Envoy fetches its code.
     pub(crate) is_remote: bool,
     /// The compiled document, or its errors.
-    pub(crate) document: Rc<Result<Document, Vec<String>>>,
+    pub(crate) document: Compiled,
 }
 
 /// What carries the filter in Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Carrier {
+pub(crate) enum Adapter {
     /// proxy-wasm.
     Wasm,
     /// A dynamic module.
@@ -82,80 +82,13 @@ pub(crate) enum Carrier {
 
 /// What happens to requests when the filter fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// They are refused until it is there again, which it soon is.
+pub(crate) enum FailurePolicy {
+    /// They are rejected until it is there again, which it soon is.
     Reload,
-    /// They are refused.
+    /// They are rejected.
     Closed,
     /// They pass.
     Open,
-}
-
-/// The source of callers' identities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The TLS connection.
-    Tls,
-    /// The filter state that an HBONE listener sets.
-    PeerPrincipal,
-    /// The header that a trusted proxy sets.
-    Xfcc,
-}
-
-/// A configuration that compiles.
-#[derive(Debug)]
-pub(crate) struct Document {
-    /// As it decides.
-    pub(crate) policy: PolicySet,
-    root: Node<'static>,
-}
-
-impl Document {
-    pub(super) fn compile(text: &[u8]) -> Result<Self, Vec<String>> {
-        let policy = PolicySet::from_json(text)
-            .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| vec![error.to_string()])?;
-        Ok(Self { policy, root })
-    }
-
-    /// Returns the source of callers' identities.
-    pub(crate) fn source(&self) -> Source {
-        match self.root.at("/identity/from").and_then(Node::text) {
-            Some("peerPrincipal") => Source::PeerPrincipal,
-            Some("xfcc") => Source::Xfcc,
-            _ => Source::Tls,
-        }
-    }
-
-    /// Whether a rule looks at one of these fields, or at their `not…` twins.
-    pub(crate) fn has_field(&self, names: &[&str]) -> bool {
-        any(&self.root, &|node| names.iter().any(|name| node.field(name).is_some()))
-    }
-
-    /// Returns `true` if a rule uses the path.
-    pub(crate) fn uses_paths(&self) -> bool {
-        self.has_field(&["paths", "notPaths"])
-    }
-
-    /// Returns `true` if a rule uses the remote address, which trusted proxies report.
-    pub(crate) fn uses_remote_address(&self) -> bool {
-        self.has_field(&["remoteIpBlocks", "notRemoteIpBlocks"]) || self.has_condition("remote.ip")
-    }
-
-    /// Whether a rule has this condition.
-    pub(crate) fn has_condition(&self, key: &str) -> bool {
-        any(&self.root, &|node| node.field("key").and_then(Node::text) == Some(key))
-    }
-}
-
-/// Whether this holds for a node or for one below it.
-fn any(node: &Node, holds: &impl Fn(&Node) -> bool) -> bool {
-    holds(node)
-        || match node {
-            Node::List(items) => items.iter().any(|item| any(item, holds)),
-            Node::Object(fields) => fields.iter().any(|(_, value)| any(value, holds)),
-            _ => false,
-        }
 }
 
 /// Recognizes the filter. Each distinct configuration is parsed once, and each distinct document compiled once.
@@ -165,7 +98,8 @@ pub(crate) struct Catalog<'e> {
     documents: RefCell<HashMap<Vec<u8>, Compiled>>,
 }
 
-type Compiled = Rc<Result<Document, Vec<String>>>;
+/// A compiled document, or its errors.
+pub(crate) type Compiled = Rc<Result<Document, Vec<String>>>;
 
 /// The name in the chain, whether it is disabled there, and the text of the configuration.
 type Key = (String, bool, String);
@@ -223,19 +157,20 @@ impl<'e> Catalog<'e> {
         if let Some(known) = self.documents.borrow().get(text) {
             return Rc::clone(known);
         }
-        let compiled = Rc::new(Document::compile(text));
+        let compiled =
+            Rc::new(Document::from_json(text).map_err(|errors| errors.iter().map(ToString::to_string).collect()));
         self.documents.borrow_mut().insert(text.to_vec(), Rc::clone(&compiled));
         compiled
     }
 
     fn installed(&self, place: &Extension, found: &Extension, kind: &str) -> Option<Installed> {
         let message = found.typed_config.value();
-        let (carrier, names, failure, document) = if WASM.contains(&kind) {
+        let (adapter, names, failure, document) = if WASM.contains(&kind) {
             let config = &message["config"];
             let code = &config["vm_config"]["code"];
             let names =
                 [&config["name"], &config["root_id"], &code["local"]["filename"], &code["remote"]["http_uri"]["uri"]];
-            (Carrier::Wasm, names, wasm_failure(config), wasm_document(&config["configuration"]))
+            (Adapter::Wasm, names, wasm_failure(config), wasm_document(&config["configuration"]))
         } else {
             let module = &message["dynamic_module_config"];
             let names = [
@@ -244,7 +179,7 @@ impl<'e> Catalog<'e> {
                 &module["module"]["local"]["filename"],
                 &module["module"]["remote"]["http_uri"]["uri"],
             ];
-            (Carrier::Module, names, module_failure(module), module_document(&message["filter_config"]))
+            (Adapter::Module, names, module_failure(module), module_document(&message["filter_config"]))
         };
         let named = is_ours(&place.name) || names.iter().filter_map(|name| name.as_str()).any(is_ours);
         if !named && document.as_ref().is_none_or(|text| !has_our_form(text)) {
@@ -260,7 +195,7 @@ impl<'e> Catalog<'e> {
         let config = &message["config"];
         Some(Installed {
             name: place.name.clone(),
-            carrier,
+            adapter,
             failure,
             disabled: place.disabled,
             plugin: config["name"].as_str().unwrap_or_default().to_owned(),
@@ -310,20 +245,20 @@ fn has_our_form(text: &[u8]) -> bool {
     parsed.is_ok_and(|document| document["trustDomain"].is_string() && document["policies"].is_array())
 }
 
-fn wasm_failure(config: &Value) -> Failure {
+fn wasm_failure(config: &Value) -> FailurePolicy {
     match config["failure_policy"].as_str() {
-        Some("FAIL_OPEN") => Failure::Open,
-        Some("FAIL_RELOAD") => Failure::Reload,
-        None if config["fail_open"] == true => Failure::Open,
-        _ => Failure::Closed,
+        Some("FAIL_OPEN") => FailurePolicy::Open,
+        Some("FAIL_RELOAD") => FailurePolicy::Reload,
+        None if config["fail_open"] == true => FailurePolicy::Open,
+        _ => FailurePolicy::Closed,
     }
 }
 
 /// A module that is fetched is no filter until it is there, and requests pass, unless Envoy refuses such a listener.
-fn module_failure(module: &Value) -> Failure {
+fn module_failure(module: &Value) -> FailurePolicy {
     let remote = &module["module"]["remote"];
     // A module has no VM that could be down.
-    if remote.is_object() && module["nack_on_cache_miss"] != true { Failure::Open } else { Failure::Reload }
+    if remote.is_object() && module["nack_on_cache_miss"] != true { FailurePolicy::Open } else { FailurePolicy::Reload }
 }
 
 /// The text that a Wasm filter gets; `None` when it would be protobuf.
@@ -350,7 +285,7 @@ mod tests {
 
     use std::rc::Rc;
 
-    use super::{Absent, Carrier, Catalog, Extension, Failure, Installation, Installed, Replacement};
+    use super::{Absent, Adapter, Catalog, Extension, FailurePolicy, Installation, Installed, Replacement};
     use crate::envoy::snapshot::Envoy;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
@@ -396,11 +331,11 @@ mod tests {
     #[test]
     fn failure_policies() {
         for (config, failure) in [
-            (json!({}), Failure::Closed),
-            (json!({"fail_open": true}), Failure::Open),
-            (json!({"failure_policy": "FAIL_OPEN"}), Failure::Open),
-            (json!({"failure_policy": "FAIL_CLOSED"}), Failure::Closed),
-            (json!({"failure_policy": "FAIL_RELOAD"}), Failure::Reload),
+            (json!({}), FailurePolicy::Closed),
+            (json!({"fail_open": true}), FailurePolicy::Open),
+            (json!({"failure_policy": "FAIL_OPEN"}), FailurePolicy::Open),
+            (json!({"failure_policy": "FAIL_CLOSED"}), FailurePolicy::Closed),
+            (json!({"failure_policy": "FAIL_RELOAD"}), FailurePolicy::Reload),
         ] {
             assert_eq!(found(&wasm("spiffe-authz", config.clone()), &[]).unwrap().failure, failure, "{config}");
         }
@@ -418,12 +353,15 @@ mod tests {
         };
         let structure = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": structure});
         let local = module(json!({"name": "any"}), structure);
-        assert_eq!((local.carrier, local.failure, local.document.is_ok()), (Carrier::Module, Failure::Reload, true));
+        assert_eq!(
+            (local.adapter, local.failure, local.document.is_ok()),
+            (Adapter::Module, FailurePolicy::Reload, true)
+        );
         assert!(module(json!({}), text(DOCUMENT)).document.is_ok());
         let remote = json!({"remote": {"http_uri": {"uri": "http://modules/any"}}});
-        assert_eq!(module(json!({"module": remote}), text(DOCUMENT)).failure, Failure::Open);
+        assert_eq!(module(json!({"module": remote}), text(DOCUMENT)).failure, FailurePolicy::Open);
         let strict = json!({"module": remote, "nack_on_cache_miss": true});
-        assert_eq!(module(strict, text(DOCUMENT)).failure, Failure::Reload);
+        assert_eq!(module(strict, text(DOCUMENT)).failure, FailurePolicy::Reload);
     }
 
     #[test]

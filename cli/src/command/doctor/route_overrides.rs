@@ -1,11 +1,9 @@
 //! Route tables, and the settings in them that replace those of the filter.
 
-use std::rc::Rc;
-
 use serde_json::Value;
 use spiffe_authz::policy::{Mode, RoutePolicy};
 
-use super::filter::{Catalog, Document, module_document};
+use super::installation::{Catalog, Compiled, module_document};
 use crate::envoy::message::{ConnectionManager, message};
 use crate::envoy::snapshot::Envoy;
 
@@ -29,7 +27,7 @@ pub(crate) struct Settings {
     /// Whether policies are enforced.
     pub(crate) mode: Mode,
     /// The document that replaces that of the filter.
-    pub(crate) document: Option<Rc<Result<Document, Vec<String>>>>,
+    pub(crate) document: Option<Compiled>,
 }
 
 /// Returns the route tables of a connection manager: its own, and those that it discovers.

@@ -1,0 +1,33 @@
+//! Decisions, human-readable and as JSON.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+use spiffe_authz::decision::{Decision, DenyReason, RuleName};
+
+use crate::printable::{Show, Shown, styled};
+use crate::style::{BAD, GOOD};
+
+/// A decision, such as `allow by <policy>, rule <position>`.
+pub(crate) struct DecisionLine<'d>(pub(crate) &'d Decision<'d>);
+
+impl Show for DecisionLine<'_> {
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Decision { verdict, rule }) = self;
+        let by = rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+        match verdict.reason() {
+            None => write!(f, "{}{}", Shown(&styled(GOOD, "allow")), Shown(&by)),
+            Some(reason) => write!(f, "{}: {}{}", Shown(&styled(BAD, "deny")), Shown(reason.slug()), Shown(&by)),
+        }
+    }
+}
+
+/// Returns a decision as JSON.
+pub(crate) fn decision_json(decision: &Decision<'_>) -> Value {
+    json!({
+        "verdict": decision.verdict.slug(),
+        "reason": decision.verdict.reason().map(DenyReason::slug),
+        "policy": decision.rule.map(|rule: RuleName<'_>| rule.policy),
+        "rule": decision.rule.map(|rule| rule.position),
+    })
+}

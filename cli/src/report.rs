@@ -1,0 +1,189 @@
+//! The result of an examination by `doctor` or `secret`.
+
+use std::collections::HashSet;
+
+use spiffe_authz::lint::Severity;
+
+use crate::finding::{FindingCode, FindingLayer};
+
+/// Where something was found. What does not apply is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    /// The listener's name.
+    pub(crate) listener: Option<String>,
+    /// The filter chain's name, or its number in the listener.
+    pub(crate) filter_chain: Option<String>,
+    /// The type of the upgrade whose requests have HTTP filters of their own.
+    pub(crate) upgrade: Option<String>,
+    /// The part of a route table, such as ``virtual host `a`, route `b` ``.
+    pub(crate) route: Option<String>,
+    /// The cluster's name.
+    pub(crate) cluster: Option<String>,
+    /// The secret's name.
+    pub(crate) secret: Option<String>,
+}
+
+impl Place {
+    /// Returns the place of a listener, or of all of Envoy if the name is empty.
+    pub(crate) fn listener(name: &str) -> Self {
+        Self { listener: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
+    }
+
+    /// Returns the place of a cluster.
+    pub(crate) fn cluster(name: &str) -> Self {
+        Self { cluster: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
+    }
+
+    /// This place, and there the secret.
+    pub(crate) fn secret(&self, name: &str) -> Self {
+        Self { secret: Some(name.to_owned()), ..self.clone() }
+    }
+
+    /// Returns a part of a route table in this place.
+    pub(crate) fn route(&self, part: &str) -> Self {
+        Self { route: Some(part.to_owned()), ..self.clone() }
+    }
+}
+
+/// A problem, in one or more places.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// The kind of problem.
+    pub(crate) code: FindingCode,
+    /// The details.
+    pub(crate) message: String,
+    /// The places, or none if the problem concerns Envoy as a whole.
+    pub(crate) places: Vec<Place>,
+    /// The finding that explains this one.
+    pub(crate) cause: Option<FindingCode>,
+}
+
+/// A check that passed.
+#[derive(Debug)]
+pub(crate) struct Fine {
+    /// The layer.
+    pub(crate) layer: FindingLayer,
+    /// The details.
+    pub(crate) message: String,
+    /// The places.
+    pub(crate) places: Vec<Place>,
+}
+
+/// The result of an examination. The same message in several places is one entry.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// The problems.
+    pub(crate) findings: Vec<Finding>,
+    /// The checks that passed.
+    pub(crate) fine: Vec<Fine>,
+}
+
+impl Report {
+    /// Adds a problem.
+    pub(crate) fn find(&mut self, code: FindingCode, place: &Place, message: impl Into<String>) {
+        self.find_each(code, std::slice::from_ref(place), message);
+    }
+
+    /// Adds a problem in several places.
+    pub(crate) fn find_each(&mut self, code: FindingCode, places: &[Place], message: impl Into<String>) {
+        self.add(code, places, message.into(), None);
+    }
+
+    /// Adds a problem that another finding explains, if there is one.
+    pub(crate) fn follow(
+        &mut self,
+        code: FindingCode,
+        place: &Place,
+        message: impl Into<String>,
+        cause: Option<FindingCode>,
+    ) {
+        self.add(code, std::slice::from_ref(place), message.into(), cause);
+    }
+
+    fn add(&mut self, code: FindingCode, places: &[Place], message: String, cause: Option<FindingCode>) {
+        let is_known = |known: &&mut Finding| known.code == code && known.cause == cause && known.message == message;
+        if let Some(known) = self.findings.iter_mut().find(is_known) {
+            add(&mut known.places, places);
+            return;
+        }
+        let mut finding = Finding { code, message, places: Vec::new(), cause };
+        add(&mut finding.places, places);
+        self.findings.push(finding);
+    }
+
+    /// Adds a check that passed.
+    pub(crate) fn fine(&mut self, layer: FindingLayer, place: &Place, message: impl Into<String>) {
+        self.fine_each(layer, std::slice::from_ref(place), message);
+    }
+
+    /// Adds a check that passed in several places.
+    pub(crate) fn fine_each(&mut self, layer: FindingLayer, places: &[Place], message: impl Into<String>) {
+        let message = message.into();
+        if let Some(known) = self.fine.iter_mut().find(|known| known.layer == layer && known.message == message) {
+            add(&mut known.places, places);
+            return;
+        }
+        let mut fine = Fine { layer, message, places: Vec::new() };
+        add(&mut fine.places, places);
+        self.fine.push(fine);
+    }
+
+    /// Returns `true` if there is a finding of this kind.
+    pub(crate) fn has(&self, code: FindingCode) -> bool {
+        self.findings.iter().any(|finding| finding.code == code)
+    }
+
+    /// Returns the highest severity.
+    pub(crate) fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|finding| finding.code.severity()).max()
+    }
+
+    /// Returns the number of findings of a severity.
+    pub(crate) fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.code.severity() == severity).count()
+    }
+
+    /// Marks each finding of `code` as a consequence of `cause`, if there is such a finding.
+    pub(crate) fn explain(&mut self, code: FindingCode, cause: FindingCode) {
+        if self.has(cause) {
+            let unexplained = self.findings.iter_mut().filter(|finding| finding.code == code);
+            unexplained.for_each(|finding| finding.cause = finding.cause.or(Some(cause)));
+        }
+    }
+
+    /// Puts the findings that explain others first, and the others in the order of the layers.
+    pub(crate) fn finish(&mut self) {
+        self.findings.iter_mut().for_each(|finding| remove_repeated(&mut finding.places));
+        self.fine.iter_mut().for_each(|fine| remove_repeated(&mut fine.places));
+        let causes: Vec<FindingCode> = self.findings.iter().filter_map(|finding| finding.cause).collect();
+        let explains = |finding: &Finding| causes.contains(&finding.code) && finding.cause.is_none();
+        self.findings.sort_by_key(|finding| (!explains(finding), finding.code.layer(), finding.cause.is_some()));
+    }
+
+    /// Returns the codes that this finding explains.
+    pub(crate) fn explained_by(&self, finding: &Finding) -> Vec<&'static str> {
+        if finding.cause.is_some() {
+            return Vec::new();
+        }
+        let mut codes: Vec<FindingCode> =
+            self.findings.iter().filter(|other| other.cause == Some(finding.code)).map(|other| other.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes.into_iter().map(FindingCode::slug).collect()
+    }
+}
+
+/// Adds places. Most repetitions follow each other; [`Report::finish`] removes the others.
+fn add(known: &mut Vec<Place>, places: &[Place]) {
+    for place in places.iter().filter(|place| **place != Place::default()) {
+        if known.last() != Some(place) {
+            known.push(place.clone());
+        }
+    }
+}
+
+/// Removes repeated places. A mesh has thousands of clusters.
+fn remove_repeated(places: &mut Vec<Place>) {
+    let mut seen = HashSet::new();
+    places.retain(|place| seen.insert(place.clone()));
+}
