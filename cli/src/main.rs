@@ -6,6 +6,7 @@ mod command;
 mod decision;
 mod document;
 mod envoy;
+mod examine;
 mod exit;
 mod finding;
 mod istio;

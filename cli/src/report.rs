@@ -1,5 +1,7 @@
 //! The result of an examination by `doctor` or `secret`.
 
+pub(crate) mod output;
+
 use std::collections::HashSet;
 
 use spiffe_authz::lint::Severity;

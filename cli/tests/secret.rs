@@ -116,12 +116,12 @@ fn tells_identity_issuer_dates_and_bundles() {
     let (status, out) = run(&["--bundle", "example.io"], &dump.to_string());
     let expected = "\
 default: an X509-SVID: spiffe://example.org/ns/default/sa/sleep
-  issued by  O=SPIRE, CN=example.org, of the bundle of example.org
+  issued by  O=SPIRE, CN=example.org, from the bundle of example.org
   to         O=SPIRE, CN=sleep
   valid from 2026-01-01T00:00:00Z until 2098-01-01T00:00:00Z
-ROOTCA: whose callers it can validate
-  example.io: O=SPIRE, CN=example.io, until 2099-01-01T00:00:00Z
-  example.org: O=SPIRE, CN=example.org, until 2099-01-01T00:00:00Z
+ROOTCA: authorities by trust domain
+  example.io: O=SPIRE, CN=example.io, valid until 2099-01-01T00:00:00Z
+  example.org: O=SPIRE, CN=example.org, valid until 2099-01-01T00:00:00Z
 ";
     assert_eq!((status, out.as_str()), (Some(0), expected));
 
@@ -178,8 +178,8 @@ fn tells_istiods_certificates_from_spires() {
     let dump = dump(&[certificate(&leaf(&own, |_| {})), pool]);
     assert_eq!(findings(&[], &dump), (Some(3), vec!["spiffe-validator-missing".to_owned()]));
     let (_, out) = run(&[], &dump.to_string());
-    assert!(out.contains("  issued by  O=SPIRE, CN=example.org, of the pool\n"), "{out}");
-    assert!(out.contains("  any trust domain: O=SPIRE, CN=example.org, until"), "{out}");
+    assert!(out.contains("  issued by  O=SPIRE, CN=example.org, from `trusted_ca`\n"), "{out}");
+    assert!(out.contains("  any trust domain: O=SPIRE, CN=example.org, valid until"), "{out}");
 }
 
 #[test]
@@ -230,6 +230,28 @@ fn tells_what_is_wrong_with_the_certificate() {
     assert_eq!(of(|params| params.not_before = date_time_ymd(2097, 1, 1)), one("not-yet-good"));
     assert_eq!(of(|params| params.key_usages.clear()), one("svid-malformed"));
     assert_eq!(of(|params| params.subject_alt_names.clear()), one("svid-malformed"));
+}
+
+/// The checks of `doctor` for bundles and validation contexts.
+#[test]
+fn bundles_are_judged_as_by_the_doctor() {
+    let own = authority("example.org");
+    let svid = certificate(&leaf(&own, |_| {}));
+    let found = |context: Value| findings(&[], &dump(&[svid.clone(), root(context)])).1;
+    let pool = || json!({"trustedCa": inline(&own.pem)});
+    let mut untrusted = pool();
+    untrusted["trustChainVerification"] = json!("ACCEPT_UNTRUSTED");
+    assert_eq!(found(untrusted), ["untrusted-accepted", "spiffe-validator-missing"]);
+    assert_eq!(found(json!({"systemRootCerts": {}})), ["bundles-pooled"]);
+    assert_eq!(found(json!({})), ["secret-unreadable"]);
+    let mut params = named("example.io");
+    params.subject_alt_names = vec![SanType::URI("spiffe://example.io".try_into().unwrap())];
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let foreign = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let mixed = dump(&[svid.clone(), bundles(&[("example.org", &foreign)])]);
+    assert_eq!(findings(&[], &mixed).1, ["foreign-issuer", "bundle-foreign"]);
+    let (_, out) = run(&[], &mixed.to_string());
+    assert!(out.contains("  warning  bundle-foreign: ") && out.contains("\n           Check the URL"), "{out}");
 }
 
 #[test]

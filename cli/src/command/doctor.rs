@@ -20,8 +20,6 @@ use anstream::stdout;
 use spiffe_authz::lint::Severity;
 use spiffe_authz::timestamp::Timestamp;
 
-pub(crate) use output::findings_json;
-
 use crate::envoy::admin::AdminAddress;
 use crate::envoy::snapshot::{Envoy, Pages};
 use crate::exit::Ended;

@@ -4,6 +4,7 @@ use super::{Context, Facts, identity, trust};
 use crate::command::doctor::secret_requests::Upstream;
 use crate::envoy::matchers::Matchers;
 use crate::envoy::validator::{Bundles, Validator};
+use crate::examine::validation::{check_exceptions, check_validator};
 use crate::finding::FindingCode;
 use crate::report::{Place, Report};
 
@@ -28,12 +29,12 @@ fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Fa
             return;
         }
     };
-    trust::check_exceptions(&validation, context.places, report);
+    check_exceptions(&validation, context.places, report);
     if !trust::has_arrived(context, facts.envoy) {
         return;
     }
     let validator = validation.validator(facts.envoy);
-    trust::check_validator(&validator, &trust::secret_places(context), facts.envoy, report);
+    check_validator(&validator, &trust::secret_places(context), facts.envoy, report);
     if let Validator::None = validator {
         let message = "the validation context does not name an authority";
         report.find_each(FindingCode::ServerNotValidated, context.places, message);
