@@ -1,3 +1,7 @@
-//! Istio's AuthorizationPolicy.
+//! Istio's AuthorizationPolicy: reading resources, and conversion to policies of the document.
 
-pub(crate) mod convert;
+pub(crate) mod authorization_policy;
+pub(crate) mod import;
+pub(crate) mod remark;
+pub(crate) mod rules;
+pub(crate) mod trust_domain_bundle;

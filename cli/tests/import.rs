@@ -1,0 +1,226 @@
+//! `spiffe-authz import`: the conversion of Istio's policies, and the remarks on the differences.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn run(arguments: &[&str], resources: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"))
+        .arg("import")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(resources.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Imports resources. Returns the exit status, the document, and each remark as JSON.
+fn import(arguments: &[&str], resources: &str) -> (Option<i32>, Value, Vec<Value>) {
+    let output = run(&[&["--trust-domain", "example.org", "--format", "json", "-"], arguments].concat(), resources);
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    let remarks = remarks.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), remarks.collect())
+}
+
+/// A policy `default/p` with this specification.
+fn policy(spec: &Value) -> String {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "p", "namespace": "default"}, "spec": spec
+    })
+    .to_string()
+}
+
+/// The fields with a remark that contains `text`.
+fn fields(spec: &Value, text: &str) -> Vec<String> {
+    let (_, _, remarks) = import(&[], &policy(spec));
+    let found = remarks.iter().filter(|remark| remark["message"].as_str().unwrap().contains(text));
+    found.map(|remark| format!("{} {}", remark["place"].as_str().unwrap(), remark["field"].as_str().unwrap())).collect()
+}
+
+const OMITTED: &str = "without a trust domain";
+
+fn rule(sources: &[Value]) -> Value {
+    let from: Vec<Value> = sources.iter().map(|source| json!({"source": source})).collect();
+    json!({"from": from})
+}
+
+#[test]
+fn an_omitted_trust_domain_is_reported_for_each_source() {
+    let (said, omitted) = (json!({"namespaces": ["a"], "trustDomains": ["example.io"]}), json!({"namespaces": ["b"]}));
+    let rules = json!({"rules": [rule(&[said.clone(), omitted.clone()]), rule(&[said]), rule(&[omitted])]});
+    assert_eq!(fields(&rules, OMITTED), ["default/p rules[0].from[1].source", "default/p rules[2].from[0].source"]);
+    // The negated form excludes trust domains, and does not name one.
+    let excluded = json!({"rules": [rule(&[json!({"serviceAccounts": ["b"], "notTrustDomains": ["example.io"]})])]});
+    assert_eq!(fields(&excluded, OMITTED), ["default/p rules[0].from[0].source"]);
+}
+
+#[test]
+fn conditions_name_the_trust_domain_of_their_rule_only() {
+    let condition = |key: &str, values: &str| json!([{"key": key, values: ["example.io"]}]);
+    let with = |when: Value| {
+        let mut named = rule(&[json!({"namespaces": ["a"]})]);
+        named["when"] = when;
+        json!({"rules": [named, rule(&[json!({"namespaces": ["b"]})])]})
+    };
+    let (first, second) =
+        ("default/p rules[0].from[0].source".to_owned(), "default/p rules[1].from[0].source".to_owned());
+    assert_eq!(fields(&with(condition("source.trustDomain", "values")), OMITTED), std::slice::from_ref(&second));
+    assert_eq!(fields(&with(condition("source.trustDomain", "notValues")), OMITTED), [first, second]);
+    // The trust domain of a source says nothing about a condition.
+    let mut said = rule(&[json!({"namespaces": ["a"], "trustDomains": ["example.io"]})]);
+    said["when"] =
+        json!([{"key": "source.namespace", "values": ["a"]}, {"key": "source.serviceAccount", "values": ["a/b"]}]);
+    assert_eq!(
+        fields(&json!({"rules": [said]}), OMITTED),
+        ["default/p rules[0].when[0]", "default/p rules[0].when[1]"]
+    );
+}
+
+#[test]
+fn values_cause_and_suppress_no_remark() {
+    let operation = |values: Value| json!({"to": [{"operation": {"paths": values}}]});
+    let named = json!(["namespaces", "/source.trustDomain", "request.headers[", "\"request.headers["]);
+    let (_, _, remarks) = import(&[], &policy(&json!({"rules": [operation(named.clone())]})));
+    assert!(remarks.iter().all(|remark| remark["lost"] == true), "{remarks:?}");
+    let mut with_source = operation(named);
+    with_source["from"] = json!([{"source": {"namespaces": ["trustDomain"]}}]);
+    assert_eq!(fields(&json!({"rules": [with_source]}), OMITTED), ["default/p rules[0].from[0].source"]);
+}
+
+/// Where the reading of the filter is that of Istio, there is nothing to remark.
+#[test]
+fn readings_that_agree_with_istio_are_not_reported() {
+    let with = |action: &str, field: &str| json!({"action": action, "rules": [rule(&[json!({field: ["a"]})])]});
+    for (action, field, differs) in [
+        ("ALLOW", "namespaces", true),
+        ("ALLOW", "notNamespaces", false),
+        ("DENY", "namespaces", false),
+        ("DENY", "notNamespaces", true),
+        ("DENY", "notServiceAccounts", true),
+        ("AUDIT", "serviceAccounts", false),
+    ] {
+        assert_eq!(!fields(&with(action, field), OMITTED).is_empty(), differs, "{action} {field}");
+    }
+}
+
+#[test]
+fn conditions_on_headers_are_reported() {
+    let when = json!([{"key": "source.ip", "values": ["10.0.0.1"]}, {"key": "request.headers[x-a]", "values": ["b"]}]);
+    let spec = json!({"rules": [{}, {"when": when}]});
+    assert_eq!(fields(&spec, "several lines of the header"), ["default/p rules[1].when[1]"]);
+}
+
+#[test]
+fn rewritten_values_are_reported_with_their_place() {
+    let spec = json!({"rules": [
+        {"from": [{"source": {}}, {"source": {"principals": ["cluster.local/ns/a/sa/b"]}}]},
+        {"when": [{"key": "source.trustDomain", "notValues": ["old.example.org"]}]},
+    ]});
+    let (_, document, remarks) = import(&["--trust-domain-alias", "old.example.org"], &policy(&spec));
+    let places: Vec<&str> = remarks
+        .iter()
+        .filter(|remark| remark["lost"] == false)
+        .map(|remark| remark["field"].as_str().unwrap_or_default())
+        .collect();
+    assert_eq!(places, ["rules[0].from[1].source.principals", "rules[1].when[0].notValues"]);
+    let rules = &document["policies"][0]["rules"];
+    assert_eq!(
+        rules[0]["from"][1]["source"]["principals"],
+        json!(["example.org/ns/a/sa/b", "old.example.org/ns/a/sa/b"])
+    );
+    assert_eq!(rules[1]["when"][0]["notValues"], json!(["example.org", "old.example.org"]));
+}
+
+#[test]
+fn errors_are_placed_in_the_policy() {
+    let spec = json!({"rules": [{"to": [{"operation": {"prots": ["25"]}}]}, 1]});
+    let (status, document, remarks) = import(&[], &policy(&spec));
+    assert_eq!(status, Some(3));
+    assert_eq!(document["policies"][0]["rules"][1], 1, "values of the wrong type are kept");
+    let lost: Vec<_> = remarks.iter().filter(|remark| remark["lost"] == true).collect();
+    let unknown =
+        lost.iter().find(|remark| remark["message"].as_str().unwrap().starts_with("unknown-field: ")).unwrap();
+    assert_eq!((&unknown["place"], &unknown["field"]), (&json!("default/p"), &json!("rules[0].to[0].operation.prots")));
+}
+
+#[test]
+fn policies_are_converted() {
+    let istio = r#"
+apiVersion: v1
+kind: List
+items:
+- apiVersion: security.istio.io/v1
+  kind: AuthorizationPolicy
+  metadata: {name: reads, namespace: default, annotations: {istio.io/dry-run: "true"}}
+  spec:
+    selector: {matchLabels: {app: httpbin}}
+    rules:
+    - from: [{source: {principals: [cluster.local/ns/default/sa/sleep], namespaces: [prod]}}]
+---
+apiVersion: security.istio.io/v1beta1
+kind: AuthorizationPolicy
+metadata: {name: custom, namespace: default}
+spec: {action: CUSTOM, provider: {name: x}, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: elsewhere, namespace: other}
+spec: {rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: whole-mesh, namespace: istio-system}
+spec: {action: DENY, rules: [{to: [{operation: {ports: ["25"]}}]}]}
+"#;
+    let base = ["--trust-domain", "example.org", "--trust-domain-alias", "old.example.org"];
+    let here = [&base[..], &["--namespace", "default", "--label", "app=httpbin", "-"]].concat();
+    let output = run(&here, istio);
+    assert_eq!(output.status.code(), Some(3));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = json!({
+        "trustDomain": "example.org", "federatedTrustDomains": [], "trustDomainAliases": ["old.example.org"],
+        "policies": [
+            {"name": "reads", "namespace": "default", "mode": "shadow", "rules": [{"from": [{"source": {
+                "principals": ["example.org/ns/default/sa/sleep", "old.example.org/ns/default/sa/sleep"],
+                "namespaces": ["prod"]
+            }}]}]},
+            {"name": "whole-mesh", "namespace": "istio-system", "action": "DENY",
+             "rules": [{"to": [{"operation": {"ports": ["25"]}}]}]}
+        ]
+    });
+    assert_eq!(document, expected);
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    for remark in [
+        "default/reads: note: rules[0].from[0].source.principals: replaced cluster.local/ns/default/sa/sleep with ",
+        "default/reads: note: rules[0].from[0].source: `namespaces` without a trust domain: the filter matches only ",
+        "default/custom: not imported: `action: CUSTOM` is not supported",
+        "other/elsewhere: note: skipped: the policy does not apply to this workload",
+    ] {
+        assert!(remarks.lines().any(|line| line.starts_with(remark)), "{remark} in {remarks}");
+    }
+    let unlabelled = [&base[..], &["--namespace", "default", "-"]].concat();
+    let out = String::from_utf8(run(&unlabelled, istio).stdout).unwrap();
+    assert!(!out.contains("\"reads\""), "{out}");
+    let unknown = istio.replace("ports:", "prots:");
+    let output = run(&here, &unknown);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("unknown-field"));
+}
+
+#[test]
+fn a_large_mesh_is_converted() {
+    let values = "a, ".repeat(2600);
+    let policy = |number| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p{number}, namespace: n}}\n\
+             spec: {{rules: [{{to: [{{operation: {{methods: [{values}]}}}}]}}]}}\n"
+        )
+    };
+    let mesh: String = (0..100).map(policy).collect();
+    let (status, document, _) = import(&[], &mesh);
+    assert_eq!((status, document["policies"].as_array().unwrap().len()), (Some(0), 100));
+}
