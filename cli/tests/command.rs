@@ -254,14 +254,6 @@ fn test_runs_the_corpus() {
 }
 
 #[test]
-fn completions_know_the_subcommands() {
-    for shell in ["bash", "zsh", "fish"] {
-        let (status, out) = outcome(&["completions", shell], "");
-        assert!(status == Some(0) && out.contains("explain") && out.contains("replay"), "{shell}");
-    }
-}
-
-#[test]
 fn what_cannot_run_exits_1() {
     assert_eq!(outcome(&["check", "/does/not/exist"], "").0, Some(1));
     assert_eq!(outcome(&["check"], "").0, Some(1));

@@ -1,21 +1,32 @@
-//! `spiffe-authz completions`: what a shell completes.
+//! `spiffe-authz completions`: completion scripts for shells.
 
-use std::io;
+use std::io::{self, Write as _};
 
 use clap_complete::Shell;
 
 use crate::exit::Ended;
 
-/// Prints a shell's completion script, such as for `source <(spiffe-authz completions bash)`.
+const NAME: &str = "spiffe-authz";
+
+/// Prints the completion script of a shell
+///
+/// For example, run `source <(spiffe-authz completions bash)`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The shell.
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "every command ends alike")]
 pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) -> io::Result<Ended> {
-    clap_complete::generate(arguments.shell, &mut command, "spiffe-authz", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, NAME, &mut script);
+    let mut script = String::from_utf8(script).map_err(io::Error::other)?;
+    if arguments.shell == Shell::Bash {
+        // Without this, bash completes no option of a subcommand: two parts of the script spell the hyphen in the name of the
+        // command differently (https://github.com/clap-rs/clap/issues/6421).
+        script = script.replace("spiffe__subcmd__authz", "spiffe__authz");
+    }
+    io::stdout().write_all(script.as_bytes())?;
     Ok(Ended::Well)
 }
