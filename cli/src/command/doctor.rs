@@ -2,6 +2,7 @@
 
 mod channel;
 mod checks;
+mod compiled;
 mod fleet;
 mod installation;
 #[cfg(test)]

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::document::Document;
+use super::compiled::{Compiled, Texts};
 use crate::envoy::message::{Extension, decode_base64};
 use crate::envoy::snapshot::Envoy;
 
+/// The error of a configuration that the adapter cannot read.
+pub(super) const NOT_JSON: &str = "/: syntax: the configuration is not JSON in a google.protobuf.StringValue";
 /// The filter has one of these in its name, or in the name of its code.
 const NAMES: [&str; 2] = ["spiffe-authz", "spiffe_authz"];
 const WASM: [&str; 2] = ["envoy.extensions.filters.http.wasm.v3.Wasm", "envoy.extensions.filters.network.wasm.v3.Wasm"];
@@ -95,11 +97,9 @@ pub(crate) enum FailurePolicy {
 pub(crate) struct Catalog<'e> {
     envoy: &'e Envoy,
     known: RefCell<HashMap<Key, Option<Rc<Installation>>>>,
-    documents: RefCell<HashMap<Vec<u8>, Compiled>>,
+    /// The documents and the settings of routes.
+    pub(crate) texts: Texts,
 }
-
-/// A compiled document, or its errors.
-pub(crate) type Compiled = Rc<Result<Document, Vec<String>>>;
 
 /// The name in the chain, whether it is disabled there, and the text of the configuration.
 type Key = (String, bool, String);
@@ -107,7 +107,7 @@ type Key = (String, bool, String);
 impl<'e> Catalog<'e> {
     /// Returns a catalog without entries.
     pub(crate) fn new(envoy: &'e Envoy) -> Self {
-        Self { envoy, known: RefCell::default(), documents: RefCell::default() }
+        Self { envoy, known: RefCell::default(), texts: Texts::default() }
     }
 
     /// Returns the filter in a chain. A plugin that only can be this filter counts if there is no other.
@@ -152,17 +152,6 @@ impl<'e> Catalog<'e> {
         self.envoy.dump.discovered.iter().find(|found| found.name == place.name)
     }
 
-    /// Returns the compiled document of a JSON string.
-    pub(crate) fn compile(&self, text: &[u8]) -> Compiled {
-        if let Some(known) = self.documents.borrow().get(text) {
-            return Rc::clone(known);
-        }
-        let compiled =
-            Rc::new(Document::from_json(text).map_err(|errors| errors.iter().map(ToString::to_string).collect()));
-        self.documents.borrow_mut().insert(text.to_vec(), Rc::clone(&compiled));
-        compiled
-    }
-
     fn installed(&self, place: &Extension, found: &Extension, kind: &str) -> Option<Installed> {
         let message = found.typed_config.value();
         let (adapter, names, failure, document) = if WASM.contains(&kind) {
@@ -186,11 +175,8 @@ impl<'e> Catalog<'e> {
             return None;
         }
         let document = match document {
-            Some(text) => self.compile(&text),
-            None => {
-                let error = "/: syntax: the configuration is not JSON in a google.protobuf.StringValue";
-                Rc::new(Err(vec![error.to_owned()]))
-            }
+            Some(text) => self.texts.document(&text),
+            None => Rc::new(Err(vec![NOT_JSON.to_owned()])),
         };
         let config = &message["config"];
         Some(Installed {
@@ -400,7 +386,12 @@ mod tests {
         let here = wasm("a", json!({"configuration": text(DOCUMENT)}));
         let first = catalog.find(std::slice::from_ref(&here)).unwrap();
         assert!(Rc::ptr_eq(&first, &catalog.recognize(&here).unwrap()));
-        assert!(Rc::ptr_eq(&catalog.compile(DOCUMENT.as_bytes()), &catalog.compile(DOCUMENT.as_bytes())));
+        // Another filter, as in another filter chain, with the same document.
+        let other = catalog.recognize(&wasm("b", json!({"configuration": text(DOCUMENT)}))).unwrap();
+        let (Installation::Loaded(first), Installation::Loaded(other)) = (&*first, &*other) else {
+            panic!("{other:?}")
+        };
+        assert!(Rc::ptr_eq(&first.document, &other.document));
     }
 
     #[test]

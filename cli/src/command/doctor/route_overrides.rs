@@ -1,9 +1,9 @@
 //! Route tables, and the settings in them that replace those of the filter.
 
 use serde_json::Value;
-use spiffe_authz::policy::{Mode, RoutePolicy};
 
-use super::installation::{Catalog, Compiled, module_document};
+use super::compiled::RouteSettings;
+use super::installation::{Catalog, NOT_JSON, module_document};
 use crate::envoy::message::{ConnectionManager, message};
 use crate::envoy::snapshot::Envoy;
 
@@ -18,16 +18,7 @@ pub(crate) struct Override {
     /// Whether it disables the filter.
     pub(crate) disabled: bool,
     /// The settings for the dynamic module, or the errors in them.
-    pub(crate) settings: Option<Result<Settings, Vec<String>>>,
-}
-
-/// The settings that a route has for the dynamic module.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    /// Whether policies are enforced.
-    pub(crate) mode: Mode,
-    /// The document that replaces that of the filter.
-    pub(crate) document: Option<Compiled>,
+    pub(crate) settings: Option<Result<RouteSettings, Vec<String>>>,
 }
 
 /// Returns the route tables of a connection manager: its own, and those that it discovers.
@@ -87,21 +78,15 @@ fn collect<'t>(node: &'t Value, name: &str, part: &str, found: &mut Vec<(String,
 fn read(config: &Value, part: String, catalog: &Catalog<'_>) -> Override {
     let (kind, outer) = message(config);
     let (kind, inner) = if kind == FILTER_CONFIG { message(&outer["config"]) } else { (kind, outer) };
-    let settings = (kind == MODULE_PER_ROUTE).then(|| Settings::compile(&inner["filter_config"], catalog));
+    let settings = (kind == MODULE_PER_ROUTE).then(|| settings(&inner["filter_config"], catalog));
     Override { part, disabled: outer["disabled"] == true, settings }
 }
 
-impl Settings {
-    fn compile(config: &Value, catalog: &Catalog<'_>) -> Result<Self, Vec<String>> {
-        let Some(text) = module_document(config) else {
-            return Err(vec!["/: syntax: the configuration is not JSON in a google.protobuf.StringValue".to_owned()]);
-        };
-        let RoutePolicy { mode, policies: policy } = RoutePolicy::from_json(&text)
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        // It compiled, so it parses again.
-        let own = policy.and_then(|_| serde_json::from_slice::<Value>(&text).ok());
-        let document = own.map(|own| catalog.compile(own["configuration"].to_string().as_bytes()));
-        Ok(Self { mode, document })
+/// Returns the settings of a route for the dynamic module.
+fn settings(config: &Value, catalog: &Catalog<'_>) -> Result<RouteSettings, Vec<String>> {
+    match module_document(config) {
+        Some(text) => catalog.texts.route(&text),
+        None => Err(vec![NOT_JSON.to_owned()]),
     }
 }
 

@@ -6,8 +6,9 @@ use spiffe_authz::policy::Mode;
 
 use super::Facts;
 use crate::command::doctor::channel::Channel;
+use crate::command::doctor::compiled::RouteSettings;
 use crate::command::doctor::installation::{Installation, Installed};
-use crate::command::doctor::route_overrides::{Override, Settings, overrides, tables};
+use crate::command::doctor::route_overrides::{Override, overrides, tables};
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
 
@@ -26,12 +27,12 @@ pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut R
         }
         match settings {
             None => {}
-            Some(Err(mistakes)) => {
-                for mistake in mistakes {
-                    report.find(FindingCode::ConfigurationRefused, &place, mistake);
+            Some(Err(errors)) => {
+                for error in errors {
+                    report.find(FindingCode::ConfigurationRefused, &place, error);
                 }
             }
-            Some(Ok(Settings { mode, document })) => {
+            Some(Ok(RouteSettings { mode, document })) => {
                 if mode == Mode::Shadow {
                     report.find(FindingCode::RouteShadow, &place, format!("`mode: shadow` for `{name}`"));
                 }
