@@ -26,11 +26,11 @@ pub(crate) fn readable(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     }
     if let Some((_, label)) = text.split_once(BEGIN) {
         let label = label.split("-----").next().unwrap_or_default();
-        return Err(format!("this is {}, not a certificate: its PEM label is `{label}`", of_label(label)));
+        return Err(format!("expected a certificate, found {} (PEM label `{label}`)", of_label(label)));
     }
     let joined: String = text.split_whitespace().collect();
     if joined.starts_with("eyJ") && joined.contains('.') {
-        return Err("this is a JWT, not a certificate; a JWT-SVID has no X.509 rules".to_owned());
+        return Err("expected a certificate, found a JWT (a JWT-SVID is not an X509-SVID)".to_owned());
     }
     match STANDARD.decode(&joined) {
         Ok(decoded) if decoded.first() == Some(&SEQUENCE) => Ok(decoded),

@@ -1,20 +1,20 @@
-//! The time, and the moments that options give instead.
+//! The current time, and the time in the option `--at`.
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use spiffe_authz::timestamp::Timestamp;
 
-/// Decides as if it were another time.
+/// The time of a decision.
 #[derive(clap::Args)]
 pub(crate) struct At {
-    /// The time of the request, such as `2026-01-31T12:00:00Z`. Policies with `notBefore` or `expires` depend on it. Default: now
+    /// The time of the decision, such as `2026-01-31T12:00:00Z`, for `notBefore` and `expires` [default: now]
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
     at: Option<Timestamp>,
 }
 
 impl At {
-    /// Returns the time that was given, or else the current time.
+    /// Returns the time in the option, or the current time without it.
     pub(crate) fn time(&self) -> io::Result<Timestamp> {
         self.at.map_or_else(now, Ok)
     }

@@ -1,4 +1,4 @@
-//! Requests as our logs tell them: the JSON access log of the examples, and the filter's own log lines.
+//! Requests in the JSON access log of the examples, and in the lines of the filter in Envoy's log.
 
 use std::net::IpAddr;
 
@@ -7,19 +7,19 @@ use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::Object;
 
-/// A request from a log, and what became of it.
+/// A request from a log, and its verdict.
 pub(crate) struct Logged {
-    /// What is known of it.
+    /// The attributes that the log contains.
     pub(crate) request: CaseRequest,
-    /// What became of it.
+    /// The verdict in the log.
     pub(crate) verdict: ExpectedVerdict,
-    /// Why it was denied.
+    /// The reason of a denial.
     pub(crate) reason: Option<String>,
     fields: Map<String, Value>,
 }
 
 impl Logged {
-    /// Reads a line; the filter's own may have Envoy's prefix. `None` when it tells no request.
+    /// Reads a line, which can have the prefix of Envoy's log. Returns `None` if it does not describe a request.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let json = line.get(line.find('{')?..)?;
         let fields: Map<String, Value> = serde_json::from_str(json).ok()?;
@@ -58,8 +58,8 @@ impl Logged {
     }
 }
 
-/// What a line does not tell is unknown, not absent.
-impl<'a> RequestAttributes for &'a Logged {
+/// An attribute that the line lacks is unknown, not absent.
+impl<'a> Attributes for &'a Logged {
     type Text = &'a str;
     type Headers = Vec<(String, Vec<u8>)>;
 

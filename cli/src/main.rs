@@ -1,4 +1,4 @@
-//! The `spiffe-authz` command: lints, explains, tests and imports policies with the code that decides inside Envoy.
+//! The `spiffe-authz` command: checks, explains, tests and imports policies with the code of the filter.
 
 mod certificate_file;
 mod clock;
@@ -23,12 +23,15 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{cert, check, completions, doctor, explain, id, import, replay, schema, secret, test};
 
-/// Lints, explains, tests and imports policies with the code that decides inside Envoy.
+/// Checks, explains, tests and imports policies with the code of the filter
 ///
-/// Exit status: 0 all is well or the request is allowed, 1 could not run, 2 the request is denied, 3 something was found
-/// wrong. Results go to standard output, diagnostics to standard error.
+/// Results go to standard output, errors to standard error.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Exit status:\n  0  no problems, or the request is allowed\n  1  the command could not run\n  \
+                  2  the request is denied\n  3  problems were found"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -50,7 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // clap's own status for a wrong command line is 2, which here is a denial.
+    // clap exits with status 2 for an invalid command line. Here, 2 is a denial.
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::of_command_line(&error, |escaped| Arguments::try_parse_from(escaped).err()),
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(ended) => ended.into(),
-        // The reader of the results has enough of them, as `head` does.
+        // The program that reads the results closed the pipe, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }

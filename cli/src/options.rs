@@ -15,11 +15,11 @@ pub(crate) enum Format {
 /// The lowest severity of a finding for which the exit status is 3.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
-    /// Findings that are good to know
+    /// Notes, warnings and errors
     Note,
-    /// Findings that are probably not intended
+    /// Warnings and errors
     Warning,
-    /// Findings that allow or deny other callers than intended
+    /// Errors
     Error,
     /// No finding
     Never,

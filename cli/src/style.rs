@@ -1,12 +1,12 @@
-//! Colours, which reach a terminal only: whoever writes does it through `anstream`.
+//! Colors. Output goes through `anstream`, which removes them if it is not a terminal.
 
 use anstyle::{AnsiColor, Style};
 
-/// What passes, or matches.
+/// Passed or matched.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What does not.
+/// Failed, denied or rejected.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
-/// What deserves a look.
+/// Worth attention.
 pub(crate) const NOTABLE: Style = AnsiColor::Yellow.on_default();
-/// What leads through the rest.
+/// A heading.
 pub(crate) const HEADING: Style = Style::new().bold();

@@ -1,26 +1,26 @@
-//! YAML, as the command reads it.
+//! YAML with limits that suit the policies of a mesh.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Options, budget, options};
 
-/// One document.
+/// Parses one document.
 pub(crate) fn from_str<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Error> {
-    serde_saphyr::from_str_with_options(text, of_a_mesh())
+    serde_saphyr::from_str_with_options(text, limits())
 }
 
-/// Several documents.
+/// Parses several documents.
 pub(crate) fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Error> {
-    serde_saphyr::from_multiple_with_options(text, of_a_mesh())
+    serde_saphyr::from_multiple_with_options(text, limits())
 }
 
-/// Returns the first line of an error. The others repeat the text.
+/// Returns the first line of an error. The other lines repeat the document.
 pub(crate) fn message(error: &Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Room for the policies of a whole mesh, tens of thousands; what an alias may grow to stays bounded.
-fn of_a_mesh() -> Options {
+/// Returns limits for the tens of thousands of policies of a mesh. The expansion of aliases stays bounded.
+fn limits() -> Options {
     options! {
         budget: budget! { max_nodes: 20_000_000, max_events: 40_000_000, max_documents: 100_000 },
     }

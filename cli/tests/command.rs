@@ -24,7 +24,7 @@ fn outcome(arguments: &[&str], input: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn id_tells_the_parts() {
+fn id_prints_the_parts() {
     let (status, out) = outcome(&["id", "--format", "json", "spiffe://example.org/ns/default/sa/sleep"], "");
     assert_eq!(status, Some(0));
     let expected = concat!(
@@ -36,7 +36,7 @@ fn id_tells_the_parts() {
 }
 
 #[test]
-fn id_tells_where_it_breaks_and_goes_on() {
+fn id_prints_the_position_of_an_error_and_continues() {
     let odd = OsStr::from_bytes(b"spiffe://td/\xff");
     let output = run(&["id".as_ref(), "--format".as_ref(), "json".as_ref(), odd, "spiffe://td/x".as_ref()], "");
     assert_eq!(output.status.code(), Some(3));
@@ -47,17 +47,20 @@ fn id_tells_where_it_breaks_and_goes_on() {
 }
 
 #[test]
-fn id_holds_against_a_pattern() {
+fn id_checks_the_pattern() {
     let (status, out) = outcome(&["id", "--pattern", "istio", "spiffe://td/x"], "");
     assert_eq!(
         (status, out.as_str()),
-        (Some(3), "spiffe://td/x: wrong-pattern: the path does not have the form wanted\n")
+        (
+            Some(3),
+            "spiffe://td/x: wrong-pattern: the path does not have the form `/ns/{namespace}/sa/{serviceAccount}`\n"
+        )
     );
     assert_eq!(outcome(&["id", "--pattern", "/a//b", "spiffe://td/x"], "").0, Some(1));
 }
 
 #[test]
-fn check_reports_every_mistake_and_its_place() {
+fn check_reports_every_error_and_its_place() {
     let (status, out) = outcome(&["check", "-"], r#"{"trustDomain":"Example.org","policys":[]}"#);
     assert_eq!(status, Some(3));
     for line in [
@@ -67,12 +70,12 @@ fn check_reports_every_mistake_and_its_place() {
     ] {
         assert!(out.lines().any(|found| found.starts_with(&format!("-: {line}"))), "{line} in {out}");
     }
-    assert_eq!(out.lines().last(), Some("-: refused"));
+    assert_eq!(out.lines().last(), Some("-: rejected"));
     assert_eq!(out.lines().count(), 4);
 }
 
 #[test]
-fn check_lints_and_says_so() {
+fn check_reports_lints() {
     let good = r#"{"trustDomain":"example.org","policies":[],"ignoreLints":["nothing-allowed"]}"#;
     assert_eq!(outcome(&["check", "-"], good), (Some(0), "-: ok\n".to_owned()));
     let (status, out) = outcome(&["check", "--format", "json", "-"], good);
@@ -113,7 +116,7 @@ fn policy_file() -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn explain_tells_what_is_not_asked_on_tcp() {
+fn explain_shows_what_is_skipped_on_tcp() {
     let file = policy_file();
     let policy = file.path().to_str().unwrap();
     let peer = "spiffe://example.org/ns/default/sa/sleep";
@@ -126,17 +129,17 @@ caller   spiffe://example.org/ns/default/sa/sleep
 connection to port 5432, server name none
 
 DENY no-admin, rule 0: matches
-  matches  to/0 paths: wants /public/admin; not asked on TCP
+  matches  to/0 paths: requires /public/admin; not evaluated on TCP
 
-ALLOW default/reads, rule 0: left out, since TCP has no attributes of HTTP
+ALLOW default/reads, rule 0: skipped: a TCP connection has no HTTP attributes
 
-ALLOW default/reads, rule 1: left out, since TCP has no attributes of HTTP
+ALLOW default/reads, rule 1: skipped: a TCP connection has no HTTP attributes
 ";
     assert_eq!(out, expected);
 }
 
 #[test]
-fn explain_tells_the_nearest_miss_first() {
+fn explain_shows_the_closest_match_first() {
     let file = policy_file();
     let policy = file.path().to_str().unwrap();
     let peer = "spiffe://example.org/ns/default/sa/other";
@@ -147,16 +150,16 @@ deny: no-policy-allows
 caller   spiffe://example.org/ns/default/sa/other
 request  GET /public/a
 
-ALLOW default/reads, rule 0: misses by 1 field
-  misses   from/0 serviceAccounts: wants sleep; found default/other
-  matches  to/0 paths: wants /public/*; found /public/a
-  matches  to/0 methods: wants GET; found GET
+ALLOW default/reads, rule 0: no match: 1 field differs
+  differs  from/0 serviceAccounts: requires sleep; got default/other
+  matches  to/0 paths: requires /public/*; got /public/a
+  matches  to/0 methods: requires GET; got GET
 
-ALLOW default/reads, rule 1: misses by 1 field
-  misses   when/0 request.headers[x-token]: wants secret; found nothing
+ALLOW default/reads, rule 1: no match: 1 field differs
+  differs  when/0 request.headers[x-token]: requires secret; got nothing
 
-DENY no-admin, rule 0: misses by 1 field
-  misses   to/0 paths: wants /public/admin; found /public/a
+DENY no-admin, rule 0: no match: 1 field differs
+  differs  to/0 paths: requires /public/admin; got /public/a
 ";
     assert_eq!(out, expected);
     let header = ["explain", "--policy", policy, "--peer", peer, "--header", "X-Token: secret", "--format", "json"];
@@ -170,7 +173,7 @@ const LOG: &str = concat!(
     r#"[2026-01-01 00:00:00.000][1][warning][wasm] [source/x.cc:1] wasm log spiffe-authz: {"event":"deny","mode":"enforce","#,
     r#""reason":"denied-by-policy","peer":"spiffe://example.org/ns/default/sa/sleep","method":"GET","path":"/public/a","#,
     r#""host":"h","policy":"p","rule":0}"#,
-    "\nnothing of ours\n",
+    "\nanother line\n",
     r#"{"verdict":"allow","peer":"spiffe://example.org/ns/default/sa/sleep","method":"GET","path":"/public/admin"}"#,
     "\n",
     r#"{"verdict":"allow","peer":"spiffe://example.org/ns/default/sa/sleep","method":"GET","path":"/public/b"}"#,
@@ -182,7 +185,7 @@ const LOG: &str = concat!(
 );
 
 #[test]
-fn explain_takes_a_log_line() {
+fn explain_reads_a_log_line() {
     let file = policy_file();
     let arguments = ["explain", "--policy", file.path().to_str().unwrap(), "--log"];
     let (status, out) = outcome(&arguments, LOG.lines().next().unwrap());
@@ -191,7 +194,7 @@ fn explain_takes_a_log_line() {
 }
 
 #[test]
-fn replay_tells_what_would_change_and_what_it_cannot_tell() {
+fn replay_reports_changed_and_unknown_verdicts() {
     let file = policy_file();
     let arguments = ["replay", "--policy", file.path().to_str().unwrap(), "-"].map(OsStr::new);
     let output = run(&arguments, LOG);
@@ -206,7 +209,7 @@ fn replay_tells_what_would_change_and_what_it_cannot_tell() {
 }
 
 #[test]
-fn test_compares_and_covers() {
+fn test_reports_differences_and_coverage() {
     let file = policy_file();
     let table = |verdict: &str| {
         format!(
@@ -219,7 +222,7 @@ fn test_compares_and_covers() {
     assert_eq!(status, Some(0));
     let expected = "\
 -: a <read>: ok
--: 33 % of the rules are matched by a case
+-: cases match 33% of the rules
   not matched: default/reads, rule 1
   not matched: no-admin, rule 0
 1 passed, 0 failed
@@ -253,8 +256,28 @@ fn test_runs_the_corpus() {
     assert!(tables.len() > 20 && out.lines().last().unwrap().ends_with(" passed, 0 failed"), "{out}");
 }
 
+/// The form that all commands have: a verb in the third person, at most 80 characters, and no full stop.
 #[test]
-fn what_cannot_run_exits_1() {
+fn help_has_one_form() {
+    let (_, help) = outcome(&["--help"], "");
+    let (_, commands) = help.split_once("\nCommands:\n").unwrap();
+    let commands: Vec<&str> = commands.lines().take_while(|line| line.starts_with("  ")).collect();
+    assert!(commands.len() >= 12, "{commands:?}");
+    for command in commands.into_iter().filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help")
+    {
+        let (_, help) = outcome(&[command, "--help"], "");
+        let first = help.lines().next().unwrap();
+        assert!(first.len() <= 80 && first.split(' ').next().unwrap().ends_with('s'), "{command}: {first}");
+        let (_, short) = outcome(&[command, "-h"], "");
+        let options = short.split_once("\nOptions:\n").unwrap().1.lines().take_while(|line| !line.is_empty());
+        for line in options.chain([first]) {
+            assert!(!line.trim_end().ends_with('.'), "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn errors_exit_with_1() {
     assert_eq!(outcome(&["check", "/does/not/exist"], "").0, Some(1));
     assert_eq!(outcome(&["check"], "").0, Some(1));
     assert_eq!(outcome(&["nonsense"], "").0, Some(1));

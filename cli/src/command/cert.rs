@@ -1,4 +1,4 @@
-//! `spiffe-authz cert`: is this leaf certificate an X509-SVID?
+//! `spiffe-authz cert`: the rules for X509-SVIDs that leaf certificates pass or violate.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -14,15 +14,19 @@ use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD};
 
-/// Holds leaf certificates against the rules for an X509-SVID, as the filter does.
+/// Checks leaf certificates against the rules for X509-SVIDs
 ///
-/// Of a PEM file with a chain, the first certificate is the leaf. Signatures and dates are not looked at: Envoy does.
+/// The filter applies the same rules. In a PEM file with a chain, the first certificate is the leaf. Signatures and dates are
+/// not checked, because Envoy validates them.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status:\n  0  every certificate is an X509-SVID\n  1  the command could not run\n  3  a certificate is not an X509-SVID"
+)]
 pub(crate) struct Arguments {
-    /// Certificates in PEM or DER; `-` is standard input.
+    /// Certificates in PEM or DER; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// How results are written.
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
@@ -50,12 +54,12 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
                             say!(out, "  authority key ID {}", hex(key))?;
                         }
                     }
-                    Err(error) => say!(out, "{}: {}: {}", file.display(), styled(BAD, "no X509-SVID"), error)?,
+                    Err(error) => say!(out, "{}: {}: {}", file.display(), styled(BAD, "not an X509-SVID"), error)?,
                 }
                 for Check { rule, section, result } in &checks {
                     match result {
-                        Ok(()) => say!(out, "  {} {} ({})", styled(GOOD, "holds "), rule, section)?,
-                        Err(error) => say!(out, "  {} {} ({}): {}", styled(BAD, "broken"), rule, section, error)?,
+                        Ok(()) => say!(out, "  {} {} ({})", styled(GOOD, "passed"), rule, section)?,
+                        Err(error) => say!(out, "  {} {} ({}): {}", styled(BAD, "failed"), rule, section, error)?,
                     }
                 }
             }
@@ -85,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     Ok(ended)
 }
 
-/// Returns hexadecimal digits, as `identity.revoked` takes them.
+/// Returns hexadecimal digits, in the form of `identity.revoked`.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

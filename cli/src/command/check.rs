@@ -1,4 +1,4 @@
-//! `spiffe-authz check`: does the filter take this configuration, and does it say what its author means?
+//! `spiffe-authz check`: the errors in documents, and the findings of the lints.
 
 mod output;
 
@@ -16,42 +16,47 @@ use crate::exit::Ended;
 use crate::options::Level;
 use crate::printable::{write_json, write_pretty_json};
 
-/// Compiles configuration documents as the filter does, and lints those that compile.
+/// Checks documents and reports lints
+///
+/// The filter accepts each document without errors. docs/lints.md describes the lints.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status:\n  0  no errors, and no findings of the fail level or above\n  1  the command could not run\n  3  an error in a document, or a finding of the fail level or above"
+)]
 pub(crate) struct Arguments {
-    /// Configuration documents in JSON or YAML; `-` is standard input.
+    /// Documents in JSON or YAML; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// How results are written.
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: CheckFormat,
-    /// The lightest finding that makes the exit status 3; a configuration that is refused always does.
+    /// The lowest severity of a finding for which the exit status is 3; a document with an error always fails
     #[arg(long, value_enum, default_value = "warning")]
     fail_level: Level,
-    /// Where the policies are to be enforced.
+    /// The filter or proxy that enforces the policies
     #[arg(long, value_enum, default_value = "http")]
     target: Target,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CheckFormat {
-    /// For people.
+    /// Human-readable text
     Human,
-    /// One JSON object per document.
+    /// One JSON object per document
     Json,
-    /// One SARIF 2.1.0 log.
+    /// One SARIF 2.1.0 log
     Sarif,
-    /// Workflow commands of GitHub Actions.
+    /// Workflow commands of GitHub Actions
     Github,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// A filter for HTTP.
+    /// The HTTP filter
     Http,
-    /// A filter for TCP.
+    /// The TCP filter
     Tcp,
-    /// Istio's ztunnel, besides.
+    /// The TCP filter, and Istio's ztunnel
     Ztunnel,
 }
 
@@ -62,30 +67,34 @@ struct Problem {
     code: &'static str,
     message: String,
     help: Option<String>,
-    refused: bool,
+    /// Whether the filter rejects the document because of it.
+    is_error: bool,
 }
 
 impl From<Diagnostic> for Problem {
     fn from(Diagnostic { pointer, code, message, help }: Diagnostic) -> Self {
-        Self { pointer, severity: Severity::Error, code: code.slug(), message, help: Some(help), refused: true }
+        Self { pointer, severity: Severity::Error, code: code.slug(), message, help: Some(help), is_error: true }
     }
 }
 
 impl From<Finding> for Problem {
     fn from(Finding { lint, pointer, message }: Finding) -> Self {
-        Self { pointer, severity: lint.severity(), code: lint.slug(), message, help: None, refused: false }
+        Self { pointer, severity: lint.severity(), code: lint.slug(), message, help: None, is_error: false }
     }
 }
 
 impl Problem {
+    /// Returns `true` if the exit status is 3 because of this problem.
     fn fails(&self, level: Level) -> bool {
-        self.refused || level.is_reached(self.severity)
+        self.is_error || level.is_reached(self.severity)
     }
 
+    /// Returns the message with the next step.
     fn text(&self) -> String {
         self.help.as_ref().map_or_else(|| self.message.clone(), |help| format!("{} ({help})", self.message))
     }
 
+    /// Returns the JSON pointer, or `/` for the whole document.
     fn place(&self) -> &str {
         if self.pointer.is_empty() { "/" } else { &self.pointer }
     }

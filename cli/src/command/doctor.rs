@@ -1,4 +1,4 @@
-//! `spiffe-authz doctor`: which layer of this Envoy is wrong?
+//! `spiffe-authz doctor`: the problems of an Envoy, layer by layer.
 
 mod channel;
 mod checks;
@@ -30,11 +30,14 @@ use crate::{clock, document};
 use fleet::Selection;
 use redact::Redaction;
 
-/// Examines a running Envoy, from its configuration to the filter, and reports the layer that is wrong
+/// Examines an Envoy layer by layer, and reports problems with remedies
 ///
-/// It reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with
-/// kubectl or istioctl. Envoy omits keys from these pages. docs/reference/doctor-findings.md has every finding.
+/// Reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with kubectl
+/// or istioctl. Envoy omits private keys from these pages. docs/doctor.md describes every finding.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status:\n  0  no findings of the fail level or above\n  1  the command could not run\n  3  a finding of the fail level or above"
+)]
 pub(crate) struct Arguments {
     /// The admin interface (`host:port`, `http://host:port` or the path of a UNIX socket), or the name of a pod
     #[arg(value_name = "ADMIN|POD", value_parser = Target::parse, required_unless_present_any = ["config_dump", "namespace", "all_namespaces"])]
@@ -48,13 +51,13 @@ pub(crate) struct Arguments {
     /// The context of kubectl and istioctl
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// A saved `config_dump`, or a part of one; `-` is standard input
+    /// A saved page `config_dump`, or a part of it; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "namespace", "all_namespaces", "context"])]
     config_dump: Option<PathBuf>,
-    /// A saved `certs`
+    /// A saved page `certs`
     #[arg(long, value_name = "FILE", requires = "config_dump")]
     certs: Option<PathBuf>,
-    /// A saved `stats`, as text or as JSON
+    /// A saved page `stats`, as text or JSON
     #[arg(long, value_name = "FILE", requires = "config_dump")]
     stats: Option<PathBuf>,
     /// Removes addresses and secrets from the report, so that it can be attached to an issue
@@ -96,9 +99,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         (Some(Target::Admin(_)), _) if arguments.namespace.is_some() || arguments.context.is_some() => {
             return Err(io::Error::other("`--namespace` and `--context` are only allowed with the name of a pod"));
         }
-        (Some(Target::Admin(admin)), _) => asked(admin)?,
+        (Some(Target::Admin(admin)), _) => read_admin(admin)?,
         (Some(Target::Pod(pod)), _) => pods.pages(pod, now()?)?,
-        (None, Some(config_dump)) => saved(config_dump, arguments)?,
+        (None, Some(config_dump)) => read_files(config_dump, arguments)?,
         (None, None) => return run_on(&pods, redaction.as_ref(), arguments),
     };
     let envoy = Envoy::read(pages)?;
@@ -133,7 +136,7 @@ fn ended(worst: Option<Severity>, arguments: &Arguments) -> Ended {
     if failed { Ended::WithFindings } else { Ended::Well }
 }
 
-fn asked(admin: &AdminAddress) -> io::Result<Pages> {
+fn read_admin(admin: &AdminAddress) -> io::Result<Pages> {
     Ok(Pages {
         config_dump: admin.get("config_dump")?,
         certs: Some(admin.get("certs")?),
@@ -142,7 +145,7 @@ fn asked(admin: &AdminAddress) -> io::Result<Pages> {
     })
 }
 
-fn saved(config_dump: &Path, arguments: &Arguments) -> io::Result<Pages> {
+fn read_files(config_dump: &Path, arguments: &Arguments) -> io::Result<Pages> {
     let read = |page: &Option<PathBuf>| page.as_deref().map(document::read).transpose();
     Ok(Pages {
         config_dump: document::read(config_dump)?,

@@ -1,4 +1,4 @@
-//! `spiffe-authz explain`: what is decided of a request, and why.
+//! `spiffe-authz explain`: the decision about a request, and the rules that lead to it.
 
 mod output;
 
@@ -21,67 +21,69 @@ use crate::logged_request::Logged;
 use crate::options::Format;
 use crate::printable::write_json;
 
-/// Decides a request, and tells of each rule what it wants and what the request has, nearest miss first.
+/// Shows how a request is decided, and why
 ///
-/// Exit status: 0 the request is allowed, 2 it is denied.
+/// For each rule, shows what it requires and what the request has, closest match first.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status:\n  0  the request is allowed\n  1  the command could not run\n  2  the request is denied"
+)]
 pub(crate) struct Arguments {
-    /// The configuration document, in JSON or YAML.
+    /// The document, in JSON or YAML
     #[arg(long)]
     policy: PathBuf,
-    /// What is decided about: a request of HTTP, or a connection of TCP, of which only the port, addresses, the server name
-    /// and the caller are looked at.
+    /// The layer of the decision. On TCP, rules can use the caller, the addresses, the port and the server name only
     #[arg(long, value_enum, default_value = "http")]
     layer: LayerOption,
-    /// Take the request from a JSON line of the filter's log or of the access log, on standard input. What a line does not
-    /// tell is absent, or as the other options say.
+    /// Reads the request from standard input: a JSON line of the filter's log or of the access log. Other options set the
+    /// attributes that the line lacks
     #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
     log: bool,
     #[command(flatten)]
     at: At,
-    /// The caller's SPIFFE ID; without it, the caller shows no certificate.
+    /// The SPIFFE ID of the caller [default: a caller without a certificate]
     #[arg(long)]
     peer: Option<String>,
-    /// The method.
+    /// The HTTP method
     #[arg(long, default_value = "GET")]
     method: String,
-    /// The path, with query.
+    /// The path, with its query
     #[arg(long, default_value = "/")]
     path: String,
-    /// The `:authority`.
+    /// The host: the header `:authority`
     #[arg(long)]
     host: Option<String>,
-    /// The port that the connection came in on.
+    /// The port of the local address
     #[arg(long)]
     port: Option<u16>,
-    /// A header line, `name: value`; can be given several times.
+    /// A header as `name: value`; can be repeated
     #[arg(long = "header", value_name = "LINE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
-    /// The other end of the connection.
+    /// The direct remote address: the peer of the TCP connection
     #[arg(long)]
     source_ip: Option<IpAddr>,
-    /// The client, as trusted proxies tell.
+    /// The remote address: the client that trusted proxies report
     #[arg(long)]
     remote_ip: Option<IpAddr>,
-    /// This end of the connection.
+    /// The local address, where the connection arrived
     #[arg(long)]
     destination_ip: Option<IpAddr>,
-    /// The server name that the client asked for in TLS.
+    /// The server name of the TLS handshake
     #[arg(long)]
     sni: Option<String>,
-    /// The claims of a verified token, as a JSON object.
+    /// The claims of a verified token, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     claims: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How results are written.
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LayerOption {
-    /// Requests.
+    /// An HTTP request
     Http,
-    /// Connections.
+    /// A TCP connection
     Tcp,
 }
 
@@ -95,7 +97,7 @@ impl From<LayerOption> for Layer {
 }
 
 fn parse_header(line: &str) -> Result<(String, String), String> {
-    let (name, value) = line.split_once(':').ok_or("a header line is `name: value`")?;
+    let (name, value) = line.split_once(':').ok_or("expected `name: value`")?;
     Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
 }
 
@@ -109,7 +111,11 @@ impl Arguments {
             let line = io::read_to_string(io::stdin())?;
             Some(
                 Logged::parse(&line)
-                    .ok_or_else(|| io::Error::other("standard input tells no request of ours"))?
+                    .ok_or_else(|| {
+                        io::Error::other(
+                            "standard input: expected a JSON line of the filter's log or of the access log",
+                        )
+                    })?
                     .request,
             )
         } else {

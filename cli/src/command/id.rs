@@ -1,4 +1,4 @@
-//! `spiffe-authz id`: is this a workload's SPIFFE ID?
+//! `spiffe-authz id`: the parts of SPIFFE IDs, or the error in them.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,24 +12,26 @@ use crate::exit::Ended;
 use crate::options::Format;
 use crate::printable::{say, write_json};
 
-/// Tells the parts of SPIFFE IDs, or where they break.
+/// Parses SPIFFE IDs and prints their parts, or the position of the error
 ///
-/// An ID is valid by the SPIFFE-ID specification; with --pattern it must also have that form. The bytes of an argument
-/// are taken as they are.
+/// An ID must be valid according to the SPIFFE-ID specification. With `--pattern`, its path must also have this form. The
+/// bytes of an argument are checked unchanged.
 #[derive(clap::Args)]
+#[command(after_help = "Exit status:\n  0  every ID is valid\n  1  the command could not run\n  3  an ID is invalid")]
 pub(crate) struct Arguments {
-    /// SPIFFE IDs.
+    /// SPIFFE IDs
     #[arg(required = true)]
     ids: Vec<OsString>,
-    /// The form wanted: `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}`.
+    /// The form of the path: `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}` [default:
+    /// any]
     #[arg(long, value_parser = |text: &str| Pattern::parse(text))]
     pattern: Option<Pattern>,
-    /// How results are written.
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
 
-/// What is said of one ID.
+/// The result for one ID.
 #[derive(Debug, Default, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 struct Answer<'a> {
@@ -54,11 +56,12 @@ impl<'a> Answer<'a> {
         let id = String::from_utf8_lossy(bytes).into_owned();
         let parsed = match SpiffeId::parse(bytes) {
             Ok(parsed) => parsed,
-            Err(error) => return Self { id, ..Self::refused(error) },
+            Err(error) => return Self { id, ..Self::invalid(error) },
         };
         let trust_domain = Some(parsed.trust_domain().as_str());
         let any_form = Pattern::any();
-        match pattern.unwrap_or(&any_form).read(parsed.path()) {
+        let pattern = pattern.unwrap_or(&any_form);
+        match pattern.read(parsed.path()) {
             Some(workload) => Self {
                 id,
                 valid: true,
@@ -71,13 +74,13 @@ impl<'a> Answer<'a> {
                 id,
                 reason: Some("wrong-pattern"),
                 trust_domain,
-                error: Some("the path does not have the form wanted".to_owned()),
+                error: Some(format!("the path does not have the form `{pattern}`")),
                 ..Self::default()
             },
         }
     }
 
-    fn refused(error: SpiffeIdError) -> Self {
+    fn invalid(error: SpiffeIdError) -> Self {
         Self {
             reason: Some(error.reason().slug()),
             offset: Some(error.offset()),

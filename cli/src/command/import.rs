@@ -21,9 +21,10 @@ use crate::{document, yaml};
 /// Reads YAML or JSON: several documents, lists, and the output of `kubectl get -o yaml`. The versions are
 /// security.istio.io/v1 and v1beta1. Writes the document to standard output, and each difference between the document
 /// and the policies to standard error.
-///
-/// Exit status: 0 every policy is imported, 1 could not run, 3 a part of a policy cannot be imported.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status:\n  0  the document has every policy\n  1  the command could not run\n  3  a part of a policy cannot be imported"
+)]
 pub(crate) struct Arguments {
     /// Files with AuthorizationPolicies; `-` is standard input
     #[arg(required = true)]

@@ -1,4 +1,4 @@
-//! `spiffe-authz replay`: which logged requests would another configuration decide otherwise?
+//! `spiffe-authz replay`: the logged requests whose verdict a new document changes.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -21,21 +21,22 @@ use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD};
 
-/// Decides logged requests anew, and prints each whose verdict would change.
+/// Decides logged requests with a new document and prints changed verdicts
 ///
-/// Logs are the JSON access log of examples/bootstrap, or Envoy's log with the filter's lines. What a log does not tell
-/// (headers, tokens) is unknown: a request whose verdict depends on it is counted as such, never guessed.
+/// Reads the JSON access log of examples/bootstrap, or Envoy's log with the filter's lines. Attributes that the log lacks,
+/// such as headers and tokens, are unknown. A request whose verdict depends on them is counted as unknown.
 #[derive(clap::Args)]
+#[command(after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run\n  3  a verdict changes")]
 pub(crate) struct Arguments {
-    /// The new configuration document, in JSON or YAML.
+    /// The new document, in JSON or YAML
     #[arg(long)]
     policy: PathBuf,
     #[command(flatten)]
     at: At,
-    /// Logs; `-` is standard input.
+    /// Logs; `-` is standard input
     #[arg(required = true)]
     logs: Vec<PathBuf>,
-    /// How results are written.
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
@@ -70,13 +71,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     let Counts { requests, changed, unknown } = counts;
-    say!(stderr(), "{} requests: {} would change, {} unknown (the log lacks attributes)", requests, changed, unknown)?;
+    let word = if requests == 1 { "request" } else { "requests" };
+    say!(stderr(), "{} {}: {} would change, {} unknown (the log lacks attributes)", requests, word, changed, unknown)?;
     Ok(if counts.changed > 0 { Ended::WithFindings } else { Ended::Well })
 }
 
-/// `None` when the log does not tell enough.
-fn decide<'p>(policy: &'p PolicySet, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
-    // Of a caller whose identity did not count, the logs do not tell the certificate.
+/// Decides a logged request, or returns `None` if the log lacks an attribute.
+fn decide<'p>(policy: &'p Policy, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
+    // For a caller without an accepted identity, the logs do not contain the certificate.
     let without_identity = logged.reason.as_deref().is_some_and(|reason| {
         IdentityReason::all().any(|identity| identity.slug() == reason && identity != IdentityReason::NoPeerCertificate)
     });
@@ -107,7 +109,7 @@ fn write_change(
             let reason = decision.verdict.reason().map(|reason| format!(" ({})", reason.slug())).unwrap_or_default();
             let by =
                 decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
-            let caller = request.peer.as_deref().unwrap_or("a caller without identity");
+            let caller = request.peer.as_deref().unwrap_or("a caller without an identity");
             let CaseRequest { method, path, .. } = request;
             say!(out, "{}: {} -> {}{}{}: {}: {} {}", place, before, now, reason, by, caller, method, path)
         }

@@ -1,10 +1,10 @@
-//! `spiffe-authz schema`: the configuration document as JSON Schema.
+//! `spiffe-authz schema`: the JSON Schema of the document.
 
 use std::io::{self, Write as _};
 
 use crate::exit::Ended;
 
-/// Prints the JSON Schema (draft 2020-12) of the configuration document, for editors.
+/// Prints the JSON Schema (draft 2020-12) of the document, for editors
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
 

@@ -26,9 +26,8 @@ use crate::{clock, document};
 ///
 /// Reads the output of `istioctl proxy-config secret POD -o json`, or Envoy's `/config_dump`. Names and key identifiers
 /// show which authority issued a certificate. Signatures are not verified.
-///
-/// Exit status: 0 no findings, 1 could not run, 3 findings.
 #[derive(clap::Args)]
+#[command(after_help = "Exit status:\n  0  no findings\n  1  the command could not run\n  3  findings")]
 pub(crate) struct Arguments {
     /// The dump in JSON; `-` is standard input
     #[arg(default_value = "-")]

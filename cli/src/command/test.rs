@@ -1,4 +1,4 @@
-//! `spiffe-authz test`: tables of requests, and what should come of them.
+//! `spiffe-authz test`: tables of requests with the expected outcomes.
 
 mod coverage;
 mod output;
@@ -20,35 +20,38 @@ use crate::exit::Failure;
 use crate::yaml;
 use coverage::Coverage;
 
-/// Decides the requests of tables, and compares with what the tables expect.
+/// Tests documents with tables of requests and expected outcomes
 ///
-/// A table, in YAML or JSON, has `policy` (a file, from the table's directory) or `configuration` (the document itself), and
-/// `cases`: each a `name`, a `request`, and what to `expect`. With `layer: tcp`, the requests are connections of TCP.
+/// A table, in YAML or JSON, has `policy` (a file, relative to the table) or `configuration` (a document), and `cases`. Each
+/// case has a `name`, a `request`, and the outcome to `expect`. With `layer: tcp`, the requests are TCP connections.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status:\n  0  every case passed\n  1  the command could not run\n  3  a case failed, or the coverage is too low"
+)]
 pub(crate) struct Arguments {
-    /// Tables; `-` is standard input.
+    /// Tables in YAML or JSON; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// How results are written.
+    /// The output format
     #[arg(long, value_enum, default_value = "human")]
     format: TestFormat,
-    /// Tell which rules no case matches.
+    /// Reports the rules that no case matches
     #[arg(long)]
     coverage: bool,
-    /// Fail when fewer rules than these are matched by a case, in percent.
+    /// Fails if the cases of a table match a smaller percentage of its rules
     #[arg(long, value_name = "PERCENT", requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
     coverage_threshold: Option<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TestFormat {
-    /// For people.
+    /// Human-readable text
     Human,
-    /// One JSON object per table.
+    /// One JSON object per table
     Json,
-    /// One JUnit XML document.
+    /// One JUnit XML document
     Junit,
-    /// Test Anything Protocol, version 14.
+    /// Test Anything Protocol, version 14
     Tap,
 }
 
@@ -60,12 +63,12 @@ struct Table {
     #[serde(default)]
     layer: Layer,
     cases: Vec<Case>,
-    /// For readers of the table.
+    /// A comment for readers of the table.
     #[serde(default, rename = "description")]
     _description: Option<String>,
 }
 
-/// What came of a table.
+/// The results of a table.
 struct Results<'t> {
     file: &'t Path,
     cases: Vec<CaseResult>,
@@ -74,7 +77,7 @@ struct Results<'t> {
 
 struct CaseResult {
     name: String,
-    /// What is not as expected; none for a case that passes.
+    /// The differences from the expected outcome; none for a case that passes.
     differences: Vec<String>,
 }
 
@@ -95,9 +98,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 fn run_table(file: &Path) -> io::Result<Results<'_>> {
-    let wrong = |message: String| io::Error::other(format!("{}: {message}", file.display()));
-    let text = String::from_utf8(document::read(file)?).map_err(|error| wrong(error.to_string()))?;
-    let table: Table = yaml::from_str(&text).map_err(|error| wrong(yaml::message(&error)))?;
+    let of_file = |message: String| io::Error::other(format!("{}: {message}", file.display()));
+    let text = String::from_utf8(document::read(file)?).map_err(|error| of_file(error.to_string()))?;
+    let table: Table = yaml::from_str(&text).map_err(|error| of_file(yaml::message(&error)))?;
     let document = match (&table.policy, &table.configuration) {
         (Some(policy), None) => Document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
         (None, Some(configuration)) => {
@@ -106,16 +109,17 @@ fn run_table(file: &Path) -> io::Result<Results<'_>> {
                 io::Error::other(Failure::of_document(&place, &diagnostics))
             })?
         }
-        _ => return Err(wrong("one of `policy` and `configuration` is wanted".to_owned())),
+        (Some(_), Some(_)) => return Err(of_file("`policy` and `configuration` cannot be combined".to_owned())),
+        (None, None) => return Err(of_file("missing field `policy` or `configuration`".to_owned())),
     };
     let document = document.on(table.layer);
     if table.cases.is_empty() {
-        return Err(wrong("there is no case".to_owned()));
+        return Err(of_file("`cases` is empty (expected at least one case)".to_owned()));
     }
-    let timeless = |case: &&Case| document.policy.depends_on_time() && case.request.time.is_none();
-    if let Some(case) = table.cases.iter().find(timeless) {
-        let message = "needs a `time`, because a policy has `notBefore` or `expires`";
-        return Err(wrong(format!("the case `{}` {message}", case.name)));
+    let lacks_time = |case: &&Case| document.policy.depends_on_time() && case.request.time.is_none();
+    if let Some(case) = table.cases.iter().find(lacks_time) {
+        let message = "needs a `time` in its `request`, because a policy has `notBefore` or `expires`";
+        return Err(of_file(format!("the case `{}` {message}", case.name)));
     }
     let mut coverage = Coverage::of(&document);
     let cases = table.cases.into_iter().map(|case| run_case(case, &document, &mut coverage)).collect();

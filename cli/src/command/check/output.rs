@@ -17,8 +17,8 @@ pub(super) fn write_human(out: &mut impl Write, file: &Path, problems: &[Problem
         let severity = styled(style, problem.severity.slug());
         say!(out, "{}: {}: {}: {}: {}", file.display(), problem.place(), severity, problem.code, problem.text())?;
     }
-    if problems.iter().any(|problem| problem.refused) {
-        return say!(out, "{}: {}", file.display(), styled(BAD, "refused"));
+    if problems.iter().any(|problem| problem.is_error) {
+        return say!(out, "{}: {}", file.display(), styled(BAD, "rejected"));
     }
     say!(out, "{}: {}", file.display(), styled(GOOD, "ok"))
 }
@@ -33,17 +33,17 @@ pub(super) fn as_json(file: &Path, problems: &[Problem]) -> Value {
             })
         })
         .collect();
-    let accepted = !problems.iter().any(|problem| problem.refused);
+    let accepted = !problems.iter().any(|problem| problem.is_error);
     json!({"file": file.to_string_lossy(), "accepted": accepted, "findings": findings})
 }
 
-/// SARIF 2.1.0. Findings are placed by file and, as a logical location, by JSON pointer.
+/// Returns a log in SARIF 2.1.0. The location of a problem is the file, and as a logical location the JSON pointer.
 pub(super) fn as_sarif(checked: &[(&Path, Vec<Problem>)]) -> Value {
     let rules = Lint::ALL.iter().map(|lint| (lint.slug(), lint.summary(), format!("docs/lints.md#{}", lint.slug())));
     let codes = Code::ALL.into_iter().map(|code| {
         (
             code.slug(),
-            "A mistake for which the filter refuses the configuration.",
+            "An error for which the filter rejects the document.",
             "README.md#mistakes-in-a-configuration".to_owned(),
         )
     });
@@ -77,7 +77,7 @@ pub(super) fn as_sarif(checked: &[(&Path, Vec<Problem>)]) -> Value {
 }
 
 pub(super) fn write_github(out: &mut impl Write, file: &Path, problems: &[Problem]) -> io::Result<()> {
-    // GitHub's own escapes for workflow commands. Those for line breaks are not needed after `Printable`.
+    // The escapes of GitHub's workflow commands. `Printable` has already escaped line breaks.
     let data = |text: &str| Printable(text).to_string().replace('%', "%25");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     for problem in problems {

@@ -1,4 +1,4 @@
-//! An explanation, for people and as JSON.
+//! An explanation, human-readable and as JSON.
 
 use std::io::{self, Write};
 
@@ -10,8 +10,8 @@ use crate::decision::{DecisionLine, decision_json};
 use crate::printable::{say, styled};
 use crate::style::{BAD, GOOD, HEADING};
 
-/// Rules to show, those that decide first, then those that match, then by how little they miss.
-fn nearest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'e>, usize, &'e RuleTrace)> {
+/// Returns the rules: the one that decides, those that match, and the others by the number of fields that differ.
+fn closest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'e>, usize, &'e RuleTrace)> {
     let mut rules: Vec<_> = explanation
         .policies
         .iter()
@@ -26,16 +26,16 @@ fn nearest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'
     rules
 }
 
-/// The values of a field in the document: those of which one must match, and those of which none may.
-fn expected(root: &Node, field: &MatcherTrace) -> [Option<Vec<String>>; 2] {
+/// Returns the values of a field in the document: those of which one must match, and those of which none must match.
+fn expected(root: &Node, field: &FieldTrace) -> [Option<Vec<String>>; 2] {
     field.names.map(|name| {
         let values = root.at(&field.pointer)?.field(name)?.items();
         Some(values.iter().filter_map(Node::text).map(str::to_owned).collect())
     })
 }
 
-/// What a field is called: a condition by its key.
-fn name(root: &Node, field: &MatcherTrace) -> String {
+/// Returns the name of a field, or the key of a condition.
+fn name(root: &Node, field: &FieldTrace) -> String {
     let key = root.at(&field.pointer).and_then(|condition| condition.field("key")).and_then(Node::text);
     key.unwrap_or(field.names[0]).to_owned()
 }
@@ -55,7 +55,7 @@ pub(super) fn write_human(
     if let Some(audit) = outcome.audit {
         say!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
     }
-    say!(out, "caller   {}", request.peer.as_deref().unwrap_or("without identity"))?;
+    say!(out, "caller   {}", request.peer.as_deref().unwrap_or("without an identity"))?;
     match layer {
         Layer::Http => say!(out, "request  {} {}", request.method, request.path)?,
         Layer::Tcp => {
@@ -64,14 +64,14 @@ pub(super) fn write_human(
             say!(out, "connection to port {}, server name {}", port, name)?;
         }
     }
-    for (policy, position, rule) in nearest_first(explanation) {
+    for (policy, position, rule) in closest_first(explanation) {
         let mode = if policy.mode == Mode::Shadow { " (shadow)" } else { "" };
         let state = match rule.misses {
             _ if !policy.applies => styled(BAD, "does not apply at this time (`notBefore`, `expires`)"),
-            _ if rule.left_out => styled(BAD, "left out, since TCP has no attributes of HTTP"),
+            _ if rule.left_out => styled(BAD, "skipped: a TCP connection has no HTTP attributes"),
             0 => styled(GOOD, "matches"),
-            1 => styled(BAD, "misses by 1 field"),
-            misses => styled(BAD, &format!("misses by {misses} fields")),
+            1 => styled(BAD, "no match: 1 field differs"),
+            misses => styled(BAD, &format!("no match: {misses} fields differ")),
         };
         let heading = format!("{} {}, rule {position}{mode}", policy.action.name(), policy.name);
         say!(out, "\n{}: {}", styled(HEADING, &heading), state)?;
@@ -79,30 +79,30 @@ pub(super) fn write_human(
             say!(out, "  matches every request")?;
         }
         for field in &rule.fields {
-            let mark = if field.matched { styled(GOOD, "matches") } else { styled(BAD, "misses ") };
+            let mark = if field.matched { styled(GOOD, "matches") } else { styled(BAD, "differs") };
             let place = field.pointer.strip_prefix(&rule.pointer).unwrap_or(&field.pointer);
             let place = place.trim_start_matches('/').trim_end_matches("/source").trim_end_matches("/operation");
             let [any_of, none_of] = expected(root, field);
-            let mut wanted = Vec::new();
-            wanted.extend(any_of.map(|values| format!("wants {}", values.join(" or "))));
-            wanted.extend(none_of.map(|values| format!("wants none of {}", values.join(", "))));
+            let mut required = Vec::new();
+            required.extend(any_of.map(|values| format!("requires {}", values.join(" or "))));
+            required.extend(none_of.map(|values| format!("requires none of {}", values.join(", "))));
             let found = match &*field.found {
-                _ if field.skipped => "not asked on TCP".to_owned(),
-                [] => "found nothing".to_owned(),
-                found => format!("found {}", found.join(", ")),
+                _ if field.unasked => "not evaluated on TCP".to_owned(),
+                [] => "got nothing".to_owned(),
+                found => format!("got {}", found.join(", ")),
             };
-            say!(out, "  {}  {} {}: {}; {}", mark, place, name(root, field), wanted.join(", "), found)?;
+            say!(out, "  {}  {} {}: {}; {}", mark, place, name(root, field), required.join(", "), found)?;
         }
     }
     for policy in explanation.policies.iter().filter(|policy| policy.rules.is_empty()) {
-        let heading = format!("{} {}", policy.action.name(), policy.name);
-        say!(out, "\n{}: no rules, matches nothing", styled(HEADING, &heading))?;
+        let heading = format!("{} {}", policy.action.word(), policy.name);
+        say!(out, "\n{}: no rules: matches no request", styled(HEADING, &heading))?;
     }
     Ok(())
 }
 
 pub(super) fn as_json(root: &Node, request: &CaseRequest, explanation: &Explanation<'_>) -> Value {
-    let rules: Vec<Value> = nearest_first(explanation)
+    let rules: Vec<Value> = closest_first(explanation)
         .into_iter()
         .map(|(policy, position, rule)| {
             let fields: Vec<Value> = rule

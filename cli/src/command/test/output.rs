@@ -1,4 +1,4 @@
-//! The results of tables, in each notation.
+//! The results of tables, in each output format.
 
 use std::io::{self, Write};
 
@@ -23,7 +23,7 @@ pub(super) fn write_human(out: &mut impl Write, tables: &[Results<'_>], coverage
         }
         if coverage {
             let percent = table.coverage.percent();
-            say!(out, "{}: {} % of the rules are matched by a case", table.file.display(), percent)?;
+            say!(out, "{}: cases match {}% of the rules", table.file.display(), percent)?;
             for (policy, rule) in table.coverage.missing() {
                 say!(out, "  {} {}, rule {}", styled(NOTABLE, "not matched:"), policy, rule)?;
             }
@@ -78,7 +78,7 @@ pub(super) fn write_junit(out: &mut impl Write, tables: &[Results<'_>]) -> io::R
     say!(out, "</testsuites>")
 }
 
-/// Escapes text for an XML attribute. Control characters, and the two others that XML 1.0 section 2.2 excludes, become
+/// Escapes a string for an XML attribute. Control characters, and the two others that XML 1.0 section 2.2 excludes, become
 /// U+FFFD.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
