@@ -1,4 +1,4 @@
-//! Exit statuses, and the errors with status 1.
+//! Exit statuses, and the errors with exit status 1.
 
 use std::error::Error;
 use std::fmt;
@@ -31,7 +31,7 @@ impl From<Ended> for ExitCode {
     }
 }
 
-/// An error with details, which [`report`] writes on a line each.
+/// An error with details. [`report`] writes each on a line of its own.
 #[derive(Debug)]
 pub(crate) struct Failure {
     heading: String,

@@ -5,28 +5,28 @@ use spiffe_authz::lint::Severity;
 /// The layers that a request passes, from the outside in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FindingLayer {
-    /// What Envoy has taken of its configuration.
+    /// The configuration that Envoy accepted.
     Envoy,
-    /// Whether certificates and bundles reach Envoy.
+    /// The delivery of certificates and bundles to Envoy.
     Secrets,
-    /// Who Envoy itself is.
+    /// The identity of Envoy itself.
     Identity,
-    /// Whom Envoy believes, and by whose word.
+    /// The authorities that Envoy trusts.
     Trust,
-    /// What a connection must show.
+    /// The certificate that a connection must present.
     Handshake,
-    /// What the filter gets to see of a request.
+    /// The attributes of a request that reach the filter.
     Request,
-    /// Whether the filter decides at all.
+    /// The filter and its place in the filter chain.
     Filter,
 }
 
 impl FindingLayer {
-    /// Every layer, from the outside in.
+    /// All layers, from the outside in.
     pub(crate) const ALL: [Self; 7] =
         [Self::Envoy, Self::Secrets, Self::Identity, Self::Trust, Self::Handshake, Self::Request, Self::Filter];
 
-    /// The word for it.
+    /// Returns the name in reports.
     pub(crate) const fn slug(self) -> &'static str {
         match self {
             Self::Envoy => "envoy",
@@ -42,39 +42,39 @@ impl FindingLayer {
 
 macro_rules! findings {
     ($($variant:ident $slug:literal $layer:ident $severity:ident $summary:literal $remedy:literal)*) => {
-        /// What can be found.
+        /// The code of a finding.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum FindingCode {
             $(#[doc = $summary] $variant,)*
         }
 
         impl FindingCode {
-            /// Every one.
+            /// All codes, in the order of docs/doctor.md.
             #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Its stable name.
+            /// Returns the stable name.
             pub(crate) const fn slug(self) -> &'static str {
                 match self { $(Self::$variant => $slug,)* }
             }
 
-            /// The layer that is wrong.
+            /// Returns the layer of the problem.
             pub(crate) const fn layer(self) -> FindingLayer {
                 match self { $(Self::$variant => FindingLayer::$layer,)* }
             }
 
-            /// How much it weighs.
+            /// Returns the severity.
             pub(crate) const fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)* }
             }
 
-            /// What it means, in a sentence or two.
+            /// Returns the meaning, in a sentence or two.
             #[cfg(test)]
             pub(crate) const fn summary(self) -> &'static str {
                 match self { $(Self::$variant => $summary,)* }
             }
 
-            /// What to do about it.
+            /// Returns the next step, in full sentences.
             pub(crate) const fn remedy(self) -> &'static str {
                 match self { $(Self::$variant => $remedy,)* }
             }

@@ -8,7 +8,7 @@ use spiffe_authz::lint::Severity;
 
 use crate::finding::{FindingCode, FindingLayer};
 
-/// Where something was found. What does not apply is left out.
+/// The place of a finding. A part that does not apply is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// The listener's name.
@@ -36,7 +36,7 @@ impl Place {
         Self { cluster: (!name.is_empty()).then(|| name.to_owned()), ..Self::default() }
     }
 
-    /// This place, and there the secret.
+    /// Returns the secret in this place.
     pub(crate) fn secret(&self, name: &str) -> Self {
         Self { secret: Some(name.to_owned()), ..self.clone() }
     }

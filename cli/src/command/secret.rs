@@ -24,8 +24,8 @@ use crate::{clock, document};
 
 /// Shows the identity, the issuer and the bundles that a proxy received
 ///
-/// Reads the output of `istioctl proxy-config secret POD -o json`, or Envoy's `/config_dump`. Names and key identifiers
-/// show which authority issued a certificate. Signatures are not verified.
+/// Reads the output of `istioctl proxy-config secret POD -o json`, or Envoy's `/config_dump`. The issuer is found by
+/// names and key identifiers. Signatures are not verified.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:\n  0  no findings\n  1  the command could not run\n  3  findings")]
 pub(crate) struct Arguments {

@@ -1,4 +1,4 @@
-//! Asks Envoy's admin interface: HTTP/1.1 without TLS, over TCP or a UNIX socket.
+//! The client of Envoy's admin interface: HTTP/1.1 without TLS, over TCP or a UNIX socket.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,11 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Envoy answers from its main thread, which may be busy with an update.
+/// The time limit for a page. Envoy responds from its main thread, which can be busy with an update.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_HEADERS: usize = 64;
 
-/// Where an admin interface is reached.
+/// The address of an admin interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AdminAddress {
     /// Host and port.
@@ -41,16 +41,16 @@ impl AdminAddress {
         }
     }
 
-    /// The body of a page.
+    /// Returns the body of a page.
     ///
     /// # Errors
-    /// When nobody answers, or not with that page.
+    /// Returns an error if the admin interface does not respond, or does not respond with the page.
     pub(crate) fn get(&self, page: &str) -> io::Result<Vec<u8>> {
-        let answer = self.ask(page).and_then(|answer| body(&answer));
-        answer.map_err(|error| io::Error::new(error.kind(), format!("{self}/{page}: {error}")))
+        let body = self.request(page).and_then(|response| body(&response));
+        body.map_err(|error| io::Error::new(error.kind(), format!("{self}/{page}: {error}")))
     }
 
-    fn ask(&self, page: &str) -> io::Result<Vec<u8>> {
+    fn request(&self, page: &str) -> io::Result<Vec<u8>> {
         match self {
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address)?;
@@ -85,33 +85,33 @@ fn exchange(mut stream: impl Read + Write, page: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The body of a whole answer.
+/// Returns the body of a complete response.
 fn body(answer: &[u8]) -> io::Result<Vec<u8>> {
     let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let Ok(httparse::Status::Complete(start)) = response.parse(answer) else {
-        return Err(broken("the answer is not HTTP"));
+        return Err(broken("expected an HTTP response, found other data"));
     };
     let header = |name: &str| {
         let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.map(|header| header.value)
     };
     if response.code != Some(200) {
-        return Err(broken(&format!("status {}", response.code.unwrap_or_default())));
+        return Err(broken(&format!("expected status 200, found {}", response.code.unwrap_or_default())));
     }
     let body = &answer[start..];
     if header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
-        return dechunked(body).ok_or_else(|| broken("the answer ends early"));
+        return dechunked(body).ok_or_else(|| broken("the response is incomplete"));
     }
     let length = header("content-length").and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
     if length.is_some_and(|length: usize| length != body.len()) {
-        return Err(broken("the answer ends early"));
+        return Err(broken("the response is incomplete"));
     }
     Ok(body.to_vec())
 }
 
-/// The chunks without their frames; `None` when the last one is missing.
+/// Returns the content of the chunks, or `None` if the last one is missing.
 fn dechunked(mut chunks: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -134,7 +134,7 @@ mod tests {
     use super::{AdminAddress, body};
 
     #[test]
-    fn a_unix_socket_is_asked() {
+    fn pages_are_read_from_a_unix_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -181,10 +181,10 @@ mod tests {
         assert_eq!(text(chunked).unwrap(), "abcd");
         assert_eq!(text("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").unwrap(), "ab");
         for (answer, error) in [
-            (&chunked[..chunked.len() - 9], "the answer ends early"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", "the answer ends early"),
-            ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "status 404"),
-            ("hello", "the answer is not HTTP"),
+            (&chunked[..chunked.len() - 9], "the response is incomplete"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", "the response is incomplete"),
+            ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "expected status 200, found 404"),
+            ("hello", "expected an HTTP response, found other data"),
         ] {
             assert_eq!(text(answer).unwrap_err().to_string(), error, "{answer}");
         }

@@ -76,7 +76,7 @@ pub(crate) struct RejectedUpdate {
     pub(crate) name: String,
     /// The listener, if it can be parsed.
     pub(crate) listener: Listener,
-    /// Envoy's words.
+    /// The message of Envoy.
     pub(crate) details: String,
     has_time: bool,
 }
@@ -209,7 +209,7 @@ impl ConfigDump {
         dump.take_page(&text)?;
         if dump.sections.is_empty() {
             return Err(invalid(
-                "config_dump: this is not a dump of Envoy's configuration or secrets: it has no known section",
+                "config_dump: expected a dump of Envoy's configuration or secrets, found no section of one",
             ));
         }
         dump.use_bootstrap();
@@ -247,7 +247,9 @@ impl ConfigDump {
         let Top { configs } = parse("config_dump", text)?;
         match configs {
             None => self.take_value(parse("config_dump", text)?)?,
-            Some(configs) if configs.is_empty() => return Err(invalid("config_dump: `configs` is empty")),
+            Some(configs) if configs.is_empty() => {
+                return Err(invalid("config_dump: `configs` is empty (save the page without a filter)"));
+            }
             Some(configs) => configs.into_iter().try_for_each(|config| self.take(config.get()))?,
         }
         Ok(())
@@ -276,9 +278,9 @@ impl ConfigDump {
             value = serde_json::json!({"cluster": value});
             "StaticCluster"
         } else {
-            let what = what.map_or_else(|| "it has no `configs`".to_owned(), |what| format!("it is {what}"));
+            let what = what.unwrap_or_else(|| "JSON without `configs`".to_owned());
             return Err(invalid(&format!(
-                "config_dump: this is not a dump of Envoy's configuration or secrets: {what}"
+                "config_dump: expected a dump of Envoy's configuration or secrets, found {what}"
             )));
         };
         value["@type"] = serde_json::json!(format!("type.googleapis.com/envoy.admin.v3.{kind}"));

@@ -12,7 +12,7 @@ pub(crate) enum Moment {
     NotBefore(i64),
 }
 
-/// The answer to a question about time, which can be unknown.
+/// The relation of the time of the pages to the dates of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Validity {
     /// Within the dates.

@@ -11,7 +11,7 @@ use crate::yaml;
 const MAX_SIZE: u64 = 2 << 30;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// Returns the error for a page that Envoy did not write.
+/// Returns the error for a page that cannot be read.
 pub(crate) fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
 }
@@ -22,21 +22,23 @@ pub(crate) fn invalid(message: &str) -> io::Error {
 /// Returns an error that names the file's format if it is not text.
 pub(crate) fn decode(page: &str, bytes: Vec<u8>) -> io::Result<String> {
     let bytes = if bytes.starts_with(GZIP) { gunzip(page, &bytes)? } else { bytes };
-    let refuse = |what: &str| invalid(&format!("{page}: {what}"));
+    let reject = |what: &str| invalid(&format!("{page}: {what}"));
     let wide = |read: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
-        String::from_utf16(&units).map_err(|_| refuse("the file is not valid UTF-16"))
+        String::from_utf16(&units).map_err(|_| reject("the file is not valid UTF-16"))
     };
     match bytes.as_slice() {
         [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
         [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
-        [b'P', b'K', 3, 4, ..] => Err(refuse("this is a ZIP archive; unpack it first")),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(refuse("this file is compressed with zstd; decompress it first")),
-        [0, ..] | [_, 0, ..] => Err(refuse("this is UTF-16 without a byte order mark; save the page as UTF-8")),
-        [0xef, 0xbb, 0xbf, rest @ ..] => {
-            String::from_utf8(rest.to_vec()).map_err(|_| refuse("the file is not valid UTF-8"))
+        [b'P', b'K', 3, 4, ..] => Err(reject("expected text, found a ZIP archive (unpack it first)")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(reject("expected text, found zstd (decompress the file first)")),
+        [0, ..] | [_, 0, ..] => {
+            Err(reject("expected UTF-8, found UTF-16 without a byte order mark (save the page as UTF-8)"))
         }
-        _ => String::from_utf8(bytes).map_err(|_| refuse("the file is neither UTF-8 nor UTF-16")),
+        [0xef, 0xbb, 0xbf, rest @ ..] => {
+            String::from_utf8(rest.to_vec()).map_err(|_| reject("the file is not valid UTF-8"))
+        }
+        _ => String::from_utf8(bytes).map_err(|_| reject("the file is neither UTF-8 nor UTF-16")),
     }
 }
 
@@ -45,7 +47,7 @@ fn gunzip(page: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let read = GzDecoder::new(bytes).take(MAX_SIZE).read_to_end(&mut text);
     let length = read.map_err(|error| invalid(&format!("{page}: gzip: {error}")))?;
     if length as u64 == MAX_SIZE {
-        return Err(invalid(&format!("{page}: more than {MAX_SIZE} bytes after decompression")));
+        return Err(invalid(&format!("{page}: the decompressed page has more than {MAX_SIZE} bytes")));
     }
     Ok(text)
 }
@@ -65,11 +67,11 @@ pub(crate) fn json(page: &str, text: String) -> io::Result<String> {
     let looks = if first.is_empty() {
         Some("the page is empty")
     } else if first.starts_with('<') {
-        Some("this is HTML, not JSON")
+        Some("expected JSON, found HTML")
     } else if first.starts_with("-----BEGIN ") {
-        Some("this is PEM, not JSON; `spiffe-authz cert` reads certificates")
+        Some("expected JSON, found PEM (use `spiffe-authz cert` for certificates)")
     } else if is_table(first) {
-        Some("this is a table; add `-o json` to the command of istioctl")
+        Some("expected JSON, found a table (add `-o json` to the istioctl command)")
     } else {
         None
     };
@@ -77,12 +79,12 @@ pub(crate) fn json(page: &str, text: String) -> io::Result<String> {
         return Err(invalid(&format!("{page}: {what}")));
     }
     let mut value: Value = yaml::from_str(&text)
-        .map_err(|error| invalid(&format!("{page}: neither JSON nor YAML: {}", yaml::message(&error))))?;
+        .map_err(|error| invalid(&format!("{page}: expected JSON or YAML: {}", yaml::message(&error))))?;
     if value.is_object() || value.is_array() {
         remove_null(&mut value);
         Ok(value.to_string())
     } else {
-        Err(invalid(&format!("{page}: neither JSON nor YAML: it starts with `{}`", shortened(first))))
+        Err(invalid(&format!("{page}: expected JSON or YAML, found text that starts with `{}`", shortened(first))))
     }
 }
 
@@ -231,7 +233,7 @@ mod tests {
             (b"{\0", "UTF-16 without a byte order mark"),
             (b"\xff\xff", "neither UTF-8 nor UTF-16"),
             (b"\x1f\x8b\x00", "gzip"),
-            (b"hello", "it starts with `hello`"),
+            (b"hello", "found text that starts with `hello`"),
             (b"\x28\xb5\x2f\xfd", "zstd"),
         ] {
             let error = read(bytes).unwrap_err();

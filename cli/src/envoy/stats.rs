@@ -1,4 +1,4 @@
-//! Counters and gauges. Envoy does not keep every one of them.
+//! The page `stats`: counters and gauges. Envoy does not keep all of them.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::message::Cluster;
 use super::page::{self, invalid};
 
-/// A counter or gauge. A counter that Envoy does not keep says nothing.
+/// A counter or gauge, which is unknown if Envoy does not keep it.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
@@ -85,14 +85,18 @@ impl Stats {
             return Ok(Self(Some(pairs.collect())));
         }
         if text.lines().any(|line| line.starts_with("# TYPE ")) {
-            return Err(invalid("stats: this is the form for Prometheus; save the page `/stats` itself"));
+            return Err(invalid("stats: expected the page `/stats`, found its Prometheus form (save `/stats` itself)"));
         }
         let pair = |line: &str| {
             let (name, value) = line.rsplit_once(": ")?;
             Some((name.to_owned(), value.trim().parse().ok()?))
         };
         let stats: HashMap<String, u64> = text.lines().filter_map(pair).collect();
-        if stats.is_empty() { Err(invalid("stats: the page contains no counter")) } else { Ok(Self(Some(stats))) }
+        if stats.is_empty() {
+            Err(invalid("stats: expected counters, found none (save the page `/stats`)"))
+        } else {
+            Ok(Self(Some(stats)))
+        }
     }
 
     /// Returns `true` if the page was saved.

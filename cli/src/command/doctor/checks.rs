@@ -1,4 +1,4 @@
-//! Examines an Envoy: collects the facts first, and judges them then.
+//! Examines an Envoy: collects the facts, then checks them.
 
 mod envoy;
 mod filter;

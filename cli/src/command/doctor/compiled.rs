@@ -1,5 +1,4 @@
-//! The documents of filters and the settings of routes, each distinct text compiled once. A dump repeats them in every
-//! filter chain.
+//! The documents of filters and the settings of routes, each compiled once although a dump repeats them in every filter chain.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,17 +21,17 @@ pub(crate) struct RouteSettings {
     pub(crate) document: Option<Compiled>,
 }
 
-/// Values by the text that they come from.
+/// Values by the JSON that they come from.
 type Known<V> = RefCell<HashMap<Vec<u8>, V>>;
 
-/// The compiled texts.
+/// The documents and settings that are compiled so far.
 #[derive(Debug, Default)]
-pub(crate) struct Texts {
+pub(crate) struct CompiledOnce {
     documents: Known<Compiled>,
     routes: Known<Result<RouteSettings, Vec<String>>>,
 }
 
-impl Texts {
+impl CompiledOnce {
     /// Returns the compiled document of a JSON text.
     pub(crate) fn document(&self, text: &[u8]) -> Compiled {
         once(&self.documents, text, || Rc::new(Document::from_json(text).map_err(|errors| lines(&errors))))
@@ -51,7 +50,7 @@ impl Texts {
     }
 }
 
-/// Returns the known value of a text, or makes it.
+/// Returns the known value, or makes it.
 fn once<V: Clone>(known: &Known<V>, text: &[u8], make: impl FnOnce() -> V) -> V {
     if let Some(value) = known.borrow().get(text) {
         return value.clone();
@@ -69,17 +68,18 @@ fn lines(errors: &[Diagnostic]) -> Vec<String> {
 mod tests {
     use std::rc::Rc;
 
-    use super::Texts;
+    use super::CompiledOnce;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
 
     #[test]
-    fn a_text_is_compiled_once() {
-        let texts = Texts::default();
-        let document = || texts.document(DOCUMENT.as_bytes());
+    fn documents_and_settings_are_compiled_once() {
+        let compiled = CompiledOnce::default();
+        let document = || compiled.document(DOCUMENT.as_bytes());
         assert!(document().is_ok() && Rc::ptr_eq(&document(), &document()));
-        let route = || texts.route(format!("{{\"configuration\": {DOCUMENT}}}").as_bytes()).unwrap().document.unwrap();
+        let route =
+            || compiled.route(format!("{{\"configuration\": {DOCUMENT}}}").as_bytes()).unwrap().document.unwrap();
         assert!(route().is_ok() && Rc::ptr_eq(&route(), &route()));
-        assert!(!Rc::ptr_eq(&texts.document(b"{}"), &document()));
+        assert!(!Rc::ptr_eq(&compiled.document(b"{}"), &document()));
     }
 }

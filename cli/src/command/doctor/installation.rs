@@ -1,4 +1,4 @@
-//! Finds the filter among others, and reads its document.
+//! Finds the filter among the filters of a chain, and reads its configuration.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,13 +7,13 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::compiled::{Compiled, Texts};
+use super::compiled::{Compiled, CompiledOnce};
 use crate::envoy::message::{Extension, decode_base64};
 use crate::envoy::snapshot::Envoy;
 
 /// The error of a configuration that the adapter cannot read.
 pub(super) const NOT_JSON: &str = "/: syntax: the configuration is not JSON in a google.protobuf.StringValue";
-/// The filter has one of these in its name, or in the name of its code.
+/// The parts of names by which the filter or its code is recognized.
 const NAMES: [&str; 2] = ["spiffe-authz", "spiffe_authz"];
 const WASM: [&str; 2] = ["envoy.extensions.filters.http.wasm.v3.Wasm", "envoy.extensions.filters.network.wasm.v3.Wasm"];
 const MODULE: [&str; 2] = [
@@ -45,51 +45,51 @@ pub(crate) struct Absent {
     pub(crate) is_certain: bool,
 }
 
-/// What does the work of a filter that could not be loaded.
+/// The filter that istio-agent uses instead of one that it could not load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replacement {
-    /// Every request passes.
+    /// The filter that allows every request.
     AllowsAll,
-    /// Every request is denied.
+    /// The filter that denies every request.
     DeniesAll,
 }
 
 /// The filter as it is configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Installed {
-    /// Its name in the chain: that of routes which configure it.
+    /// The name in the chain, which routes use to configure the filter.
     pub(crate) name: String,
-    /// What carries it.
+    /// The adapter.
     pub(crate) adapter: Adapter,
-    /// What happens when it fails.
+    /// The treatment of requests if the filter fails.
     pub(crate) failure: FailurePolicy,
-    /// Whether it is switched off in the chain.
+    /// Whether the chain disables the filter.
     pub(crate) disabled: bool,
     /// The name in the counters of its VM; empty for a dynamic module.
     pub(crate) plugin: String,
-    /// Whether Envoy fetches its code.
+    /// Whether Envoy fetches the code.
     pub(crate) is_remote: bool,
     /// The compiled document, or its errors.
     pub(crate) document: Compiled,
 }
 
-/// What carries the filter in Envoy.
+/// The adapter between the core and Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Adapter {
-    /// proxy-wasm.
+    /// The Wasm filter.
     Wasm,
-    /// A dynamic module.
+    /// The dynamic module.
     Module,
 }
 
-/// What happens to requests when the filter fails.
+/// The treatment of requests if the filter fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailurePolicy {
-    /// They are rejected until it is there again, which it soon is.
+    /// Requests are denied until the filter is rebuilt, about a second later.
     Reload,
-    /// They are rejected.
+    /// Requests are denied.
     Closed,
-    /// They pass.
+    /// Requests pass.
     Open,
 }
 
@@ -97,8 +97,8 @@ pub(crate) enum FailurePolicy {
 pub(crate) struct Catalog<'e> {
     envoy: &'e Envoy,
     known: RefCell<HashMap<Key, Option<Rc<Installation>>>>,
-    /// The documents and the settings of routes.
-    pub(crate) texts: Texts,
+    /// The compiled documents and settings of routes.
+    pub(crate) compiled: CompiledOnce,
 }
 
 /// The name in the chain, whether it is disabled there, and the text of the configuration.
@@ -107,7 +107,7 @@ type Key = (String, bool, String);
 impl<'e> Catalog<'e> {
     /// Returns a catalog without entries.
     pub(crate) fn new(envoy: &'e Envoy) -> Self {
-        Self { envoy, known: RefCell::default(), texts: Texts::default() }
+        Self { envoy, known: RefCell::default(), compiled: CompiledOnce::default() }
     }
 
     /// Returns the filter in a chain. A plugin that only can be this filter counts if there is no other.
@@ -175,7 +175,7 @@ impl<'e> Catalog<'e> {
             return None;
         }
         let document = match document {
-            Some(text) => self.texts.document(&text),
+            Some(text) => self.compiled.document(&text),
             None => Rc::new(Err(vec![NOT_JSON.to_owned()])),
         };
         let config = &message["config"];
@@ -225,7 +225,7 @@ fn is_ours(name: &str) -> bool {
     NAMES.iter().any(|part| name.contains(part))
 }
 
-/// Whether this is a configuration of ours, under whatever name the filter goes.
+/// Returns `true` if a configuration has the fields of this filter, regardless of the name of the filter.
 fn has_our_form(text: &[u8]) -> bool {
     let parsed = serde_json::from_slice::<Value>(text);
     parsed.is_ok_and(|document| document["trustDomain"].is_string() && document["policies"].is_array())
@@ -240,14 +240,15 @@ fn wasm_failure(config: &Value) -> FailurePolicy {
     }
 }
 
-/// A module that is fetched is no filter until it is there, and requests pass, unless Envoy refuses such a listener.
+/// Returns the failure policy of a dynamic module. Until Envoy has fetched a remote module, requests pass without the filter,
+/// unless `nack_on_cache_miss` makes Envoy reject the listener.
 fn module_failure(module: &Value) -> FailurePolicy {
     let remote = &module["module"]["remote"];
-    // A module has no VM that could be down.
+    // A module has no VM that can fail.
     if remote.is_object() && module["nack_on_cache_miss"] != true { FailurePolicy::Open } else { FailurePolicy::Reload }
 }
 
-/// The text that a Wasm filter gets; `None` when it would be protobuf.
+/// Returns the configuration that a Wasm filter gets, or `None` if it is not a string.
 fn wasm_document(configuration: &Value) -> Option<Vec<u8>> {
     match configuration["@type"].as_str().and_then(|kind| kind.rsplit('.').next()) {
         None => Some(Vec::new()),
@@ -257,7 +258,7 @@ fn wasm_document(configuration: &Value) -> Option<Vec<u8>> {
     }
 }
 
-/// The text that a module gets: for it, Envoy writes a structure as JSON.
+/// Returns the configuration that a dynamic module gets. Envoy writes a structure as JSON.
 pub(super) fn module_document(configuration: &Value) -> Option<Vec<u8>> {
     match configuration["@type"].as_str().and_then(|kind| kind.rsplit('.').next()) {
         Some("Struct" | "TypedStruct") => Some(configuration["value"].to_string().into_bytes()),
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn wasm_filters_are_told_by_name_code_or_document() {
+    fn wasm_filters_are_recognized_by_name_code_or_document() {
         let code = |file: &str| json!({"vm_config": {"code": {"local": {"filename": file}}}});
         assert!(found(&wasm("spiffe-authz", json!({})), &[]).is_some_and(|it| it.document.is_err()));
         assert!(found(&wasm("x", code("/etc/spiffe-authz.wasm")), &[]).is_some());

@@ -31,8 +31,11 @@ pub(super) fn write_human(out: &mut impl Write, envoy: &Envoy, report: &Report) 
     for layer in FindingLayer::ALL {
         write_layer(out, layer, report)?;
     }
-    let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| report.count(severity));
-    say!(out, "\nerrors: {}, warnings: {}, notes: {}", counts[0], counts[1], counts[2])
+    let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| {
+        let count = report.count(severity);
+        format!("{count} {}{}", severity.slug(), if count == 1 { "" } else { "s" })
+    });
+    say!(out, "\n{}", counts.join(", "))
 }
 
 fn write_layer(out: &mut impl Write, layer: FindingLayer, report: &Report) -> io::Result<()> {

@@ -85,7 +85,7 @@ fn read(config: &Value, part: String, catalog: &Catalog<'_>) -> Override {
 /// Returns the settings of a route for the dynamic module.
 fn settings(config: &Value, catalog: &Catalog<'_>) -> Result<RouteSettings, Vec<String>> {
     match module_document(config) {
-        Some(text) => catalog.texts.route(&text),
+        Some(text) => catalog.compiled.route(&text),
         None => Err(vec![NOT_JSON.to_owned()]),
     }
 }

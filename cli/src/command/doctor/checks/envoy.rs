@@ -20,7 +20,7 @@ pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
     let rejected = envoy.dump.rejected.iter().map(|rejected| (Place::listener(&rejected.name), rejected));
     let clusters = envoy.dump.rejected_clusters.iter().map(|rejected| (Place::cluster(&rejected.name), rejected));
     for (place, rejected) in rejected.chain(clusters) {
-        report.find(FindingCode::UpdateRefused, &place, format!("Envoy says: {}", rejected.details.trim()));
+        report.find(FindingCode::UpdateRefused, &place, format!("Envoy reports: {}", rejected.details.trim()));
     }
     for channel in &facts.rejected {
         filter::rejected(channel, facts, report);
@@ -120,12 +120,16 @@ fn check_release(facts: &Facts<'_>, report: &mut Report) {
         report.find(
             FindingCode::EnvoyVulnerable,
             &place,
-            format!("this is {release}; the first safe release is {update}"),
+            format!("this is Envoy {release}; the first safe release is {update}"),
         );
     } else if lacking.is_empty() {
-        report.fine(FindingLayer::Envoy, &place, format!("the filter runs on {release}, which has no known bypass"));
+        report.fine(
+            FindingLayer::Envoy,
+            &place,
+            format!("the filter runs on Envoy {release}, which has no known bypass"),
+        );
     }
     for needed in lacking {
-        report.find(FindingCode::EnvoyUnsupported, &place, format!("this is {release}; {needed}"));
+        report.find(FindingCode::EnvoyUnsupported, &place, format!("this is Envoy {release}; {needed}"));
     }
 }

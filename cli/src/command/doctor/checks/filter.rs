@@ -1,4 +1,4 @@
-//! Whether the filter decides at all.
+//! The filter and its place in the filter chain.
 
 use super::Facts;
 use crate::command::doctor::channel::{Channel, Destination};
@@ -14,8 +14,8 @@ use crate::finding::{FindingCode, FindingLayer};
 use crate::report::{Finding, Place, Report};
 
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
-/// Filters that neither answer nor change a request nor send it anywhere, or that do so for the filter's own sake: they may
-/// stand before it. By the last parts of their types.
+/// The types of filters that can come before this one, without their prefix: they do not respond to, change or forward
+/// requests, or they do it for this filter.
 const PASSIVE: [&str; 17] = [
     "http.jwt_authn.v3.JwtAuthentication",
     "http.rbac.v3.RBAC",
@@ -203,7 +203,7 @@ fn check_vm(name: &str, plugin: &str, place: &Place, envoy: &Envoy, report: &mut
     let is_failing = [reloads, successes, failures, delayed].iter().any(|count| *count > 0);
     if is_failing {
         let message = format!(
-            "the VM of `{name}` has failed: rebuilt {successes} times, not rebuilt {failures} times, delayed {delayed} times"
+            "the VM of `{name}` has failed since Envoy started; rebuilds: {successes} succeeded, {failures} failed, {delayed} delayed"
         );
         report.find(FindingCode::FilterFailing, place, message);
     }
@@ -240,7 +240,11 @@ pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
     if missing.is_empty() {
         report.fine(FindingLayer::Filter, &Place::default(), "the filter's counters have their labels");
     } else {
-        report.find(FindingCode::LabelsMissing, &Place::default(), format!("there is no {}", missing.join(", ")));
+        report.find(
+            FindingCode::LabelsMissing,
+            &Place::default(),
+            format!("missing stats tags: {}", missing.join(", ")),
+        );
     }
 }
 
@@ -267,6 +271,6 @@ fn check_order(channel: &Channel<'_>, catalog: &Catalog<'_>, report: &mut Report
         report.fine(FindingLayer::Filter, &channel.http_place, "the filter comes before every filter that acts");
     }
     for name in acting {
-        report.find(FindingCode::ActsBeforeFilter, &channel.http_place, format!("`{name}` comes first"));
+        report.find(FindingCode::ActsBeforeFilter, &channel.http_place, format!("`{name}` comes before the filter"));
     }
 }

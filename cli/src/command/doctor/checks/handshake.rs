@@ -33,7 +33,7 @@ pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     if tls.require_client_certificate {
         report.fine(FindingLayer::Handshake, place, "callers must present a certificate");
     } else if is_intended {
-        report.fine(FindingLayer::Handshake, place, "callers can present a certificate, as `identity` says");
+        report.fine(FindingLayer::Handshake, place, "a certificate is optional, as `identity` in the document intends");
     } else {
         report.find(FindingCode::ClientCertificateOptional, place, "`require_client_certificate` is not set");
     }

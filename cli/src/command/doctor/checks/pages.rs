@@ -1,4 +1,4 @@
-//! Whether the pages contain enough to judge by.
+//! The completeness of the pages.
 
 use crate::envoy::config_dump::Section;
 use crate::envoy::moment::{Moment, moment};
@@ -6,7 +6,7 @@ use crate::envoy::snapshot::Envoy;
 use crate::finding::FindingCode;
 use crate::report::{Place, Report};
 
-/// The sections without which something is unknown, and what that is.
+/// The sections that checks need, and the unknowns without them.
 const SECTIONS: [(Section, &str); 4] = [
     (Section::Bootstrap, "the bootstrap: the release and the stats tags are unknown"),
     (Section::Clusters, "clusters: what Envoy requires to call others is unknown"),

@@ -1,4 +1,4 @@
-//! What the filter gets to see of a request.
+//! The attributes of a request that reach the filter.
 
 use serde_json::Value;
 
@@ -14,13 +14,13 @@ use spiffe_authz::identity::IdentitySource;
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
-/// Where the filter looks for the other end of the connection, which Envoy keeps when a connection comes.
+/// The filter state with the direct remote address, and the field of `set_filter_state` that sets it.
 const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", "spiffe_authz.source_ip");
-/// Where the dynamic module looks for the caller's certificate, which Envoy keeps after the handshake.
+/// The filter state with the caller's certificate for the dynamic module, and the field of `set_filter_state` that sets it.
 const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", "spiffe_authz.peer_certificate");
 
 pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
-    // Without a configuration nobody knows what policies look at.
+    // Without a document, the fields that policies use are unknown.
     let Some(document) = channel.document() else { return };
     check_paths(channel, document, envoy, report);
     check_remote_address(channel, document, report);
@@ -102,7 +102,7 @@ fn check_paths(channel: &Channel<'_>, document: &Document, envoy: &Envoy, report
     let Some(manager) = &channel.manager else { return };
     let place = &channel.http_place;
     if !document.uses_paths() {
-        report.fine(FindingLayer::Request, place, "no policy looks at paths");
+        report.fine(FindingLayer::Request, place, "no policy uses paths");
         return;
     }
     if !manager.normalize_path {
@@ -140,7 +140,7 @@ fn ignores_path_parameters(node: &Value) -> bool {
     }
 }
 
-/// Whether the listener keeps for the filter what Envoy does not tell by itself.
+/// Checks that the listener keeps an attribute in filter state that Envoy does not expose by itself.
 fn check_state(
     channel: &Channel<'_>,
     (moment, key): (&str, &str),
@@ -155,7 +155,7 @@ fn check_state(
         }
     });
     if is_kept {
-        report.fine(FindingLayer::Request, &channel.place, format!("{what} is kept for the filter"));
+        report.fine(FindingLayer::Request, &channel.place, format!("{what} is in filter state"));
     } else {
         let message = format!("no set_filter_state before the connection manager sets `{key}` in `{moment}`");
         report.find(check, &channel.place, message);

@@ -1,4 +1,4 @@
-//! Whether routes change what the filter decides.
+//! The settings of routes that change the decisions of the filter.
 
 use std::rc::Rc;
 
@@ -23,7 +23,7 @@ pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut R
     {
         let place = channel.http_place.route(&part);
         if is_off {
-            report.find(FindingCode::FilterDisabled, &place, format!("a route switches `{name}` off"));
+            report.find(FindingCode::FilterDisabled, &place, format!("a route disables `{name}`"));
         }
         match settings {
             None => {}

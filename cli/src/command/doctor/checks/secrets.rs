@@ -1,4 +1,4 @@
-//! Whether certificates and bundles reach Envoy, and where they are lost if they do not.
+//! The delivery of certificates and bundles to Envoy.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ const CERTIFICATE_NAME: &str = "default";
 /// Names that Istio gives to certificates in files. SPIRE rejects them.
 const FILE_NAMES: [&str; 2] = ["file-cert:", "file-root:"];
 
-/// Judges each secret once, wherever it is used. Returns the problem of each.
+/// Checks each secret once, and returns the problem of each.
 pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) -> Vec<Option<FindingCode>> {
     let problems = requests.requests.iter().map(|request| judge(request, envoy, report)).collect();
     check_others(requests, envoy, report);
@@ -45,7 +45,7 @@ pub(super) fn check_certificate_exists(context: Context<'_>, report: &mut Report
     }
 }
 
-/// Whether a secret arrived.
+/// The arrival of a secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Arrival {
     Arrived,

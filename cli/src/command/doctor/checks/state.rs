@@ -1,4 +1,4 @@
-//! Whether Envoy keeps the connections of different callers apart in HBONE.
+//! The separation of the connections of different callers in HBONE.
 
 use serde_json::Value;
 
