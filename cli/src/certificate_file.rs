@@ -1,4 +1,4 @@
-//! Certificates in the forms in which people have them.
+//! Reads certificates in the formats of files: PEM, DER, base64, and UTF-16.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,11 +10,10 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// The first byte of DER.
 const SEQUENCE: u8 = 0x30;
 
-/// Returns a certificate in PEM or DER from the forms in which people have it: indented PEM, base64 around PEM or DER, as
-/// in Kubernetes Secrets, and UTF-16.
+/// Converts a file to PEM or DER. It can also contain indented PEM, base64 of PEM or DER, as in Kubernetes Secrets, or UTF-16.
 ///
 /// # Errors
-/// Returns what the file is, if it is something else with a known form.
+/// Returns a message that names the content if it is something else with a known format.
 pub(crate) fn readable(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     if bytes.first() == Some(&SEQUENCE) {
         return Ok(bytes);

@@ -12,7 +12,7 @@ use crate::yaml;
 /// A document that compiles.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// The text, parsed.
+    /// The parsed document.
     pub(crate) root: Node<'static>,
     /// The compiled form.
     pub(crate) policy: Policy,

@@ -77,7 +77,7 @@ pub(crate) fn of_command_line(error: &clap::Error, parse: impl Fn(Vec<String>) -
     let escaped = std::env::args_os().map(|argument| Printable(argument.to_string_lossy()).to_string());
     match parse(escaped.collect()) {
         Some(escaped) if escaped.use_stderr() => {
-            // As above.
+            // Standard error is the last resort, as above.
             let _ = escaped.print();
         }
         // Escaping repaired the argument.

@@ -1,4 +1,4 @@
-//! The doctor on pages made from the examples, for what needs no running Envoy. The integration tests ask real ones.
+//! The doctor on pages made from the examples. The integration tests examine running Envoys.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -730,7 +730,7 @@ fn client_certificate_headers_are_checked() {
     ] {
         assert_eq!(with("tls", value.clone()), set(expected), "{value}");
     }
-    // On a connection without HBONE, somebody else must set the caller's SPIFFE ID.
+    // On a connection without HBONE, another filter must set the caller's SPIFFE ID.
     assert_eq!(with("peerPrincipal", json!(null)), set(&["peer-principal-missing"]));
 }
 
@@ -847,7 +847,7 @@ fn yaml(value: &Value, depth: usize) -> String {
 }
 
 #[test]
-fn wrong_pages_are_no_findings() {
+fn unreadable_pages_are_errors() {
     for arguments in
         [&["doctor"][..], &["doctor", "127.0.0.1"], &["doctor", "--config-dump", "x"], &["doctor", "/nowhere"]]
     {
@@ -974,7 +974,7 @@ fn changes() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The findings of the reports, not of the sources, cover the list in docs/doctor.md.
+/// The reports, and not only the sources, contain each finding of docs/doctor.md.
 #[test]
 fn every_finding_is_produced() {
     let mut produced = BTreeSet::new();

@@ -71,7 +71,7 @@ fn conditions_name_the_trust_domain_of_their_rule_only() {
         ("default/p rules[0].from[0].source".to_owned(), "default/p rules[1].from[0].source".to_owned());
     assert_eq!(fields(&with(condition("source.trustDomain", "values")), OMITTED), std::slice::from_ref(&second));
     assert_eq!(fields(&with(condition("source.trustDomain", "notValues")), OMITTED), [first, second]);
-    // The trust domain of a source says nothing about a condition.
+    // The trust domain of a source does not apply to a condition.
     let mut said = rule(&[json!({"namespaces": ["a"], "trustDomains": ["example.io"]})]);
     said["when"] =
         json!([{"key": "source.namespace", "values": ["a"]}, {"key": "source.serviceAccount", "values": ["a/b"]}]);
@@ -92,7 +92,7 @@ fn values_cause_and_suppress_no_remark() {
     assert_eq!(fields(&json!({"rules": [with_source]}), OMITTED), ["default/p rules[0].from[0].source"]);
 }
 
-/// Where the reading of the filter is that of Istio, there is nothing to remark.
+/// If the filter and Istio read a rule in the same way, there is no remark.
 #[test]
 fn readings_that_agree_with_istio_are_not_reported() {
     let with = |action: &str, field: &str| json!({"action": action, "rules": [rule(&[json!({field: ["a"]})])]});

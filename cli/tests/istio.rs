@@ -1,4 +1,4 @@
-//! examples/istio and docs/install-in-istio.md name the same files, and values that occur twice in them are equal.
+//! examples/istio and docs/istio.md name the same files, and values that occur twice in them are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -90,7 +90,7 @@ fn the_guide_names_every_file_and_no_other() {
     let named: BTreeSet<&str> =
         code.filter(|word| starts_with_step(word) && (word.ends_with(".yaml") || word.ends_with(".sh"))).collect();
     for file in &named {
-        assert!(files.contains(*file), "docs/install-in-istio.md names {file}, which does not exist");
+        assert!(files.contains(*file), "docs/istio.md names {file}, which does not exist");
     }
     assert!(named.len() > 30, "{named:?}");
 }
@@ -127,7 +127,7 @@ fn check(configuration: &Value, target: &str) -> Option<String> {
 }
 
 #[test]
-fn the_tables_of_the_policies_hold() {
+fn the_tables_of_the_policies_pass() {
     let tables = files().into_iter().filter(|file| file.ends_with("_test.yaml"));
     for table in tables {
         let output =
@@ -137,7 +137,7 @@ fn the_tables_of_the_policies_hold() {
 }
 
 #[test]
-fn the_filter_stands_where_it_decides_and_fails_closed() {
+fn the_filter_has_the_phase_authz_and_fails_closed() {
     for (file, resource) in [resources("WasmPlugin"), resources("TrafficExtension")].concat() {
         let spec = &resource["spec"];
         let wasm = if resource["kind"] == "WasmPlugin" { spec } else { &spec["wasm"] };
@@ -153,7 +153,7 @@ fn the_filter_stands_where_it_decides_and_fails_closed() {
 }
 
 #[test]
-fn every_registration_is_seen_by_the_controller_manager_and_selects() {
+fn every_registration_has_the_class_and_a_selector() {
     let values = documents("1-spire/values.yaml").remove(0);
     assert_eq!(values["spire-server"]["controllerManager"]["watchClassless"], false);
     let registrations = resources("ClusterSPIFFEID");

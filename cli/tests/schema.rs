@@ -1,10 +1,10 @@
-//! The JSON Schema and the parser take and refuse the same documents, as far as a schema can say it.
+//! The JSON Schema and the parser accept and reject the same documents, as far as a schema can express the rules.
 
 use serde_json::{Value, json};
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::PolicySet;
 
-/// What no schema of this size can say: it compares values of different places.
+/// Returns `true` for an error that no schema of this size can express, because it compares values of different fields.
 fn is_beyond_schemas(diagnostic: &Diagnostic) -> bool {
     let across_lists = diagnostic.code == Code::ConflictingFields && diagnostic.pointer.contains("rustDomain");
     let homeless = diagnostic.message.ends_with("the policy does not set one");
@@ -155,7 +155,7 @@ fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
 fn schema_and_parser_agree() {
     let schema: Value = serde_json::from_str(include_str!("../src/configuration.schema.json")).expect("JSON");
     let schema = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
-    let (mut taken, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     let document = every_field();
     let mut tunnelled = json!({"trustDomain": "example.org", "identity": {"from": "peerPrincipal"}, "policies": []});
     let mut told = tunnelled.clone();
@@ -174,7 +174,7 @@ fn schema_and_parser_agree() {
             errors.is_empty(),
             "{mutant}\nparser: {diagnostics:#?}\nschema: {errors:#?}"
         );
-        if diagnostics.is_empty() { taken += 1 } else { refused += 1 }
+        if diagnostics.is_empty() { accepted += 1 } else { rejected += 1 }
     }
-    assert!(taken > 1000 && refused > 3000, "{taken} taken, {refused} refused: too few of either to tell");
+    assert!(accepted > 1000 && rejected > 3000, "{accepted} accepted, {rejected} rejected: too few");
 }

@@ -40,7 +40,7 @@ fn authority(trust_domain: &str) -> Authority {
     Authority { pem, issuer: Issuer::new(params, key) }
 }
 
-/// As SPIRE makes it, but for what `change` changes.
+/// A leaf certificate in the form of SPIRE, after a change.
 fn leaf(authority: &Authority, change: impl FnOnce(&mut CertificateParams)) -> String {
     let mut params = named("sleep");
     params.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
@@ -64,7 +64,7 @@ fn certificate(chain: &str) -> Value {
     json!({"name": "default", "versionInfo": "1", "lastUpdated": "2026-11-25T00:00:00Z", "secret": secret})
 }
 
-/// As SPIRE answers: a bundle for each trust domain.
+/// The response of SPIRE: a bundle for each trust domain.
 fn bundles(bundles: &[(&str, &str)]) -> Value {
     let trust_domains: Vec<Value> =
         bundles.iter().map(|(name, pem)| json!({"name": name, "trustBundle": inline(pem)})).collect();
@@ -99,7 +99,7 @@ fn run(arguments: &[&str], input: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// The codes of what is found, by the JSON output.
+/// Returns the exit status and the codes of the findings.
 fn findings(arguments: &[&str], dump: &Value) -> (Option<i32>, Vec<String>) {
     let (status, out) = run(&[arguments, &["--format", "json"]].concat(), &dump.to_string());
     let answer: Value = serde_json::from_str(&out).unwrap();
@@ -109,7 +109,7 @@ fn findings(arguments: &[&str], dump: &Value) -> (Option<i32>, Vec<String>) {
 }
 
 #[test]
-fn tells_identity_issuer_dates_and_bundles() {
+fn identity_issuer_dates_and_bundles_are_shown() {
     let (own, partner) = (authority("example.org"), authority("example.io"));
     let dump =
         dump(&[bundles(&[("example.io", &partner.pem), ("example.org", &own.pem)]), certificate(&leaf(&own, |_| {}))]);
@@ -135,9 +135,9 @@ ROOTCA: authorities by trust domain
     assert_eq!(answer["findings"], json!([]));
 }
 
-/// Envoy writes the same with other names, and among its other sections.
+/// Envoy writes the same secrets with other field names, and with its other sections.
 #[test]
-fn reads_envoys_own_spelling() {
+fn a_config_dump_of_envoy_is_read() {
     let own = authority("example.org");
     let mut text = dump(&[certificate(&leaf(&own, |_| {})), bundles(&[("example.org", &own.pem)])]).to_string();
     for (camel, snake) in [
@@ -172,7 +172,7 @@ fn reads_envoys_own_spelling() {
 }
 
 #[test]
-fn tells_istiods_certificates_from_spires() {
+fn certificates_of_istiod_are_distinguished_from_those_of_spire() {
     let own = authority("example.org");
     let pool = root(json!({"trustedCa": inline(&own.pem)}));
     let dump = dump(&[certificate(&leaf(&own, |_| {})), pool]);
@@ -183,7 +183,7 @@ fn tells_istiods_certificates_from_spires() {
 }
 
 #[test]
-fn misses_bundles() {
+fn missing_bundles_are_found() {
     let (own, partner) = (authority("example.org"), authority("example.io"));
     let svid = certificate(&leaf(&own, |_| {}));
     let missing = vec!["bundle-missing".to_owned()];
@@ -197,15 +197,15 @@ fn misses_bundles() {
 }
 
 #[test]
-fn tells_an_issuer_that_is_not_in_the_bundle() {
-    // Two authorities of the same name: only their keys tell them apart.
+fn an_issuer_that_is_not_in_the_bundle_is_found() {
+    // Two authorities of the same name differ only in their keys.
     let (own, impostor) = (authority("example.org"), authority("example.org"));
     let dump = dump(&[certificate(&leaf(&impostor, |_| {})), bundles(&[("example.org", &own.pem)])]);
     assert_eq!(findings(&[], &dump), (Some(3), vec!["foreign-issuer".to_owned()]));
 }
 
 #[test]
-fn follows_the_chain_over_an_intermediate_authority() {
+fn the_chain_can_have_an_intermediate_authority() {
     let root = authority("example.org");
     let mut params = named("intermediate");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -220,7 +220,7 @@ fn follows_the_chain_over_an_intermediate_authority() {
 }
 
 #[test]
-fn tells_what_is_wrong_with_the_certificate() {
+fn invalid_certificates_are_found() {
     let own = authority("example.org");
     let trust = bundles(&[("example.org", &own.pem)]);
     let of =
@@ -255,7 +255,7 @@ fn bundles_are_judged_as_by_the_doctor() {
 }
 
 #[test]
-fn tells_secrets_that_are_not_there() {
+fn missing_secrets_are_found() {
     let own = authority("example.org");
     let mut waiting = dump(&[certificate(&leaf(&own, |_| {}))]);
     waiting["dynamicWarmingSecrets"] = json!([{"name": "ROOTCA", "versionInfo": "uninitialized"}]);
@@ -269,7 +269,7 @@ fn tells_secrets_that_are_not_there() {
 }
 
 #[test]
-fn what_is_no_dump_cannot_be_read() {
+fn other_files_are_errors() {
     assert_eq!(run(&[], "NAME   TYPE").0, Some(1));
     assert_eq!(run(&[], "[1]").0, Some(1));
     assert_eq!(run(&["/nonexistent"], "").0, Some(1));

@@ -1,4 +1,4 @@
-//! What depends on the time: policies with `notBefore` and `expires`, and the dates of certificates.
+//! Policies with `notBefore` and `expires`, and the dates of certificates.
 
 use std::fs;
 use std::path::Path;

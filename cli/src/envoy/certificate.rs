@@ -32,7 +32,7 @@ impl Certificate {
         Ok(certificates.collect())
     }
 
-    /// Returns `true` if names and key identifiers say that `authority` issued this certificate, or if that is unknown.
+    /// Returns `true` if `authority` issued this certificate, according to names and key identifiers, or if that is unknown.
     pub(crate) fn may_come_from(&self, authority: &Self) -> bool {
         match (&self.issuance, &authority.issuance) {
             (Some(own), Some(authority)) => own.names_as_issuer(authority),

@@ -47,9 +47,9 @@ pub(crate) struct ConfigDump {
     pub(crate) rejected_clusters: Vec<RejectedUpdate>,
     /// The secrets that arrived.
     pub(crate) secrets: Vec<Secret>,
-    /// The secrets that did not.
+    /// The names of the secrets that Envoy waits for.
     pub(crate) warming_secrets: Vec<String>,
-    /// Discovered filters as they came last, rejected ones included.
+    /// The latest versions of discovered filters, including rejected ones.
     pub(crate) discovered: Vec<Extension>,
     /// Discovered route tables.
     pub(crate) routes: Vec<RouteTable>,

@@ -55,7 +55,7 @@ fn gunzip(page: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
 /// Returns the JSON of a page. Text before it, such as messages of kubectl, is skipped; YAML becomes JSON.
 ///
 /// # Errors
-/// Returns an error that names what the text is instead.
+/// Returns an error that names the format if the text is neither JSON nor YAML.
 pub(crate) fn json(page: &str, text: String) -> io::Result<String> {
     if starts_json(&text) {
         return Ok(text);

@@ -55,7 +55,7 @@ impl OwnCertificate {
         Svid::parse(first_certificate(self.pem.as_ref()?)).err()
     }
 
-    /// Returns `true` if names and key identifiers say that one of these authorities issued the certificate.
+    /// Returns `true` if one of these authorities issued the certificate, according to names and key identifiers.
     pub(crate) fn is_issued_by(&self, authorities: &[Certificate]) -> bool {
         self.chain.iter().any(|link| authorities.iter().any(|authority| link.may_come_from(authority)))
     }

@@ -22,7 +22,7 @@ use crate::envoy::snapshot::Envoy;
 use crate::finding::FindingCode;
 use crate::report::{Place, Report};
 
-/// The facts about an Envoy that the checks judge.
+/// The facts about an Envoy that the checks use.
 struct Facts<'e> {
     envoy: &'e Envoy,
     catalog: &'e Catalog<'e>,
@@ -30,7 +30,7 @@ struct Facts<'e> {
     warming: Vec<Channel<'e>>,
     rejected: Vec<Channel<'e>>,
     requests: SecretRequests,
-    /// For each of the requests, the finding that says why it has no answer.
+    /// For each of the requests, the finding that explains why it failed, if it did.
     problems: Vec<Option<FindingCode>>,
 }
 
@@ -118,7 +118,7 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
     report.finish();
 }
 
-/// Findings that explain others wherever both occur.
+/// Pairs of a finding and its cause, for reports that have both.
 const CAUSES: [(FindingCode, FindingCode); 7] = [
     (FindingCode::UpdateRefused, FindingCode::ConfigurationRefused),
     (FindingCode::UpdateRefused, FindingCode::FilterAfterRouter),
@@ -129,7 +129,7 @@ const CAUSES: [(FindingCode, FindingCode); 7] = [
     (FindingCode::BundleExpired, FindingCode::AgentUnreachable),
 ];
 
-/// Checks certificates and bundles against the document that decides here.
+/// Compares certificates and bundles with the document of the channel.
 fn check_connection(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
     if let Some(tls) = &channel.tls {
         let context = Context { tls: &tls.common_tls_context, places: std::slice::from_ref(&channel.place) };

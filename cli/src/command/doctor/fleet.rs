@@ -64,7 +64,7 @@ impl Selection {
         }
         let queue = Mutex::new(pods.into_iter());
         let examined: Mutex<Vec<(Pod, io::Result<Pages>)>> = Mutex::default();
-        // The pages come in parallel; a report is not sent between threads.
+        // Only the pages are read in parallel, because a report cannot be sent between threads.
         thread::scope(|scope| {
             for _ in 0..PARALLEL {
                 scope.spawn(|| {

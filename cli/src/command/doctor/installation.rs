@@ -110,14 +110,14 @@ impl<'e> Catalog<'e> {
         Self { envoy, known: RefCell::default(), compiled: CompiledOnce::default() }
     }
 
-    /// Returns the filter in a chain. A plugin that only can be this filter counts if there is no other.
+    /// Returns the filter in a chain. A plugin that only can be this filter is returned if there is no other.
     pub(crate) fn find(&self, filters: &[Extension]) -> Option<Rc<Installation>> {
         let recognized: Vec<Rc<Installation>> = filters.iter().filter_map(|place| self.recognize(place)).collect();
         let certain = recognized.iter().find(|installation| installation.is_certain());
         certain.or(recognized.first()).cloned()
     }
 
-    /// Returns the filter if this is it, or can be it.
+    /// Returns the filter if `place` is this filter, or a plugin that can be it.
     pub(crate) fn recognize(&self, place: &Extension) -> Option<Rc<Installation>> {
         let found = self.resolve(place);
         let Some(found) = found else {

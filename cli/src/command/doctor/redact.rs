@@ -92,7 +92,7 @@ impl Redaction {
         if word.split('/').any(is_digits) { "[removed]".to_owned() } else { word.to_owned() }
     }
 
-    /// Returns the name of an address. Those that say nothing about a network stay.
+    /// Returns the name of an address. Addresses that reveal nothing about a network stay unchanged.
     fn numbered(&self, address: &str) -> String {
         let host = address.parse::<SocketAddr>().map(|socket| socket.ip()).or_else(|_| address.parse::<IpAddr>());
         if host.is_ok_and(|ip| ip.is_unspecified() || ip.is_loopback()) || address.is_empty() {

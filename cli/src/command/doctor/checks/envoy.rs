@@ -95,8 +95,8 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
     }
 }
 
-/// Checks whether the filter runs on this release, and whether the release is safe. An Envoy without the filter decides
-/// nothing here.
+/// Checks whether the filter runs on this release, and whether the release is safe. An Envoy without the filter is not
+/// checked.
 fn check_release(facts: &Facts<'_>, report: &mut Report) {
     let place = Place::default();
     let mut adapters: Vec<Adapter> = Vec::new();

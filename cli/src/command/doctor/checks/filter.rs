@@ -84,7 +84,7 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
     if !envoy.has(Section::Listeners) {
         report.find(FindingCode::FilterUnknown, &place, "`config_dump` has no section of listeners");
     } else if warming.iter().chain(rejected).any(|channel| channel.filter.is_some()) {
-        // The layer of Envoy says why these listeners do not serve.
+        // The findings of the layer `envoy` explain why these listeners do not serve.
     } else if waits {
         let is_waiting =
             |finding: &&Finding| matches!(finding.code, FindingCode::ClusterWarming | FindingCode::ListenerWarming);

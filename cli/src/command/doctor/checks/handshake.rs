@@ -9,7 +9,7 @@ use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
 
 pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
-    // Without a certificate on purpose, or with the identity of another connection.
+    // The document allows callers without a certificate, or the identity belongs to another connection.
     let is_intended = channel.document().is_some_and(|document| {
         document.policy.peer_requirement() == PeerRequirement::Optional
             || match document.policy.identity_source() {

@@ -125,7 +125,7 @@ fn judge_agent(
         report.find_each(FindingCode::AgentUnreachable, places, message);
         return Some(FindingCode::AgentUnreachable);
     }
-    // Between two attempts there is no stream. A secret that arrived says nothing about the present.
+    // Between two attempts there is no stream. A secret that arrived does not show that the stream is open now.
     if let Some(count) = failures.some()
         && agent == Agent::Connected
         && (!is_here || connected == Count::Zero)

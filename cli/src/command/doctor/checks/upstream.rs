@@ -1,4 +1,4 @@
-//! The calling side: the TLS settings of clusters that present an SVID.
+//! The client side: the TLS settings of clusters that present an SVID.
 
 use super::{Context, Facts, identity, trust};
 use crate::command::doctor::secret_requests::Upstream;
