@@ -1,13 +1,13 @@
 //! Configuration documents: JSON in the same way as the filter, or YAML.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::exit::Failure;
-use crate::yaml;
+use crate::{input, yaml};
 
 /// A document that compiles.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Document {
 
     /// Reads a document that must compile, for commands that decide with it.
     pub(crate) fn load(file: &Path) -> io::Result<Self> {
-        Self::compile(&read(file)?)
+        Self::compile(&input::read(file)?)
             .map_err(|diagnostics| io::Error::other(Failure::of_document(&file.display().to_string(), &diagnostics)))
     }
 
@@ -91,14 +91,4 @@ fn any(node: &Node, holds: &impl Fn(&Node) -> bool) -> bool {
 fn not_parsed(message: String) -> Vec<Diagnostic> {
     let help = "expected a JSON or YAML object with `trustDomain` and `policies`".to_owned();
     vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
-}
-
-/// Reads a file; `-` is standard input.
-pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if file == Path::new("-") {
-        let mut text = Vec::new();
-        io::stdin().read_to_end(&mut text)?;
-        return Ok(text);
-    }
-    std::fs::read(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }

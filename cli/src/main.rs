@@ -9,12 +9,14 @@ mod envoy;
 mod examine;
 mod exit;
 mod finding;
+mod input;
 mod istio;
 mod logged_request;
 mod options;
 mod printable;
 mod report;
 mod style;
+mod suggestion;
 mod yaml;
 
 use std::process::ExitCode;

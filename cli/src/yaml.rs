@@ -1,8 +1,10 @@
-//! YAML with limits that suit the policies of a mesh.
+//! YAML with limits that suit the policies of a mesh, and its errors in the form of all messages.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Error, Options, budget, options};
+use serde_saphyr::{DefaultMessageFormatter, Error, MessageFormatter as _, Options, budget, options};
+
+use crate::suggestion::hint;
 
 /// Parses one document.
 pub(crate) fn from_str<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Error> {
@@ -14,14 +16,63 @@ pub(crate) fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, E
     serde_saphyr::from_multiple_with_options(text, limits())
 }
 
-/// Returns the first line of an error. The other lines repeat the document.
+/// Returns the place and the description of an error, on one line.
 pub(crate) fn message(error: &Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let error = error.without_snippet();
+    let text = match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            format!("unknown field `{field}` ({})", hint(field, expected))
+        }
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("unknown value `{variant}` ({})", hint(variant, expected))
+        }
+        Error::SerdeMissingField { field, .. } => format!("missing field `{field}`"),
+        other => DefaultMessageFormatter.format_message(other).into_owned(),
+    };
+    match error.location() {
+        Some(place) => format!("line {}, column {}: {text}", place.line(), place.column()),
+        None => text,
+    }
 }
 
 /// Returns limits for the tens of thousands of policies of a mesh. The expansion of aliases stays bounded.
 fn limits() -> Options {
     options! {
         budget: budget! { max_nodes: 20_000_000, max_events: 40_000_000, max_documents: 100_000 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::{from_str, message};
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "lowercase")]
+    struct Table {
+        #[expect(dead_code, reason = "only errors are tested")]
+        cases: Vec<Verdict>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Verdict {
+        Allow,
+        Deny,
+    }
+
+    #[test]
+    fn errors_say_where_and_what_to_do() {
+        for (text, expected) in [
+            ("cases: []\ncaces: []", "line 2, column 1: unknown field `caces` (did you mean `cases`?)"),
+            ("x: 1", "line 1, column 1: unknown field `x` (expected `cases`)"),
+            ("cases: [allow, dney]", "line 1, column 16: unknown value `dney` (did you mean `deny`?)"),
+            ("{}", "line 1, column 1: missing field `cases`"),
+        ] {
+            assert_eq!(message(&from_str::<Table>(text).unwrap_err()), expected);
+        }
+        let broken = message(&from_str::<Table>("cases\n- allow").unwrap_err());
+        assert!(broken.starts_with("line ") && broken.lines().count() == 1, "{broken}");
     }
 }

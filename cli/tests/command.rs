@@ -276,6 +276,71 @@ fn help_has_one_form() {
     }
 }
 
+/// Runs a command that must fail, in a directory with these files. Returns standard error.
+fn error(arguments: &[&str], files: &[(&str, &str)]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+    let output = command.args(arguments).current_dir(directory.path()).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn errors_say_where_and_what_to_do() {
+    let policy = ("policy.yaml", "trustDomain: example.org\npolicies: []\n");
+    for (arguments, files, expected) in [
+        (
+            &["check", "policy.yml"][..],
+            &[policy][..],
+            "error: policy.yml: No such file or directory (os error 2) (did you mean `policy.yaml`?)\n",
+        ),
+        (&["check", "other.yml"], &[policy], "error: other.yml: No such file or directory (os error 2)\n"),
+        (
+            &["explain", "--policy", "policy.yaml"],
+            &[("policy.yaml", "trustDomain: EXAMPLE.org\npolicies: []\n")],
+            "error: policy.yaml: document rejected: 1 error:\n  /trustDomain: invalid-value: ",
+        ),
+        (
+            &["test", "table.yaml"],
+            &[policy, ("table.yaml", "policy: policy.yaml\ncases: []\ncaces: []\n")],
+            "error: table.yaml: line 3, column 1: unknown field `caces` (did you mean `cases`?)\n",
+        ),
+        (
+            &["test", "table.yaml"],
+            &[policy, ("table.yaml", "policy: polcy.yaml\ncases: []\n")],
+            "error: table.yaml: `policy`: polcy.yaml: No such file or directory (os error 2) (did you mean `policy.yaml`?)\n",
+        ),
+        (
+            &["test", "table.yaml"],
+            &[("table.yaml", "cases: []\n")],
+            "error: table.yaml: missing field `policy` or `configuration`\n",
+        ),
+        (
+            &["secret", "policy.yaml"],
+            &[policy],
+            "error: policy.yaml: config_dump: expected a dump of Envoy's configuration or secrets, found JSON without `configs`\n",
+        ),
+        (
+            &["doctor", "--config-dump", "policy.yaml"],
+            &[policy],
+            "error: policy.yaml: config_dump: expected a dump of Envoy's configuration or secrets, found JSON without `configs`\n",
+        ),
+        (&["doctor"], &[], "error: no Envoy to examine (give an admin interface, a pod, `--config-dump`, "),
+        (
+            &["explain", "--policy", "policy.yaml", "--claims", "[]"],
+            &[policy],
+            "error: invalid value '[]' for '--claims <JSON>': expected a JSON object: ",
+        ),
+        (&["chek", "policy.yaml"], &[policy], "error: unrecognized subcommand 'chek'\n\n  tip: "),
+    ] {
+        let message = error(arguments, files);
+        assert!(message.starts_with(expected), "{arguments:?}: {message}");
+    }
+}
+
 #[test]
 fn errors_exit_with_1() {
     assert_eq!(outcome(&["check", "/does/not/exist"], "").0, Some(1));

@@ -26,6 +26,20 @@ fn import(arguments: &[&str], resources: &str) -> (Option<i32>, Value, Vec<Value
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), remarks.collect())
 }
 
+#[test]
+fn other_resources_are_skipped_with_their_place() {
+    let resources = "kind: Service\nmetadata: {name: a}\n---\nnothing: 1\n---\n";
+    let (status, document, remarks) = import(&[], resources);
+    assert_eq!((status, &document["policies"]), (Some(0), &json!([])));
+    let found: Vec<(&str, &str)> =
+        remarks.iter().map(|remark| (remark["place"].as_str().unwrap(), remark["message"].as_str().unwrap())).collect();
+    let expected = [
+        ("default/a", "skipped: expected an AuthorizationPolicy, found a Service"),
+        ("-", "skipped: expected an AuthorizationPolicy, found a document without `kind`"),
+    ];
+    assert_eq!(found, expected);
+}
+
 /// A policy `default/p` with this specification.
 fn policy(spec: &Value) -> String {
     json!({

@@ -8,8 +8,8 @@ use serde_json::json;
 use spiffe_authz::certificate::{Check, Svid, examine};
 
 use crate::certificate_file::{first_certificate, readable};
-use crate::document;
 use crate::exit::Ended;
+use crate::input;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD};
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut ended = Ended::Well;
     for file in &arguments.files {
         let bytes =
-            readable(document::read(file)?).map_err(|what| io::Error::other(format!("{}: {what}", file.display())))?;
+            readable(input::read(file)?).map_err(|what| io::Error::other(format!("{}: {what}", file.display())))?;
         let leaf = first_certificate(&bytes);
         let verdict = Svid::parse(leaf);
         let checks = examine(leaf);

@@ -11,8 +11,9 @@ use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
 
 use crate::clock::now;
-use crate::document::{self, Document};
+use crate::document::Document;
 use crate::exit::Ended;
+use crate::input;
 use crate::options::Level;
 use crate::printable::{write_json, write_pretty_json};
 
@@ -109,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let now = now()?;
     let mut checked = Vec::new();
     for file in &arguments.files {
-        let problems: Vec<Problem> = match Document::compile(&document::read(file)?) {
+        let problems: Vec<Problem> = match Document::compile(&input::read(file)?) {
             Ok(document) => lint::lint(&document.root, target, now).into_iter().map(Problem::from).collect(),
             Err(diagnostics) => diagnostics.into_iter().map(Problem::from).collect(),
         };

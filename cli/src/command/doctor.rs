@@ -21,12 +21,12 @@ use anstream::stdout;
 use spiffe_authz::lint::Severity;
 use spiffe_authz::timestamp::Timestamp;
 
+use crate::clock;
 use crate::envoy::admin::AdminAddress;
-use crate::envoy::snapshot::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::exit::Ended;
 use crate::options::{Format, Level};
 use crate::printable::write_json;
-use crate::{clock, document};
 use fleet::Selection;
 use redact::Redaction;
 
@@ -40,7 +40,7 @@ use redact::Redaction;
 )]
 pub(crate) struct Arguments {
     /// The admin interface (`host:port`, `http://host:port` or the path of a UNIX socket), or the name of a pod
-    #[arg(value_name = "ADMIN|POD", value_parser = Target::parse, required_unless_present_any = ["config_dump", "namespace", "all_namespaces"])]
+    #[arg(value_name = "ADMIN|POD", value_parser = Target::parse)]
     target: Option<Target>,
     /// The namespace of the pod; without a pod, every proxy in the namespace is examined
     #[arg(short, long, value_name = "NAMESPACE")]
@@ -100,8 +100,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             return Err(io::Error::other("`--namespace` and `--context` are only allowed with the name of a pod"));
         }
         (Some(Target::Admin(admin)), _) => read_admin(admin)?,
-        (Some(Target::Pod(pod)), _) => pods.pages(pod, now()?)?,
+        (Some(Target::Pod(pod)), _) => {
+            pods.pages(pod, now()?).map_err(|error| io::Error::new(error.kind(), format!("pod `{pod}`: {error}")))?
+        }
         (None, Some(config_dump)) => read_files(config_dump, arguments)?,
+        (None, None) if arguments.namespace.is_none() && !arguments.all_namespaces => {
+            let message = "no Envoy to examine (give an admin interface, a pod, `--config-dump`, `--namespace` or `--all-namespaces`)";
+            return Err(io::Error::other(message));
+        }
         (None, None) => return run_on(&pods, redaction.as_ref(), arguments),
     };
     let envoy = Envoy::read(pages)?;
@@ -138,17 +144,17 @@ fn ended(worst: Option<Severity>, arguments: &Arguments) -> Ended {
 
 fn read_admin(admin: &AdminAddress) -> io::Result<Pages> {
     Ok(Pages {
-        config_dump: admin.get("config_dump")?,
-        certs: Some(admin.get("certs")?),
-        stats: Some(admin.get("stats")?),
+        config_dump: admin.get("config_dump")?.into(),
+        certs: Some(admin.get("certs")?.into()),
+        stats: Some(admin.get("stats")?.into()),
         taken: Some(now()?),
     })
 }
 
 fn read_files(config_dump: &Path, arguments: &Arguments) -> io::Result<Pages> {
-    let read = |page: &Option<PathBuf>| page.as_deref().map(document::read).transpose();
+    let read = |page: &Option<PathBuf>| page.as_deref().map(Page::of_file).transpose();
     Ok(Pages {
-        config_dump: document::read(config_dump)?,
+        config_dump: Page::of_file(config_dump)?,
         certs: read(&arguments.certs)?,
         stats: read(&arguments.stats)?,
         taken: None,

@@ -102,7 +102,7 @@ fn parse_header(line: &str) -> Result<(String, String), String> {
 }
 
 fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
 
 impl Arguments {

@@ -14,7 +14,7 @@ use crate::istio::trust_domain_bundle::TrustDomainBundle;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, NOTABLE};
-use crate::{document, yaml};
+use crate::{input, yaml};
 
 /// Converts Istio's AuthorizationPolicies to a configuration document
 ///
@@ -65,11 +65,12 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         .map(|namespace| Workload { namespace, labels: arguments.labels.iter().cloned().collect() });
     let mut importer = Importer::new(TrustDomainBundle::new(trust_domain, aliases), root_namespace, workload);
     for file in &arguments.files {
-        let text = document::read(file)?;
+        let text = input::read(file)?;
         let of_file = |message: String| io::Error::other(format!("{}: {message}", file.display()));
         let text = std::str::from_utf8(&text).map_err(|error| of_file(error.to_string()))?;
         let resources: Vec<Value> = yaml::from_multiple(text).map_err(|error| of_file(yaml::message(&error)))?;
-        resources.iter().for_each(|resource| importer.add(resource));
+        let name = file.display().to_string();
+        resources.iter().for_each(|resource| importer.add(resource, &name));
     }
     let document = json!({
         "trustDomain": trust_domain,

@@ -14,8 +14,9 @@ use spiffe_authz::timestamp::Timestamp;
 
 use crate::clock::At;
 use crate::decision::decision_json;
-use crate::document::{self, Document};
+use crate::document::Document;
 use crate::exit::Ended;
+use crate::input;
 use crate::logged_request::Logged;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let now = arguments.at.time()?;
     let mut counts = Counts::default();
     for log in &arguments.logs {
-        let reader = BufReader::new(io::Cursor::new(document::read(log)?));
+        let reader = BufReader::new(io::Cursor::new(input::read(log)?));
         for (number, line) in (1..).zip(reader.split(b'\n')) {
             let Some(logged) = Logged::parse(&String::from_utf8_lossy(&line?)) else { continue };
             counts.requests += 1;

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use anstream::stdout;
 use spiffe_authz::spiffe_id::TrustDomain;
 
+use crate::clock;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::Secret;
-use crate::envoy::snapshot::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::envoy::validator::{Bundles, Validator};
 use crate::examine::own_certificate::OwnCertificate;
 use crate::examine::validation::{bundle_missing, check_exceptions, check_validator};
@@ -20,7 +21,6 @@ use crate::finding::FindingCode;
 use crate::options::Format;
 use crate::printable::write_json;
 use crate::report::{Place, Report};
-use crate::{clock, document};
 
 /// Shows the identity, the issuer and the bundles that a proxy received
 ///
@@ -62,15 +62,14 @@ struct Content {
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let pages = Pages {
-        config_dump: document::read(&arguments.file)?,
+        config_dump: Page::of_file(&arguments.file)?,
         taken: Some(clock::now()?.seconds()),
         ..Pages::default()
     };
-    let of_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", arguments.file.display()));
-    let envoy = Envoy::read(pages).map_err(of_file)?;
+    let envoy = Envoy::read(pages)?;
     if !envoy.has(Section::Secrets) {
         let message = "expected the output of `istioctl proxy-config secret POD -o json`, found a dump without secrets";
-        return Err(of_file(io::Error::other(message)));
+        return Err(io::Error::other(format!("{}: {message}", arguments.file.display())));
     }
     let content = Content::read(&envoy, arguments);
     let mut out = stdout().lock();

@@ -14,9 +14,10 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
-use crate::document::{self, Document};
+use crate::document::Document;
 use crate::exit::Ended;
 use crate::exit::Failure;
+use crate::input;
 use crate::yaml;
 use coverage::Coverage;
 
@@ -99,10 +100,16 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 
 fn run_table(file: &Path) -> io::Result<Results<'_>> {
     let of_file = |message: String| io::Error::other(format!("{}: {message}", file.display()));
-    let text = String::from_utf8(document::read(file)?).map_err(|error| of_file(error.to_string()))?;
+    let text = String::from_utf8(input::read(file)?).map_err(|error| of_file(error.to_string()))?;
     let table: Table = yaml::from_str(&text).map_err(|error| of_file(yaml::message(&error)))?;
     let document = match (&table.policy, &table.configuration) {
-        (Some(policy), None) => Document::load(&file.parent().unwrap_or(Path::new("")).join(policy))?,
+        (Some(policy), None) => {
+            let policy = file.parent().unwrap_or(Path::new("")).join(policy);
+            let text = input::read(&policy).map_err(|error| of_file(format!("`policy`: {error}")))?;
+            Document::compile(&text).map_err(|diagnostics| {
+                io::Error::other(Failure::of_document(&policy.display().to_string(), &diagnostics))
+            })?
+        }
         (None, Some(configuration)) => {
             Document::compile(configuration.to_string().as_bytes()).map_err(|diagnostics| {
                 let place = format!("{}: `configuration`", file.display());

@@ -36,19 +36,22 @@ pub(crate) enum DryRun<'r> {
 
 impl<'r> AuthorizationPolicy<'r> {
     /// Reads a resource: a policy, a list of resources, or an empty document. Adds a remark for each other resource.
-    pub(crate) fn read_all(resource: &'r Value, policies: &mut Vec<Self>, remarks: &mut Vec<Remark>) {
+    pub(crate) fn read_all(resource: &'r Value, file: &str, policies: &mut Vec<Self>, remarks: &mut Vec<Remark>) {
         if resource.is_null() {
             return;
         }
         if let Some(items) = resource["items"].as_array() {
-            items.iter().for_each(|item| Self::read_all(item, policies, remarks));
+            items.iter().for_each(|item| Self::read_all(item, file, policies, remarks));
             return;
         }
         let policy = Self::read(resource);
         let text = |field: &str| resource[field].as_str().unwrap_or_default();
         let (kind, version) = (text("kind"), text("apiVersion"));
-        if kind != KIND {
-            let message = format!("skipped: expected an `{KIND}`, found a `{kind}`");
+        if kind.is_empty() {
+            let message = format!("skipped: expected an {KIND}, found a document without `kind`");
+            remarks.push(Remark::note(file, message));
+        } else if kind != KIND {
+            let message = format!("skipped: expected an {KIND}, found a {kind}");
             remarks.push(Remark::note(&policy.place(), message));
         } else if !VERSIONS.contains(&version) {
             let [current, old] = VERSIONS;

@@ -32,10 +32,10 @@ impl<'a> Importer<'a> {
         Self { bundle, root_namespace, workload, policies: Vec::new(), remarks: Vec::new() }
     }
 
-    /// Imports the policies of a Kubernetes resource.
-    pub(crate) fn add(&mut self, resource: &Value) {
+    /// Imports the policies of a Kubernetes resource in this file.
+    pub(crate) fn add(&mut self, resource: &Value, file: &str) {
         let mut policies = Vec::new();
-        AuthorizationPolicy::read_all(resource, &mut policies, &mut self.remarks);
+        AuthorizationPolicy::read_all(resource, file, &mut policies, &mut self.remarks);
         policies.iter().for_each(|policy| self.add_policy(policy));
     }
 

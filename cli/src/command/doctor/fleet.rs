@@ -115,9 +115,12 @@ impl Selection {
         };
         let taken = Some(taken);
         match page("config_dump") {
-            Ok(config_dump) => {
-                Ok(Pages { config_dump, certs: Some(page("certs")?), stats: Some(page("stats")?), taken })
-            }
+            Ok(config_dump) => Ok(Pages {
+                config_dump: config_dump.into(),
+                certs: Some(page("certs")?.into()),
+                stats: Some(page("stats")?.into()),
+                taken,
+            }),
             Err(of_kubectl) => {
                 let mut command = Command::new("istioctl");
                 command.args(["proxy-config", "all", pod, "-o", "json"]);
@@ -130,7 +133,7 @@ impl Selection {
                 let config_dump = output_of(&mut command).map_err(|of_istioctl| {
                     io::Error::new(of_istioctl.kind(), format!("{of_kubectl}; {of_istioctl}"))
                 })?;
-                Ok(Pages { config_dump, certs: None, stats: None, taken })
+                Ok(Pages { config_dump: config_dump.into(), certs: None, stats: None, taken })
             }
         }
     }

@@ -137,7 +137,12 @@ fn mutated_pages_cause_no_panic() {
             }
             (_, None) => {}
         }
-        let pages = Pages { config_dump, certs: Some(certs), stats: Some(stats), taken: None };
+        let pages = Pages {
+            config_dump: config_dump.into(),
+            certs: Some(certs.into()),
+            stats: Some(stats.into()),
+            taken: None,
+        };
         examined += u32::from(is_examined(pages));
     }
     assert!((500..PAGES).contains(&examined), "{examined}");
