@@ -15,7 +15,7 @@ pub(crate) struct Document {
     /// The parsed document.
     pub(crate) root: Node<'static>,
     /// The compiled form.
-    pub(crate) policy: Policy,
+    pub(crate) policy: PolicySet,
 }
 
 impl Document {
@@ -32,7 +32,7 @@ impl Document {
             .map_err(|error| error.to_string())
             .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| yaml::message(&error)))
             .map_err(not_parsed)?;
-        let policy = Policy::from_node(&root)?;
+        let policy = PolicySet::from_node(&root)?;
         Ok(Self { root, policy })
     }
 
@@ -41,7 +41,7 @@ impl Document {
     /// # Errors
     /// Returns every error in the document.
     pub(crate) fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        let policy = Policy::from_json(text)?;
+        let policy = PolicySet::from_json(text)?;
         let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| not_parsed(error.to_string()))?;
         Ok(Self { root, policy })
     }

@@ -49,7 +49,7 @@ macro_rules! findings {
         }
 
         impl FindingCode {
-            /// All codes, in the order of docs/doctor.md.
+            /// All codes, in the order of docs/reference/doctor-findings.md.
             #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -323,7 +323,7 @@ mod tests {
             for link in findings.match_indices("[`").map(|(start, _)| &findings[start + 2..]) {
                 let (slug, rest) = link.split_once('`').expect("the end of a slug");
                 assert!(FindingCode::ALL.iter().any(|code| code.slug() == slug), "{slug}");
-                assert!(rest.starts_with(&format!("](doctor.md#{slug})")), "{slug}: {row}");
+                assert!(rest.starts_with(&format!("](reference/doctor-findings.md#{slug})")), "{slug}: {row}");
             }
         }
         for message in [

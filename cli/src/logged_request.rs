@@ -59,7 +59,7 @@ impl Logged {
 }
 
 /// An attribute that the line lacks is unknown, not absent.
-impl<'a> Attributes for &'a Logged {
+impl<'a> RequestAttributes for &'a Logged {
     type Text = &'a str;
     type Headers = Vec<(String, Vec<u8>)>;
 

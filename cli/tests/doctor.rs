@@ -974,7 +974,7 @@ fn changes() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The reports, and not only the sources, contain each finding of docs/doctor.md.
+/// The reports, and not only the sources, contain each finding of docs/reference/doctor-findings.md.
 #[test]
 fn every_finding_is_produced() {
     let mut produced = BTreeSet::new();
@@ -996,7 +996,7 @@ fn every_finding_is_produced() {
             produced.extend(all_codes(&report));
         }
     }
-    let rows = include_str!("../../docs/doctor.md").lines().filter(|line| line.starts_with("| [`"));
+    let rows = include_str!("../../docs/reference/doctor-findings.md").lines().filter(|line| line.starts_with("| [`"));
     let documented: BTreeSet<String> = rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect();
     assert_eq!(produced, documented);
     assert!(documented.len() > 60, "{}", documented.len());

@@ -1,4 +1,4 @@
-//! examples/istio and docs/istio.md name the same files, and values that occur twice in them are equal.
+//! examples/istio and docs/install-in-istio.md name the same files, and values that occur twice in them are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -90,7 +90,7 @@ fn the_guide_names_every_file_and_no_other() {
     let named: BTreeSet<&str> =
         code.filter(|word| starts_with_step(word) && (word.ends_with(".yaml") || word.ends_with(".sh"))).collect();
     for file in &named {
-        assert!(files.contains(*file), "docs/istio.md names {file}, which does not exist");
+        assert!(files.contains(*file), "docs/install-in-istio.md names {file}, which does not exist");
     }
     assert!(named.len() > 30, "{named:?}");
 }

@@ -113,7 +113,8 @@ impl Segment {
 
 const OPERATOR_FILLS_SEGMENT: PathTemplateError =
     PathTemplateError("expected `{*}` or `{**}` as a whole segment, and no other `{`, `}` or `*`");
-const FOREIGN_CHARACTER: PathTemplateError = PathTemplateError("a segment contains a character that is not allowed in a path");
+const FOREIGN_CHARACTER: PathTemplateError =
+    PathTemplateError("a segment contains a character that is not allowed in a path");
 
 /// The `pchar` of RFC 3986 section 3.3, as Envoy's templates define it.
 const fn is_path_byte(byte: u8) -> bool {

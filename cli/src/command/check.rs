@@ -19,7 +19,7 @@ use crate::printable::{write_json, write_pretty_json};
 
 /// Checks documents and reports lints
 ///
-/// The filter accepts each document without errors. docs/lints.md describes the lints.
+/// The filter accepts each document without errors. docs/reference/lints.md describes the lints.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status:\n  0  no errors, and no findings of the fail level or above\n  1  the command could not run\n  3  an error in a document, or a finding of the fail level or above"

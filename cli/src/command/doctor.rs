@@ -33,7 +33,7 @@ use redact::Redaction;
 /// Examines an Envoy layer by layer, and reports problems with remedies
 ///
 /// Reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with kubectl
-/// or istioctl. Envoy omits private keys from these pages. docs/doctor.md describes every finding.
+/// or istioctl. Envoy omits private keys from these pages. docs/reference/doctor-findings.md describes every finding.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status:\n  0  no findings of the fail level or above\n  1  the command could not run\n  3  a finding of the fail level or above"

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         "trustDomainAliases": aliases,
         "policies": importer.policies(),
     });
-    let errors = Policy::from_json(document.to_string().as_bytes()).err().unwrap_or_default();
+    let errors = PolicySet::from_json(document.to_string().as_bytes()).err().unwrap_or_default();
     let remarks = importer.remarks(&errors);
     write_remarks(&remarks, arguments.format)?;
     write_pretty_json(&mut stdout(), &document)?;

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 /// Decides a logged request, or returns `None` if the log lacks an attribute.
-fn decide<'p>(policy: &'p Policy, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
+fn decide<'p>(policy: &'p PolicySet, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
     // For a caller without an accepted identity, the logs do not contain the certificate.
     let without_identity = logged.reason.as_deref().is_some_and(|reason| {
         IdentityReason::all().any(|identity| identity.slug() == reason && identity != IdentityReason::NoPeerCertificate)

@@ -39,8 +39,9 @@ pub(super) fn as_json(file: &Path, problems: &[Problem]) -> Value {
 
 /// Returns a log in SARIF 2.1.0. The location of a problem is the file, and as a logical location the JSON pointer.
 pub(super) fn as_sarif(checked: &[(&Path, Vec<Problem>)]) -> Value {
-    let rules = Lint::ALL.iter().map(|lint| (lint.slug(), lint.summary(), format!("docs/lints.md#{}", lint.slug())));
-    let codes = Code::ALL.into_iter().map(|code| {
+    let rules =
+        Lint::all().map(|lint| (lint.slug(), lint.summary(), format!("docs/reference/lints.md#{}", lint.slug())));
+    let codes = Code::all().map(|code| {
         (
             code.slug(),
             "An error for which the filter rejects the document.",

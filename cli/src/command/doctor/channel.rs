@@ -176,7 +176,7 @@ fn mark_outer<'e>(direct: &mut [Channel<'e>], envoy: &Envoy) -> (HashMap<String,
 
 /// Returns the channel once for each HBONE listener that leads to it, or as it is.
 fn through<'e>(channel: Channel<'e>, outer: &HashMap<String, Vec<Outer<'e>>>, has_unknown: bool) -> Vec<Channel<'e>> {
-    let source = channel.document().map(|document| document.policy.identity_source());
+    let source = channel.document().map(|document| &document.policy.identity().source);
     if source.is_some_and(|source| *source != IdentitySource::PeerPrincipal) {
         return vec![channel];
     }

@@ -40,7 +40,8 @@ impl CompiledOnce {
     /// Returns the compiled settings of a route.
     pub(crate) fn route(&self, text: &[u8]) -> Result<RouteSettings, Vec<String>> {
         once(&self.routes, text, || {
-            let RoutePolicy { mode, policy } = RoutePolicy::from_json(text).map_err(|errors| lines(&errors))?;
+            let RoutePolicy { mode, policies: policy } =
+                RoutePolicy::from_json(text).map_err(|errors| lines(&errors))?;
             let Some(policy) = policy else { return Ok(RouteSettings { mode, document: None }) };
             let settings: Node<'static> =
                 serde_json::from_slice(text).map(Node::into_owned).map_err(|error| vec![error.to_string()])?;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
-use spiffe_authz::policy::{Action, Explanation, FieldTrace, Layer, Mode, Node, PolicyTrace, RuleTrace};
+use spiffe_authz::policy::{Action, Explanation, Layer, MatcherTrace, Mode, Node, PolicyTrace, RuleTrace};
 
 use crate::decision::{DecisionLine, decision_json};
 use crate::printable::{say, styled};
@@ -27,7 +27,7 @@ fn closest_first<'e>(explanation: &'e Explanation<'_>) -> Vec<(&'e PolicyTrace<'
 }
 
 /// Returns the values of a field in the document: those of which one must match, and those of which none must match.
-fn expected(root: &Node, field: &FieldTrace) -> [Option<Vec<String>>; 2] {
+fn expected(root: &Node, field: &MatcherTrace) -> [Option<Vec<String>>; 2] {
     field.names.map(|name| {
         let values = root.at(&field.pointer)?.field(name)?.items();
         Some(values.iter().filter_map(Node::text).map(str::to_owned).collect())
@@ -35,7 +35,7 @@ fn expected(root: &Node, field: &FieldTrace) -> [Option<Vec<String>>; 2] {
 }
 
 /// Returns the name of a field, or the key of a condition.
-fn name(root: &Node, field: &FieldTrace) -> String {
+fn name(root: &Node, field: &MatcherTrace) -> String {
     let key = root.at(&field.pointer).and_then(|condition| condition.field("key")).and_then(Node::text);
     key.unwrap_or(field.names[0]).to_owned()
 }
@@ -87,7 +87,7 @@ pub(super) fn write_human(
             required.extend(any_of.map(|values| format!("requires {}", values.join(" or "))));
             required.extend(none_of.map(|values| format!("requires none of {}", values.join(", "))));
             let found = match &*field.found {
-                _ if field.unasked => "not evaluated on TCP".to_owned(),
+                _ if field.skipped => "not evaluated on TCP".to_owned(),
                 [] => "got nothing".to_owned(),
                 found => format!("got {}", found.join(", ")),
             };
@@ -95,7 +95,7 @@ pub(super) fn write_human(
         }
     }
     for policy in explanation.policies.iter().filter(|policy| policy.rules.is_empty()) {
-        let heading = format!("{} {}", policy.action.word(), policy.name);
+        let heading = format!("{} {}", policy.action.name(), policy.name);
         say!(out, "\n{}: no rules: matches no request", styled(HEADING, &heading))?;
     }
     Ok(())

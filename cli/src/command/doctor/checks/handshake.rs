@@ -1,7 +1,7 @@
 //! The certificate that a connection must present.
 
 use spiffe_authz::identity::IdentitySource;
-use spiffe_authz::policy::PeerRequirement;
+use spiffe_authz::identity::PeerRequirement;
 
 use crate::command::doctor::channel::{Channel, Hbone};
 use crate::envoy::message::DownstreamTls;
@@ -11,8 +11,8 @@ use crate::report::Report;
 pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     // The document allows callers without a certificate, or the identity belongs to another connection.
     let is_intended = channel.document().is_some_and(|document| {
-        document.policy.peer_requirement() == PeerRequirement::Optional
-            || match document.policy.identity_source() {
+        document.policy.identity().peer == PeerRequirement::Optional
+            || match &document.policy.identity().source {
                 IdentitySource::Tls => false,
                 IdentitySource::Xfcc(_) => true,
                 IdentitySource::PeerPrincipal => channel.tls.is_none(),

@@ -55,14 +55,14 @@ fn is_from_spire(config: &SecretConfig) -> bool {
 fn compare(own: &OwnCertificate, document: &Document, places: &[Place], report: &mut Report) {
     let Some(id) = own.id() else { return };
     let Ok(parsed) = SpiffeId::parse(id.as_bytes()) else { return };
-    let realm = document.policy.realm();
+    let settings = document.policy.identity();
     let domain = parsed.trust_domain().as_str();
-    if *realm.trust_domain != *domain && !realm.aliases.iter().any(|alias| **alias == *domain) {
-        let message = format!("{id} does not belong to `{}`", realm.trust_domain);
+    if !settings.trust_domains.is_local(domain) {
+        let message = format!("{id} does not belong to `{}`", settings.trust_domains.local);
         report.find_each(FindingCode::SvidForeign, places, message);
     }
-    if realm.pattern.read(parsed.path()).is_none() {
-        let message = format!("{id} does not have the form `{}` of `identity.pattern`", realm.pattern);
+    if settings.pattern.read(parsed.path()).is_none() {
+        let message = format!("{id} does not have the form `{}` of `identity.pattern`", settings.pattern);
         report.find_each(FindingCode::SvidWrongPattern, places, message);
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
         check_state(channel, SOURCE_ADDRESS, "the caller's address", FindingCode::SourceAddressMissing, report);
     }
     let is_module = channel.installed().is_some_and(|installed| installed.adapter == Adapter::Module);
-    if is_module && channel.tls.is_some() && *document.policy.identity_source() == IdentitySource::Tls {
+    if is_module && channel.tls.is_some() && document.policy.identity().source == IdentitySource::Tls {
         check_state(channel, PEER_CERTIFICATE, "the caller's certificate", FindingCode::PeerCertificateMissing, report);
     }
     if document.has_condition("connection.sni") {
@@ -82,7 +82,7 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
     let value = if set.is_empty() { "SANITIZE" } else { set };
     let said = if set.is_empty() { "is not set, so it is `SANITIZE`".to_owned() } else { format!("is `{value}`") };
     let message = format!("`forward_client_cert_details` {said}");
-    match (document.policy.identity_source(), value) {
+    match (&document.policy.identity().source, value) {
         (IdentitySource::Xfcc(_), "FORWARD_ONLY") => {
             report.fine(
                 FindingLayer::Request,

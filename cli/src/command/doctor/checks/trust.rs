@@ -86,8 +86,8 @@ pub(super) fn secret_places(context: Context<'_>) -> Vec<Place> {
 /// Compares the bundles with the trust domains of the document.
 fn compare(bundles: &[Bundle], trust_domains: &TrustDomains, places: &[Place], report: &mut Report) {
     let has = |domain: &str| bundles.iter().any(|bundle| bundle.trust_domain == domain);
-    for domain in trusted(realm).filter(|domain| !has(domain)) {
-        let whose = if *domain == *realm.trust_domain { "local" } else { "federated" };
+    for domain in trusted(trust_domains).filter(|domain| !has(domain)) {
+        let whose = if *domain == *trust_domains.local { "local" } else { "federated" };
         bundle_missing(&format!("the {whose} trust domain"), domain, places, report);
     }
     let named = |domain: &str| {
