@@ -304,3 +304,37 @@ fn fields_on_tcp() {
     // The fields of a source and of an operation, and the conditions.
     assert_eq!(names, 7 + 4 + 15);
 }
+
+#[cfg(not(target_arch = "wasm32"))]
+mod layout {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    const DESIGN: &str = include_str!("../../DESIGN.md");
+
+    /// The paths of all files below a folder.
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn the_layout_is_the_tree() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let rows: BTreeSet<&str> = super::first_column_after(DESIGN, "\n## Layout\n");
+        for row in &rows {
+            assert!(root.join(row).exists(), "`{row}` does not exist");
+        }
+        // The core has a row for each file, and the other folders for what needs one.
+        for file in files(&root.join("src")) {
+            let path = file.strip_prefix(root).expect("a path below the root").to_str().expect("a path in UTF-8");
+            assert!(path.ends_with("tests.rs") || rows.contains(path), "`{path}` has no row");
+        }
+        for folder in
+            ["envoy/wasm/", "envoy/dynamic-module/", "cli/", "docs/", "tests/core/", "fuzz/", "bench/", "xtask/"]
+        {
+            assert!(rows.contains(folder), "`{folder}` has no row");
+        }
+    }
+}
