@@ -33,11 +33,19 @@ fn first_column_after(page: &'static str, text: &str) -> BTreeSet<&'static str> 
 #[test]
 fn deny_reasons() {
     assert_eq!(first_column_after(REASONS, "# Deny reasons\n"), DenyReason::all().map(DenyReason::slug).collect());
+    for reason in DenyReason::all() {
+        let row = format!("\n| `{}` | {}", reason.slug(), reason.summary());
+        assert!(REASONS.contains(&row), "{row}");
+    }
 }
 
 #[test]
 fn diagnostic_codes() {
     assert_eq!(first_column_after(DIAGNOSTICS, "# Diagnostics\n"), Code::all().map(Code::slug).collect());
+    for code in Code::all() {
+        let row = format!("\n| `{}` | {}", code.slug(), code.summary());
+        assert!(DIAGNOSTICS.contains(&row), "{row}");
+    }
 }
 
 #[test]
