@@ -84,7 +84,7 @@ macro_rules! findings {
 
 findings! {
     UpdateRefused "update-refused" Envoy Error
-        "Envoy rejected the last update of a listener. The previous version keeps serving. A new listener does not exist."
+        "Envoy rejected the last update of a listener. The previous version keeps serving; a new listener does not exist."
         "Fix the cause that Envoy reports, and send the update again."
     ListenerWarming "listener-warming" Envoy Warning
         "A listener waits for a secret or for the configuration of a filter. The previous version serves, if there is one."
@@ -116,7 +116,7 @@ findings! {
         "Start the agent. Mount its socket at the path that the cluster names, and let Envoy read and write it."
     WorkloadUnknown "workload-unknown" Secrets Error
         "The SPIRE agent answers and does not give Envoy an identity: no registration entry matches this workload."
-        "Compare the selectors in `spire-server entry show` with this Envoy. A new entry reaches the agent after some seconds."
+        "Compare the selectors in `spire-server entry show` with this Envoy. A new entry reaches the agent within a few seconds."
     SecretNameUnknown "secret-name-unknown" Secrets Error
         "The SPIRE agent answers and rejects the name of the secret: it does not have a secret or a bundle of this name."
         "Request `default` and `ROOTCA`, and set the names of `sds` in agent.conf as in examples/bootstrap/spire."
@@ -189,10 +189,10 @@ findings! {
         "A cluster presents an SVID and does not validate the server's certificate, so any server can receive the requests."
         "Add the validation context `ROOTCA` from the SPIRE agent to the cluster's UpstreamTlsContext."
     ServerNameFiltered "server-name-filtered" Trust Error
-        "The matchers for subject alternative names of a cluster exclude each SPIFFE ID, so the handshake with a server that has an SVID fails."
+        "The matchers for subject alternative names of a cluster exclude every SPIFFE ID, so the handshake with a server that has an SVID fails."
         "Match the server's SPIFFE ID with `san_type: URI`; in Istio, with `subjectAltNames` in the DestinationRule."
     ServerUnchecked "server-unchecked" Trust Note
-        "A cluster accepts each server that has an SVID of a trusted trust domain: it has no matchers for subject alternative names."
+        "A cluster accepts any server that has an SVID of a trusted trust domain, because it has no matchers for subject alternative names."
         "Add `match_typed_subject_alt_names` with the server's SPIFFE ID."
 
     PlainText "plain-text" Handshake Warning
@@ -202,7 +202,7 @@ findings! {
         "The handshake does not require a client certificate. The filter denies callers without one."
         "Set `require_client_certificate`, or set `identity.peer` to `optional` if such callers are intended."
     SessionResumption "session-resumption" Handshake Warning
-        "TLS sessions can be resumed. Envoy does not validate the certificate of a resumed session, so a caller keeps its access after its trust was withdrawn."
+        "TLS sessions can be resumed. Envoy does not validate the certificate of a resumed session, so a caller keeps its access after it is no longer trusted."
         "Set `disable_stateless_session_resumption` and `disable_stateful_session_resumption`."
 
     PathNotNormalized "path-not-normalized" Request Error
@@ -218,13 +218,13 @@ findings! {
         "Policies use paths, and the route table ignores path parameters: Envoy routes `/admin;x=y` in the same way as `/admin`."
         "Remove `ignore_path_parameters_in_path_matching` from the route table."
     RemoteAddressUntrusted "remote-address-untrusted" Request Error
-        "Policies use the remote address, and each client can choose its own with the header `x-forwarded-for`."
+        "Policies use the remote address, and any client can choose it with the header `x-forwarded-for`."
         "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind proxies, or add a PROXY protocol listener filter."
     PeerPrincipalNotHashable "peer-principal-not-hashable" Request Error
         "Envoy can reuse the inner connection of one caller for another: `io.istio.peer_principal` is not a hashable object."
         "Set `factory_key: envoy.hashable_string` in set_filter_state."
     PeerPrincipalMissing "peer-principal-missing" Request Error
-        "The filter reads the caller from `io.istio.peer_principal`, which is not set on the way to it: every request is denied."
+        "The filter reads the caller from `io.istio.peer_principal`, which no filter before it sets: every request is denied."
         "Set it on the HBONE listener as examples/bootstrap/tunnel does, and use the transport socket internal_upstream."
     XfccNotForwarded "xfcc-not-forwarded" Request Error
         "The filter reads the caller from `x-forwarded-client-cert`, and Envoy removes or rewrites this header: every request is denied."
@@ -243,13 +243,13 @@ findings! {
         "Add the listener filter `envoy.filters.listener.tls_inspector`."
 
     FilterMissing "filter-missing" Filter Error
-        "No listener has the filter: nothing is decided here."
+        "No listener has the filter, so this Envoy does not authorize requests."
         "Add the filter to the connection manager. In Istio, check that the WasmPlugin selects this workload and its traffic."
     FilterUnknown "filter-unknown" Filter Note
         "Whether a listener has the filter is unknown."
         "Examine Envoy again after its listeners have started, or save a `config_dump` with all sections."
     NothingToGuard "nothing-to-guard" Filter Note
-        "No listener has the filter, and none asks for a client certificate, as in an Envoy that only calls others."
+        "No listener has the filter, and none asks for a client certificate, as in an Envoy that only sends requests."
         "Add the filter only if callers reach a workload through this Envoy."
     ListenerUnguarded "listener-unguarded" Filter Warning
         "A filter chain accepts mutual TLS and HTTP but does not contain the filter."
@@ -264,19 +264,19 @@ findings! {
         "The VM of the filter has failed since Envoy started. Until it is rebuilt, requests get 503."
         "Search Envoy's log for `wasm`, and report the failure with that part of the log."
     ConfigurationRefused "configuration-refused" Filter Error
-        "The filter rejects its configuration. The previous one keeps deciding, if there is one."
+        "The filter rejects its configuration. The previous one stays in use, if there is one."
         "Fix the errors that are named here. `spiffe-authz check` reports the same before you deploy."
     FilterAfterRouter "filter-after-router" Filter Error
-        "The filter comes after a terminal filter, such as the router, so it would never decide. Envoy rejects such a listener."
+        "The filter comes after a terminal filter, such as the router, so no request would reach it. Envoy rejects such a listener."
         "Move the filter before the router, and before every filter that acts on the request."
     ActsBeforeFilter "acts-before-filter" Filter Warning
-        "A filter that can answer, change or forward a request comes before the filter."
+        "A filter that can respond to, change or forward a request comes before the filter."
         "Move the filter before it. In Istio, use the phase `AUTHZ`."
     FilterDisabled "filter-disabled" Filter Error
         "The filter is disabled, in the chain or on a route, so requests pass without a decision."
         "Remove `disabled`, and `typed_per_filter_config` with the filter's name from the routes."
     UpgradeUnguarded "upgrade-unguarded" Filter Error
-        "An upgrade has HTTP filters of its own, and this filter is not among them: it does not decide requests with the upgrade."
+        "An upgrade has HTTP filters of its own, and this filter is not among them: it does not authorize requests with the upgrade."
         "Add the filter to `filters` of the upgrade, or remove `filters` to use those of the connection manager."
     RouteShadow "route-shadow" Filter Warning
         "A route sets `mode: shadow` for the dynamic module: requests that policies deny are logged and allowed there."
