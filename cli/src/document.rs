@@ -56,36 +56,6 @@ impl Document {
     pub(crate) fn on(self, layer: Layer) -> Self {
         Self { policy: self.policy.on(layer), ..self }
     }
-
-    /// Returns `true` if a rule uses one of these fields.
-    pub(crate) fn has_field(&self, names: &[&str]) -> bool {
-        any(&self.root, &|node| names.iter().any(|name| node.field(name).is_some()))
-    }
-
-    /// Returns `true` if a rule uses the path.
-    pub(crate) fn uses_paths(&self) -> bool {
-        self.has_field(&["paths", "notPaths"])
-    }
-
-    /// Returns `true` if a rule uses the remote address, which trusted proxies report.
-    pub(crate) fn uses_remote_address(&self) -> bool {
-        self.has_field(&["remoteIpBlocks", "notRemoteIpBlocks"]) || self.has_condition("remote.ip")
-    }
-
-    /// Returns `true` if a rule has a condition with this key.
-    pub(crate) fn has_condition(&self, key: &str) -> bool {
-        any(&self.root, &|node| node.field("key").and_then(Node::text) == Some(key))
-    }
-}
-
-/// Returns `true` if a node, or one inside of it, satisfies the predicate.
-fn any(node: &Node, holds: &impl Fn(&Node) -> bool) -> bool {
-    holds(node)
-        || match node {
-            Node::List(items) => items.iter().any(|item| any(item, holds)),
-            Node::Object(fields) => fields.iter().any(|(_, value)| any(value, holds)),
-            _ => false,
-        }
 }
 
 fn not_parsed(message: String) -> Vec<Diagnostic> {

@@ -1,17 +1,14 @@
 //! Converts the rules of an AuthorizationPolicy. Values of the wrong type are copied, for the compiler to report.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use spiffe_authz::policy::field::{Field, Key};
 
 use super::remark::Remark;
 use super::trust_domain_bundle::TrustDomainBundle;
 
-/// The fields that name namespaces: the field, its negated form, and the key of the condition.
-const NAMESPACE_FIELDS: [([&str; 2], &str); 2] = [
-    (["namespaces", "notNamespaces"], "source.namespace"),
-    (["serviceAccounts", "notServiceAccounts"], "source.serviceAccount"),
-];
-const PRINCIPALS: [&str; 2] = ["principals", "notPrincipals"];
-const TRUST_DOMAINS: [&str; 2] = ["trustDomains", "notTrustDomains"];
+/// The fields whose values can omit the trust domain.
+const NAMESPACE_FIELDS: [Field; 2] = [Field::Namespaces, Field::ServiceAccounts];
+/// The values of a condition, and the negated form.
 const VALUES: [&str; 2] = ["values", "notValues"];
 
 /// The conversion of one policy's rules.
@@ -34,7 +31,7 @@ impl RuleImport<'_> {
         let conditions = rule["when"].as_array().map_or(&[][..], Vec::as_slice);
         let names_trust_domain = conditions
             .iter()
-            .any(|condition| condition["key"] == "source.trustDomain" && condition.get(VALUES[0]).is_some());
+            .any(|condition| field_of(condition) == Some(Field::TrustDomains) && condition.get(VALUES[0]).is_some());
         self.fields(rule, at, |this, name, value, at| match name {
             "from" => this.each(value, at, |this, from, at| this.from(from, at, names_trust_domain)),
             "when" => this.each(value, at, |this, condition, at| this.condition(condition, at, names_trust_domain)),
@@ -50,33 +47,43 @@ impl RuleImport<'_> {
     }
 
     fn source(&mut self, source: &Value, at: &str, names_trust_domain: bool) -> Value {
-        if !names_trust_domain && source.get(TRUST_DOMAINS[0]).is_none() {
-            for (names, _) in NAMESPACE_FIELDS {
-                self.remark_trust_domain(source, names, names, at);
+        let fields: Vec<(&str, Field, bool)> = source
+            .as_object()
+            .into_iter()
+            .flat_map(Map::keys)
+            .filter_map(|name| Field::named(name).map(|(field, negated)| (name.as_str(), field, negated)))
+            .collect();
+        let names_trust_domain =
+            names_trust_domain || fields.iter().any(|(_, field, negated)| *field == Field::TrustDomains && !negated);
+        if !names_trust_domain {
+            for (name, field, negated) in fields {
+                self.remark_trust_domain(field, negated, name, at);
             }
         }
-        self.fields(source, at, |this, name, value, at| match name {
-            name if PRINCIPALS.contains(&name) => this.replaced(value, at, TrustDomainBundle::principals),
-            name if TRUST_DOMAINS.contains(&name) => this.replaced(value, at, TrustDomainBundle::trust_domains),
+        self.fields(source, at, |this, name, value, at| match Field::named(name) {
+            Some((Field::Principals, _)) => this.replaced(value, at, TrustDomainBundle::principals),
+            Some((Field::TrustDomains, _)) => this.replaced(value, at, TrustDomainBundle::trust_domains),
             _ => value.clone(),
         })
     }
 
     fn condition(&mut self, condition: &Value, at: &str, names_trust_domain: bool) -> Value {
-        let key = condition["key"].as_str().unwrap_or_default();
-        if let Some((_, key)) = NAMESPACE_FIELDS.into_iter().find(|(_, known)| *known == key)
-            && !names_trust_domain
-        {
-            self.remark_trust_domain(condition, VALUES, [key; 2], at);
+        let Some(field) = field_of(condition) else { return condition.clone() };
+        if !names_trust_domain {
+            for (name, negated) in [(VALUES[0], false), (VALUES[1], true)] {
+                if condition.get(name).is_some() {
+                    self.remark_trust_domain(field, negated, condition["key"].as_str().unwrap_or_default(), at);
+                }
+            }
         }
-        if key.starts_with("request.headers[") {
+        if field == Field::Header {
             let message =
                 "if a request has several lines of the header, the filter takes the reading that grants less access";
             self.remarks.push(Remark::note(self.place, message).at(at));
         }
-        let replacement = match key {
-            "source.principal" => TrustDomainBundle::principals,
-            "source.trustDomain" => TrustDomainBundle::trust_domains,
+        let replacement = match field {
+            Field::Principals => TrustDomainBundle::principals,
+            Field::TrustDomains => TrustDomainBundle::trust_domains,
             _ => return condition.clone(),
         };
         self.fields(condition, at, |this, name, value, at| {
@@ -86,16 +93,15 @@ impl RuleImport<'_> {
 
     /// Adds a remark if the filter takes a reading that grants less access than Istio, because a source or condition omits
     /// the trust domain. An ALLOW rule then matches local namespaces, and a negated field of another rule excludes local
-    /// namespaces. `shown` has the names of the fields for the message.
-    fn remark_trust_domain(&mut self, node: &Value, names: [&str; 2], shown: [&str; 2], at: &str) {
-        let position = usize::from(!self.allows);
-        if node.get(names[position]).is_none() {
+    /// namespaces. `name` is the name of the field or the key of the condition.
+    fn remark_trust_domain(&mut self, field: Field, negated: bool, name: &str, at: &str) {
+        if !NAMESPACE_FIELDS.contains(&field) || negated == self.allows {
             return;
         }
         let verb = if self.allows { "matches" } else { "excludes" };
         let message = format!(
-            "`{}` without a trust domain: the filter {verb} only the local trust domain, Istio {verb} every one (add `trustDomains`)",
-            shown[position]
+            "`{name}` without a trust domain: the filter {verb} only the local trust domain, Istio {verb} every one (add \
+             `trustDomains`)"
         );
         self.remarks.push(Remark::note(self.place, message).at(at));
     }
@@ -142,4 +148,9 @@ impl RuleImport<'_> {
             fields.iter().map(|(name, value)| (name.clone(), convert(self, name, value, &format!("{at}.{name}"))));
         Value::Object(converted.collect())
     }
+}
+
+/// Returns the attribute that a condition matches.
+fn field_of(condition: &Value) -> Option<Field> {
+    Key::parse(condition["key"].as_str()?).map(|key| key.field)
 }

@@ -10,6 +10,7 @@ use crate::envoy::snapshot::Envoy;
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
 use spiffe_authz::identity::IdentitySource;
+use spiffe_authz::policy::field::Field;
 
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
@@ -26,14 +27,14 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
     check_remote_address(channel, document, report);
     check_principal(channel, report);
     check_xfcc(channel, document, report);
-    if document.has_field(&["ipBlocks", "notIpBlocks"]) || document.has_condition("source.ip") {
+    if document.policy.reads(Field::IpBlocks) {
         check_state(channel, SOURCE_ADDRESS, "the caller's address", FindingCode::SourceAddressMissing, report);
     }
     let is_module = channel.installed().is_some_and(|installed| installed.adapter == Adapter::Module);
     if is_module && channel.tls.is_some() && document.policy.identity().source == IdentitySource::Tls {
         check_state(channel, PEER_CERTIFICATE, "the caller's certificate", FindingCode::PeerCertificateMissing, report);
     }
-    if document.has_condition("connection.sni") {
+    if document.policy.reads(Field::ServerName) {
         if has_listener_filter(channel, TLS_INSPECTOR) {
             report.fine(FindingLayer::Request, &channel.place, "the server name is read");
         } else {
@@ -48,7 +49,9 @@ fn has_listener_filter(channel: &Channel<'_>, kind: &str) -> bool {
 
 /// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it.
 fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut Report) {
-    let Some(manager) = channel.manager.as_ref().filter(|_| channel.is_http && document.uses_remote_address()) else {
+    let Some(manager) =
+        channel.manager.as_ref().filter(|_| channel.is_http && document.policy.reads(Field::RemoteIpBlocks))
+    else {
         return;
     };
     if manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL) {
@@ -101,7 +104,7 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
 fn check_paths(channel: &Channel<'_>, document: &Document, envoy: &Envoy, report: &mut Report) {
     let Some(manager) = &channel.manager else { return };
     let place = &channel.http_place;
-    if !document.uses_paths() {
+    if !document.policy.reads(Field::Paths) {
         report.fine(FindingLayer::Request, place, "no policy uses paths");
         return;
     }
