@@ -16,7 +16,7 @@ const LAYERS: [&str; 7] = ["envoy", "secrets", "identity", "trust", "handshake",
 struct Expected {
     /// The pages, in words.
     situation: String,
-    /// The right answer, in words.
+    /// The expected report, in words.
     right: String,
     /// The arguments of the command, which runs in the folder.
     arguments: Vec<String>,
