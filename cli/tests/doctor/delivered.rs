@@ -1,0 +1,270 @@
+//! Pages made from the examples of the server and the client, with their secrets and counters.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{all_codes, certificates, doctor_of, example, examples, set};
+
+/// The pages of the examples' server or client with these secrets, and counters of a connected agent.
+pub(crate) struct Delivered {
+    pub(crate) bootstrap: Value,
+    pub(crate) secrets: Vec<Value>,
+    pub(crate) warming: Vec<Value>,
+    pub(crate) stats: String,
+}
+
+pub(crate) const CONNECTED: &str = "server.uptime: 5\nlistener_manager.workers_started: 1\ncluster_manager.cluster_added: 1\n\
+    cluster.spire_agent.upstream_cx_active: 1\ncluster.spire_agent.upstream_cx_connect_fail: 0\n\
+    sds.default.control_plane.connected_state: 1\nsds.default.update_failure: 0\n\
+    sds.ROOTCA.control_plane.connected_state: 1\nsds.ROOTCA.update_failure: 0\n";
+
+impl Delivered {
+    pub(crate) fn of(example_of: &str, secrets: Vec<Value>) -> Self {
+        let mut bootstrap = example(&examples().join(example_of).join("envoy.yaml"));
+        bootstrap["node"]["user_agent_build_version"] =
+            json!({"version": {"major_number": 1, "minor_number": 40, "patch": 0}});
+        Self { bootstrap, secrets, warming: Vec::new(), stats: CONNECTED.to_owned() }
+    }
+
+    /// A server or client whose secrets are correct.
+    pub(crate) fn sound(example_of: &str) -> Self {
+        let authority = certificates::Authority::of("example.org");
+        Self::of(
+            example_of,
+            vec![
+                certificates::certificate("default", &authority.svid(certificates::SERVER, (2025, 2098))),
+                certificates::bundles(&[("example.org", &authority.pem)]),
+            ],
+        )
+    }
+
+    pub(crate) fn set(mut self, pointer: &str, field: &str, value: Value) -> Self {
+        self.bootstrap.pointer_mut(pointer).unwrap()[field] = value;
+        self
+    }
+
+    pub(crate) fn stats(mut self, from: &str, to: &str) -> Self {
+        assert!(self.stats.contains(from), "{from}");
+        self.stats = self.stats.replace(from, to);
+        self
+    }
+
+    pub(crate) fn dump(&self) -> Value {
+        let items = |field: &str, name: &str| -> Vec<Value> {
+            let items = self.bootstrap["static_resources"][field].as_array().cloned().unwrap_or_default();
+            items.into_iter().map(|item| json!({name: item})).collect()
+        };
+        let section = |name: &str, fields: Value| {
+            let mut section = fields;
+            section["@type"] = json!(format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"));
+            section
+        };
+        json!({"configs": [
+            section("Bootstrap", json!({"bootstrap": self.bootstrap, "last_updated": "2026-01-01T00:00:00Z"})),
+            section("Clusters", json!({"static_clusters": items("clusters", "cluster"), "dynamic_warming_clusters": self.warming})),
+            section("Listeners", json!({"static_listeners": items("listeners", "listener")})),
+            section("Secrets", json!({"dynamic_active_secrets": self.secrets})),
+        ]})
+    }
+
+    pub(crate) fn report(&self) -> Value {
+        doctor_of(&self.dump().to_string(), Some("{}"), Some(&self.stats))
+    }
+
+    /// The codes of all findings, notes included.
+    pub(crate) fn found(&self) -> BTreeSet<String> {
+        all_codes(&self.report())
+    }
+}
+
+pub(crate) const CLIENT_TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config/common_tls_context";
+
+#[test]
+fn both_sides_are_in_order_with_their_secrets() {
+    assert_eq!(Delivered::sound("server").found(), set(&[]));
+    assert_eq!(Delivered::sound("client").found(), set(&["nothing-to-guard"]));
+}
+
+#[test]
+fn identities_are_compared_with_dates_bundles_and_patterns() {
+    let (own, other) = (certificates::Authority::of("example.org"), certificates::Authority::of("example.org"));
+    let found = |chain: &str, example_of: &str| {
+        let secrets =
+            vec![certificates::certificate("default", chain), certificates::bundles(&[("example.org", &own.pem)])];
+        let mut found = Delivered::of(example_of, secrets).found();
+        found.remove("nothing-to-guard");
+        found
+    };
+    for example_of in ["server", "client"] {
+        assert_eq!(found(&own.svid(certificates::SERVER, (2025, 2098)), example_of), set(&[]));
+        assert_eq!(found(&own.svid(certificates::SERVER, (2097, 2098)), example_of), set(&["not-yet-good"]));
+        assert_eq!(found(&own.svid(certificates::SERVER, (2024, 2025)), example_of), set(&["svid-expired"]));
+        assert_eq!(found(&other.svid(certificates::SERVER, (2025, 2098)), example_of), set(&["foreign-issuer"]));
+    }
+    let other_form = own.svid("spiffe://example.org/k8s/httpbin", (2025, 2098));
+    assert_eq!(found(&other_form, "server"), set(&["svid-wrong-pattern"]));
+    // The bundle of another trust domain does not vouch for this one.
+    let io = certificates::Authority::of("example.io");
+    let secrets = vec![
+        certificates::certificate("default", &io.svid(certificates::SERVER, (2025, 2098))),
+        certificates::bundles(&[("example.org", &own.pem), ("example.io", &io.pem)]),
+    ];
+    assert_eq!(Delivered::of("server", secrets).found(), set(&["foreign-issuer", "bundle-unnamed"]));
+}
+
+#[test]
+fn bundles_are_read_in_each_form() {
+    let own = certificates::Authority::of("example.org");
+    let svid = certificates::certificate("default", &own.svid(certificates::SERVER, (2025, 2098)));
+    let found = |bundle: Value| Delivered::of("server", vec![svid.clone(), bundle]).found();
+    let unnamed = certificates::Authority::named(&[]);
+    // A bundle that came by `https_web` can have authorities without a URI.
+    let from_web = certificates::bundles(&[("example.org", &format!("{}{}", own.pem, unnamed.pem))]);
+    assert_eq!(found(from_web), set(&[]));
+    let io = certificates::Authority::of("example.io");
+    assert_eq!(found(certificates::bundles(&[("example.org", &io.pem)])), set(&["bundle-foreign", "foreign-issuer"]));
+    assert_eq!(found(certificates::bundles(&[("example.org", "nothing")])), set(&["bundle-unreadable"]));
+
+    let der = own.pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let map = |r#use: &str| {
+        let map = json!({"trust_domains": {"example.org": {"keys": [{"use": r#use, "x5c": [der]}]}}});
+        certificates::spiffe(json!({"trust_bundles": {"inline_string": map.to_string()}}))
+    };
+    assert_eq!(found(map("x509-svid")), set(&[]));
+    assert_eq!(found(map("jwt-svid")), set(&["bundle-unreadable"]));
+
+    let pool = |pems: &[&str]| certificates::validation(json!({"trusted_ca": certificates::inline(&pems.concat())}));
+    assert_eq!(found(pool(&[&own.pem, &unnamed.pem])), set(&["spiffe-validator-missing"]));
+    assert_eq!(found(pool(&[&own.pem, &io.pem])), set(&["bundles-pooled"]));
+    assert_eq!(
+        found(certificates::certificate("ROOTCA", &own.svid(certificates::SERVER, (2025, 2098)))),
+        set(&["secret-unreadable"])
+    );
+}
+
+#[test]
+fn the_calling_side_validates_servers() {
+    let with = |field: &str, value: Value| {
+        let pointer = format!("{CLIENT_TLS}/combined_validation_context/default_validation_context");
+        Delivered::sound("client").set(&pointer, field, value).found()
+    };
+    let matcher = |kind: &str, exact: &str| json!([{"san_type": kind, "matcher": {"exact": exact}}]);
+    let none = set(&["nothing-to-guard"]);
+    let and = |code: &str| none.iter().cloned().chain([code.to_owned()]).collect::<BTreeSet<_>>();
+    let field = "match_typed_subject_alt_names";
+    assert_eq!(with(field, json!([])), and("server-unchecked"));
+    assert_eq!(with(field, matcher("DNS", "httpbin")), and("server-name-filtered"));
+    assert_eq!(with(field, matcher("URI", "spiffe://cluster.local/ns/a/sa/b")), and("bundle-missing"));
+    assert_eq!(with("trust_chain_verification", json!("ACCEPT_UNTRUSTED")), and("untrusted-accepted"));
+    let unvalidated = Delivered::sound("client").set(CLIENT_TLS, "combined_validation_context", json!(null));
+    assert_eq!(unvalidated.found(), and("server-not-validated"));
+
+    // A cluster that waits for its secret explains why there is no listener.
+    let mut waiting = Delivered::sound("client");
+    let cluster = waiting.bootstrap.pointer("/static_resources/clusters/0").unwrap().clone();
+    waiting.bootstrap["static_resources"]["listeners"] = json!([]);
+    waiting.warming = vec![json!({"cluster": cluster})];
+    waiting.secrets.remove(0);
+    let waiting = waiting
+        .stats("sds.default.update_failure: 0", "sds.default.update_failure: 3")
+        .stats("sds.default.control_plane.connected_state: 1", "sds.default.control_plane.connected_state: 0")
+        .stats("workers_started: 1", "workers_started: 0");
+    let report = waiting.report();
+    let explained = ["cluster-warming", "listener-warming", "filter-unknown"];
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!(findings[0]["code"], "workload-unknown", "{findings:#?}");
+    assert_eq!(all_codes(&report), set(&[&explained[..], &["workload-unknown"]].concat()));
+    for finding in findings.iter().filter(|finding| explained.contains(&finding["code"].as_str().unwrap())) {
+        assert_eq!(finding["consequenceOf"], "workload-unknown", "{finding}");
+    }
+}
+
+#[test]
+fn an_unknown_counter_is_not_a_good_one() {
+    let mut unkept = Delivered::sound("server");
+    unkept.stats = "server.uptime: 5\n".to_owned();
+    let report = unkept.report();
+    assert_eq!(all_codes(&report), set(&["agent-unknown"]));
+    let message = report["findings"][0]["message"].as_str().unwrap();
+    assert!(
+        message.contains(r#"proxyStatsMatcher: {inclusionPrefixes: ["sds.", "cluster.spire_agent."]}"#),
+        "{message}"
+    );
+    assert!(!report["fine"].to_string().contains("no update was rejected"), "{report}");
+
+    let rejected = Delivered::sound("server").stats("cluster_added: 1", "cds.update_rejected: 2");
+    assert_eq!(rejected.found(), set(&["updates-rejected"]));
+    let no_clock = Delivered::sound("server").stats("server.uptime: 5\n", "");
+    assert_eq!(no_clock.found(), set(&["moment-unknown"]));
+    assert_eq!(no_clock.report()["at"], Value::Null);
+
+    let dump = Delivered::sound("server").dump();
+    assert_eq!(all_codes(&doctor_of(&dump.to_string(), None, Some(CONNECTED))), set(&["pages-incomplete"]));
+    let alone = all_codes(&doctor_of(&dump.to_string(), None, None));
+    assert_eq!(alone, set(&["pages-incomplete", "agent-unknown", "moment-unknown"]));
+    for (position, expected) in [(2, "filter-unknown"), (3, "pages-incomplete")] {
+        let mut partial = dump.clone();
+        partial["configs"].as_array_mut().unwrap().remove(position);
+        partial["configs"][0]["bootstrap"]["static_resources"]["listeners"] = json!([]);
+        let found = all_codes(&doctor_of(&partial.to_string(), Some("{}"), Some(CONNECTED)));
+        assert!(found.contains(expected) && !found.contains("secret-missing"), "{found:?}");
+    }
+}
+
+#[test]
+fn the_filter_is_configured_or_running() {
+    let fine = |pages: &Delivered| pages.report()["fine"].to_string();
+    let sound = Delivered::sound("server");
+    assert!(fine(&sound).contains("is configured for `example.org`"));
+    let decided = Delivered::sound("server")
+        .stats("cluster_added", "cluster_added: 1\nwasmcustom.spiffe_authz.decisions.mode.enforce.verdict.allow");
+    assert!(fine(&decided).contains("decides for `example.org`"));
+    let failing =
+        Delivered::sound("server").stats("cluster_added", "cluster_added: 1\nwasm.spiffe-authz.vm_reload_backoff");
+    assert_eq!(failing.found(), set(&["filter-failing"]));
+    assert!(!fine(&failing).contains("decides"));
+}
+
+#[test]
+fn code_that_was_not_fetched_does_not_decide() {
+    let config =
+        "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config";
+    let remote = json!({"remote": {"http_uri": {"uri": "http://registry/filter.wasm", "cluster": "registry"}}});
+    let fetching = |failures: &str, policy: &str| {
+        Delivered::sound("server")
+            .set(&format!("{config}/vm_config"), "code", remote.clone())
+            .set(config, "failure_policy", json!(policy))
+            .stats("cluster_added", &format!("cluster_added: 1\nwasm.remote_load_fetch_failures: {failures}\nx"))
+    };
+    let unfetched = fetching("1", "FAIL_RELOAD");
+    assert_eq!(unfetched.found(), set(&["filter-not-loaded"]));
+    assert!(!unfetched.report()["fine"].to_string().contains("is configured"));
+    assert_eq!(fetching("1", "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
+    assert_eq!(fetching("0", "FAIL_RELOAD").found(), set(&[]));
+    // Another plugin's code can be the one that failed.
+    let other = fetching("1\nwasm.remote_load_fetch_successes: 1", "FAIL_RELOAD");
+    assert_eq!(other.found(), set(&[]));
+}
+
+#[test]
+fn each_secret_that_anything_requests_is_checked() {
+    // Through a match of a transport socket.
+    let mut matched = Delivered::sound("client");
+    let cluster = matched.bootstrap.pointer_mut("/static_resources/clusters/0").unwrap().as_object_mut().unwrap();
+    let socket = cluster.remove("transport_socket").unwrap();
+    cluster.insert("transport_socket_matches".to_owned(), json!([{"name": "tls", "transport_socket": socket}]));
+    matched.secrets.remove(0);
+    assert_eq!(matched.found(), set(&["nothing-to-guard", "secret-missing"]));
+
+    // By neither a listener nor a cluster of the dump.
+    let mut waiting = Delivered::sound("server").dump();
+    waiting["configs"][3]["dynamic_warming_secrets"] = json!([{"name": "token", "secret": {"name": "token"}}]);
+    let found = |dump: &Value, stats: &str| all_codes(&doctor_of(&dump.to_string(), Some("{}"), Some(stats)));
+    assert_eq!(found(&waiting, CONNECTED), set(&["secret-missing"]));
+    let sound = Delivered::sound("server").dump();
+    let failing = |name: &str| format!("{CONNECTED}sds.{name}.update_failure: 2\n");
+    assert_eq!(found(&sound, &failing("spiffe_example.org/x")), set(&["agent-unknown"]));
+    assert_eq!(found(&sound, &failing("default")), set(&[]), "the stream is connected again");
+    assert_eq!(found(&sound, &format!("{CONNECTED}sds.default.key_rotation_failed: 1\n")), set(&["secret-rejected"]));
+}
