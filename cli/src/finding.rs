@@ -249,7 +249,7 @@ findings! {
         "Whether a listener has the filter is unknown."
         "Examine Envoy again after its listeners have started, or save a `config_dump` with all sections."
     NothingToGuard "nothing-to-guard" Filter Note
-        "No listener has the filter, and none asks for a client certificate, as in an Envoy that only sends requests."
+        "No listener has the filter, and none requests a client certificate, as in an Envoy that only sends requests."
         "Add the filter only if callers reach a workload through this Envoy."
     ListenerUnguarded "listener-unguarded" Filter Warning
         "A filter chain accepts mutual TLS and HTTP but does not contain the filter."

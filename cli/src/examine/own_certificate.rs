@@ -90,7 +90,7 @@ fn check_dates(leaf: &Certificate, id: &str, places: &[Place], envoy: &Envoy, re
         }
         Validity::Valid => report.fine_each(FindingLayer::Identity, places, format!("{id}, valid until {until}")),
         Validity::Unknown => {
-            let message = format!("{id}: whether it expired at {until} is unknown");
+            let message = format!("{id}: it is unknown whether the certificate expired at {until}");
             report.find_each(FindingCode::MomentUnknown, places, message);
         }
     }

@@ -61,7 +61,7 @@ fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envo
                 report.find_each(FindingCode::BundlesPooled, places, message);
             } else {
                 let message = format!(
-                    "`trusted_ca` contains {} authorities that do not all name a trust domain, so whose they are is unknown",
+                    "`trusted_ca` contains {} authorities that do not all name a trust domain, so their owners are unknown",
                     several.len()
                 );
                 report.find_each(FindingCode::SpiffeValidatorMissing, places, message);

@@ -163,7 +163,7 @@ fn mark_outer<'e>(direct: &mut [Channel<'e>], envoy: &Envoy) -> (HashMap<String,
                     Hbone::Kept
                 } else {
                     Hbone::Lost(format!(
-                        "the cluster `{name}` does not pass `{PEER_PRINCIPAL}` on: it has no transport socket internal_upstream"
+                        "the cluster `{name}` does not pass on `{PEER_PRINCIPAL}`: it has no transport socket internal_upstream"
                     ))
                 };
                 outer.entry(listener.to_owned()).or_default().push(Outer { channel: channel.clone(), hbone });

@@ -44,7 +44,7 @@ fn in_order(envoy: &Envoy) -> String {
     if managers.into_iter().any(|name| envoy.stats.count(name).known().is_some()) {
         format!("{listeners}, and no update was rejected")
     } else {
-        format!("{listeners}; whether updates were rejected is unknown")
+        format!("{listeners}; it is unknown whether updates were rejected")
     }
 }
 
@@ -55,7 +55,7 @@ fn check_counters(envoy: &Envoy, report: &mut Report) {
         if name.starts_with("sds.") || is_reported {
             continue;
         }
-        report.find(FindingCode::UpdatesRejected, &Place::default(), format!("`{name}` is {count}"));
+        report.find(FindingCode::UpdatesRejected, &Place::default(), format!("the counter `{name}` is {count}"));
     }
 }
 
@@ -67,7 +67,7 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
         let place = Place::cluster(&cluster.name);
         let cause = facts.cause_at(&place);
         of_clusters = of_clusters.or(cause).or(Some(FindingCode::ClusterWarming));
-        report.follow(FindingCode::ClusterWarming, &place, "the cluster has not started", cause);
+        report.follow(FindingCode::ClusterWarming, &place, "the cluster is still warming", cause);
     }
     let mut of_listeners = None;
     for listener in &envoy.dump.warming {

@@ -52,7 +52,7 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
         match channel.destination {
             Destination::Inside => continue,
             Destination::Unknown => {
-                let message = "the dump lacks a route table or cluster, so whether this leads to a listener with the filter is unknown";
+                let message = "the dump lacks a route table or a cluster, so it is unknown whether this filter chain leads to the filter";
                 report.find(FindingCode::FilterUnknown, &channel.http_place, message);
                 continue;
             }
@@ -60,7 +60,9 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
         }
         let own = channels.iter().find(|other| other.place == channel.place && !other.is_upgrade());
         if let (Some(upgrade), Some(Some(_))) = (&channel.http_place.upgrade, own.map(|own| &own.filter)) {
-            let message = format!("requests that upgrade to `{upgrade}` have filters of their own, without this one");
+            let message = format!(
+                "requests with the upgrade `{upgrade}` have HTTP filters of their own, and the filter is not among them"
+            );
             report.find(FindingCode::UpgradeUnguarded, &channel.http_place, message);
             continue;
         }
@@ -71,7 +73,11 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
             Some(_) => (FindingCode::ListenerUnguarded, "HTTP"),
             None => (FindingCode::TcpUnguarded, "TCP"),
         };
-        report.find(check, &channel.http_place, format!("mutual TLS and {what}, without the filter"));
+        report.find(
+            check,
+            &channel.http_place,
+            format!("the filter chain accepts mutual TLS and {what}, and does not contain the filter"),
+        );
     }
 }
 
@@ -94,7 +100,7 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
     } else if serving.iter().any(Channel::is_mutual) {
         report.find(FindingCode::FilterMissing, &place, "no listener that serves has the filter");
     } else {
-        report.find(FindingCode::NothingToGuard, &place, "no listener that serves asks for a client certificate");
+        report.find(FindingCode::NothingToGuard, &place, "no listener that serves requests a client certificate");
     }
 }
 
@@ -119,7 +125,7 @@ pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Repor
     match installed.failure {
         FailurePolicy::Open => report.find(FindingCode::FilterFailOpen, place, format!("`{name}` fails open")),
         FailurePolicy::Closed => {
-            report.find(FindingCode::FilterStaysDown, place, format!("`{name}` is not rebuilt when it fails"));
+            report.find(FindingCode::FilterStaysDown, place, format!("`{name}` is not rebuilt if it fails"));
         }
         FailurePolicy::Reload => {
             report.fine(FindingLayer::Filter, place, format!("if `{name}` fails, requests are denied"));
@@ -238,7 +244,11 @@ pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
     let missing: Vec<&str> =
         LABELS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
     if missing.is_empty() {
-        report.fine(FindingLayer::Filter, &Place::default(), "the filter's counters have their labels");
+        report.fine(
+            FindingLayer::Filter,
+            &Place::default(),
+            "the bootstrap has the stats tags of the filter's counters",
+        );
     } else {
         report.find(
             FindingCode::LabelsMissing,

@@ -9,9 +9,9 @@ use crate::report::{Place, Report};
 /// The sections that checks need, and the unknowns without them.
 const SECTIONS: [(Section, &str); 4] = [
     (Section::Bootstrap, "the bootstrap: the release and the stats tags are unknown"),
-    (Section::Clusters, "clusters: what Envoy requires to call others is unknown"),
-    (Section::Listeners, "listeners: whether the filter decides is unknown"),
-    (Section::Secrets, "secrets: which of them arrived is unknown"),
+    (Section::Clusters, "clusters: the TLS settings for upstreams are unknown"),
+    (Section::Listeners, "listeners: it is unknown whether the filter decides"),
+    (Section::Secrets, "secrets: it is unknown which of them arrived"),
 ];
 
 pub(super) fn check(envoy: &Envoy, report: &mut Report) {
@@ -22,8 +22,7 @@ pub(super) fn check(envoy: &Envoy, report: &mut Report) {
         }
     }
     if !envoy.stats.is_present() {
-        let message =
-            "the page `stats` is missing: whether the SPIRE agent answers, and which updates were rejected, is unknown";
+        let message = "the page `stats` is missing: the state of the SPIRE agent and rejected updates are unknown";
         report.find(FindingCode::PagesIncomplete, &place, message);
     }
     if envoy.certificates.is_none() {
@@ -36,9 +35,8 @@ pub(super) fn check(envoy: &Envoy, report: &mut Report) {
         } else {
             format!("; they are not older than {}", moment(earliest))
         };
-        let message = format!(
-            "the pages contain no `server.uptime` or no start time, so the time at which they were saved is unknown{since}"
-        );
+        let message =
+            format!("the pages lack `server.uptime` or the start time, so it is unknown when they were saved{since}");
         report.find(FindingCode::MomentUnknown, &place, message);
     }
 }

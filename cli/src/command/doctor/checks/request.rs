@@ -36,7 +36,7 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
     }
     if document.policy.reads(Field::ServerName) {
         if has_listener_filter(channel, TLS_INSPECTOR) {
-            report.fine(FindingLayer::Request, &channel.place, "the server name is read");
+            report.fine(FindingLayer::Request, &channel.place, "the listener reads the server name");
         } else {
             report.find(FindingCode::ServerNameMissing, &channel.place, "the listener has no tls_inspector");
         }
@@ -128,7 +128,7 @@ fn check_paths(channel: &Channel<'_>, document: &Document, envoy: &Envoy, report
         }
     }
     if manager.normalize_path && manager.merge_slashes && !are_kept {
-        report.fine(FindingLayer::Request, place, "paths are normalized before the filter sees them");
+        report.fine(FindingLayer::Request, place, "Envoy normalizes paths before the filter reads them");
     }
 }
 

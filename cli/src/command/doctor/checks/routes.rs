@@ -34,7 +34,11 @@ pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut R
             }
             Some(Ok(RouteSettings { mode, document })) => {
                 if mode == Mode::Shadow {
-                    report.find(FindingCode::RouteShadow, &place, format!("`mode: shadow` for `{name}`"));
+                    report.find(
+                        FindingCode::RouteShadow,
+                        &place,
+                        format!("the route sets `mode: shadow` for `{name}`"),
+                    );
                 }
                 if let Some(document) = document {
                     if let Ok(document) = document.as_ref() {

@@ -41,7 +41,7 @@ fn check_others(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) {
 pub(super) fn check_certificate_exists(context: Context<'_>, report: &mut Report) {
     let Context { tls, places } = context;
     if tls.tls_certificates.is_empty() && tls.tls_certificate_sds_secret_configs.is_empty() {
-        report.find_each(FindingCode::SecretMissing, places, "no certificate is configured");
+        report.find_each(FindingCode::SecretMissing, places, "the TLS settings have no certificate");
     }
 }
 
@@ -91,8 +91,8 @@ fn judge(request: &SecretRequest, envoy: &Envoy, report: &mut Report) -> Option<
             Arrival::Missing => {
                 let message = match (source, request.role) {
                     (SecretSource::Bootstrap, _) => "the bootstrap has no secret of this name and kind",
-                    (_, Role::Unknown) => "Envoy waits for it, and no listener or cluster in the dump uses it",
-                    (_, Role::Certificate | Role::Bundle) => "its source has not delivered it",
+                    (_, Role::Unknown) => "Envoy waits for the secret, and no listener or cluster in the dump uses it",
+                    (_, Role::Certificate | Role::Bundle) => "the source has not delivered the secret",
                 };
                 report.find_each(FindingCode::SecretMissing, places, message);
                 Some(FindingCode::SecretMissing)
@@ -166,7 +166,7 @@ fn judge_agent(
                 report.find_each(
                     FindingCode::AgentUnknown,
                     places,
-                    format!("whether `{cluster}` still answers is unknown: {why}"),
+                    format!("it is unknown whether `{cluster}` is still connected: {why}"),
                 );
             }
             None
@@ -191,8 +191,8 @@ fn arrival(request: &SecretRequest, envoy: &Envoy) -> Arrival {
 }
 
 fn unreadable(request: &SecretRequest, report: &mut Report) -> FindingCode {
-    let what = if request.role == Role::Certificate { "a certificate" } else { "a validation context" };
-    report.find_each(FindingCode::SecretUnreadable, &request.places, format!("the secret has no {}", &what[2..]));
+    let what = if request.role == Role::Certificate { "certificate" } else { "validation context" };
+    report.find_each(FindingCode::SecretUnreadable, &request.places, format!("the secret has no {what}"));
     FindingCode::SecretUnreadable
 }
 
@@ -232,7 +232,7 @@ fn hint(name: &str) -> &'static str {
 fn reason(agent: Agent, failures: Count, counters: &Scope<'_>, envoy: &Envoy) -> String {
     match (agent, failures) {
         (Agent::Unknown, Count::Some(count)) => {
-            format!(" after {count} attempts: whether it rejects the request or cannot be reached is unknown")
+            format!(" after {count} attempts: it is unknown whether it rejects the request or cannot be reached")
         }
         (Agent::Unknown, _) | (_, Count::Unknown) => format!(", for an unknown reason: {}", unknown(counters, envoy)),
         (Agent::Idle, _) => ": Envoy has not connected to it".to_owned(),

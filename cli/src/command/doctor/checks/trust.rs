@@ -18,7 +18,7 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
         Found::Here(validation) => validation,
         Found::Unknown => return,
         Found::Nowhere => {
-            report.find_each(FindingCode::NotValidated, context.places, "there is no validation context");
+            report.find_each(FindingCode::NotValidated, context.places, "the filter chain has no validation context");
             return;
         }
     };

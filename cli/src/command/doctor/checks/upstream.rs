@@ -25,7 +25,7 @@ fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Fa
         trust::Found::Here(validation) => validation,
         trust::Found::Unknown => return,
         trust::Found::Nowhere => {
-            report.find_each(FindingCode::ServerNotValidated, context.places, "there is no validation context");
+            report.find_each(FindingCode::ServerNotValidated, context.places, "the cluster has no validation context");
             return;
         }
     };
