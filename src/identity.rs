@@ -82,6 +82,17 @@ pub enum PeerRequirement {
     Optional,
 }
 
+impl PeerRequirement {
+    /// The name in the document.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Optional => "optional",
+        }
+    }
+}
+
 /// The identity of a caller under the settings of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {

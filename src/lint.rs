@@ -1,9 +1,12 @@
 //! Lints: findings in a document that compiles, but probably does not mean what its author intends.
 
 mod coverage;
+mod impossible;
+mod improbable;
 mod outline;
 mod reach;
 mod value;
+mod ztunnel;
 
 use std::fmt;
 
@@ -12,7 +15,7 @@ use crate::policy::{Action, Mode, Node};
 use crate::slugs;
 use crate::timestamp::Timestamp;
 use coverage::Coverage;
-use outline::{Policy, TrustDomains};
+use outline::{Policy, Settings};
 
 slugs! {
     /// The severity of a finding.
@@ -58,11 +61,33 @@ slugs! {
         HttpOnlyDeny = "http-only-deny",
             "On TCP, a DENY rule denies more than it says, because HTTP attributes are ignored. Without other fields, it denies all.";
         HttpOnlyAllow = "http-only-allow", "On TCP, an ALLOW rule with HTTP attributes never matches, and allows no one.";
-        TrustDomainsIgnored = "trust-domains-ignored",
-            "ztunnel ignores `trustDomains` and `notTrustDomains`, so that the rule matches more callers there.";
+        ZtunnelNoEffect = "ztunnel-no-effect", "ztunnel evaluates no field of the DENY rule, which has no effect there.";
+        ZtunnelDeniesMore = "ztunnel-denies-more",
+            "ztunnel does not evaluate a field of the DENY rule, which denies more there.";
+        ZtunnelAllowsNoOne = "ztunnel-allows-no-one",
+            "ztunnel does not evaluate a field of the ALLOW rule, which allows no one there.";
+        VoidRestriction = "void-restriction",
+            "A value in a DENY rule or in a negated field matches no request, so that it restricts nothing.";
+        ImpossibleValue = "impossible-value", "A value matches no request.";
+        ImprobableValue = "improbable-value",
+            "A value is probably a mistake: a regular expression, a placeholder, or a form that Envoy or clients do not send.";
+        OutOfPattern = "out-of-pattern",
+            "A principal does not match `identity.pattern`. Its callers are denied before any policy.";
+        SuffixSplitsName = "suffix-splits-name",
+            "A suffix starts within a name, and also matches longer names: `*shop.example` matches `evilshop.example`.";
+        AnyTrustDomain = "any-trust-domain",
+            "A principal with a leading wildcard allows workloads of every federated trust domain.";
+        AnyCaller = "any-caller",
+            "An ALLOW rule does not name a caller, and allows workloads of every federated trust domain.";
+        AnonymousAllowed = "anonymous-allowed",
+            "An ALLOW rule does not require a caller, and `identity.peer` is `optional`: it allows callers without a certificate.";
+        SplitRule = "split-rule",
+            "Two neighboring rules were probably intended as one: one has only callers, and the other has none.";
+        HostPortBypass = "host-port-bypass",
+            "A host in a DENY rule or in a negated field does not match the same host with a port, which is then not restricted.";
         HostWithoutPort = "host-without-port",
             "A host without `host:*` does not match a request whose host contains the port.";
-        AnyPrincipal = "any-principal", "The principal `*` matches every workload, including federated ones.";
+        AnyPrincipal = "any-principal", "The principal or trust domain `*` allows every workload, including federated ones.";
         DuplicateRule = "duplicate-rule", "The rule is the same as an earlier one.";
         ShadowedRule = "shadowed-rule",
             "An earlier rule of the same action matches every request that this rule matches.";
@@ -79,13 +104,23 @@ impl Lint {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::PrefixSplitsTrustDomain | Self::TrustDomainsIgnored => Severity::Error,
+            Self::PrefixSplitsTrustDomain | Self::ZtunnelNoEffect | Self::VoidRestriction => Severity::Error,
             Self::PrefixSplitsSegment
             | Self::LiteralAsterisk
             | Self::UnknownTrustDomain
             | Self::OnlyNegative
             | Self::AliasExcluded
             | Self::HttpOnlyAllow
+            | Self::ZtunnelDeniesMore
+            | Self::ZtunnelAllowsNoOne
+            | Self::ImpossibleValue
+            | Self::ImprobableValue
+            | Self::OutOfPattern
+            | Self::SuffixSplitsName
+            | Self::AnyTrustDomain
+            | Self::AnonymousAllowed
+            | Self::SplitRule
+            | Self::HostPortBypass
             | Self::DuplicateRule
             | Self::ShadowedRule
             | Self::UnreachableAllow
@@ -96,6 +131,7 @@ impl Lint {
             | Self::HttpOnlyDeny
             | Self::HostWithoutPort
             | Self::AnyPrincipal
+            | Self::AnyCaller
             | Self::NothingAllowed => Severity::Note,
         }
     }
@@ -124,7 +160,7 @@ impl fmt::Display for Finding {
 /// expired.
 #[must_use]
 pub fn lint(root: &Node, target: Target, now: Timestamp) -> Vec<Finding> {
-    let trust_domains = TrustDomains::new(root);
+    let settings = Settings::new(root);
     let policies = outline::policies(root);
     let coverage = Coverage::new(&policies);
     let mut findings = Findings { list: Vec::new(), ignored: Vec::new() };
@@ -132,9 +168,10 @@ pub fn lint(root: &Node, target: Target, now: Timestamp) -> Vec<Finding> {
         for policy in &policies {
             findings.ignoring(policy.node, &policy.pointer, |findings| {
                 lapsed(findings, policy, now);
+                reach::extra_dash(findings, policy);
                 for rule in &policy.rules {
-                    rule.fields().for_each(|used| value::lint(findings, used, &trust_domains));
-                    reach::lint(findings, policy, rule, &trust_domains, target);
+                    rule.fields().for_each(|used| value::lint(findings, policy, used, &settings));
+                    reach::lint(findings, policy, rule, &settings, target);
                     coverage.lint(findings, policy, rule);
                 }
             });

@@ -1,31 +1,40 @@
 //! The outline of a document that lints read: its policies, rules and fields, with their places.
 
+use crate::identity::{Pattern, PeerRequirement};
 use crate::policy::Node;
 use crate::policy::field::{
-    ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, Field, KEY, Key, MODE, NAMESPACE, NOT_BEFORE, POLICIES, RULES, Selector,
-    TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, VALUES, WHEN, conditions_name_trust_domain,
+    ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, Field, IDENTITY, KEY, Key, MODE, NAMESPACE, NOT_BEFORE, PATTERN, PEER,
+    POLICIES, RULES, Selector, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, VALUES, WHEN, conditions_name_trust_domain,
 };
 use crate::policy::{Action, Mode};
 use crate::timestamp::Timestamp;
 
-/// The trust domains of a document.
-pub(super) struct TrustDomains<'n> {
+/// The settings of a document that decide which callers are accepted.
+pub(super) struct Settings<'n> {
+    pub(super) pattern: Pattern,
+    /// Whether callers without an identity reach the policies.
+    pub(super) peer_is_optional: bool,
     pub(super) local: &'n str,
     pub(super) aliases: Vec<&'n str>,
     pub(super) federated: Vec<&'n str>,
 }
 
-impl<'n> TrustDomains<'n> {
+impl<'n> Settings<'n> {
     pub(super) fn new(root: &'n Node<'n>) -> Self {
         let names = |field| root.list(field).iter().filter_map(Node::text).collect();
+        let identity = |field| root.field(IDENTITY).and_then(|identity| identity.field(field)).and_then(Node::text);
+        let pattern = identity(PATTERN).and_then(|pattern| Pattern::parse(pattern).ok());
         Self {
+            pattern: pattern.unwrap_or_else(Pattern::istio),
+            peer_is_optional: identity(PEER) == Some(PeerRequirement::Optional.name()),
             local: root.field(TRUST_DOMAIN).and_then(Node::text).unwrap_or_default(),
             aliases: names(TRUST_DOMAIN_ALIASES),
             federated: names(FEDERATED_TRUST_DOMAINS),
         }
     }
 
-    pub(super) fn contains(&self, name: &str) -> bool {
+    /// Returns `true` if workloads of this trust domain are accepted.
+    pub(super) fn accepts(&self, name: &str) -> bool {
         self.local == name || self.aliases.contains(&name) || self.federated.contains(&name)
     }
 }
@@ -54,6 +63,17 @@ pub(super) struct Rule<'n> {
     pub(super) conditions: Vec<FieldUse<'n>>,
     /// Whether a condition names the trust domains of the rule.
     pub(super) conditions_name_trust_domain: bool,
+}
+
+impl Policy<'_> {
+    /// Returns `true` if a match of this field makes the policy allow a request: in ALLOW policies, and as a negated field of a
+    /// DENY policy, which then does not match.
+    pub(super) fn grants(&self, used: &FieldUse<'_>) -> bool {
+        match self.action {
+            Action::Allow => !used.negated,
+            Action::Deny | Action::Audit => used.negated,
+        }
+    }
 }
 
 /// A field of a source or an operation, or a condition, with its values.

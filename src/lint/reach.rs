@@ -1,7 +1,7 @@
-//! Lints on the requests that a rule reaches: of which trust domains, and on which layer.
+//! Lints on the callers and connections that a rule reaches.
 
-use super::outline::{FieldUse, Policy, Rule, TrustDomains};
-use super::{Findings, Lint, Target};
+use super::outline::{FieldUse, Policy, Rule, Settings};
+use super::{Findings, Lint, Target, ztunnel};
 use crate::policy::Action;
 use crate::policy::field::Field;
 
@@ -9,39 +9,53 @@ pub(super) fn lint(
     findings: &mut Findings,
     policy: &Policy<'_>,
     rule: &Rule<'_>,
-    trust_domains: &TrustDomains<'_>,
+    settings: &Settings<'_>,
     target: Target,
 ) {
     for fields in rule.sources.iter().chain([&rule.conditions]) {
-        trust_domain_unsaid(findings, rule, fields, trust_domains);
+        trust_domain_unsaid(findings, rule, fields, settings);
     }
-    if target == Target::Ztunnel {
-        for used in rule.fields().filter(|used| used.field == Field::TrustDomains) {
-            findings.add(Lint::TrustDomainsIgnored, &used.pointer, "ztunnel ignores this field".to_owned());
-        }
+    if policy.action == Action::Allow {
+        open(findings, rule, settings);
     }
     let mut fields = rule.fields().peekable();
     if policy.action == Action::Allow && fields.peek().is_some() && fields.all(|used| used.negated) {
         findings.add(Lint::OnlyNegative, &rule.pointer, "the rule has only negated fields".to_owned());
     }
-    if rule.fields().any(|used| used.field.is_http_only()) {
-        http_only(findings, policy, rule, target);
+    match target {
+        Target::Ztunnel => ztunnel::lint(findings, policy, rule),
+        Target::Http | Target::Tcp => {
+            if rule.fields().any(|used| used.field.is_http_only()) {
+                http_only(findings, policy, rule, target);
+            }
+        }
     }
 }
 
-fn trust_domain_unsaid(
-    findings: &mut Findings,
-    rule: &Rule<'_>,
-    fields: &[FieldUse<'_>],
-    trust_domains: &TrustDomains<'_>,
-) {
+fn trust_domain_unsaid(findings: &mut Findings, rule: &Rule<'_>, fields: &[FieldUse<'_>], settings: &Settings<'_>) {
     let named = fields.iter().any(|used| used.field == Field::TrustDomains && !used.negated);
-    if named || rule.conditions_name_trust_domain || trust_domains.federated.is_empty() {
+    if named || rule.conditions_name_trust_domain || settings.federated.is_empty() {
         return;
     }
     for used in fields.iter().filter(|used| matches!(used.field, Field::Namespaces | Field::ServiceAccounts)) {
         let message = format!("`{}` does not name a trust domain", used.name);
         findings.add(Lint::TrustDomainUnsaid, &used.pointer, message);
+    }
+}
+
+/// Finds ALLOW rules that do not require a caller.
+fn open(findings: &mut Findings, rule: &Rule<'_>, settings: &Settings<'_>) {
+    let requires = |fields: &[FieldUse<'_>]| fields.iter().any(|used| used.field.is_of_caller() && !used.negated);
+    let mentions = |fields: &[FieldUse<'_>]| fields.iter().any(|used| used.field.is_of_caller());
+    let sources_are = |test: &dyn Fn(&[FieldUse<'_>]) -> bool| {
+        !rule.sources.is_empty() && rule.sources.iter().all(|fields| test(fields))
+    };
+    if settings.peer_is_optional && !requires(&rule.conditions) && !sources_are(&requires) {
+        let message = "the rule does not require a caller, and `identity.peer` is `optional`".to_owned();
+        findings.add(Lint::AnonymousAllowed, &rule.pointer, message);
+    } else if !settings.federated.is_empty() && !mentions(&rule.conditions) && !sources_are(&mentions) {
+        let message = "the rule does not name a caller, and allows those of every federated trust domain".to_owned();
+        findings.add(Lint::AnyCaller, &rule.pointer, message);
     }
 }
 
@@ -62,10 +76,31 @@ fn http_only(findings: &mut Findings, policy: &Policy<'_>, rule: &Rule<'_>, targ
                 findings.add(Lint::HttpOnlyDeny, &rule.pointer, message);
             }
         }
-        Action::Allow if target != Target::Http => {
+        Action::Allow if target == Target::Tcp => {
             let message = "the rule has HTTP attributes, and never matches on TCP".to_owned();
             findings.add(Lint::HttpOnlyAllow, &rule.pointer, message);
         }
         Action::Allow | Action::Audit => {}
+    }
+}
+
+/// Finds two neighboring rules that were probably intended as one: the first names only callers, and the second does not name any,
+/// or the reverse. In YAML, an extra dash splits a rule in this way.
+///
+/// Source: Istio, "Common problems", security issues.
+pub(super) fn extra_dash(findings: &mut Findings, policy: &Policy<'_>) {
+    let only_callers =
+        |rule: &Rule<'_>| !rule.sources.is_empty() && rule.operations.is_empty() && rule.conditions.is_empty();
+    let no_callers = |rule: &Rule<'_>| {
+        rule.sources.is_empty()
+            && !(rule.operations.is_empty() && rule.conditions.is_empty())
+            && !rule.conditions.iter().any(|used| used.field.is_of_caller())
+    };
+    for pair in policy.rules.windows(2) {
+        let [first, second] = pair else { continue };
+        if (only_callers(first) && no_callers(second)) || (no_callers(first) && only_callers(second)) {
+            let message = format!("this rule and {} each match alone (remove the dash to join them)", first.pointer);
+            findings.add(Lint::SplitRule, &second.pointer, message);
+        }
     }
 }

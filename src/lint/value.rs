@@ -1,20 +1,30 @@
 //! Lints on the values of a field.
 
-use super::outline::{FieldUse, TrustDomains};
-use super::{Findings, Lint};
+use super::outline::{FieldUse, Policy, Settings};
+use super::{Findings, Lint, impossible, improbable};
+use crate::policy::Action;
 use crate::policy::field::{FEDERATED_TRUST_DOMAINS, Field, TRUST_DOMAIN};
 
-pub(super) fn lint(findings: &mut Findings, used: &FieldUse<'_>, trust_domains: &TrustDomains<'_>) {
+pub(super) fn lint(findings: &mut Findings, policy: &Policy<'_>, used: &FieldUse<'_>, settings: &Settings<'_>) {
     for (position, value) in used.values.iter().enumerate() {
         let at = format!("{}/{position}", used.pointer);
         let mut add = |lint, message| findings.add(lint, &at, message);
+        if let Some(reason) = impossible::reason(used, value, settings) {
+            let restricts = used.negated || policy.action == Action::Deny;
+            add(if restricts { Lint::VoidRestriction } else { Lint::ImpossibleValue }, reason);
+            continue;
+        }
+        if let Some(reason) = improbable::reason(used, value) {
+            add(Lint::ImprobableValue, reason);
+            continue;
+        }
         match used.field {
-            Field::Principals => principal(&mut add, value, trust_domains),
-            Field::TrustDomains => trust_domain(&mut add, value, used.negated, trust_domains),
+            Field::Principals => principal(&mut add, policy, used, value, settings),
+            Field::TrustDomains => trust_domain(&mut add, policy, used, value, settings),
             Field::Namespaces if has_inner_asterisk(value) => {
                 add(Lint::NamespaceWildcard, format!("`{value}` contains a `*` that is neither first nor last"));
             }
-            Field::Hosts => host(&mut add, value, &used.values),
+            Field::Hosts => host(&mut add, policy, used, value),
             _ => {}
         }
         if is_text(used.field) && has_inner_asterisk(value) && !value.contains("{*") {
@@ -32,26 +42,36 @@ fn has_inner_asterisk(value: &str) -> bool {
     inner.contains('*')
 }
 
-fn host(add: &mut impl FnMut(Lint, String), value: &str, values: &[&str]) {
-    let with_port = format!("{value}:*");
-    if !value.contains([':', '*']) && !values.contains(&&*with_port) {
-        add(Lint::HostWithoutPort, format!("`{value}` is listed without `{with_port}`"));
-    }
-}
-
-fn principal(add: &mut impl FnMut(Lint, String), value: &str, trust_domains: &TrustDomains<'_>) {
+fn principal(
+    add: &mut impl FnMut(Lint, String),
+    policy: &Policy<'_>,
+    used: &FieldUse<'_>,
+    value: &str,
+    settings: &Settings<'_>,
+) {
     if value == "*" {
-        add(Lint::AnyPrincipal, "`*` matches every workload".to_owned());
+        if policy.grants(used) {
+            add(Lint::AnyPrincipal, "`*` matches every workload".to_owned());
+        }
         return;
     }
-    if value.starts_with('*') {
+    if let Some(suffix) = value.strip_prefix('*') {
+        if !suffix.starts_with('/') {
+            add(Lint::SuffixSplitsName, format!("`{value}` starts within a path segment (start it with `*/`)"));
+        }
+        if policy.grants(used) && !settings.federated.is_empty() {
+            add(Lint::AnyTrustDomain, format!("`{value}` matches workloads of every federated trust domain"));
+        }
         return;
+    }
+    if let Some(reason) = impossible::out_of_pattern(value, settings) {
+        add(Lint::OutOfPattern, reason);
     }
     let prefix = value.strip_suffix('*');
     let literal = prefix.unwrap_or(value);
     match literal.split_once('/') {
         None => add(Lint::PrefixSplitsTrustDomain, format!("`{value}` matches every trust domain with this prefix")),
-        Some((trust_domain, _)) if !trust_domains.contains(trust_domain) => {
+        Some((trust_domain, _)) if !settings.accepts(trust_domain) => {
             add(Lint::UnknownTrustDomain, unknown(trust_domain));
         }
         Some(_) => {}
@@ -61,16 +81,59 @@ fn principal(add: &mut impl FnMut(Lint, String), value: &str, trust_domains: &Tr
     }
 }
 
-fn trust_domain(add: &mut impl FnMut(Lint, String), value: &str, negated: bool, trust_domains: &TrustDomains<'_>) {
-    if value.ends_with('*') && value != "*" {
+fn trust_domain(
+    add: &mut impl FnMut(Lint, String),
+    policy: &Policy<'_>,
+    used: &FieldUse<'_>,
+    value: &str,
+    settings: &Settings<'_>,
+) {
+    if value == "*" {
+        if policy.grants(used) {
+            add(Lint::AnyPrincipal, "`*` matches every trust domain".to_owned());
+        }
+    } else if value.ends_with('*') {
         add(Lint::PrefixSplitsTrustDomain, format!("`{value}` matches every trust domain with this prefix"));
-    } else if !value.contains('*') && !trust_domains.contains(value) {
+    } else if let Some(suffix) = value.strip_prefix('*') {
+        if !suffix.starts_with('.') {
+            add(Lint::SuffixSplitsName, format!("`{value}` starts within a label (start it with `*.`)"));
+        }
+    } else if !settings.accepts(value) {
         add(Lint::UnknownTrustDomain, unknown(value));
-    } else if negated && trust_domains.aliases.contains(&value) {
-        add(Lint::AliasExcluded, format!("`{value}` is an alias of `{}`", trust_domains.local));
+    } else if used.negated && settings.aliases.contains(&value) {
+        add(Lint::AliasExcluded, format!("`{value}` is an alias of `{}`", settings.local));
     }
 }
 
 fn unknown(trust_domain: &str) -> String {
     format!("`{trust_domain}` is neither `{TRUST_DOMAIN}`, nor an alias, nor in `{FEDERATED_TRUST_DOMAINS}`")
+}
+
+fn host(add: &mut impl FnMut(Lint, String), policy: &Policy<'_>, used: &FieldUse<'_>, value: &str) {
+    if value == "*" {
+        return;
+    }
+    if let Some(suffix) = value.strip_prefix('*')
+        && !suffix.starts_with(['.', ':'])
+    {
+        add(Lint::SuffixSplitsName, format!("`{value}` starts within a label (start it with `*.`)"));
+    }
+    if value.ends_with('*') || value.contains(':') {
+        return;
+    }
+    let has_port = |other: &&str| other.strip_prefix(value).is_some_and(|rest| rest.starts_with(':'));
+    if used.values.iter().any(has_port) {
+        return;
+    }
+    let grants = policy.grants(used);
+    if value.starts_with('*') {
+        if !grants {
+            let message = format!("`{value}` does not match a host with a port (add one such as `{value}:8080`)");
+            add(Lint::HostPortBypass, message);
+        }
+    } else if grants {
+        add(Lint::HostWithoutPort, format!("`{value}` is listed without `{value}:*`"));
+    } else {
+        add(Lint::HostPortBypass, format!("`{value}` does not match a host with a port (add `{value}:*`)"));
+    }
 }

@@ -11,6 +11,8 @@ pub(crate) const TRUST_DOMAIN: &str = "trustDomain";
 pub(crate) const FEDERATED_TRUST_DOMAINS: &str = "federatedTrustDomains";
 pub(crate) const TRUST_DOMAIN_ALIASES: &str = "trustDomainAliases";
 pub(crate) const IDENTITY: &str = "identity";
+pub(crate) const PATTERN: &str = "pattern";
+pub(crate) const PEER: &str = "peer";
 pub(crate) const POLICIES: &str = "policies";
 /// The lints that `check` does not report, in a document or in a policy.
 pub(crate) const IGNORE_LINTS: &str = "ignoreLints";
@@ -145,6 +147,26 @@ impl Field {
             let (_, [positive, negated]) = field.selector()?;
             (name == positive || name == negated).then_some((*field, name == negated))
         })
+    }
+
+    /// Returns `true` if the attribute identifies the workload that calls.
+    #[must_use]
+    pub const fn is_of_caller(self) -> bool {
+        matches!(self, Self::Principals | Self::Namespaces | Self::ServiceAccounts | Self::TrustDomains)
+    }
+
+    /// Returns `true` if ztunnel evaluates the field of a source or an operation.
+    ///
+    /// Source: Istio, `pilot/pkg/serviceregistry/ambient/authorization.go`.
+    #[must_use]
+    pub const fn is_read_by_ztunnel(self) -> bool {
+        matches!(self, Self::Principals | Self::Namespaces | Self::ServiceAccounts | Self::IpBlocks | Self::Ports)
+    }
+
+    /// Returns `true` if ztunnel evaluates conditions on the attribute (`l4WhenAttributes`).
+    #[must_use]
+    pub const fn is_condition_read_by_ztunnel(self) -> bool {
+        matches!(self, Self::Principals | Self::Namespaces | Self::IpBlocks | Self::Ports | Self::DestinationIp)
     }
 
     /// Returns `true` if only an HTTP request has this attribute.

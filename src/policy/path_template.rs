@@ -35,9 +35,10 @@ impl fmt::Display for PathTemplateError {
 }
 
 impl PathTemplate {
-    /// Returns `true` if a value of `paths` is a template, because it contains `{*}` or `{**}`.
+    /// Returns `true` if a value of `paths` is parsed as a template, because it contains a brace. As in Istio
+    /// (`CheckValidPathTemplate`), a brace is only allowed in `{*}` and `{**}`: `/users/{id}` would match its own text only.
     pub(crate) fn recognizes(value: &str) -> bool {
-        value.contains("{*}") || value.contains("{**}")
+        value.contains(['{', '}'])
     }
 
     pub(crate) fn new(value: &str) -> Result<Self, PathTemplateError> {

@@ -258,9 +258,13 @@ fn found_in(fields: &str) -> BTreeSet<&'static str> {
     let rule =
         if is_operation { json!({"to": [{"operation": fields}]}) } else { json!({"from": [{"source": fields}]}) };
     let mut found = BTreeSet::new();
-    for (action, target) in
-        [("ALLOW", Target::Http), ("DENY", Target::Http), ("ALLOW", Target::Tcp), ("ALLOW", Target::Ztunnel)]
-    {
+    for (action, target) in [
+        ("ALLOW", Target::Http),
+        ("DENY", Target::Http),
+        ("ALLOW", Target::Tcp),
+        ("ALLOW", Target::Ztunnel),
+        ("DENY", Target::Ztunnel),
+    ] {
         let document = json!({
             "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "trustDomainAliases": ["old.example.org"],
             "policies": [{"name": "p", "namespace": "n", "action": action, "rules": [rule]}]

@@ -34,6 +34,19 @@ fn operation(operation: &Value) -> Value {
     json!({"to": [{"operation": operation}]})
 }
 
+/// A rule for one caller with this operation.
+fn call(operation: &Value) -> Value {
+    json!({"from": [{"source": {"principals": ["example.org/ns/n/sa/a"]}}], "to": [{"operation": operation}]})
+}
+
+/// A DENY policy with this rule, before a policy that allows one caller.
+fn denied(rule: &Value) -> Value {
+    document(&json!([
+        {"name": "d", "namespace": "n", "action": "DENY", "rules": [rule]},
+        {"name": "a", "namespace": "n", "rules": [call(&json!({"methods": ["GET"]}))]}
+    ]))
+}
+
 const RULE: &str = "/policies/0/rules/0";
 const SOURCE: &str = "/policies/0/rules/0/from/0/source";
 
@@ -44,10 +57,14 @@ fn cases() -> Vec<(Value, String, Lint)> {
         ("principals", "example.*", Lint::PrefixSplitsTrustDomain),
         ("trustDomains", "example*", Lint::PrefixSplitsTrustDomain),
         ("principals", "example.org/ns/prod*", Lint::PrefixSplitsSegment),
-        ("requestPrincipals", "i*s/x", Lint::LiteralAsterisk),
         ("principals", "cluster.local/ns/a/sa/b", Lint::UnknownTrustDomain),
         ("trustDomains", "example.com", Lint::UnknownTrustDomain),
         ("principals", "*", Lint::AnyPrincipal),
+        ("trustDomains", "*", Lint::AnyPrincipal),
+        ("trustDomains", "*example.org", Lint::SuffixSplitsName),
+        ("principals", "*/ns/a/sa/b", Lint::AnyTrustDomain),
+        ("principals", "example.org/workload/b", Lint::OutOfPattern),
+        ("principals", "b", Lint::ImpossibleValue),
     ] {
         cases.push((source(&json!({field: [value]})), format!("{SOURCE}/{field}/0"), lint));
     }
@@ -55,13 +72,17 @@ fn cases() -> Vec<(Value, String, Lint)> {
     let mut narrower = accounts.clone();
     narrower["to"] = json!([{"operation": {"methods": ["GET"]}}]);
     let second = "/policies/0/rules/1".to_owned();
+    for (value, lint) in [("i*s/x", Lint::LiteralAsterisk), ("https://issuer.example/", Lint::ImpossibleValue)] {
+        let token = json!({"principals": ["example.org/ns/n/sa/a"], "requestPrincipals": [value]});
+        cases.push((source(&token), format!("{SOURCE}/requestPrincipals/0"), lint));
+    }
     cases.extend([
         (
             source(&json!({"namespaces": ["a*b"], "trustDomains": ["example.io"]})),
             format!("{SOURCE}/namespaces/0"),
             Lint::NamespaceWildcard,
         ),
-        (source(&json!({"notPrincipals": ["example.org/a"]})), RULE.to_owned(), Lint::OnlyNegative),
+        (source(&json!({"notPrincipals": ["example.org/ns/a/sa/b"]})), RULE.to_owned(), Lint::OnlyNegative),
         (source(&json!({"namespaces": ["a"]})), format!("{SOURCE}/namespaces"), Lint::TrustDomainUnsaid),
         (
             source(&json!({"trustDomains": ["example.org"], "notTrustDomains": ["old.example.org"]})),
@@ -77,21 +98,28 @@ fn cases() -> Vec<(Value, String, Lint)> {
             Lint::HttpOnlyDeny,
         ),
         (
-            rules(&[operation(&json!({"hosts": ["a.example"]}))]),
+            rules(&[call(&json!({"hosts": ["a.example"]}))]),
             format!("{RULE}/to/0/operation/hosts/0"),
             Lint::HostWithoutPort,
         ),
         (
-            rules(&[operation(&json!({"paths": ["/a", "/b"]})), operation(&json!({"paths": ["/b", "/a"]}))]),
+            rules(&[call(&json!({"paths": ["/a", "/b"]})), call(&json!({"paths": ["/b", "/a"]}))]),
             second.clone(),
             Lint::DuplicateRule,
         ),
         (
-            rules(&[operation(&json!({"paths": ["/a", "/b"]})), operation(&json!({"paths": ["/a"]}))]),
+            rules(&[call(&json!({"paths": ["/a", "/b"]})), call(&json!({"paths": ["/a"]}))]),
             second.clone(),
             Lint::ShadowedRule,
         ),
-        (rules(&[json!({}), operation(&json!({"paths": ["/a"]}))]), second, Lint::ShadowedRule),
+        (
+            rules(&[
+                json!({"from": [{"source": {"principals": ["example.org/ns/n/sa/a"]}}]}),
+                call(&json!({"paths": ["/a"]})),
+            ]),
+            second.clone(),
+            Lint::ShadowedRule,
+        ),
         (
             document(&json!([
                 {"name": "d", "namespace": "n", "action": "DENY", "rules": [accounts]},
@@ -100,9 +128,44 @@ fn cases() -> Vec<(Value, String, Lint)> {
             "/policies/1/rules/0".to_owned(),
             Lint::UnreachableAllow,
         ),
+        (
+            rules(&[call(&json!({"methods": ["get"]}))]),
+            format!("{RULE}/to/0/operation/methods/0"),
+            Lint::ImprobableValue,
+        ),
+        (
+            denied(&json!({"from": [{"source": {"namespaces": ["."], "trustDomains": ["example.io"]}}]})),
+            format!("{SOURCE}/namespaces/0"),
+            Lint::VoidRestriction,
+        ),
+        (
+            source(&json!({"namespaces": ["a,b"], "trustDomains": ["example.io"]})),
+            format!("{SOURCE}/namespaces/0"),
+            Lint::ImpossibleValue,
+        ),
+        (rules(&[operation(&json!({"methods": ["GET"]}))]), RULE.to_owned(), Lint::AnyCaller),
+        (
+            json!({"trustDomain": "a", "identity": {"peer": "optional"}, "policies": [{"name": "p", "rules": [{}]}]}),
+            RULE.to_owned(),
+            Lint::AnonymousAllowed,
+        ),
+        (
+            json!({"trustDomain": "a", "policies": [{"name": "p", "rules": [
+                {"from": [{"source": {"namespaces": ["x"]}}]}, {"to": [{"operation": {"paths": ["/a"]}}]}
+            ]}]}),
+            second,
+            Lint::SplitRule,
+        ),
+        (
+            denied(&json!({"from": [{"source": {"principals": ["example.org/ns/n/sa/b"]}}], "to": [{"operation": {"hosts": ["*.example"]}}]})),
+            format!("{RULE}/to/0/operation/hosts/0"),
+            Lint::HostPortBypass,
+        ),
         (document(&json!([])), "/policies".to_owned(), Lint::NothingAllowed),
         (
-            document(&json!([{"name": "p", "expires": "1960-01-01T00:00:00Z", "rules": [{}]}])),
+            document(&json!([
+                {"name": "p", "expires": "1960-01-01T00:00:00Z", "rules": [call(&json!({"methods": ["GET"]}))]}
+            ])),
             "/policies/0/expires".to_owned(),
             Lint::LapsedPolicy,
         ),
@@ -124,11 +187,8 @@ fn each_lint_finds_its_case_alone() {
 
 #[test]
 fn targets_have_their_own() {
-    let http = rules(&[operation(&json!({"methods": ["GET"]}))]);
+    let http = rules(&[call(&json!({"methods": ["GET"]}))]);
     assert_eq!(found(&http, Target::Tcp), [format!("{RULE} {}", Lint::HttpOnlyAllow.slug())]);
-    let domains = source(&json!({"trustDomains": ["example.io"]}));
-    let ignored = format!("{SOURCE}/trustDomains {}", Lint::TrustDomainsIgnored.slug());
-    assert_eq!(found(&domains, Target::Ztunnel), [ignored]);
     assert_eq!(found(&http, Target::Http), [""; 0]);
     // Of a DENY rule, only what is asked on TCP, too, keeps it from denying everything there.
     let mut deny = rules(&[operation(&json!({"methods": ["GET"], "ports": ["80"]}))]);
@@ -136,13 +196,112 @@ fn targets_have_their_own() {
     let widened = [format!("{RULE} {}", Lint::HttpOnlyDeny.slug())];
     assert!(!found(&deny, Target::Http).contains(&widened[0]), "{deny}");
     assert!(found(&deny, Target::Tcp).contains(&widened[0]), "{deny}");
-    assert_eq!(found(&domains, Target::Http), [""; 0]);
+}
+
+#[test]
+fn ztunnel_drops_fields_of_deny_rules_and_whole_allow_rules() {
+    let condition = |key: &str, value: &str| json!({"when": [{"key": key, "values": [value]}]});
+    let source = |field: &str, value: &str| json!({"from": [{"source": {field: [value]}}]});
+    let lints = |document: &Value| {
+        let lints = found(document, Target::Ztunnel).into_iter().filter(|lint| lint.contains("ztunnel"));
+        lints.collect::<Vec<_>>()
+    };
+    let expected = |lint: Lint| vec![format!("{RULE} {}", lint.slug())];
+    for rule in [
+        operation(&json!({"paths": ["/a"]})),
+        source("remoteIpBlocks", "10.0.0.0/8"),
+        source("trustDomains", "example.io"),
+        condition("source.serviceAccount", "a/b"),
+        condition("connection.sni", "a.example"),
+    ] {
+        assert_eq!(lints(&denied(&rule))[..1], expected(Lint::ZtunnelNoEffect), "{rule}");
+        assert_eq!(lints(&rules(std::slice::from_ref(&rule))), expected(Lint::ZtunnelAllowsNoOne), "{rule}");
+    }
+    let both = call(&json!({"methods": ["GET"]}));
+    assert_eq!(lints(&denied(&both))[..1], expected(Lint::ZtunnelDeniesMore));
+    for rule in [
+        source("principals", "example.org/ns/a/sa/b"),
+        source("ipBlocks", "10.0.0.0/8"),
+        operation(&json!({"ports": ["80"]})),
+        condition("source.namespace", "a"),
+        condition("destination.ip", "10.0.0.1"),
+    ] {
+        assert_eq!(lints(&rules(std::slice::from_ref(&rule))), [""; 0], "{rule}");
+    }
+}
+
+#[test]
+fn values_that_no_request_has() {
+    let lint_of =
+        |document: &Value, lint: Lint| found(document, Target::Http).iter().any(|found| found.ends_with(lint.slug()));
+    for (field, values) in [
+        ("methods", &["GE T", "/shop.Cart/List"][..]),
+        ("paths", &["admin", "admin/*", "/a b"]),
+        ("hosts", &["https://a.example", "a.example/x"]),
+    ] {
+        for value in values {
+            let rule = operation(&json!({field: [value]}));
+            assert!(lint_of(&denied(&rule), Lint::VoidRestriction), "{field}: {value}");
+            let rule = call(&json!({field: [value]}));
+            assert!(lint_of(&rules(&[rule]), Lint::ImpossibleValue), "{field}: {value}");
+        }
+    }
+    for (key, value) in [("roles][0", "admin"), ("exp", "*"), ("email_verified", "true")] {
+        let key = format!("request.auth.claims[{key}]");
+        let rule = json!({"when": [{"key": key, "values": [value]}, {"key": "source.namespace", "values": ["a"]}]});
+        assert!(lint_of(&rules(&[rule]), Lint::ImpossibleValue), "{key}");
+    }
+    let nobody = json!({"from": [{"source": {"notPrincipals": ["*"]}}]});
+    assert!(lint_of(&denied(&nobody), Lint::VoidRestriction));
+    let mut optional = denied(&nobody);
+    optional["identity"] = json!({"peer": "optional"});
+    assert!(!lint_of(&optional, Lint::VoidRestriction));
+}
+
+#[test]
+fn values_that_are_probably_a_mistake() {
+    let is_found = |field: &str, value: &str| {
+        let with_port = (field == "hosts" && !value.ends_with('*')).then(|| format!("{value}:*"));
+        let values: Vec<String> = [value.to_owned()].into_iter().chain(with_port).collect();
+        let document = rules(&[call(&json!({field: values}))]);
+        found(&document, Target::Http).iter().any(|found| found.ends_with(Lint::ImprobableValue.slug()))
+    };
+    for (field, value) in [
+        ("methods", "get"),
+        ("methods", "ANY"),
+        ("paths", "/a//b"),
+        ("paths", "/a/../b"),
+        ("paths", "/a%2fb"),
+        ("paths", "/files/[0-9]+"),
+        ("paths", "^/private"),
+        ("paths", "/private$"),
+        ("paths", "/api/(a|b)/.*"),
+        ("paths", "/<id>"),
+        ("hosts", "${HOST}"),
+        ("hosts", ".*.example"),
+    ] {
+        assert!(is_found(field, value), "{field}: {value}");
+    }
+    for (field, value) in [
+        ("methods", "GET"),
+        ("methods", "M-SEARCH"),
+        ("paths", "/a/b"),
+        ("paths", "/a.b/*"),
+        ("paths", "/a/{*}/b/{**}"),
+        ("paths", "*.png"),
+        ("paths", "/a+b(c)"),
+        ("hosts", "*.example"),
+        ("hosts", "api.example.*"),
+        ("hosts", "[::1]"),
+    ] {
+        assert!(!is_found(field, value), "{field}: {value}");
+    }
 }
 
 #[test]
 fn no_lint_is_without_a_case() {
     let mut seen: BTreeSet<Lint> = cases().into_iter().map(|(_, _, lint)| lint).collect();
-    seen.extend([Lint::HttpOnlyAllow, Lint::TrustDomainsIgnored]);
+    seen.extend([Lint::HttpOnlyAllow, Lint::ZtunnelNoEffect, Lint::ZtunnelDeniesMore, Lint::ZtunnelAllowsNoOne]);
     assert_eq!(seen, Lint::all().collect());
 }
 
@@ -159,8 +318,9 @@ fn lints_are_ignored_where_it_is_said() {
 
 #[test]
 fn a_policy_covers_nothing_beyond_its_time() {
+    let rule = call(&json!({"methods": ["GET"]}));
     let lints = |first: &Value, second: &Value| {
-        let mut policies = json!([{"name": "p", "rules": [{}]}, {"name": "q", "rules": [{}]}]);
+        let mut policies = json!([{"name": "p", "rules": [rule]}, {"name": "q", "rules": [rule]}]);
         for (policy, fields) in [first, second].into_iter().enumerate() {
             policies[policy].as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
         }

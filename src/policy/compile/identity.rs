@@ -8,6 +8,7 @@ use super::reader::{Object, Reader};
 use crate::certificate::without_leading_zeros;
 use crate::diagnostic::Code;
 use crate::identity::{Expired, IdentitySource, Lifetime, Pattern, PeerRequirement, Revoked};
+use crate::policy::field::{PATTERN, PEER};
 use crate::policy::node::Node;
 use crate::spiffe_id::SpiffeId;
 use crate::timestamp::parse_duration;
@@ -47,9 +48,9 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
     let fields = r.object(
         node,
         at,
-        &["pattern", "from", "trustedProxies", "peer", "requireValidated", "expired", "maxAge", "revoked"],
+        &[PATTERN, "from", "trustedProxies", PEER, "requireValidated", "expired", "maxAge", "revoked"],
     )?;
-    let pattern = fields.optional(r, "pattern", read_pattern);
+    let pattern = fields.optional(r, PATTERN, read_pattern);
     let words = [("tls", From::Tls), ("peerPrincipal", From::PeerPrincipal), ("xfcc", From::Xfcc)];
     let from = fields.optional(r, "from", |r, node, at| r.one_of(node, at, &words));
     let from = if fields.node("from").is_some() { from? } else { From::Tls };
@@ -63,8 +64,8 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
         }
         None
     };
-    let peer = fields.optional(r, "peer", |r, node, at| {
-        r.one_of(node, at, &[("required", PeerRequirement::Required), ("optional", PeerRequirement::Optional)])
+    let peer = fields.optional(r, PEER, |r, node, at| {
+        r.one_of(node, at, &[PeerRequirement::Required, PeerRequirement::Optional].map(|peer| (peer.name(), peer)))
     });
     let require_validated = fields.optional(r, "requireValidated", Reader::boolean);
     if from == From::PeerPrincipal && require_validated == Some(true) {

@@ -64,7 +64,7 @@ fn read_path(r: &mut Reader, node: &Node, at: &Pointer<'_>, every: bool) -> Opti
     match PathTemplate::new(&value) {
         Ok(template) => Some(Path::Template(template)),
         Err(error) => {
-            let help = "use a template such as `/a/{*}/b/{**}`";
+            let help = "use `{*}` for one segment, as in `/a/{*}/b`, or `{**}` for any number of them";
             r.report(at, Code::InvalidValue, format!("`{value}`: {error}"), help);
             None
         }
