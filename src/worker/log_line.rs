@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::output::Event;
 use crate::decision::{Decision, Outcome};
 use crate::host::RequestAttributes;
 use crate::identity::Peer;
@@ -45,17 +46,17 @@ impl<'a> LogLine<'a> {
     ) -> Option<Self> {
         let denied = |decision: &Decision<'_>| decision.verdict.reason();
         let (event, mode, reason, rule) = if let Some(reason) = denied(&outcome.decision) {
-            ("deny", Mode::Enforce, Some(reason), outcome.decision.rule)
+            (Event::Verdict(outcome.decision.verdict), Mode::Enforce, Some(reason), outcome.decision.rule)
         } else if let Some((reason, shadow)) = outcome.shadow.and_then(|shadow| Some((denied(&shadow)?, shadow))) {
-            ("deny", Mode::Shadow, Some(reason), shadow.rule)
+            (Event::Verdict(shadow.verdict), Mode::Shadow, Some(reason), shadow.rule)
         } else {
-            ("audit", Mode::Enforce, None, Some(outcome.audit?))
+            (Event::Audit, Mode::Enforce, None, Some(outcome.audit?))
         };
         let text = |value: Option<&'a [u8]>| {
             value.map(|value| String::from_utf8_lossy(value.get(..MAX_TEXT_BYTES).unwrap_or(value)))
         };
         Some(Self {
-            event,
+            event: event.slug(),
             mode: mode.slug(),
             reason: reason.map(|reason| reason.slug()),
             peer: peer.map(|peer| peer.id().as_str()),

@@ -70,13 +70,35 @@ pub const WASM_COUNTER: &str = "spiffe_authz.decisions";
 /// The counter of the dynamic module, to which Envoy adds the prefix `dynamicmodulescustom.`.
 pub const MODULE_COUNTER: &str = "spiffe_authz_decisions";
 
-/// The event that a counter counts.
+/// The value of a label that does not apply.
+const NONE: &str = "none";
+
+/// An event that is counted and logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A verdict.
     Verdict(Verdict),
     /// A match of an AUDIT policy.
     Audit,
+}
+
+impl Event {
+    /// The stable name in metrics and logs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Verdict(verdict) => verdict.slug(),
+            Self::Audit => "audit",
+        }
+    }
+
+    /// The reason for a denial.
+    const fn reason(self) -> Option<DenyReason> {
+        match self {
+            Self::Verdict(verdict) => verdict.reason(),
+            Self::Audit => None,
+        }
+    }
 }
 
 /// An increment of a counter, with the values of its labels.
@@ -136,11 +158,8 @@ impl<'p> Count<'p> {
     /// The values of the labels.
     #[must_use]
     pub fn values(&self) -> [&'p str; 4] {
-        let (verdict, reason) = match self.event {
-            Event::Verdict(verdict) => (verdict.slug(), verdict.reason().map_or("none", DenyReason::slug)),
-            Event::Audit => ("audit", "none"),
-        };
-        [self.mode.slug(), verdict, reason, self.rule.map_or("none", |rule| rule.policy)]
+        let reason = self.event.reason().map_or(NONE, DenyReason::slug);
+        [self.mode.slug(), self.event.slug(), reason, self.rule.map_or(NONE, |rule| rule.policy)]
     }
 
     /// The name of a counter without labels: `base`, followed by the name and the value of each label. The policy comes last,

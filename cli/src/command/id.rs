@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
 use serde::Serialize;
-use spiffe_authz::identity::Pattern;
+use spiffe_authz::identity::{IdentityReason, Pattern};
 use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 
 use crate::exit::Ended;
@@ -72,7 +72,7 @@ impl<'a> Answer<'a> {
             },
             None => Self {
                 id,
-                reason: Some("wrong-pattern"),
+                reason: Some(IdentityReason::WrongPattern.slug()),
                 trust_domain,
                 error: Some(format!("the path does not have the form `{pattern}`")),
                 ..Self::default()

@@ -1,5 +1,7 @@
 //! The filter and its place in the filter chain.
 
+use spiffe_authz::worker::{Count, MODULE_COUNTER, WASM_COUNTER};
+
 use super::Facts;
 use crate::command::doctor::channel::{Channel, Destination};
 use crate::command::doctor::installation::{
@@ -9,7 +11,7 @@ use crate::document::Document;
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::Extension;
 use crate::envoy::snapshot::Envoy;
-use crate::envoy::stats::Count;
+use crate::envoy::stats;
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::{Finding, Place, Report};
 
@@ -35,11 +37,8 @@ const PASSIVE: [&str; 17] = [
     "stats.PluginConfig",
     "metadata_exchange.PluginConfig",
 ];
-/// The labels of the filter's counters.
-const LABELS: [&str; 4] = ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
-
-/// The counters of decisions: of the Wasm filter, and of the dynamic module.
-const DECISIONS: [&str; 2] = ["wasmcustom.spiffe_authz.decisions", "dynamicmodulescustom.spiffe_authz_decisions"];
+/// The prefixes that Envoy adds to the counters of a Wasm filter and of a dynamic module.
+const COUNTER_PREFIXES: [&str; 2] = ["wasmcustom.", "dynamicmodulescustom."];
 
 /// Checks that each channel with mutual TLS has the filter.
 pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
@@ -85,7 +84,7 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
 fn absence(facts: &Facts<'_>, report: &mut Report) {
     let Facts { envoy, serving, warming, rejected, .. } = facts;
     let place = Place::default();
-    let waits = envoy.stats.count("listener_manager.workers_started") == Count::Zero
+    let waits = envoy.stats.count("listener_manager.workers_started") == stats::Count::Zero
         || (serving.is_empty() && !(envoy.dump.warming.is_empty() && envoy.dump.warming_clusters.is_empty()));
     if !envoy.has(Section::Listeners) {
         report.find(FindingCode::FilterUnknown, &place, "`config_dump` has no section of listeners");
@@ -178,7 +177,9 @@ fn check_running(
     let place = &channel.http_place;
     let fetches = ["remote_load_fetch_failures", "remote_load_fetch_successes"]
         .map(|counter| envoy.stats.count(&format!("wasm.{counter}")));
-    if let (true, Count::Some(failures), Count::Zero | Count::Unknown) = (is_remote, fetches[0], fetches[1]) {
+    if let (true, stats::Count::Some(failures), stats::Count::Zero | stats::Count::Unknown) =
+        (is_remote, fetches[0], fetches[1])
+    {
         let message =
             format!("Envoy could not fetch the code of `{name}`: `wasm.remote_load_fetch_failures` is {failures}");
         report.find(FindingCode::FilterNotLoaded, place, message);
@@ -190,9 +191,11 @@ fn check_running(
         Adapter::Module => "a dynamic module",
     };
     let domain = &document.policy.identity().trust_domains.local;
-    let decisions = envoy.stats.sum(&DECISIONS);
+    let [wasm, module] = COUNTER_PREFIXES;
+    let counters = [format!("{wasm}{WASM_COUNTER}"), format!("{module}{MODULE_COUNTER}")];
+    let decisions = envoy.stats.sum(&counters.each_ref().map(String::as_str));
     let message = match decisions {
-        Count::Some(count) if !is_failing => {
+        stats::Count::Some(count) if !is_failing => {
             format!("`{name}` ({kind}) decides for `{domain}`; this Envoy has counted decisions: {count}")
         }
         _ => format!("`{name}` ({kind}) is configured for `{domain}`"),
@@ -242,7 +245,7 @@ pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
         return;
     }
     let missing: Vec<&str> =
-        LABELS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
+        Count::TAGS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
     if missing.is_empty() {
         report.fine(
             FindingLayer::Filter,

@@ -9,6 +9,7 @@ use crate::document::Document;
 use crate::envoy::snapshot::Envoy;
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
+use spiffe_authz::filter_state;
 use spiffe_authz::identity::IdentitySource;
 use spiffe_authz::policy::field::Field;
 
@@ -16,9 +17,9 @@ const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_stat
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 /// The filter state with the direct remote address, and the field of `set_filter_state` that sets it.
-const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", "spiffe_authz.source_ip");
+const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", filter_state::SOURCE_IP);
 /// The filter state with the caller's certificate for the dynamic module, and the field of `set_filter_state` that sets it.
-const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", "spiffe_authz.peer_certificate");
+const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", filter_state::PEER_CERTIFICATE);
 
 pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
     // Without a document, the fields that policies use are unknown.
