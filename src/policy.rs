@@ -4,7 +4,6 @@
 //! caller. [`PolicySet::decide`] then decides each request of the caller without allocating.
 
 mod action;
-mod affixes;
 mod compile;
 mod decide;
 mod explanation;

@@ -1,23 +1,31 @@
 //! An index that finds the rules that can match.
 //!
 //! Rules are indexed by their fields about the peer, which is looked up once per caller. If many rules have the same result,
-//! they are split by path, host and method. An index only excludes rules that cannot match. The rules that it returns are
-//! evaluated completely.
+//! they are split by the attribute of the request that leaves the fewest of them. An index only excludes rules that cannot
+//! match. The rules that it returns are evaluated completely.
+
+mod affixes;
+mod groups;
+mod split;
 
 use rustc_hash::FxHashMap;
 
-use super::affixes::Affixes;
 use super::rule::{Matcher, Rule};
-use super::values::{Path, Text};
+use super::values::Text;
 use crate::host::{HostFailure, RequestAttributes};
 use crate::identity::Peer;
 use crate::request::Request;
+use affixes::Affixes;
+use groups::Groups;
+use split::{Partition, Split};
 
 /// The number of a rule: its position in the document.
 pub(crate) type RuleId = u32;
 
 /// The minimum number of rules that are split by another attribute.
 const MANY: usize = 8;
+/// The maximum number of attributes that split a set of rules, which bounds the copies of a rule with several values.
+const MAX_SPLITS: usize = 4;
 
 /// The rules of one stage, by the peer.
 #[derive(Debug)]
@@ -49,7 +57,7 @@ impl Index {
             service_accounts: filing.service_accounts,
             namespaces: filing.namespaces,
             trust_domains: filing.trust_domains,
-            sets: filing.sets.into_iter().map(|rules| RuleSet::new(rules, &Split::ORDER)).collect(),
+            sets: filing.sets.into_iter().map(|rules| RuleSet::new(&rules, MAX_SPLITS)).collect(),
         }
     }
 
@@ -181,90 +189,21 @@ enum RuleSet {
 #[derive(Debug)]
 struct SplitRules {
     by: Split,
-    groups: Affixes<RuleSet>,
+    groups: Groups<RuleSet>,
     /// The rules without a value of the attribute that can be looked up.
     rest: RuleSet,
 }
 
-/// The attribute that splits a set of rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Split {
-    Path,
-    Host,
-    Method,
-}
-
-impl Split {
-    const ORDER: [Self; 3] = [Self::Path, Self::Host, Self::Method];
-
-    /// Calls `visit` with every reading of the attribute.
-    fn visit<A: RequestAttributes>(self, request: &Request<A>, visit: impl FnMut(&[u8])) -> Result<(), HostFailure> {
-        match self {
-            Self::Path => request.paths()?.for_each(visit),
-            Self::Host => request.hosts()?.for_each(visit),
-            Self::Method => request.method()?.into_iter().for_each(visit),
-        }
-        Ok(())
-    }
-
-    /// The values that a matching request must have, or `None` if the rule must be evaluated for every request.
-    fn keys(self, rule: &Rule) -> Option<Vec<Text>> {
-        if rule.operations.is_empty() {
-            return None;
-        }
-        let mut keys = Vec::new();
-        for operation in &rule.operations {
-            keys.extend(operation.iter().find_map(|field| self.field_keys(field))?);
-        }
-        (!keys.contains(&Text::Present)).then_some(keys)
-    }
-
-    fn field_keys(self, field: &Matcher) -> Option<Vec<Text>> {
-        match (self, field) {
-            (Self::Path, Matcher::Paths(values, _)) if !values.any_of.is_empty() => {
-                Some(values.any_of.iter().map(Path::key).collect())
-            }
-            (Self::Host, Matcher::Hosts(values, _)) | (Self::Method, Matcher::Methods(values))
-                if !values.any_of.is_empty() =>
-            {
-                Some(values.any_of.to_vec())
-            }
-            _ => None,
-        }
-    }
-}
-
 impl RuleSet {
-    fn new(rules: Vec<(RuleId, &Rule)>, splits: &[Split]) -> Self {
-        let Some((by, later)) = splits.split_first() else { return Self::few(&rules) };
-        if rules.len() < MANY {
-            return Self::few(&rules);
-        }
-        let mut groups = Affixes::<Vec<(RuleId, &Rule)>>::default();
-        let mut rest = Vec::new();
-        for (id, rule) in rules {
-            match by.keys(rule) {
-                None => rest.push((id, rule)),
-                Some(keys) => {
-                    for key in &keys {
-                        if let Some(group) = groups.entry(key, Vec::new)
-                            && group.last().is_none_or(|(last, _)| *last != id)
-                        {
-                            group.push((id, rule));
-                        }
-                    }
-                }
-            }
-        }
-        if groups.is_empty() {
-            return Self::new(rest, later);
-        }
-        let groups = groups.map(|group| Self::new(group, later));
-        Self::Many(Box::new(SplitRules { by: *by, groups, rest: Self::new(rest, later) }))
-    }
-
-    fn few(rules: &[(RuleId, &Rule)]) -> Self {
-        Self::Few(rules.iter().map(|(id, _)| *id).collect())
+    /// Splits the rules up to this number of times.
+    fn new(rules: &[(RuleId, &Rule)], depth: usize) -> Self {
+        let partition = (rules.len() >= MANY && depth > 0).then(|| split::partition(rules)).flatten();
+        let Some(Partition { by, groups, rest }) = partition else {
+            return Self::Few(rules.iter().map(|(id, _)| *id).collect());
+        };
+        let depth = depth.saturating_sub(1);
+        let groups = groups.map(|group| Self::new(&group, depth));
+        Self::Many(Box::new(SplitRules { by, groups, rest: Self::new(&rest, depth) }))
     }
 
     const fn is_empty(&self) -> bool {
@@ -279,29 +218,44 @@ impl RuleSet {
         request: &Request<A>,
     ) {
         match self {
-            Self::Few(rules) => {
-                for &id in rules {
-                    if search.first.is_some_and(|first| first <= id) {
-                        break;
-                    }
-                    match matches(id) {
-                        Ok(true) => {
-                            search.first = Some(id);
-                            break;
-                        }
-                        Ok(false) => {}
-                        Err(failure) => search.failure = Some(failure),
-                    }
-                }
-            }
+            Self::Few(rules) => search.evaluate(rules, matches),
             Self::Many(split) => {
-                let found = split.by.visit(request, |value| {
-                    split.groups.visit(value, |group| group.search(search, matches, request));
-                });
-                if let Err(failure) = found {
-                    search.failure = Some(failure);
+                let visited = split.by.visit(&split.groups, request, |group| group.search(search, matches, request));
+                if visited.is_err() {
+                    // Every rule decides for itself whether it needs the attribute.
+                    split.groups.iter().for_each(|group| group.search_all(search, matches));
                 }
                 split.rest.search(search, matches, request);
+            }
+        }
+    }
+
+    /// Evaluates every rule of this set.
+    fn search_all(&self, search: &mut Search, matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>) {
+        match self {
+            Self::Few(rules) => search.evaluate(rules, matches),
+            Self::Many(split) => {
+                split.groups.iter().for_each(|group| group.search_all(search, matches));
+                split.rest.search_all(search, matches);
+            }
+        }
+    }
+}
+
+impl Search {
+    /// Evaluates rules, in the order of the document, up to the first one that matches.
+    fn evaluate(&mut self, rules: &[RuleId], matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>) {
+        for &id in rules {
+            if self.first.is_some_and(|first| first <= id) {
+                break;
+            }
+            match matches(id) {
+                Ok(true) => {
+                    self.first = Some(id);
+                    break;
+                }
+                Ok(false) => {}
+                Err(failure) => self.failure = Some(failure),
             }
         }
     }

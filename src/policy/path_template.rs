@@ -62,13 +62,17 @@ impl PathTemplate {
         })
     }
 
-    /// The prefix of every matching path.
-    pub(crate) fn literal_prefix(&self) -> String {
-        let literals = self.head.iter().map_while(|segment| match segment {
-            Segment::Literal(literal) => Some(&**literal),
+    /// The literal segments before `{**}`, each with its position from 0.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.head.iter().enumerate().filter_map(|(position, segment)| match segment {
+            Segment::Literal(literal) => Some((position, &**literal)),
             Segment::One => None,
-        });
-        literals.fold(String::new(), |prefix, literal| prefix + "/" + literal)
+        })
+    }
+
+    /// The suffix of every matching path, if the template contains `{**}`.
+    pub(crate) fn tail(&self) -> Option<&str> {
+        self.tail.as_deref()
     }
 
     /// Returns `true` if `path`, which has no query and no fragment, matches.

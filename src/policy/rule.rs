@@ -208,7 +208,7 @@ impl RequestPrincipal {
 }
 
 /// Returns a claim of the verified token if it is a string.
-fn token_text<'m>(metadata: &'m Object, claim: &str) -> Result<Option<&'m [u8]>, HostFailure> {
+pub(crate) fn token_text<'m>(metadata: &'m Object, claim: &str) -> Result<Option<&'m [u8]>, HostFailure> {
     let path = [JWT_PAYLOAD[0], JWT_PAYLOAD[1], claim];
     Ok(match metadata.get(&path).map_err(|_| HostFailure)? {
         Some(Value::String(text)) => Some(text),
@@ -260,7 +260,11 @@ impl Matcher {
     }
 
     /// A caller without an identity, and an absent attribute, match no value. They match a field that has only negated values.
-    fn matches<A: RequestAttributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Result<bool, HostFailure> {
+    pub(super) fn matches<A: RequestAttributes>(
+        &self,
+        peer: Option<&Peer>,
+        request: &Request<A>,
+    ) -> Result<bool, HostFailure> {
         Ok(match self {
             Self::Principals(values) => {
                 values.admit(|value| peer.is_some_and(|peer| value.matches(peer.principal().as_bytes())))

@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
-use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::rule::{Rule, Untraced};
+use super::rule::{Matcher, Rule, Untraced};
 use super::{Action, Layer, Mode, PolicySet, RuleId, Subject};
-use crate::decision::{Decision, Outcome};
+use crate::decision::{Decision, DenyReason, Outcome, Verdict};
 use crate::host::{AddressOf, HostFailure, RequestAttributes};
 use crate::identity::{Identity, Peer};
 use crate::lint::{Lint, Target, lint};
@@ -21,30 +21,55 @@ use crate::timestamp::Timestamp;
 impl PolicySet {
     /// Decides without the index: `decide` must return the same.
     fn decide_plainly<A: RequestAttributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Outcome<'_> {
-        let first = |action, modes: &[Mode]| {
-            let matching = (0..).zip(&self.rules).find(|(_, rule)| {
+        let first = |action, modes: &[Mode]| -> Result<Option<RuleId>, HostFailure> {
+            let rules = (0..).zip(&self.rules).filter(|(_, rule)| {
                 let policy = &self.policies[usize::try_from(rule.policy).unwrap()];
                 policy.action == action
                     && !rule.left_out
                     && policy.period.contains(request.now())
                     && modes.contains(&policy.mode)
-                    && rule.matches(peer, request, &mut Untraced).unwrap()
             });
-            matching.map(|(id, _): (RuleId, _)| id)
+            let results: Vec<(RuleId, Option<bool>)> =
+                rules.map(|(id, rule)| (id, matches_plainly(rule, peer, request))).collect();
+            match results.iter().find(|(_, result)| *result == Some(true)) {
+                Some((id, _)) => Ok(Some(*id)),
+                None if results.iter().any(|(_, result)| result.is_none()) => Err(HostFailure),
+                None => Ok(None),
+            }
         };
         let conclude = |modes: &[Mode]| -> Decision<'_> {
             let deny = first(Action::Deny, modes);
-            let allow = if deny.is_some() { None } else { first(Action::Allow, modes) };
+            let allow = if deny == Ok(None) { first(Action::Allow, modes) } else { Ok(None) };
             let has_allow = self.policies.iter().any(|name| name.action == Action::Allow && modes.contains(&name.mode));
-            self.conclude(Ok(deny), Ok(allow), has_allow)
+            self.conclude(deny, allow, has_allow)
         };
         let has_shadow = self.policies.iter().any(|name| name.mode == Mode::Shadow);
         Outcome {
             decision: conclude(&[Mode::Enforce]),
             shadow: has_shadow.then(|| conclude(&[Mode::Enforce, Mode::Shadow])),
-            audit: first(Action::Audit, &[Mode::Enforce]).and_then(|id| self.rule_name(id)),
+            audit: first(Action::Audit, &[Mode::Enforce]).ok().flatten().and_then(|id| self.rule_name(id)),
         }
     }
+}
+
+/// Evaluates every matcher of a rule. `None` is unknown: an attribute that cannot be read decides.
+fn matches_plainly<A: RequestAttributes>(rule: &Rule, peer: Option<&Peer>, request: &Request<A>) -> Option<bool> {
+    let all = |results: &mut dyn Iterator<Item = Option<bool>>| {
+        results.fold(Some(true), |all, result| match (all, result) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (None, _) | (_, None) => None,
+            _ => Some(true),
+        })
+    };
+    let fields = |fields: &[Matcher]| all(&mut fields.iter().map(|matcher| matcher.matches(peer, request).ok()));
+    let any = |selectors: &[Box<[Matcher]>]| {
+        if selectors.is_empty() {
+            return Some(true);
+        }
+        // One must match: not all of them fail to.
+        all(&mut selectors.iter().map(|selector| fields(selector).map(|result| !result))).map(|none| !none)
+    };
+    all(&mut [any(&rule.sources), any(&rule.operations), fields(&rule.conditions)].into_iter())
 }
 
 /// The subject of this SPIFFE ID. A string that is not one is an anonymous caller.
@@ -60,7 +85,11 @@ const PRINCIPALS: [&str; 7] =
 const NAMESPACES: [&str; 5] = ["n", "m", "*", "n*", "*m"];
 const ACCOUNTS: [&str; 3] = ["n/x", "m/y", "x"];
 const TRUST_DOMAINS: [&str; 5] = ["a.org", "b.org", "*.org", "a*", "*"];
-const PATHS: [&str; 9] = ["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}", "/a/{**}/b", "/", "/c*"];
+const PATHS: [&str; 12] =
+    ["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}", "/a/{**}/b", "/", "/c*", "/{*}/b", "/{*}/x/{*}", "/{*}"];
+const REQUEST_PRINCIPALS: [&str; 6] = ["i/s", "i/t", "*", "i/*", "*/t", "j/s"];
+const CLAIMS: [&str; 4] = ["v", "w", "v*", "*"];
+const NETWORKS: [&str; 5] = ["10.0.0.0/8", "10.0.0.1", "10.0.0.0/30", "11.0.0.0/8", "::/0"];
 /// Each request has the second of these times.
 const MOMENTS: [&str; 3] = ["1960-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1980-01-01T00:00:00Z"];
 const HOSTS: [&str; 4] = ["h.example", "*.example", "h*", "*"];
@@ -95,7 +124,14 @@ fn source() -> impl Strategy<Value = Value> {
         ("notNamespaces", &NAMESPACES),
         ("trustDomains", &TRUST_DOMAINS),
     ]);
-    prop_oneof![accounts, others].prop_map(|fields| json!({"source": fields}))
+    let anyone = fields(vec![
+        ("ipBlocks", &NETWORKS),
+        ("notIpBlocks", &NETWORKS),
+        ("remoteIpBlocks", &NETWORKS),
+        ("requestPrincipals", &REQUEST_PRINCIPALS),
+        ("notRequestPrincipals", &REQUEST_PRINCIPALS),
+    ]);
+    prop_oneof![accounts, others, anyone].prop_map(|fields| json!({"source": fields}))
 }
 
 fn operation() -> impl Strategy<Value = Value> {
@@ -115,7 +151,12 @@ fn operation() -> impl Strategy<Value = Value> {
 fn condition() -> impl Strategy<Value = Value> {
     let keys: Vec<(&str, &'static [&'static str])> = vec![
         ("request.headers[X]", &["a", "a*", "*b", "*"]),
-        ("source.ip", &["10.0.0.0/8", "11.0.0.0/8"]),
+        ("source.ip", &NETWORKS),
+        ("destination.ip", &NETWORKS),
+        ("request.auth.principal", &REQUEST_PRINCIPALS),
+        ("request.auth.claims[c]", &CLAIMS),
+        ("request.auth.claims[d][e]", &CLAIMS),
+        ("experimental.envoy.filters.http.f[k]", &["v", "[v]", "[v*]", "*"]),
         ("source.namespace", &NAMESPACES),
         ("source.trustDomain", &TRUST_DOMAINS),
         ("source.principal", &PRINCIPALS),
@@ -169,6 +210,11 @@ struct Sample {
     method: &'static str,
     port: u64,
     lines: Vec<&'static str>,
+    /// The last byte of every address.
+    address: Option<u8>,
+    metadata: Value,
+    /// The host cannot read the addresses and the server name.
+    is_unreadable: bool,
 }
 
 impl RequestAttributes for Sample {
@@ -196,16 +242,32 @@ impl RequestAttributes for Sample {
     }
 
     fn address(&self, _: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
-        Ok(Some([10, 0, 0, 1].into()))
+        if self.is_unreadable {
+            return Err(HostFailure);
+        }
+        Ok(self.address.map(|last| [10, 0, 0, last].into()))
     }
 
     fn server_name(&self) -> Result<Option<&'static str>, HostFailure> {
-        Ok(Some("s.example"))
+        if self.is_unreadable { Err(HostFailure) } else { Ok(Some("s.example")) }
     }
 
     fn metadata(&self) -> Result<Object, HostFailure> {
-        Ok(Object::default())
+        Ok(self.metadata.as_object().map(Object::from).unwrap_or_default())
     }
+}
+
+/// The claims of a token, and the metadata of another filter.
+fn metadata() -> impl Strategy<Value = Value> {
+    let claim = || select(vec![json!("v"), json!("w"), json!(["v", "x"]), json!(1), json!({"e": "v"}), Value::Null]);
+    let text = || select(vec![json!("i"), json!("j"), json!("s"), json!("t"), json!(["s"])]);
+    (text(), text(), claim(), claim(), claim()).prop_map(|(issuer, subject, c, d, k)| {
+        let [filter, payload] = super::JWT_PAYLOAD;
+        json!({
+            filter: {payload: {"iss": issuer, "sub": subject, "c": c, "d": d}},
+            "envoy.filters.http.f": {"k": k},
+        })
+    })
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
@@ -218,8 +280,21 @@ fn sample() -> impl Strategy<Value = Sample> {
         select(vec!["GET", "PUT"]),
         80..83u64,
         subsequence(vec!["a", "b", "ab", "a,b", "a, ab"], 0..3),
+        select(vec![None, Some(1), Some(2), Some(9)]),
+        metadata(),
+        proptest::bool::weighted(0.2),
     )
-        .prop_map(|(id, path, host, method, port, lines)| Sample { id, path, host, method, port, lines })
+        .prop_map(|(id, path, host, method, port, lines, address, metadata, is_unreadable)| Sample {
+            id,
+            path,
+            host,
+            method,
+            port,
+            lines,
+            address,
+            metadata,
+            is_unreadable,
+        })
 }
 
 proptest! {
@@ -227,7 +302,7 @@ proptest! {
 
     #[test]
     fn the_index_leaves_out_nothing_that_matches(
-        policies in proptest::collection::vec(policy(), 0..24),
+        policies in prop_oneof![proptest::collection::vec(policy(), 0..24), proptest::collection::vec(policy(), 40..60)],
         samples in proptest::collection::vec(sample(), 16),
         layer in select(vec![Layer::Http, Layer::Tcp]),
     ) {
@@ -244,9 +319,20 @@ proptest! {
             let id = format!("spiffe://{}", sample.id);
             let subject = subject(&policy, &id);
             let peer = subject.peer();
+            let is_unreadable = sample.is_unreadable;
             let request = Request::new(sample, Timestamp::from_seconds(0));
             let indexed = policy.decide(&subject, &request);
-            prop_assert_eq!(indexed, policy.decide_plainly(peer, &request));
+            let plain = policy.decide_plainly(peer, &request);
+            if is_unreadable {
+                // An unreadable attribute may cause a denial, and never a different verdict.
+                let unreadable = Verdict::Deny(DenyReason::RequestUnreadable);
+                prop_assert!(
+                    [unreadable, plain.decision.verdict].contains(&indexed.decision.verdict),
+                    "{indexed:?}, and plainly {plain:?}"
+                );
+                continue;
+            }
+            prop_assert_eq!(indexed, plain);
 
             let matches = |rule: &Rule| {
                 let policy = &policy.policies[usize::try_from(rule.policy).unwrap()];

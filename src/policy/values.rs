@@ -21,7 +21,7 @@ impl<M> Values<M> {
 }
 
 /// `*`, `*suffix`, `prefix*`, or an exact string. A `*` in any other place is an ordinary character.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     Present,
     Exact(Box<str>),
@@ -128,14 +128,6 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    /// A string that every matching path matches, too. It is equivalent unless this is a template.
-    pub(crate) fn key(&self) -> Text {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Template(template) => Text::Prefix(template.literal_prefix().into()),
-        }
-    }
-
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
         match self {
             Self::Text(text) => text.matches_some(path),
@@ -212,7 +204,7 @@ impl Values<Text> {
 }
 
 /// Returns the members of a header line that is a list, without empty ones (RFC 9110 section 5.6.1).
-fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_list = line.contains(&b',');
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(move |member| is_list && !member.is_empty())
 }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::values::Text;
+use crate::policy::values::Text;
 
 /// A map from `Text` to values.
 #[derive(Debug)]
@@ -32,10 +32,6 @@ impl<V> Default for ByLength<V> {
 }
 
 impl<V> Affixes<V> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefixes.values.is_empty() && self.suffixes.values.is_empty()
-    }
-
     /// The value of `text`, which `fresh` creates if there is none. Returns `None` for `*`, which matches everything.
     pub(crate) fn entry(&mut self, text: &Text, fresh: impl FnOnce() -> V) -> Option<&mut V> {
         let key = text.literal().as_bytes();
@@ -56,6 +52,11 @@ impl<V> Affixes<V> {
         for tail in self.suffixes.up_to(subject.len()).filter_map(|length| subject.get(subject.len() - length..)) {
             self.suffixes.values.get(tail).into_iter().for_each(&mut visit);
         }
+    }
+
+    /// The values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.exact.values().chain(self.prefixes.values.values()).chain(self.suffixes.values.values())
     }
 
     /// Converts the values.
