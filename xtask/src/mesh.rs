@@ -1,4 +1,4 @@
-//! The mesh on one machine: `tests/mesh/src/bin/mesh.rs` with everything that it needs.
+//! The mesh on one machine: `tests/istio-mesh/src/bin/mesh.rs` with everything that it needs.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The manifests of examples/istio that protect what the filter relies on; tests/mesh applies them.
+//! The manifests of examples/istio that protect what the filter relies on; tests/istio-mesh applies them.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -40,7 +40,7 @@ impl ControlPlane {
         })
     }
 
-    /// Tells a program of `tests/mesh` where everything is.
+    /// Tells a program of `tests/istio-mesh` where everything is.
     pub(crate) fn describe_to(&self, command: &mut Command) {
         command
             .env("SPIFFE_AUTHZ_ETCD", &self.etcd)
