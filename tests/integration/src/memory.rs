@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bootstrap::{Adapter, CONNECTION_MANAGER};
 use crate::envoy::{Envoy, Start};
-use crate::guarded::{Ground, Validation};
+use crate::fixture::{Fixture, Validation};
 use crate::wait;
 
 /// So much may it grow after the first fifth; a policy document alone weighs more than a tenth of it.
@@ -53,17 +53,17 @@ impl Measured {
 /// # Errors
 /// When a request is not decided as it should, or a configuration does not arrive.
 pub fn measure(amounts: Amounts) -> Result<Measured> {
-    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
-    let file = ground.scratch.join("filter.json");
-    let base = ground
+    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let file = fixture.scratch.join("filter.json");
+    let base = fixture
         .bootstrap()?
         .set(&format!("{CONNECTION_MANAGER}/access_log"), json!([]))?
         .configuration(&document(0).to_string())?;
     let (bootstrap, content) = base.clone().watched_filter(&file)?;
-    ground.scratch.write("filter.json", &content)?;
-    let mut envoy = Envoy::start(&Start::tested("memory")?, &bootstrap, ground.scratch.path())?;
+    fixture.scratch.write("filter.json", &content)?;
+    let mut envoy = Envoy::start(&Start::tested("memory")?, &bootstrap, fixture.scratch.path())?;
     let address = envoy.address()?;
-    let leaf = ground.leaf("default", "sleep")?;
+    let leaf = fixture.leaf("default", "sleep")?;
 
     let early = amounts.connections / 5;
     let mut connections = [0; 2];
@@ -80,7 +80,7 @@ pub fn measure(amounts: Amounts) -> Result<Measured> {
     let mut client = leaf.connect(address)?;
     for number in 1..=amounts.reloads {
         let next = base.clone().configuration(&document(number).to_string())?;
-        ground.scratch.write("filter.json", &next.filter_file()?)?;
+        fixture.scratch.write("filter.json", &next.filter_file()?)?;
         let path = format!("/{number}");
         wait::until("the new configuration decides", LIMIT, || Ok((client.get(&path)?.status == 200).then_some(())))?;
         if number == early {

@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Result, bail};
 
 use crate::bootstrap::Bootstrap;
-use crate::guarded::Ground;
+use crate::fixture::Fixture;
 use crate::http::{Client, Stream};
 
 /// What a database that speaks first says.
@@ -157,8 +157,8 @@ fn is_closed(kind: ErrorKind) -> bool {
     )
 }
 
-impl Ground {
-    /// The examples' server of TCP, fitted to this ground, before this database.
+impl Fixture {
+    /// The examples' server of TCP, fitted to this fixture, before this database.
     ///
     /// # Errors
     /// When the example does not have what is to be fitted.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
+use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
 
 spiffe_authz_integration::test_with_each_adapter![
@@ -48,7 +48,7 @@ const OTHER_SLEEP: &str = "spiffe://example.org/ns/other/sa/sleep";
 
 fn each_field_lets_in_and_keeps_out(adapter: Adapter) -> Result<()> {
     const NONE: &str = "no-policy-allows";
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document())?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
     let cases = [
         // Caller, method, path, the policy that allows or the reason of the denial.
         (LOCAL_PROD, "GET", "/namespace", Ok("default/by-namespace")),
@@ -73,24 +73,24 @@ fn each_field_lets_in_and_keeps_out(adapter: Adapter) -> Result<()> {
         (SLEEP, "POST", "/method", Err(NONE)),
     ];
     for (count, (id, method, path, expected)) in cases.into_iter().enumerate() {
-        let reached = guarded.ground.upstream.requests();
-        let authority = if id == FOREIGN_PROD { &guarded.ground.federated } else { &guarded.ground.local };
+        let reached = server.fixture.upstream.requests();
+        let authority = if id == FOREIGN_PROD { &server.fixture.federated } else { &server.fixture.local };
         let leaf = authority.sign(&Shape::svid(id))?;
-        let response = leaf.connect(guarded.address()?)?.request(method, path, &[])?;
-        let log = guarded.envoy.access_log_of(count + 1)?;
+        let response = leaf.connect(server.address()?)?.request(method, path, &[])?;
+        let log = server.envoy.access_log_of(count + 1)?;
         let line = &log[count];
         assert_eq!(line["peer"], id);
         let seen = if response.status == 200 { Ok(&line["policy"]) } else { Err(&line["reason"]) };
         assert_eq!(seen, expected.as_ref().map(|p| json!(p)).map_err(|r| json!(r)).as_ref(), "{id} {method} {path}");
         let forwarded = u64::from(expected.is_ok());
-        assert_eq!(guarded.ground.upstream.requests(), reached + forwarded, "{id} {method} {path}");
+        assert_eq!(server.fixture.upstream.requests(), reached + forwarded, "{id} {method} {path}");
     }
     Ok(())
 }
 
 fn a_denial_is_told_to_client_and_operator(adapter: Adapter) -> Result<()> {
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document())?;
-    let mut sleep = guarded.caller("default", "sleep")?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
+    let mut sleep = server.caller("default", "sleep")?;
     assert_eq!(sleep.get("/account")?.status, 200);
     let denied = sleep.get("/open/secret?x=1")?;
     assert_eq!((denied.status, denied.text().as_str()), (403, "spiffe-authz: access denied"));
@@ -100,7 +100,7 @@ fn a_denial_is_told_to_client_and_operator(adapter: Adapter) -> Result<()> {
     assert_eq!((grpc.status, grpc.header("grpc-status")), (200, Some("7")));
     assert_eq!(grpc.header("grpc-message"), Some("spiffe-authz: access denied"));
 
-    let log = guarded.envoy.access_log_of(3)?;
+    let log = server.envoy.access_log_of(3)?;
     let expected = json!({
         "method": "GET", "path": "/open/secret?x=1", "status": 403,
         "details": "spiffe_authz_denied[denied-by-policy]", "peer": SLEEP, "trust_domain": "example.org",
@@ -115,7 +115,7 @@ fn a_denial_is_told_to_client_and_operator(adapter: Adapter) -> Result<()> {
     assert_eq!((&log[0]["verdict"], &log[0]["reason"]), (&json!("allow"), &Value::Null));
     assert_eq!(log[2]["details"], "spiffe_authz_denied[no-policy-allows]");
 
-    let lines = log_lines(&guarded.envoy.log()?)?;
+    let lines = log_lines(&server.envoy.log()?)?;
     let expected = json!({
         "event": "deny", "mode": "enforce", "reason": "denied-by-policy", "peer": SLEEP, "method": "GET",
         "path": "/open/secret?x=1", "host": "httpbin.example.org", "policy": "default/no-secrets", "rule": 0,
@@ -133,19 +133,19 @@ fn log_lines(log: &str) -> Result<Vec<Value>> {
 }
 
 fn decisions_are_counted(adapter: Adapter) -> Result<()> {
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document())?;
-    let mut sleep = guarded.caller("default", "sleep")?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
+    let mut sleep = server.caller("default", "sleep")?;
     for _ in 0..3 {
         sleep.get("/account")?;
     }
     sleep.request("POST", "/account", &[])?;
     sleep.request("POST", "/nowhere", &[])?;
-    let count = |values| guarded.envoy.stat(&adapter.counter(values));
+    let count = |values| server.envoy.stat(&adapter.counter(values));
     assert_eq!(count(["enforce", "allow", "none", "default/by-account"])?, Some(4));
     assert_eq!(count(["enforce", "deny", "no-policy-allows", "none"])?, Some(1));
     assert_eq!(count(["enforce", "audit", "none", "watch"])?, Some(3));
     assert_eq!(count(["shadow", "deny", "denied-by-policy", "default/strict"])?, Some(5));
-    let prometheus = guarded.envoy.admin("/stats/prometheus")?.text();
+    let prometheus = server.envoy.admin("/stats/prometheus")?.text();
     // Envoy sets its own name and that of the namespace before the names of a module's metrics.
     let prefix = if adapter == Adapter::Module { "envoy_dynamicmodulescustom_" } else { "" };
     let line = r#"spiffe_authz_decisions{spiffe_authz_mode="enforce",spiffe_authz_verdict="allow",spiffe_authz_reason="none",spiffe_authz_policy="default/by-account"} 4"#;
@@ -159,12 +159,12 @@ fn an_optional_peer_passes_as_nobody(adapter: Adapter) -> Result<()> {
     document["identity"] = json!({"peer": "optional"});
     let health = json!({"name": "health", "rules": [{"to": [{"operation": {"paths": ["/health"]}}]}]});
     document["policies"].as_array_mut().expect("a list").push(health);
-    let ground = Ground::with(adapter, Validation::Pooled)?;
-    let bootstrap = ground
+    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let bootstrap = fixture
         .bootstrap()?
         .configuration(&document.to_string())?
         .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let mut nobody = Client::tls(envoy.address()?, client_config(None)?)?;
     assert_eq!(nobody.get("/health")?.status, 200);
     assert_eq!(nobody.get("/open/door")?.status, 403);

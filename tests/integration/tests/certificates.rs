@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{DAY, Leaf, Name, Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
+use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
 
 spiffe_authz_integration::test_with_each_adapter![
@@ -59,7 +59,7 @@ fn denied(reason: &str) -> Fate {
 /// Same certificates under both validators. `by_spiffe` is `None` where the SPIFFE validator itself refuses.
 fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Result<()> {
     for validation in [Validation::Spiffe, Validation::Pooled] {
-        let guarded = Guarded::with(adapter, validation, &open_to_all())?;
+        let server = ProtectedServer::with(adapter, validation, &open_to_all())?;
         for (name, shape, by_spiffe, by_filter) in &cases {
             let expected = match (validation, by_spiffe) {
                 (Validation::Spiffe, None) => Fate::HandshakeRefused,
@@ -67,10 +67,10 @@ fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Res
                 (Validation::Pooled, _) if by_filter.is_empty() => Fate::HandshakeRefused,
                 (Validation::Pooled, _) => denied(by_filter),
             };
-            let found = fate(&guarded.envoy, &guarded.ground.local.sign(shape)?)?;
+            let found = fate(&server.envoy, &server.fixture.local.sign(shape)?)?;
             assert_eq!(found, expected, "{name}, {validation:?}");
         }
-        let good = fate(&guarded.envoy, &guarded.ground.local.sign(&Shape::svid(ID))?)?;
+        let good = fate(&server.envoy, &server.fixture.local.sign(&Shape::svid(ID))?)?;
         assert_eq!(good, Fate::Admitted(ID.to_owned()), "after the others, {validation:?}");
     }
     Ok(())
@@ -168,12 +168,12 @@ fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapt
 }
 
 fn an_authority_speaks_for_its_own_trust_domain_only(adapter: Adapter) -> Result<()> {
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &open_to_all())?;
-    let forged = guarded.ground.federated.sign(&Shape::svid(ID))?;
-    assert_eq!(fate(&guarded.envoy, &forged)?, Fate::HandshakeRefused);
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &open_to_all())?;
+    let forged = server.fixture.federated.sign(&Shape::svid(ID))?;
+    assert_eq!(fate(&server.envoy, &forged)?, Fate::HandshakeRefused);
     let federated = "spiffe://example.io/ns/default/sa/sleep";
-    let good = guarded.ground.federated.sign(&Shape::svid(federated))?;
-    assert_eq!(fate(&guarded.envoy, &good)?, Fate::Admitted(federated.to_owned()));
+    let good = server.fixture.federated.sign(&Shape::svid(federated))?;
+    assert_eq!(fate(&server.envoy, &good)?, Fate::Admitted(federated.to_owned()));
     Ok(())
 }
 
@@ -192,23 +192,23 @@ fn unusual_and_good(adapter: Adapter) -> Result<()> {
         ("no extended key usage", Shape { extended_key_usages: vec![], ..Shape::svid(ID) }, ID),
         ("no basic constraints", Shape { is_ca: IsCa::NoCa, ..Shape::svid(ID) }, ID),
     ];
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &open_to_all())?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &open_to_all())?;
     for (name, shape, id) in cases {
-        let leaf = guarded.ground.local.sign(&shape)?;
-        assert_eq!(fate(&guarded.envoy, &leaf)?, Fate::Admitted(id.to_owned()), "{name}");
+        let leaf = server.fixture.local.sign(&shape)?;
+        assert_eq!(fate(&server.envoy, &leaf)?, Fate::Admitted(id.to_owned()), "{name}");
     }
     Ok(())
 }
 
 fn nobody_enters_without_certificate(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Pooled)?;
-    let bootstrap = ground.bootstrap()?.configuration(&open_to_all().to_string())?;
-    let required = Envoy::start(&Start::tested("required")?, &bootstrap, ground.scratch.path())?;
+    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let bootstrap = fixture.bootstrap()?.configuration(&open_to_all().to_string())?;
+    let required = Envoy::start(&Start::tested("required")?, &bootstrap, fixture.scratch.path())?;
     let answer = Client::tls(required.address()?, client_config(None)?).and_then(|mut client| client.get("/"));
     assert!(answer.is_err(), "{answer:?}");
 
     let bootstrap = bootstrap.set(&format!("{TLS}/require_client_certificate"), json!(false))?;
-    let lenient = Envoy::start(&Start::tested("lenient")?, &bootstrap, ground.scratch.path())?;
+    let lenient = Envoy::start(&Start::tested("lenient")?, &bootstrap, fixture.scratch.path())?;
     let mut nobody = Client::tls(lenient.address()?, client_config(None)?)?;
     assert_eq!(nobody.get("/")?.status, 403);
     assert_eq!(lenient.access_log_of(1)?[0]["reason"], "no-peer-certificate");

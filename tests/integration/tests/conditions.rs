@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Guarded, Validation};
+use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::token::{METADATA, TokenKey, metadata_filter};
 
@@ -56,8 +56,8 @@ fn headers_line_by_line(adapter: Adapter) -> Result<()> {
         json!({"when": [{"key": "request.headers[x-role]", "notValues": ["admin"]}]}),
         when("request.headers[:method]", &["GET"]),
     ];
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document(&rules))?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document(&rules))?;
+    let mut client = server.caller("default", "sleep")?;
     let mut with = |headers: &[&[u8]]| admitted(&mut client, rules.len(), headers);
     assert_eq!(with(&[])?, [3, 4]);
     assert_eq!(with(&[b"x-role: admin"])?, [0, 1, 2, 4]);
@@ -81,31 +81,31 @@ fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
         when("remote.ip", &["127.0.0.1"]),
         json!({"when": [{"key": "connection.sni", "notValues": ["*"]}]}),
     ];
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document(&rules))?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document(&rules))?;
+    let mut client = server.caller("default", "sleep")?;
     let forwarded: &[&[u8]] = &[b"x-forwarded-for: 203.0.113.7"];
     for headers in [&[][..], forwarded] {
         assert_eq!(admitted(&mut client, rules.len(), headers)?, [0, 3, 4, 5, 6], "{headers:?}");
     }
 
     // Behind a proxy, Envoy takes the remote address from the proxy's header.
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?;
     let bootstrap = bootstrap.connection_manager(json!({"xff_num_trusted_hops": 1}))?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-    let mut proxy = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    let mut proxy = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!(admitted(&mut proxy, rules.len(), &[])?, [0, 3, 4, 5, 6]);
     assert_eq!(admitted(&mut proxy, rules.len(), forwarded)?, [0, 2, 3, 4, 6]);
     Ok(())
 }
 
 fn without_filter_state_addresses_are_denied(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let rules = [json!({"from": [{"source": {"notIpBlocks": ["10.0.0.0/8"]}}]})];
     let state = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_new_connection";
-    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?.set(state, json!([]))?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?.set(state, json!([]))?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!(client.get("/0")?.status, 403);
     assert_eq!(envoy.access_log_of(1)?[0]["reason"], "request-unreadable");
     Ok(())
@@ -123,12 +123,12 @@ fn verified_tokens(adapter: Adapter) -> Result<()> {
         when("experimental.envoy.filters.http.set_metadata[zone]", &["a*"]),
     ];
     let key = TokenKey::new()?;
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let bootstrap = ground.bootstrap()?.configuration(&document(&rules).to_string())?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?;
     let filters = vec![key.filter(&["https://issuer.example"]), metadata_filter(&json!({"zone": "abc"}))];
     let bootstrap = bootstrap.filters_before(filters, &METADATA)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
 
     assert_eq!(admitted(&mut client, rules.len(), &[])?, [2, 7]);
     let token = key.sign(json!({

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::{tools, wait};
 
 spiffe_authz_integration::test_with_each_adapter![
@@ -43,10 +43,10 @@ const MISTAKES: [&str; 3] = [
 ];
 
 fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let refused = |text: &str| {
-        let bootstrap = ground.bootstrap()?.configuration(text)?;
-        Envoy::refused(&Start::tested("server")?, &bootstrap, ground.scratch.path())
+        let bootstrap = fixture.bootstrap()?.configuration(text)?;
+        Envoy::refused(&Start::tested("server")?, &bootstrap, fixture.scratch.path())
     };
     let log = refused(&bad_document().to_string())?;
     for mistake in MISTAKES {
@@ -65,48 +65,48 @@ fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) 
 }
 
 fn a_bad_listener_update_is_refused_and_the_one_before_serves_on(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let file = ground.scratch.join("listeners.json");
-    let good = ground.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let file = fixture.scratch.join("listeners.json");
+    let good = fixture.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
     let (bootstrap, content) = good.clone().watched_listeners(&file)?;
-    ground.scratch.write("listeners.json", &content)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    fixture.scratch.write("listeners.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let address = envoy.address()?;
-    let mut client = ground.leaf("default", "sleep")?.connect(address)?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(address)?;
     assert_eq!(client.get("/a")?.status, 200);
 
     let bad = good.clone().configuration(&bad_document().to_string())?;
-    ground.scratch.write("listeners.json", &bad.listeners_file()?)?;
+    fixture.scratch.write("listeners.json", &bad.listeners_file()?)?;
     wait_for(&envoy, "listener_manager.lds.update_rejected", 1)?;
     let log = envoy.log()?;
     assert!(MISTAKES.iter().all(|mistake| log.contains(mistake)), "{log}");
     assert_eq!(client.get("/a")?.status, 200, "on the old connection");
-    let mut fresh = ground.leaf("default", "sleep")?.connect(address)?;
+    let mut fresh = fixture.leaf("default", "sleep")?.connect(address)?;
     assert_eq!((fresh.get("/a")?.status, fresh.get("/b")?.status), (200, 403), "on a new connection");
 
     // And a good one is taken afterwards. The port must be the same, since the listener is.
     let better = good.configuration(&document(&["/b"]).to_string())?;
-    ground.scratch.write("listeners.json", &better.listeners_file()?)?;
+    fixture.scratch.write("listeners.json", &better.listeners_file()?)?;
     wait_for(&envoy, "listener_manager.lds.update_success", 2)?;
     wait::until("the new policy decides", LIMIT, || {
-        let mut fresh = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let mut fresh = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         Ok((fresh.get("/b")?.status == 200 && fresh.get("/a")?.status == 403).then_some(()))
     })
 }
 
 fn a_policy_update_drops_no_connection(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let file = ground.scratch.join("filter.json");
-    let before = ground.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let file = fixture.scratch.join("filter.json");
+    let before = fixture.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
     let (bootstrap, content) = before.clone().watched_filter(&file)?;
-    ground.scratch.write("filter.json", &content)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    fixture.scratch.write("filter.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!((client.get("/a")?.status, client.get("/b")?.status), (200, 403));
 
     let update = |document: &Value| -> Result<()> {
         let bootstrap = before.clone().configuration(&document.to_string())?;
-        ground.scratch.write("filter.json", &bootstrap.filter_file()?).map(|_| ())
+        fixture.scratch.write("filter.json", &bootstrap.filter_file()?).map(|_| ())
     };
     update(&document(&["/b"]))?;
     wait::until("the new policy decides on the old connection", LIMIT, || {
@@ -132,11 +132,11 @@ fn a_policy_update_drops_no_connection(adapter: Adapter) -> Result<()> {
 
 fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
     for release in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
-        let ground = Ground::with(adapter, Validation::Spiffe)?;
+        let fixture = Fixture::with(adapter, Validation::Spiffe)?;
         let start = Start { program: tools::path(release)?, ..Start::tested("server")? };
-        let envoy = Envoy::start(&start, &ground.bootstrap()?, ground.scratch.path())?;
-        let mut sleep = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
-        let mut stranger = ground.leaf("other", "stranger")?.connect(envoy.address()?)?;
+        let envoy = Envoy::start(&start, &fixture.bootstrap()?, fixture.scratch.path())?;
+        let mut sleep = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let mut stranger = fixture.leaf("other", "stranger")?.connect(envoy.address()?)?;
         assert_eq!((sleep.get("/public/news")?.status, stranger.get("/public/news")?.status), (200, 403), "{release}");
         let log = envoy.access_log_of(2)?;
         assert_eq!(log[0]["peer"], "spiffe://example.org/ns/default/sa/sleep", "{release}");
@@ -149,7 +149,7 @@ fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
 }
 
 /// A DENY policy for one caller, and an ALLOW policy for all.
-fn all_but_stranger(ground: &Ground) -> Result<Bootstrap> {
+fn all_but_stranger(fixture: &Fixture) -> Result<Bootstrap> {
     let document = json!({
         "trustDomain": "example.org", "identity": {"peer": "optional"},
         "policies": [
@@ -159,14 +159,14 @@ fn all_but_stranger(ground: &Ground) -> Result<Bootstrap> {
             {"name": "everyone", "rules": [{}]}
         ]
     });
-    ground.bootstrap()?.configuration(&document.to_string())
+    fixture.bootstrap()?.configuration(&document.to_string())
 }
 
 /// Envoy 1.37 does not expose the certificate to Wasm filters. With `peer: optional`, a caller whose certificate cannot be read
 /// must not be taken for a caller without one: no DENY policy for its identity would match.
 #[test]
 fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
-    let ground = Ground::with(Adapter::Wasm, Validation::Spiffe)?;
+    let fixture = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
     let unreadable = ("403", "peer-certificate-unreadable");
     for (release, stranger, sleep) in [
         (tools::UNSUPPORTED_ENVOY, unreadable, unreadable),
@@ -174,11 +174,11 @@ fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
         (tools::OLDEST_ENVOY, ("403", "denied-by-policy"), ("200", "")),
     ] {
         let start = Start { program: tools::path(release)?, ..Start::tested(release)? };
-        let envoy = Envoy::start(&start, &all_but_stranger(&ground)?, ground.scratch.path())?;
+        let envoy = Envoy::start(&start, &all_but_stranger(&fixture)?, fixture.scratch.path())?;
         for (count, (namespace, account, expected)) in
             (1..).zip([("other", "stranger", stranger), ("default", "sleep", sleep)])
         {
-            let status = ground.leaf(namespace, account)?.connect(envoy.address()?)?.get("/x")?.status.to_string();
+            let status = fixture.leaf(namespace, account)?.connect(envoy.address()?)?.get("/x")?.status.to_string();
             let line = envoy.access_log_of(count)?.pop().context("no line")?;
             assert_eq!((&*status, line["reason"].as_str().unwrap_or_default()), expected, "{release}: {account}");
         }
@@ -189,15 +189,15 @@ fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
 #[test]
 fn an_envoy_that_is_not_supported_rejects_the_module() -> Result<()> {
     const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/dynamic_module_config";
-    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
-    symlink(tools::path(tools::MODULE)?, ground.scratch.join("libspiffe_authz.so"))?;
+    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    symlink(tools::path(tools::MODULE)?, fixture.scratch.join("libspiffe_authz.so"))?;
     // Releases before 1.38 have no field for a file.
-    let bootstrap = all_but_stranger(&ground)?.set(MODULE, json!({"name": "spiffe_authz"}))?;
+    let bootstrap = all_but_stranger(&fixture)?.set(MODULE, json!({"name": "spiffe_authz"}))?;
     let start = |release| Ok::<_, anyhow::Error>(Start { program: tools::path(release)?, ..Start::tested(release)? });
-    let log = Envoy::refused(&start(tools::UNSUPPORTED_ENVOY)?, &bootstrap, ground.scratch.path())?;
+    let log = Envoy::refused(&start(tools::UNSUPPORTED_ENVOY)?, &bootstrap, fixture.scratch.path())?;
     assert!(log.contains("Failed to load dynamic module"), "{log}");
     // The control: a release that is supported finds it by the same name.
-    Envoy::start(&start(tools::OLDEST_ENVOY)?, &bootstrap, ground.scratch.path()).map(|_| ())
+    Envoy::start(&start(tools::OLDEST_ENVOY)?, &bootstrap, fixture.scratch.path()).map(|_| ())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use spiffe_authz::policy::Layer;
 use spiffe_authz_integration::authority::{Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, CONNECTION_MANAGER, SERVER_PORT, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::port::ReservedPort;
 use spiffe_authz_integration::tcp::{Database, First, echoes};
@@ -30,19 +30,19 @@ struct Table {
 
 fn every_case_is_decided_as_expected(adapter: Adapter) -> Result<()> {
     // The SPIFFE validator stops some of the identities before the filter meets them.
-    let ground = Ground::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let mut cases = 0;
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus"))? {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
-            cases += run_table(&ground, &path).with_context(|| path.display().to_string())?;
+            cases += run_table(&fixture, &path).with_context(|| path.display().to_string())?;
         }
     }
     ensure!(cases > 300, "only {cases} cases");
     Ok(())
 }
 
-fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
+fn run_table(fixture: &Fixture, path: &Path) -> Result<usize> {
     // The port that a table names is the listener's.
     let reserved = ReservedPort::new()?;
     let port = reserved.number();
@@ -51,14 +51,14 @@ fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
     let key = TokenKey::new()?;
     let database = Database::start(First::Client)?;
     let envoy = match table.layer {
-        Layer::Http => start(ground, &table, port, &key)?,
-        Layer::Tcp => start_tcp(ground, &table, port, &database)?,
+        Layer::Http => start(fixture, &table, port, &key)?,
+        Layer::Tcp => start_tcp(fixture, &table, port, &database)?,
     };
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     for (position, case) in table.cases.iter().enumerate() {
         let allowed = match table.layer {
-            Layer::Http => request(ground, address, &case.request, &key),
-            Layer::Tcp => client(ground, address, &case.request).and_then(echoes),
+            Layer::Http => request(fixture, address, &case.request, &key),
+            Layer::Tcp => client(fixture, address, &case.request).and_then(echoes),
         };
         let verdict = if allowed.with_context(|| case.name.clone())? { "allow" } else { "deny" };
         ensure!(verdict == case.expect.verdict.slug(), "{}: {verdict}", case.name);
@@ -81,8 +81,8 @@ fn run_table(ground: &Ground, path: &Path) -> Result<usize> {
     Ok(table.cases.len())
 }
 
-fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<Envoy> {
-    let bootstrap = ground
+fn start(fixture: &Fixture, table: &Table, port: u16, key: &TokenKey) -> Result<Envoy> {
+    let bootstrap = fixture
         .bootstrap()?
         .configuration(&table.configuration.to_string())?
         .set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))?
@@ -108,7 +108,7 @@ fn start(ground: &Ground, table: &Table, port: u16, key: &TokenKey) -> Result<En
     let metadata = table.cases.iter().find_map(|case| case.request.metadata.get("envoy.filters.http.set_metadata"));
     filters.extend(metadata.map(metadata_filter));
     let bootstrap = bootstrap.filters_before(filters, &METADATA)?;
-    Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
+    Envoy::start(&Start::tested("corpus")?, &bootstrap, fixture.scratch.path())
 }
 
 /// Where the network filter that sets filter state stands.
@@ -125,21 +125,21 @@ fn peer_principal() -> Value {
     })
 }
 
-fn start_tcp(ground: &Ground, table: &Table, port: u16, database: &Database) -> Result<Envoy> {
-    let bootstrap = ground
+fn start_tcp(fixture: &Fixture, table: &Table, port: u16, database: &Database) -> Result<Envoy> {
+    let bootstrap = fixture
         .tcp_bootstrap(database)?
         .tcp_configuration(&table.configuration.to_string())?
         .set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))?
         .set(&format!("{TLS}/require_client_certificate"), json!(false))?;
-    Envoy::start(&Start::tested("corpus")?, &bootstrap, ground.scratch.path())
+    Envoy::start(&Start::tested("corpus")?, &bootstrap, fixture.scratch.path())
 }
 
 /// The connection of a case's caller.
-fn client(ground: &Ground, address: SocketAddr, request: &CaseRequest) -> Result<Client> {
+fn client(fixture: &Fixture, address: SocketAddr, request: &CaseRequest) -> Result<Client> {
     let leaf = match &request.peer {
         None => None,
-        Some(id) if id.starts_with("spiffe://example.io/") => Some(ground.federated.sign(&Shape::svid(id))?),
-        Some(id) => Some(ground.local.sign(&Shape::svid(id))?),
+        Some(id) if id.starts_with("spiffe://example.io/") => Some(fixture.federated.sign(&Shape::svid(id))?),
+        Some(id) => Some(fixture.local.sign(&Shape::svid(id))?),
     };
     let source = request.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     // A server name lives as long as the program.
@@ -148,8 +148,8 @@ fn client(ground: &Ground, address: SocketAddr, request: &CaseRequest) -> Result
 }
 
 /// Sends a case's request; tells whether it passes.
-fn request(ground: &Ground, address: SocketAddr, request: &CaseRequest, key: &TokenKey) -> Result<bool> {
-    let mut client = client(ground, address, request)?;
+fn request(fixture: &Fixture, address: SocketAddr, request: &CaseRequest, key: &TokenKey) -> Result<bool> {
+    let mut client = client(fixture, address, request)?;
     let host = request.host.as_deref().unwrap_or("corpus.example");
     let mut text = format!("{} {} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n", request.method, request.path);
     for (name, lines) in &request.headers {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::memory;
 use spiffe_authz_integration::{tools, wait};
 
@@ -27,10 +27,10 @@ fn document() -> Value {
     }]})
 }
 
-fn ground() -> Result<(Ground, Bootstrap)> {
-    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
-    let bootstrap = ground.bootstrap()?.configuration(&document().to_string())?;
-    Ok((ground, bootstrap))
+fn fixture() -> Result<(Fixture, Bootstrap)> {
+    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let bootstrap = fixture.bootstrap()?.configuration(&document().to_string())?;
+    Ok((fixture, bootstrap))
 }
 
 /// The module that the filter names.
@@ -71,17 +71,17 @@ fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
         (tools::PREVIOUS_ENVOY, "per_route_config_name"),
         (tools::OLDEST_ENVOY, "per_route_config_name"),
     ] {
-        let (ground, bootstrap) = ground()?;
+        let (fixture, bootstrap) = fixture()?;
         // Routes of older releases name a module, which Envoy looks for in a directory; it knows it for the same file.
-        symlink(tools::path(tools::MODULE)?, ground.scratch.join("libspiffe_authz.so"))?;
+        symlink(tools::path(tools::MODULE)?, fixture.scratch.join("libspiffe_authz.so"))?;
         let module = if release == tools::ENVOY { of_filter(&bootstrap)? } else { json!({"name": "spiffe_authz"}) };
         let bootstrap =
             with_routes(&bootstrap, &module, field, &[("/own", &own), ("/shadow", &shadow), ("/both", &both)])?;
         let start = Start { program: tools::path(release)?, ..Start::tested("routes")? };
-        let envoy = Envoy::start(&start, &bootstrap, ground.scratch.path())?;
-        let leaf = |id: &str| ground.local.sign(&spiffe_authz_integration::authority::Shape::svid(id));
-        let mut sleep = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
-        let mut curl = ground.leaf("default", "curl")?.connect(envoy.address()?)?;
+        let envoy = Envoy::start(&start, &bootstrap, fixture.scratch.path())?;
+        let leaf = |id: &str| fixture.local.sign(&spiffe_authz_integration::authority::Shape::svid(id));
+        let mut sleep = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let mut curl = fixture.leaf("default", "curl")?.connect(envoy.address()?)?;
         // Who has no identity that counts stays out of every route.
         let mut misshapen = leaf("spiffe://example.org/workload")?.connect(envoy.address()?)?;
         let expected =
@@ -105,7 +105,7 @@ fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
 
 #[test]
 fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let policies = json!([{"name": "a", "rules": [{"when": []}]}]);
     for (own, mistakes) in [
         (json!({"mode": "off"}), vec!["/mode: invalid-value: "]),
@@ -121,7 +121,7 @@ fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
         ),
     ] {
         let bootstrap = with_routes(&bootstrap, &of_filter(&bootstrap)?, "filter_name", &[("/own", &own)])?;
-        let log = Envoy::refused(&Start::tested("routes")?, &bootstrap, ground.scratch.path())?;
+        let log = Envoy::refused(&Start::tested("routes")?, &bootstrap, fixture.scratch.path())?;
         for mistake in mistakes {
             assert!(log.contains(&format!("spiffe-authz: {mistake}")), "`{mistake}` is not in:\n{log}");
         }
@@ -131,13 +131,13 @@ fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
 
 #[test]
 fn what_a_route_says_to_another_module_is_a_denial() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
-    let copy = ground.scratch.join("copy.so");
+    let (fixture, bootstrap) = fixture()?;
+    let copy = fixture.scratch.join("copy.so");
     fs::copy(tools::path(tools::MODULE)?, &copy)?;
     let module = json!({"module": {"local": {"filename": copy}}});
     let bootstrap = with_routes(&bootstrap, &module, "filter_name", &[("/own", &json!({"mode": "shadow"}))])?;
-    let envoy = Envoy::start(&Start::tested("copy")?, &bootstrap, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let envoy = Envoy::start(&Start::tested("copy")?, &bootstrap, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!((client.get("/")?.status, client.get("/own")?.status), (200, 403));
     assert_eq!(envoy.access_log_of(2)?[1]["details"], "spiffe_authz_denied[not-configured]");
     Ok(())
@@ -145,17 +145,17 @@ fn what_a_route_says_to_another_module_is_a_denial() -> Result<()> {
 
 #[test]
 fn another_filter_name_is_refused() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let bootstrap =
         bootstrap.set(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/filter_name"), json!("spiffe"))?;
-    let log = Envoy::refused(&Start::tested("name")?, &bootstrap, ground.scratch.path())?;
+    let log = Envoy::refused(&Start::tested("name")?, &bootstrap, fixture.scratch.path())?;
     assert!(log.contains("spiffe-authz: unknown filter `spiffe` (use `spiffe_authz`)"), "{log}");
     Ok(())
 }
 
 #[test]
 fn filters_of_envoys_own_can_match_what_was_found_out() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let sleep = "spiffe://example.org/ns/default/sa/sleep";
     let by_state = json!({"filter_state": {"key": "spiffe_authz_peer", "string_match": {"exact": sleep}}});
     let metadata = |key: &str, value: &str| {
@@ -191,8 +191,8 @@ fn filters_of_envoys_own_can_match_what_was_found_out() -> Result<()> {
         ],
     );
     let envoy =
-        Envoy::start(&Start::tested("rbac")?, &bootstrap.clone().set(&filters, json!(list))?, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        Envoy::start(&Start::tested("rbac")?, &bootstrap.clone().set(&filters, json!(list))?, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     for (path, status) in [("/state", 200), ("/not-state", 403), ("/metadata", 200), ("/other", 403)] {
         assert_eq!(client.get(path)?.status, status, "{path}");
     }
@@ -203,13 +203,13 @@ fn filters_of_envoys_own_can_match_what_was_found_out() -> Result<()> {
 fn a_certificate_that_is_not_handed_over_is_a_denial() -> Result<()> {
     let state = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
     for peer in ["required", "optional"] {
-        let (ground, bootstrap) = ground()?;
+        let (fixture, bootstrap) = fixture()?;
         let mut document = document();
         document["identity"] = json!({"peer": peer});
         document["policies"] = json!([{"name": "all", "rules": [{}]}]);
         let bootstrap = bootstrap.configuration(&document.to_string())?.set(state, json!([]))?;
-        let envoy = Envoy::start(&Start::tested("state")?, &bootstrap, ground.scratch.path())?;
-        let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let envoy = Envoy::start(&Start::tested("state")?, &bootstrap, fixture.scratch.path())?;
+        let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         assert_eq!(client.get("/")?.status, 403);
         assert_eq!(envoy.access_log_of(1)?[0]["reason"], "peer-certificate-unreadable", "{peer}");
     }
@@ -218,11 +218,11 @@ fn a_certificate_that_is_not_handed_over_is_a_denial() -> Result<()> {
 
 #[test]
 fn a_panic_denies_that_request_alone() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let [ours, panicking] = [tools::MODULE, tools::PANICKING_MODULE].map(tools::path);
     let bootstrap = bootstrap.text(&ours?.to_string_lossy(), &panicking?.to_string_lossy())?;
-    let envoy = Envoy::start(&Start::tested("panic")?, &bootstrap, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let envoy = Envoy::start(&Start::tested("panic")?, &bootstrap, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     for _ in 0..100 {
         assert_eq!(client.get("/")?.status, 200);
         let response = client.request("GET", "/", &[b"x-spiffe-authz-panic: please"])?;
@@ -236,22 +236,22 @@ fn a_panic_denies_that_request_alone() -> Result<()> {
 
 #[test]
 fn new_code_under_a_new_path_takes_over_without_a_restart() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let module = tools::path(tools::MODULE)?;
-    let copies = ["first.so", "second.so"].map(|name| ground.scratch.join(name));
+    let copies = ["first.so", "second.so"].map(|name| fixture.scratch.join(name));
     for copy in &copies {
         fs::copy(&module, copy)?;
     }
     let at = |path: &Path| bootstrap.clone().text(&module.to_string_lossy(), &path.to_string_lossy());
-    let (first, content) = at(&copies[0])?.watched_filter(&ground.scratch.join("filter.json"))?;
-    ground.scratch.write("filter.json", &content)?;
-    let mut envoy = Envoy::start(&Start::tested("reload")?, &first, ground.scratch.path())?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let (first, content) = at(&copies[0])?.watched_filter(&fixture.scratch.join("filter.json"))?;
+    fixture.scratch.write("filter.json", &content)?;
+    let mut envoy = Envoy::start(&Start::tested("reload")?, &first, fixture.scratch.path())?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!(client.get("/")?.status, 200);
 
     let second = at(&copies[1])?
         .configuration(&json!({"trustDomain": "example.org", "policies": [{"name": "none"}]}).to_string())?;
-    ground.scratch.write("filter.json", &second.filter_file()?)?;
+    fixture.scratch.write("filter.json", &second.filter_file()?)?;
     wait::until("the new module decides on the old connection", LIMIT, || {
         Ok((client.get("/")?.status == 403).then_some(()))
     })?;
@@ -262,7 +262,7 @@ fn new_code_under_a_new_path_takes_over_without_a_restart() -> Result<()> {
 
 #[test]
 fn validation_by_envoy_can_be_asked_for() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let mut document = document();
     document["identity"] = json!({"requireValidated": true});
     let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
@@ -280,8 +280,8 @@ fn validation_by_envoy_can_be_asked_for() -> Result<()> {
     for (name, bootstrap, status) in
         [("without", bootstrap.clone(), 403), ("with", bootstrap.clone().set(states, json!(list))?, 200)]
     {
-        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
-        let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
+        let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         assert_eq!(client.get("/")?.status, status, "{name}");
         let reason = envoy.access_log_of(1)?[0]["reason"].clone();
         assert_eq!(reason, if status == 200 { Value::Null } else { json!("peer-certificate-not-validated") });
@@ -291,7 +291,7 @@ fn validation_by_envoy_can_be_asked_for() -> Result<()> {
 
 #[test]
 fn identities_come_from_a_tunnel_or_a_named_proxy_too() -> Result<()> {
-    let (ground, bootstrap) = ground()?;
+    let (fixture, bootstrap) = fixture()?;
     let sleep = "spiffe://example.org/ns/default/sa/sleep";
     let with = |identity: Value| {
         let mut document = document();
@@ -316,8 +316,8 @@ fn identities_come_from_a_tunnel_or_a_named_proxy_too() -> Result<()> {
         ("no-tunnel", with(json!({"from": "peerPrincipal"}))?, &[], json!("peer-principal-missing")),
         ("proxy", xfcc, headers, Value::Null),
     ] {
-        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
-        let mut gateway = ground.leaf("edge", "gateway")?.connect(envoy.address()?)?;
+        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
+        let mut gateway = fixture.leaf("edge", "gateway")?.connect(envoy.address()?)?;
         let status = gateway.request("GET", "/", headers)?.status;
         let line = &envoy.access_log_of(1)?[0];
         assert_eq!((status, &line["reason"]), (if reason.is_null() { 200 } else { 403 }, &reason), "{name}: {line}");

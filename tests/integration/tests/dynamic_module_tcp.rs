@@ -4,25 +4,26 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::tcp::{Database, First, GREETING, Session};
 use spiffe_authz_integration::tools;
 
 #[test]
 fn a_server_that_speaks_first_hears_of_nobody_who_is_denied_on_every_envoy() -> Result<()> {
     for release in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
-        let (ground, database) = (Ground::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
+        let (fixture, database) =
+            (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
         let start = Start { program: tools::path(release)?, ..Start::tested("tcp")? };
-        let mut bootstrap = ground.tcp_bootstrap(&database)?;
+        let mut bootstrap = fixture.tcp_bootstrap(&database)?;
         if release != tools::ENVOY {
-            bootstrap = bootstrap.named_module(ground.scratch.path())?;
+            bootstrap = bootstrap.named_module(fixture.scratch.path())?;
         }
-        let envoy = Envoy::start(&start, &bootstrap, ground.scratch.path())?;
+        let envoy = Envoy::start(&start, &bootstrap, fixture.scratch.path())?;
         let address = envoy.address()?;
-        let mut sleep = Session::from(ground.leaf("default", "sleep")?.connect(address)?);
+        let mut sleep = Session::from(fixture.leaf("default", "sleep")?.connect(address)?);
         assert_eq!(sleep.line()?.as_deref(), Some(GREETING), "{release}");
         assert!(sleep.echoes("select 1")?, "{release}");
-        let mut stranger = Session::from(ground.leaf("other", "stranger")?.connect(address)?);
+        let mut stranger = Session::from(fixture.leaf("other", "stranger")?.connect(address)?);
         assert_eq!(stranger.line()?, None, "{release}");
         assert_eq!(database.connections(), 1, "{release}");
 
@@ -51,12 +52,13 @@ fn a_server_that_speaks_first_hears_of_nobody_who_is_denied_on_every_envoy() -> 
 fn without_the_certificate_in_filter_state_nobody_enters() -> Result<()> {
     let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
     for (kept, reason) in [(1, "peer-certificate-mismatch"), (0, "peer-certificate-unreadable")] {
-        let (ground, database) = (Ground::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
-        let bootstrap = ground.tcp_bootstrap(&database)?;
+        let (fixture, database) =
+            (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
+        let bootstrap = fixture.tcp_bootstrap(&database)?;
         let list = bootstrap.at(states)?.as_array().context("no list")?[..kept].to_vec();
         let bootstrap = bootstrap.clone().set(states, json!(list))?;
-        let envoy = Envoy::start(&Start::tested("tcp")?, &bootstrap, ground.scratch.path())?;
-        let mut sleep = Session::from(ground.leaf("default", "sleep")?.connect(envoy.address()?)?);
+        let envoy = Envoy::start(&Start::tested("tcp")?, &bootstrap, fixture.scratch.path())?;
+        let mut sleep = Session::from(fixture.leaf("default", "sleep")?.connect(envoy.address()?)?);
         assert_eq!(sleep.line()?, None);
         assert_eq!((envoy.access_log_of(1)?[0]["reason"].as_str(), database.connections()), (Some(reason), 0));
     }
@@ -65,10 +67,10 @@ fn without_the_certificate_in_filter_state_nobody_enters() -> Result<()> {
 
 #[test]
 fn a_bad_configuration_is_refused_with_every_mistake() -> Result<()> {
-    let (ground, database) = (Ground::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
+    let (fixture, database) = (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
     let document = json!({"trustDomain": "EXAMPLE.org", "policies": [{"name": "a", "rulez": []}]});
-    let bootstrap = ground.tcp_bootstrap(&database)?.tcp_configuration(&document.to_string())?;
-    let log = Envoy::refused(&Start::tested("tcp")?, &bootstrap, ground.scratch.path())?;
+    let bootstrap = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document.to_string())?;
+    let log = Envoy::refused(&Start::tested("tcp")?, &bootstrap, fixture.scratch.path())?;
     for mistake in ["/trustDomain: invalid-value: ", "/policies/0/rulez: unknown-field: "] {
         assert!(log.contains(&format!("spiffe-authz: {mistake}")), "{log}");
     }

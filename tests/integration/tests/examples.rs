@@ -14,7 +14,7 @@ use spiffe_authz_integration::bootstrap::{
     ADMIN_PORT, Bootstrap, CONNECTION_MANAGER, DATABASE_PORT, MODULE, SERVER_HOST, TLS, UPSTREAM_PORT, WASM, examples,
 };
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::tools;
@@ -255,23 +255,23 @@ struct Server {
     complete: Client,
 }
 
-fn servers(ground: &Ground) -> Result<Vec<Server>> {
-    let (certificate, validation) = (ground.scratch.join("certificate.json"), ground.scratch.join("validation.json"));
+fn servers(fixture: &Fixture) -> Result<Vec<Server>> {
+    let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
     let mut servers = Vec::new();
     for name in names()? {
         let mut bootstrap = in_place(&name)?;
         if !bootstrap.to_json().contains("0.0.0.0") {
             continue;
         }
-        for (upstream, port) in [(UPSTREAM_PORT, ground.upstream.port()), (DATABASE_PORT, ground.upstream.port())] {
+        for (upstream, port) in [(UPSTREAM_PORT, fixture.upstream.port()), (DATABASE_PORT, fixture.upstream.port())] {
             bootstrap = bootstrap.clone().port(upstream, port).unwrap_or(bootstrap);
         }
         bootstrap = bootstrap.clone().text(SERVER_HOST, "127.0.0.1").unwrap_or(bootstrap);
         let bootstrap = bootstrap.text("0.0.0.0", "127.0.0.1")?.listening_on(0)?.port(ADMIN_PORT, 0)?;
         let bootstrap = bootstrap.every_secret(&certificate, &validation)?;
         let log_name = name.replace(['/', '.'], "-");
-        let envoy = Envoy::start(&Start::tested(&log_name)?, &bootstrap, ground.scratch.path())?;
-        let config = client_config(Some(&ground.leaf("default", "sleep")?))?;
+        let envoy = Envoy::start(&Start::tested(&log_name)?, &bootstrap, fixture.scratch.path())?;
+        let config = client_config(Some(&fixture.leaf("default", "sleep")?))?;
         let complete = Client::tls(envoy.address()?, config.clone())?;
         let mut stalled = TcpStream::connect(envoy.address()?)?;
         rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(SERVER_HOST)?)?.write_tls(&mut stalled)?;
@@ -282,8 +282,8 @@ fn servers(ground: &Ground) -> Result<Vec<Server>> {
 
 #[test]
 fn a_caller_that_stalls_in_the_handshake_is_disconnected() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let mut servers = servers(&ground)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let mut servers = servers(&fixture)?;
     assert!(servers.len() >= 7, "only {} servers", servers.len());
     for server in &mut servers {
         let closed = wait_for_end(&mut server.stalled, server.since + Duration::from_secs(MAX_HANDSHAKE));

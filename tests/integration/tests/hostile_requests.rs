@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::guarded::{Guarded, Validation};
+use spiffe_authz_integration::fixture::{ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::http2::Connection;
 
@@ -15,8 +15,8 @@ spiffe_authz_integration::test_with_each_adapter![
 ];
 
 /// Reads every attribute that a policy can ask for.
-fn guarded(adapter: Adapter) -> Result<Guarded> {
-    Guarded::with(
+fn server(adapter: Adapter) -> Result<ProtectedServer> {
+    ProtectedServer::with(
         adapter,
         Validation::Spiffe,
         &json!({
@@ -33,8 +33,8 @@ fn raw(client: &mut Client, request: &[u8]) -> Result<u16> {
 }
 
 fn bytes_that_are_no_text(adapter: Adapter) -> Result<()> {
-    let guarded = guarded(adapter)?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let server = server(adapter)?;
+    let mut client = server.caller("default", "sleep")?;
     for header in [b"x-bytes: \xff\xfe\x80".as_slice(), b"user-agent: \xc3\x28", b"cookie: \xf0\x9f", b"accept: \x80"] {
         assert_eq!(client.request("GET", "/", &[header])?.status, 200, "{header:?}");
     }
@@ -42,43 +42,42 @@ fn bytes_that_are_no_text(adapter: Adapter) -> Result<()> {
     for path in [b"/\xff\xfe".as_slice(), b"/%ff%fe", b"/%", b"/%zz", b"/\\..\\", b"/;x=\x80?\xff#\xfe"] {
         // Envoy may refuse the path, and then close; the filter may deny it; what must not be is that it breaks.
         let request = [b"GET ", path, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
-        let status = raw(&mut guarded.caller("default", "sleep")?, &request)?;
+        let status = raw(&mut server.caller("default", "sleep")?, &request)?;
         assert!([200, 400].contains(&status), "{path:?}: {status}");
         paths += u32::from(status == 200);
     }
     assert!(paths > 0, "no path reached the filter");
     for host in [b"\xff".as_slice(), b"[::1", b"a:b:c", b""] {
         let request = [b"GET / HTTP/1.1\r\nhost: ", host, b"\r\n\r\n"].concat();
-        let status = raw(&mut guarded.caller("default", "sleep")?, &request)?;
+        let status = raw(&mut server.caller("default", "sleep")?, &request)?;
         assert!([200, 400].contains(&status), "{host:?}: {status}");
     }
-    still_well(&guarded, &mut client)
+    still_well(&server, &mut client)
 }
 
 fn headers_of_sixty_kilobytes(adapter: Adapter) -> Result<()> {
-    let guarded = guarded(adapter)?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let server = server(adapter)?;
+    let mut client = server.caller("default", "sleep")?;
     let long = "x".repeat(56_000);
     assert_eq!(client.request("GET", "/", &[format!("x-long: {long}").as_bytes()])?.status, 200);
     assert_eq!(client.get(&format!("/{long}"))?.status, 200);
     // More than Envoy takes.
     let longer = "x".repeat(62_000);
-    let response =
-        guarded.caller("default", "sleep")?.request("GET", "/", &[format!("x-long: {longer}").as_bytes()])?;
+    let response = server.caller("default", "sleep")?.request("GET", "/", &[format!("x-long: {longer}").as_bytes()])?;
     assert_eq!(response.status, 431);
-    still_well(&guarded, &mut client)
+    still_well(&server, &mut client)
 }
 
 fn a_thousand_denials_at_once_do_not_flood_the_log(adapter: Adapter) -> Result<()> {
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document)?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document)?;
+    let mut client = server.caller("default", "sleep")?;
     let started = std::time::Instant::now();
     for _ in 0..1000 {
         assert_eq!(client.get("/x")?.status, 403);
     }
     let seconds = started.elapsed().as_secs() + 2;
-    let lines = guarded.envoy.log()?.matches(r#""event":"deny""#).count();
+    let lines = server.envoy.log()?.matches(r#""event":"deny""#).count();
     assert!(lines >= 100 && u64::try_from(lines)? <= 100 * seconds, "{lines} lines in {seconds} s");
     Ok(())
 }
@@ -89,13 +88,13 @@ fn control_characters_in_a_path_are_escaped_in_the_log(adapter: Adapter) -> Resu
     const HOSTILE: &str = "/x?\u{9b}\u{85}\u{202e}";
     const ORDINARY: &str = "/x?y=%7e~";
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
-    let guarded = Guarded::with(adapter, Validation::Spiffe, &document)?;
-    let leaf = guarded.ground.leaf("default", "sleep")?;
-    let mut connection = Connection::open(guarded.address()?, &leaf)?;
+    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document)?;
+    let leaf = server.fixture.leaf("default", "sleep")?;
+    let mut connection = Connection::open(server.address()?, &leaf)?;
     for path in [HOSTILE, ORDINARY] {
         assert!(!connection.get(path)?, "{path:?} is allowed");
     }
-    let log = guarded.envoy.log()?;
+    let log = server.envoy.log()?;
     let lines: Vec<&str> = log.lines().filter_map(|line| line.get(line.find(r#"{"event":"#)?..)).collect();
     assert_eq!(lines.len(), 2, "{log}");
     assert!(log.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{log:?}");
@@ -108,10 +107,10 @@ fn control_characters_in_a_path_are_escaped_in_the_log(adapter: Adapter) -> Resu
     Ok(())
 }
 
-fn still_well(guarded: &Guarded, client: &mut Client) -> Result<()> {
+fn still_well(server: &ProtectedServer, client: &mut Client) -> Result<()> {
     assert_eq!(client.get("/")?.status, 200);
-    let log = guarded.envoy.log()?;
+    let log = server.envoy.log()?;
     assert!(!log.contains("panicked") && !log.contains("Wasm VM failed"), "{log}");
-    assert_eq!(guarded.envoy.stat("wasm.spiffe-authz.vm_reload")?.unwrap_or(0), 0);
+    assert_eq!(server.envoy.stat("wasm.spiffe-authz.vm_reload")?.unwrap_or(0), 0);
     Ok(())
 }

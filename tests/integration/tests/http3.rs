@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start, WORKERS};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http3::{Client, ConnectionId};
 
 spiffe_authz_integration::test_with_each_adapter![
@@ -20,8 +20,8 @@ const STRANGER: &str = "spiffe://example.org/ns/other/sa/stranger";
 
 /// The example over QUIC, at two addresses. Each has a list of its own of the connection IDs that were used recently, and both
 /// have one filter.
-fn over_quic(ground: &Ground) -> Result<Bootstrap> {
-    let example = ground.bootstrap()?;
+fn over_quic(fixture: &Fixture) -> Result<Bootstrap> {
+    let example = fixture.bootstrap()?;
     let mut listener = example.at(LISTENER)?.clone();
     let address = json!({"socket_address": {"protocol": "UDP", "address": "127.0.0.1", "port_value": 0}});
     let mut tls = example.at(TLS)?.clone();
@@ -54,11 +54,11 @@ fn a_connection_id_names_no_caller_on_several_workers(adapter: Adapter) -> Resul
 }
 
 fn with_workers(adapter: Adapter, workers: &str) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let start = Start { arguments: &[WORKERS, workers], ..Start::tested("http3")? };
-    let envoy = Envoy::start(&start, &over_quic(&ground)?, ground.scratch.path())?;
+    let envoy = Envoy::start(&start, &over_quic(&fixture)?, fixture.scratch.path())?;
     let [first, second] = envoy.addresses()?[..] else { anyhow::bail!("the listener does not have two addresses") };
-    let (sleep, stranger) = (ground.leaf("default", "sleep")?, ground.leaf("other", "stranger")?);
+    let (sleep, stranger) = (fixture.leaf("default", "sleep")?, fixture.leaf("other", "stranger")?);
 
     let mut kept = Client::connect(first, &sleep, Some(CHOSEN))?;
     ensure!(kept.get(PATH)? == 200, "sleep is denied");

@@ -11,7 +11,7 @@ use spiffe_authz::timestamp::Timestamp;
 use spiffe_authz_integration::authority::{DAY, Leaf, Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::http2::Connection;
 use spiffe_authz_integration::tcp::{Database, First, Session};
@@ -39,16 +39,16 @@ fn document(identity: &Value) -> Value {
     })
 }
 
-fn short_lived(ground: &Ground) -> Result<Leaf> {
-    ground.local.sign(&Shape { validity: (-DAY, SHORT), ..Shape::svid(SLEEP) })
+fn short_lived(fixture: &Fixture) -> Result<Leaf> {
+    fixture.local.sign(&Shape { validity: (-DAY, SHORT), ..Shape::svid(SLEEP) })
 }
 
-fn start(ground: &Ground, name: &str, bootstrap: &Bootstrap) -> Result<Envoy> {
-    Envoy::start(&Start::tested(name)?, bootstrap, ground.scratch.path())
+fn start(fixture: &Fixture, name: &str, bootstrap: &Bootstrap) -> Result<Envoy> {
+    Envoy::start(&Start::tested(name)?, bootstrap, fixture.scratch.path())
 }
 
-fn server(ground: &Ground, name: &str, identity: &Value) -> Result<Envoy> {
-    start(ground, name, &ground.bootstrap()?.configuration(&document(identity).to_string())?)
+fn server(fixture: &Fixture, name: &str, identity: &Value) -> Result<Envoy> {
+    start(fixture, name, &fixture.bootstrap()?.configuration(&document(identity).to_string())?)
 }
 
 fn seconds_now() -> Result<i64> {
@@ -72,11 +72,11 @@ fn with_rbac(bootstrap: Bootstrap) -> Result<Bootstrap> {
 }
 
 fn an_expired_svid_is_denied_on_an_open_connection(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let denying = server(&ground, "denying", &json!({}))?;
-    let allowing = server(&ground, "allowing", &json!({"expired": "allow"}))?;
-    let rbac = start(&ground, "rbac", &with_rbac(ground.bootstrap()?)?)?;
-    let (short, long) = (short_lived(&ground)?, ground.leaf("default", "sleep")?);
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let denying = server(&fixture, "denying", &json!({}))?;
+    let allowing = server(&fixture, "allowing", &json!({"expired": "allow"}))?;
+    let rbac = start(&fixture, "rbac", &with_rbac(fixture.bootstrap()?)?)?;
+    let (short, long) = (short_lived(&fixture)?, fixture.leaf("default", "sleep")?);
     let mut http1 = short.connect(denying.address()?)?;
     let mut http2 = Connection::open(denying.address()?, &short)?;
     let mut control = long.connect(denying.address()?)?;
@@ -110,13 +110,13 @@ fn an_expired_svid_is_denied_on_an_open_connection(adapter: Adapter) -> Result<(
 }
 
 fn an_expired_svid_is_denied_in_a_resumed_session(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let mut bootstrap = ground.bootstrap()?.configuration(&document(&json!({})).to_string())?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let mut bootstrap = fixture.bootstrap()?.configuration(&document(&json!({})).to_string())?;
     for kind in ["stateless", "stateful"] {
         bootstrap = bootstrap.set(&format!("{TLS}/disable_{kind}_session_resumption"), json!(false))?;
     }
-    let envoy = start(&ground, "resuming", &bootstrap)?;
-    let (short, long) = (short_lived(&ground)?, ground.leaf("default", "sleep")?);
+    let envoy = start(&fixture, "resuming", &bootstrap)?;
+    let (short, long) = (short_lived(&fixture)?, fixture.leaf("default", "sleep")?);
     // A configuration keeps the sessions that it can resume.
     let (short_config, long_config) = (client_config(Some(&short))?, client_config(Some(&long))?);
     let get = |config: &rustls::ClientConfig| -> Result<u16> {
@@ -132,11 +132,11 @@ fn an_expired_svid_is_denied_in_a_resumed_session(adapter: Adapter) -> Result<()
 }
 
 fn an_expired_svid_closes_its_tcp_connection(adapter: Adapter) -> Result<()> {
-    let (ground, database) = (Ground::with(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
-    let bootstrap = ground.tcp_bootstrap(&database)?.tcp_configuration(&document(&json!({})).to_string())?;
-    let envoy = start(&ground, "tcp", &bootstrap)?;
-    let mut short = Session::from(short_lived(&ground)?.connect(envoy.address()?)?);
-    let mut long = Session::from(ground.leaf("default", "sleep")?.connect(envoy.address()?)?);
+    let (fixture, database) = (Fixture::with(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
+    let bootstrap = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document(&json!({})).to_string())?;
+    let envoy = start(&fixture, "tcp", &bootstrap)?;
+    let mut short = Session::from(short_lived(&fixture)?.connect(envoy.address()?)?);
+    let mut long = Session::from(fixture.leaf("default", "sleep")?.connect(envoy.address()?)?);
     ensure!(short.echoes("a")? && long.echoes("a")?, "closed before the SVID expires");
     wait::until("the connection is closed", LIMIT, || Ok((!short.echoes("b")?).then_some(())))?;
     ensure!(long.echoes("c")?, "the connection of a valid SVID is closed");
@@ -147,36 +147,36 @@ fn an_expired_svid_closes_its_tcp_connection(adapter: Adapter) -> Result<()> {
 
 /// A listener whose next version revokes an identity.
 struct Revoking<'g> {
-    ground: &'g Ground,
+    fixture: &'g Fixture,
     envoy: Envoy,
     revoking: String,
 }
 
 impl<'g> Revoking<'g> {
-    fn start(ground: &'g Ground, fitted: impl Fn(&str) -> Result<Bootstrap>, revoked: &Value) -> Result<Self> {
-        let file = ground.scratch.join("listeners.json");
+    fn start(fixture: &'g Fixture, fitted: impl Fn(&str) -> Result<Bootstrap>, revoked: &Value) -> Result<Self> {
+        let file = fixture.scratch.join("listeners.json");
         let (bootstrap, content) = fitted(&document(&json!({})).to_string())?.watched_listeners(&file)?;
-        ground.scratch.write("listeners.json", &content)?;
+        fixture.scratch.write("listeners.json", &content)?;
         let revoking = fitted(&document(&json!({"revoked": revoked})).to_string())?.listeners_file()?;
-        Ok(Self { ground, envoy: start(ground, "revoking", &bootstrap)?, revoking })
+        Ok(Self { fixture, envoy: start(fixture, "revoking", &bootstrap)?, revoking })
     }
 
     fn revoke(&self) -> Result<()> {
         let updates = || Ok::<_, anyhow::Error>(self.envoy.stat("listener_manager.lds.update_success")?.unwrap_or(0));
         let before = updates()?;
-        self.ground.scratch.write("listeners.json", &self.revoking)?;
+        self.fixture.scratch.write("listeners.json", &self.revoking)?;
         wait::until("the update arrives", LIMIT, || Ok((updates()? > before).then_some(())))
     }
 }
 
 fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
     const CALLERS: usize = 4;
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let fitted = |document: &str| ground.bootstrap()?.configuration(document);
-    let revoking = Revoking::start(&ground, fitted, &json!({"trustDomains": ["example.io"]}))?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fitted = |document: &str| fixture.bootstrap()?.configuration(document);
+    let revoking = Revoking::start(&fixture, fitted, &json!({"trustDomains": ["example.io"]}))?;
     let address = revoking.envoy.address()?;
-    let federated = ground.federated.sign(&Shape::svid("spiffe://example.io/ns/default/sa/sleep"))?;
-    let local = ground.leaf("default", "sleep")?;
+    let federated = fixture.federated.sign(&Shape::svid("spiffe://example.io/ns/default/sa/sleep"))?;
+    let local = fixture.leaf("default", "sleep")?;
     let (is_revoked, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     // Every caller keeps its connection for as long as Envoy does, and each answer must have the status that is right by then.
     let call = |leaf: &Leaf, after: u16| -> Result<(usize, usize)> {
@@ -217,12 +217,12 @@ fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
 }
 
 fn a_revoked_identity_loses_its_tcp_connection(adapter: Adapter) -> Result<()> {
-    let (ground, database) = (Ground::with(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
-    let fitted = |document: &str| ground.tcp_bootstrap(&database)?.tcp_configuration(document);
-    let revoking = Revoking::start(&ground, fitted, &json!({"spiffeIds": [SLEEP]}))?;
+    let (fixture, database) = (Fixture::with(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
+    let fitted = |document: &str| fixture.tcp_bootstrap(&database)?.tcp_configuration(document);
+    let revoking = Revoking::start(&fixture, fitted, &json!({"spiffeIds": [SLEEP]}))?;
     let address: SocketAddr = revoking.envoy.address()?;
-    let mut sleep = Session::from(ground.leaf("default", "sleep")?.connect(address)?);
-    let mut curl = Session::from(ground.leaf("default", "curl")?.connect(address)?);
+    let mut sleep = Session::from(fixture.leaf("default", "sleep")?.connect(address)?);
+    let mut curl = Session::from(fixture.leaf("default", "curl")?.connect(address)?);
     ensure!(sleep.echoes("a")? && curl.echoes("a")?, "closed before the revocation");
     revoking.revoke()?;
     ensure!(curl.echoes("b")?, "the connection of an identity that was not revoked is closed");
@@ -232,13 +232,13 @@ fn a_revoked_identity_loses_its_tcp_connection(adapter: Adapter) -> Result<()> {
 }
 
 fn a_policy_expires_without_an_update(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let mut document = document(&json!({}));
     document["policies"][0]["expires"] = json!(Timestamp::from_seconds(seconds_now()? + SHORT).to_string());
     let lasting = json!({"name": "lasting", "rules": [{"to": [{"operation": {"paths": ["/lasting"]}}]}]});
     document["policies"].as_array_mut().context("no policies")?.push(lasting);
-    let envoy = start(&ground, "server", &ground.bootstrap()?.configuration(&document.to_string())?)?;
-    let mut client = ground.leaf("default", "sleep")?.connect(envoy.address()?)?;
+    let envoy = start(&fixture, "server", &fixture.bootstrap()?.configuration(&document.to_string())?)?;
+    let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!(client.get("/x")?.status, 200);
     let mut requests = 1;
     wait::until("the policy expires", LIMIT, || {

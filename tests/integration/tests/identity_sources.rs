@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Name, Shape};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CLIENT_TLS, CONNECTION_MANAGER, FILTERS, TCP_FILTER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::http2::{Tunnel, cancelled_connect};
 use spiffe_authz_integration::tcp::{Database, First};
@@ -34,40 +34,40 @@ fn last_line(envoy: &Envoy, count: usize) -> Result<(Value, Value)> {
 }
 
 /// An Envoy that opens tunnels to `server` with this certificate.
-fn tunnel_client(ground: &Ground, name: &str, leaf: &Leaf, server: &Envoy) -> Result<Envoy> {
-    let certificate = ground.scratch.write(&format!("{name}.secret.json"), &leaf.secret())?;
+fn tunnel_client(fixture: &Fixture, name: &str, leaf: &Leaf, server: &Envoy) -> Result<Envoy> {
+    let certificate = fixture.scratch.write(&format!("{name}.secret.json"), &leaf.secret())?;
     let bootstrap = Bootstrap::tunnel_client(server.address()?.port())?.secrets_at(
         CLIENT_TLS,
         &certificate,
-        &ground.scratch.join("validation.json"),
+        &fixture.scratch.join("validation.json"),
     )?;
-    Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())
+    Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())
 }
 
-fn tunnel_server(ground: &Ground) -> Result<Bootstrap> {
-    let (certificate, validation) = (ground.scratch.join("certificate.json"), ground.scratch.join("validation.json"));
-    Bootstrap::tunnel_server(ground.upstream.port())?.secrets(&certificate, &validation)
+fn tunnel_server(fixture: &Fixture) -> Result<Bootstrap> {
+    let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
+    Bootstrap::tunnel_server(fixture.upstream.port())?.secrets(&certificate, &validation)
 }
 
 #[test]
 fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
     // The pooled authorities let a certificate with several names reach the filter.
-    let ground = Ground::new(Validation::Pooled)?;
+    let fixture = Fixture::new(Validation::Pooled)?;
     // So does a header with underscores.
     let underscores = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config/common_http_protocol_options/headers_with_underscores_action";
-    let bootstrap = tunnel_server(&ground)?.set(underscores, json!("ALLOW"))?;
-    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, ground.scratch.path())?;
+    let bootstrap = tunnel_server(&fixture)?.set(underscores, json!("ALLOW"))?;
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, fixture.scratch.path())?;
     let two_names = Shape { names: vec![Name::uri(SLEEP), Name::uri(CURL)], ..Shape::svid(SLEEP) };
     let foreign = "spiffe://example.io/ns/default/sa/sleep";
     let cases = [
-        ("sleep", ground.leaf("default", "sleep")?, json!(SLEEP), "default/sleep-reads"),
-        ("curl", ground.leaf("default", "curl")?, json!(CURL), "no-policy-allows"),
-        ("foreign", ground.federated.sign(&Shape::svid(foreign))?, json!(foreign), "no-policy-allows"),
-        ("two-names", ground.local.sign(&two_names)?, json!(null), "peer-principal-several"),
-        ("no-workload", ground.local.sign(&Shape::svid("spiffe://example.org/x"))?, json!(null), "wrong-pattern"),
+        ("sleep", fixture.leaf("default", "sleep")?, json!(SLEEP), "default/sleep-reads"),
+        ("curl", fixture.leaf("default", "curl")?, json!(CURL), "no-policy-allows"),
+        ("foreign", fixture.federated.sign(&Shape::svid(foreign))?, json!(foreign), "no-policy-allows"),
+        ("two-names", fixture.local.sign(&two_names)?, json!(null), "peer-principal-several"),
+        ("no-workload", fixture.local.sign(&Shape::svid("spiffe://example.org/x"))?, json!(null), "wrong-pattern"),
     ];
     for (count, (name, leaf, peer, what)) in (1..).zip(cases) {
-        let client = tunnel_client(&ground, name, &leaf, &server)?;
+        let client = tunnel_client(&fixture, name, &leaf, &server)?;
         // What a client writes inside is a header like any other.
         let forged = [format!("io.istio.peer_principal: {SLEEP}"), format!("x-forwarded-client-cert: URI={SLEEP}")];
         let forged = forged.each_ref().map(|line| line.as_bytes());
@@ -80,13 +80,13 @@ fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
 
 #[test]
 fn without_a_name_from_the_tunnel_nobody_gets_in() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
-    let bootstrap = tunnel_server(&ground)?;
+    let bootstrap = tunnel_server(&fixture)?;
     let router = bootstrap.at(&format!("{filters}/1"))?.clone();
     let bootstrap = bootstrap.set(filters, json!([router]))?;
-    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, ground.scratch.path())?;
-    let client = tunnel_client(&ground, "sleep", &ground.leaf("default", "sleep")?, &server)?;
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, fixture.scratch.path())?;
+    let client = tunnel_client(&fixture, "sleep", &fixture.leaf("default", "sleep")?, &server)?;
     assert_eq!(Client::plain(client.address()?)?.get("/status/200")?.status, 403);
     assert_eq!(last_line(&server, 1)?, (json!(null), json!("peer-principal-missing")));
     Ok(())
@@ -97,12 +97,12 @@ fn without_a_name_from_the_tunnel_nobody_gets_in() -> Result<()> {
 fn a_cancelled_tunnel_leaves_its_identity_to_no_one(adapter: Adapter) -> Result<()> {
     const INNER: &str = "httpbin:80";
     const ATTEMPTS: usize = 12;
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let (certificate, validation) = (ground.scratch.join("certificate.json"), ground.scratch.join("validation.json"));
-    let bootstrap = Bootstrap::tunnel_server_with(adapter, ground.upstream.port())?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
+    let bootstrap = Bootstrap::tunnel_server_with(adapter, fixture.upstream.port())?;
     let bootstrap = bootstrap.every_secret(&certificate, &validation)?;
-    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, ground.scratch.path())?;
-    let (sleep, stranger) = (ground.leaf("default", "sleep")?, ground.leaf("other", "stranger")?);
+    let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, fixture.scratch.path())?;
+    let (sleep, stranger) = (fixture.leaf("default", "sleep")?, fixture.leaf("other", "stranger")?);
     let status =
         |leaf: &Leaf| -> Result<u16> { Ok(Tunnel::open(server.address()?, leaf, INNER)?.client().get("/x")?.status) };
     assert_eq!((status(&stranger)?, status(&sleep)?), (403, 200), "without a cancelled CONNECT");
@@ -125,13 +125,13 @@ fn a_cancelled_tunnel_leaves_its_identity_to_no_one(adapter: Adapter) -> Result<
 /// `max_connection_duration` alone waits for the streams of a connection, and CONNECT has no end of its own.
 #[test]
 fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
     let duration = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/common_http_protocol_options/max_stream_duration";
-    let lasting = tunnel_server(&ground)?;
+    let lasting = tunnel_server(&fixture)?;
     let short = lasting.clone().set(duration, json!("1s"))?;
     for (name, bootstrap, ends) in [("short", short, true), ("lasting", lasting, false)] {
-        let server = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
-        let mut client = Tunnel::open(server.address()?, &ground.leaf("default", "sleep")?, "httpbin:80")?.client();
+        let server = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
+        let mut client = Tunnel::open(server.address()?, &fixture.leaf("default", "sleep")?, "httpbin:80")?.client();
         assert_eq!(client.get("/x")?.status, 200, "{name}");
         let begun = std::time::Instant::now();
         let ended = wait::until("the end of the CONNECT stream", Duration::from_secs(4), || {
@@ -143,11 +143,11 @@ fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
 }
 
 /// A workload's Envoy that believes the gateway, and hands the header on so.
-fn protected(ground: &Ground, forward: &Value) -> Result<Envoy> {
-    Envoy::start(&Start::tested("protected")?, &protection(ground, forward)?, ground.scratch.path())
+fn protected(fixture: &Fixture, forward: &Value) -> Result<Envoy> {
+    Envoy::start(&Start::tested("protected")?, &protection(fixture, forward)?, fixture.scratch.path())
 }
 
-fn protection(ground: &Ground, forward: &Value) -> Result<Bootstrap> {
+fn protection(fixture: &Fixture, forward: &Value) -> Result<Bootstrap> {
     let document = json!({
         "trustDomain": "example.org",
         "identity": {"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]},
@@ -155,7 +155,7 @@ fn protection(ground: &Ground, forward: &Value) -> Result<Bootstrap> {
             {"from": [{"source": {"serviceAccounts": ["sleep"]}}]}
         ]}]
     });
-    ground.bootstrap()?.configuration(&document.to_string())?.connection_manager(forward.clone())
+    fixture.bootstrap()?.configuration(&document.to_string())?.connection_manager(forward.clone())
 }
 
 /// The same bootstrap with the access log's fields `connection_peer` and `request_peer`: the filter state that names each caller.
@@ -171,15 +171,15 @@ fn logging_filter_state(bootstrap: Bootstrap, adapter: Adapter) -> Result<Bootst
 }
 
 /// The gateway of the examples in front of it, which tells of its callers so.
-fn gateway(ground: &Ground, server: &Envoy, tells: &Value) -> Result<Envoy> {
-    let leaf = ground.local.sign(&Shape::svid(GATEWAY))?;
-    let certificate = ground.scratch.write("gateway.secret.json", &leaf.secret())?;
-    let validation = ground.scratch.join("validation.json");
+fn gateway(fixture: &Fixture, server: &Envoy, tells: &Value) -> Result<Envoy> {
+    let leaf = fixture.local.sign(&Shape::svid(GATEWAY))?;
+    let certificate = fixture.scratch.write("gateway.secret.json", &leaf.secret())?;
+    let validation = fixture.scratch.join("validation.json");
     let bootstrap = Bootstrap::gateway(Adapter::Wasm, server.address()?)?
         .secrets(&certificate, &validation)?
         .secrets_at(CLIENT_TLS, &certificate, &validation)?
         .connection_manager(tells.clone())?;
-    Envoy::start(&Start::tested("gateway")?, &bootstrap, ground.scratch.path())
+    Envoy::start(&Start::tested("gateway")?, &bootstrap, fixture.scratch.path())
 }
 
 fn sanitize_set() -> Value {
@@ -196,10 +196,10 @@ const FORGED: &[u8] = b"x-forwarded-client-cert: \
 
 #[test]
 fn a_named_gateway_tells_who_calls() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let server = protected(&ground, &forward_only())?;
-    let gateway = gateway(&ground, &server, &sanitize_set())?;
-    let connect = |account: &str| ground.leaf("default", account)?.connect(gateway.address()?);
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let server = protected(&fixture, &forward_only())?;
+    let gateway = gateway(&fixture, &server, &sanitize_set())?;
+    let connect = |account: &str| fixture.leaf("default", account)?.connect(gateway.address()?);
     let (mut sleep, mut curl) = (connect("sleep")?, connect("curl")?);
     // By turns, over the gateway's own connections: each request has its own caller.
     for round in 0..3 {
@@ -216,11 +216,11 @@ fn a_named_gateway_tells_who_calls() -> Result<()> {
 
 #[test]
 fn the_header_of_anybody_else_is_not_believed() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let server = protected(&ground, &forward_only())?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let server = protected(&fixture, &forward_only())?;
     for (count, account) in (1..).zip(["sleep", "curl", "gateway"]) {
         let status =
-            ground.leaf("default", account)?.connect(server.address()?)?.request("GET", "/a", &[FORGED])?.status;
+            fixture.leaf("default", account)?.connect(server.address()?)?.request("GET", "/a", &[FORGED])?.status;
         assert_eq!(status, 403, "{account}");
         assert_eq!(last_line(&server, count)?, (json!(null), json!("untrusted-proxy")), "{account}");
     }
@@ -245,12 +245,12 @@ fn a_gateway_or_an_envoy_that_is_set_otherwise_lets_nobody_in() -> Result<()> {
         (sanitize_set(), vec![(sanitize_set(), vec![], "xfcc-not-by-proxy")]),
         (append, vec![(sanitize_set(), vec![], "xfcc-several-elements")]),
     ];
-    let ground = Ground::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
     for (hands_on, gateways) in cases {
-        let server = protected(&ground, &hands_on)?;
+        let server = protected(&fixture, &hands_on)?;
         for (count, (tells, claims, reason)) in (1..).zip(gateways) {
-            let gateway = gateway(&ground, &server, &tells)?;
-            let mut sleep = ground.leaf("default", "sleep")?.connect(gateway.address()?)?;
+            let gateway = gateway(&fixture, &server, &tells)?;
+            let mut sleep = fixture.leaf("default", "sleep")?.connect(gateway.address()?)?;
             assert_eq!(sleep.request("GET", "/a", &claims)?.status, 403, "{reason}");
             assert_eq!(last_line(&server, count)?, (json!(null), json!(reason)), "{tells} {hands_on}");
         }
@@ -259,36 +259,36 @@ fn a_gateway_or_an_envoy_that_is_set_otherwise_lets_nobody_in() -> Result<()> {
 }
 
 /// Connects as the gateway, which is a trusted proxy.
-fn connect_as_gateway(ground: &Ground, server: &Envoy) -> Result<Client> {
-    ground.local.sign(&Shape::svid(GATEWAY))?.connect(server.address()?)
+fn connect_as_gateway(fixture: &Fixture, server: &Envoy) -> Result<Client> {
+    fixture.local.sign(&Shape::svid(GATEWAY))?.connect(server.address()?)
 }
 
 /// The server that trusts the gateway, with the filter state of both layers in the access log; and the same with the network
 /// filter, which allows the gateway's connections, before the HTTP filter.
-fn without_and_with_network_filter(ground: &Ground) -> Result<[Envoy; 2]> {
-    let bootstrap = logging_filter_state(protection(ground, &forward_only())?, ground.adapter)?;
+fn without_and_with_network_filter(fixture: &Fixture) -> Result<[Envoy; 2]> {
+    let bootstrap = logging_filter_state(protection(fixture, &forward_only())?, fixture.adapter)?;
     // The network filter comes from the example of TCP, and with it the filter state that it needs.
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "gateway", "namespace": "edge", "rules": [
         {"from": [{"source": {"principals": ["example.org/ns/edge/sa/gateway"]}}]}
     ]}]});
-    let tcp = ground.tcp_bootstrap(&Database::start(First::Client)?)?.tcp_configuration(&document.to_string())?;
+    let tcp = fixture.tcp_bootstrap(&Database::start(First::Client)?)?.tcp_configuration(&document.to_string())?;
     let mut filters = bootstrap.at(FILTERS)?.as_array().context("no filters")?.clone();
-    if ground.adapter == Adapter::Module {
+    if fixture.adapter == Adapter::Module {
         let handshake = "on_downstream_tls_handshake";
         filters[0]["typed_config"][handshake] = tcp.at(&format!("{FILTERS}/0/typed_config/{handshake}"))?.clone();
     }
     filters.insert(1, tcp.at(TCP_FILTER)?.clone());
-    let without = Envoy::start(&Start::tested("without")?, &bootstrap, ground.scratch.path())?;
-    let with = Envoy::start(&Start::tested("with")?, &bootstrap.set(FILTERS, json!(filters))?, ground.scratch.path())?;
+    let without = Envoy::start(&Start::tested("without")?, &bootstrap, fixture.scratch.path())?;
+    let with = Envoy::start(&Start::tested("with")?, &bootstrap.set(FILTERS, json!(filters))?, fixture.scratch.path())?;
     Ok([without, with])
 }
 
 /// Each layer sets filter state under names of its own, so that none overwrites the other's.
 fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    let servers = without_and_with_network_filter(&ground)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let servers = without_and_with_network_filter(&fixture)?;
     for (server, connection_peer) in servers.iter().zip([json!(null), json!(GATEWAY)]) {
-        assert_eq!(connect_as_gateway(&ground, server)?.request("GET", "/a", &[FORGED])?.status, 200);
+        assert_eq!(connect_as_gateway(&fixture, server)?.request("GET", "/a", &[FORGED])?.status, 200);
         let line = server.access_log_of(1)?.remove(0);
         let seen = (&line["connection_peer"], &line["request_peer"], &line["peer"]);
         assert_eq!(seen, (&connection_peer, &json!(SLEEP), &json!(SLEEP)), "{line}");
@@ -299,9 +299,9 @@ fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> 
 /// A request inherits nothing from the previous request on its connection, or from the connection.
 fn a_request_without_an_identity_inherits_none(adapter: Adapter) -> Result<()> {
     const FIELDS: [&str; 7] = ["peer", "request_peer", "trust_domain", "service_account", "policy", "rule", "reason"];
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
-    for server in without_and_with_network_filter(&ground)? {
-        let mut gateway = connect_as_gateway(&ground, &server)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    for server in without_and_with_network_filter(&fixture)? {
+        let mut gateway = connect_as_gateway(&fixture, &server)?;
         assert_eq!(gateway.request("GET", "/a", &[FORGED])?.status, 200);
         assert_eq!(gateway.request("GET", "/a", &[])?.status, 403);
         let lines = server.access_log_of(2)?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::guarded::{Guarded, Validation};
+use spiffe_authz_integration::fixture::{ProtectedServer, Validation};
 
 spiffe_authz_integration::test_with_each_adapter![
     a_caller_does_not_choose_its_remote_address,
@@ -12,10 +12,10 @@ spiffe_authz_integration::test_with_each_adapter![
 ];
 
 /// Starts the example with these policies, each a name, an action and its rules.
-fn guarded(adapter: Adapter, policies: &[(&str, &str, Value)]) -> Result<Guarded> {
+fn server(adapter: Adapter, policies: &[(&str, &str, Value)]) -> Result<ProtectedServer> {
     let policy = |(name, action, rules): &(&str, &str, Value)| json!({"name": name, "action": action, "rules": rules});
     let policies: Vec<Value> = policies.iter().map(policy).collect();
-    Guarded::with(adapter, Validation::Spiffe, &json!({"trustDomain": "example.org", "policies": policies}))
+    ProtectedServer::with(adapter, Validation::Spiffe, &json!({"trustDomain": "example.org", "policies": policies}))
 }
 
 fn a_caller_does_not_choose_its_remote_address(adapter: Adapter) -> Result<()> {
@@ -25,7 +25,7 @@ fn a_caller_does_not_choose_its_remote_address(adapter: Adapter) -> Result<()> {
     };
     let source = |field: &str, block: &str| json!({"from": [{"source": {field: [block]}}]});
     let condition = json!({"when": [{"key": "remote.ip", "values": ["203.0.113.0/24"]}]});
-    let guarded = guarded(
+    let server = server(
         adapter,
         &[
             ("blocks", "ALLOW", at("/blocks", source("remoteIpBlocks", "203.0.113.0/24"))),
@@ -36,7 +36,7 @@ fn a_caller_does_not_choose_its_remote_address(adapter: Adapter) -> Result<()> {
             ("control", "ALLOW", at("/control", source("remoteIpBlocks", "127.0.0.0/8"))),
         ],
     )?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let mut client = server.caller("default", "sleep")?;
     let claims: [&[&[u8]]; 5] = [
         &[],
         &[b"x-forwarded-for: 203.0.113.7"],
@@ -56,7 +56,7 @@ fn a_caller_does_not_choose_its_remote_address(adapter: Adapter) -> Result<()> {
 
 fn a_header_name_has_one_spelling(adapter: Adapter) -> Result<()> {
     let denied = json!([{"when": [{"key": "request.headers[x-role]", "values": ["guest"]}]}]);
-    let guarded = guarded(adapter, &[("all", "ALLOW", json!([{}])), ("denied", "DENY", denied)])?;
+    let server = server(adapter, &[("all", "ALLOW", json!([{}])), ("denied", "DENY", denied)])?;
     for (header, status) in [
         (&b"x-role: guest"[..], 403),
         // Servers that speak CGI read `x_role` and `x-role` as one name.
@@ -66,18 +66,18 @@ fn a_header_name_has_one_spelling(adapter: Adapter) -> Result<()> {
         (b"x-other: under_score", 200),
     ] {
         // Envoy closes the connection of a request that it rejects.
-        let mut client = guarded.caller("default", "sleep")?;
+        let mut client = server.caller("default", "sleep")?;
         let header_text = String::from_utf8_lossy(header);
         assert_eq!(client.request("GET", "/", &[header])?.status, status, "{header_text}");
     }
-    assert_eq!(guarded.ground.upstream.requests(), 2);
+    assert_eq!(server.fixture.upstream.requests(), 2);
     Ok(())
 }
 
 fn a_host_has_one_spelling(adapter: Adapter) -> Result<()> {
     let denied = json!([{"to": [{"operation": {"hosts": ["secret.example", "secret.example:*"]}}]}]);
-    let guarded = guarded(adapter, &[("all", "ALLOW", json!([{}])), ("denied", "DENY", denied)])?;
-    let mut client = guarded.caller("default", "sleep")?;
+    let server = server(adapter, &[("all", "ALLOW", json!([{}])), ("denied", "DENY", denied)])?;
+    let mut client = server.caller("default", "sleep")?;
     for (host, status) in [
         ("secret.example", 403),
         ("secret.example.", 403),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER, TCP_PROXY, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::tcp::{Database, First, GREETING, Session, echoes, plain};
 use spiffe_authz_integration::{tools, wait};
@@ -38,42 +38,42 @@ fn document(principals: &[&str], peer: &str) -> Value {
 
 const SLEEP: &str = "example.org/ns/default/sa/sleep";
 
-fn leaf(ground: &Ground, principal: &str) -> Result<Leaf> {
-    let authority = if principal.starts_with("example.io/") { &ground.federated } else { &ground.local };
+fn leaf(fixture: &Fixture, principal: &str) -> Result<Leaf> {
+    let authority = if principal.starts_with("example.io/") { &fixture.federated } else { &fixture.local };
     authority.sign(&Shape::svid(format!("spiffe://{principal}")))
 }
 
-fn connect(ground: &Ground, address: SocketAddr, principal: Option<&str>) -> Result<Client> {
-    let leaf = principal.map(|principal| leaf(ground, principal)).transpose()?;
+fn connect(fixture: &Fixture, address: SocketAddr, principal: Option<&str>) -> Result<Client> {
+    let leaf = principal.map(|principal| leaf(fixture, principal)).transpose()?;
     Client::tls(address, client_config(leaf.as_ref())?)
 }
 
 /// The example before this database, with this document, and lenient in the handshake, so that the filter meets
 /// everybody.
-fn lenient(ground: &Ground, database: &Database, document: &Value) -> Result<Bootstrap> {
-    ground
+fn lenient(fixture: &Fixture, database: &Database, document: &Value) -> Result<Bootstrap> {
+    fixture
         .tcp_bootstrap(database)?
         .tcp_configuration(&document.to_string())?
         .set(&format!("{TLS}/require_client_certificate"), json!(false))
 }
 
-fn start(ground: &Ground, bootstrap: &Bootstrap) -> Result<Envoy> {
-    Envoy::start(&Start::tested("tcp")?, bootstrap, ground.scratch.path())
+fn start(fixture: &Fixture, bootstrap: &Bootstrap) -> Result<Envoy> {
+    Envoy::start(&Start::tested("tcp")?, bootstrap, fixture.scratch.path())
 }
 
 fn the_example_lets_in_by_identity_and_server_name(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     for program in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
         let database = Database::start(First::Client)?;
         let start = Start { program: tools::path(program)?, ..Start::tested("example")? };
-        let mut bootstrap = ground.tcp_bootstrap(&database)?;
+        let mut bootstrap = fixture.tcp_bootstrap(&database)?;
         if program != tools::ENVOY && adapter == Adapter::Module {
-            bootstrap = bootstrap.named_module(ground.scratch.path())?;
+            bootstrap = bootstrap.named_module(fixture.scratch.path())?;
         }
-        let envoy = Envoy::start(&start, &bootstrap, ground.scratch.path())?;
+        let envoy = Envoy::start(&start, &bootstrap, fixture.scratch.path())?;
         let address = envoy.address()?;
         let named = |principal: &str, name| -> Result<bool> {
-            let config = client_config(Some(&leaf(&ground, principal)?))?;
+            let config = client_config(Some(&leaf(&fixture, principal)?))?;
             echoes(Client::tls_from([127, 0, 0, 1].into(), address, config, Some(name))?)
         };
         // A connection is logged at its end, so that each is waited for.
@@ -98,7 +98,7 @@ fn the_example_lets_in_by_identity_and_server_name(adapter: Adapter) -> Result<(
 
 fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
     // The default validator, so that the filter meets what the SPIFFE validator stops.
-    let ground = Ground::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let database = Database::start(First::Client)?;
     let mut document = document(&[SLEEP, "example.io/ns/default/sa/sleep"], "required");
     let callers = [
@@ -110,9 +110,9 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
         (Some("example.org/workload"), false, "wrong-pattern"),
         (None, false, "no-peer-certificate"),
     ];
-    let envoy = start(&ground, &lenient(&ground, &database, &document)?)?;
+    let envoy = start(&fixture, &lenient(&fixture, &database, &document)?)?;
     for (position, (principal, allowed, reason)) in callers.into_iter().enumerate() {
-        assert_eq!(echoes(connect(&ground, envoy.address()?, principal)?)?, allowed, "{principal:?}");
+        assert_eq!(echoes(connect(&fixture, envoy.address()?, principal)?)?, allowed, "{principal:?}");
         // A connection is logged at its end, so that each is waited for.
         let line = &envoy.access_log_of(position + 1)?[position];
         assert_eq!(line["reason"].as_str().unwrap_or("-"), reason, "{principal:?}: {line}");
@@ -121,8 +121,8 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
 
     // Without TLS there is nobody to let in, unless that is said.
     let without_tls = |document: &Value| -> Result<Envoy> {
-        let bootstrap = lenient(&ground, &database, document)?;
-        start(&ground, &bootstrap.without("/static_resources/listeners/0/filter_chains/0", "transport_socket")?)
+        let bootstrap = lenient(&fixture, &database, document)?;
+        start(&fixture, &bootstrap.without("/static_resources/listeners/0/filter_chains/0", "transport_socket")?)
     };
     let envoy = without_tls(&document)?;
     assert!(!plain(envoy.address()?)?.echoes("select 1")?);
@@ -136,16 +136,16 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
 }
 
 fn a_denied_caller_never_sees_the_greeting(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let database = Database::start(First::Server)?;
-    let example = lenient(&ground, &database, &document(&[SLEEP], "required"))?;
-    let envoy = start(&ground, &example)?;
+    let example = lenient(&fixture, &database, &document(&[SLEEP], "required"))?;
+    let envoy = start(&fixture, &example)?;
     for _ in 0..25 {
-        let mut allowed = Session::from(connect(&ground, envoy.address()?, Some(SLEEP))?);
+        let mut allowed = Session::from(connect(&fixture, envoy.address()?, Some(SLEEP))?);
         assert_eq!(allowed.line()?.as_deref(), Some(GREETING));
         assert!(allowed.echoes("select 1")?);
         for stranger in [Some("example.org/ns/default/sa/curl"), Some("example.io/ns/default/sa/sleep"), None] {
-            let mut denied = Session::from(connect(&ground, envoy.address()?, stranger)?);
+            let mut denied = Session::from(connect(&fixture, envoy.address()?, stranger)?);
             assert_eq!(denied.line()?, None, "{stranger:?}");
         }
     }
@@ -161,40 +161,40 @@ fn a_denied_caller_never_sees_the_greeting(adapter: Adapter) -> Result<()> {
     }
     // Where Envoy connects to the database at once, the greeting may come before the caller is known, and is held.
     let at_once = example.set(&format!("{TCP_PROXY}/upstream_connect_mode"), json!("IMMEDIATE"))?;
-    let envoy = start(&ground, &at_once)?;
+    let envoy = start(&fixture, &at_once)?;
     for _ in 0..25 {
         for stranger in [Some("example.org/ns/default/sa/curl"), None] {
-            let mut denied = Session::from(connect(&ground, envoy.address()?, stranger)?);
+            let mut denied = Session::from(connect(&fixture, envoy.address()?, stranger)?);
             assert!(!denied.echoes("select 1")?, "{stranger:?}");
         }
     }
     // What was held comes with the answer to the client's first line.
-    let mut allowed = Session::from(connect(&ground, envoy.address()?, Some(SLEEP))?);
+    let mut allowed = Session::from(connect(&fixture, envoy.address()?, Some(SLEEP))?);
     allowed.send("select 1")?;
     assert_eq!((allowed.line()?.as_deref(), allowed.line()?.as_deref()), (Some(GREETING), Some("select 1")));
     Ok(())
 }
 
 fn a_caller_without_certificate_gets_the_greeting_where_policies_let_it_in(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let database = Database::start(First::Server)?;
     let mut document = document(&[SLEEP], "optional");
     document["policies"][0]["rules"] = json!([{}]);
-    let envoy = start(&ground, &lenient(&ground, &database, &document)?)?;
-    let mut nobody = Session::from(connect(&ground, envoy.address()?, None)?);
+    let envoy = start(&fixture, &lenient(&fixture, &database, &document)?)?;
+    let mut nobody = Session::from(connect(&fixture, envoy.address()?, None)?);
     assert_eq!(nobody.line()?.as_deref(), Some(GREETING));
     Ok(())
 }
 
 #[test]
 fn who_never_finishes_the_handshake_gets_nothing_and_is_closed() -> Result<()> {
-    let ground = Ground::new(Validation::Pooled)?;
+    let fixture = Fixture::new(Validation::Pooled)?;
     let database = Database::start(First::Server)?;
     // Without Envoy's own timeout, the filter's ends the connection.
-    let at_once = lenient(&ground, &database, &document(&[SLEEP], "optional"))?
+    let at_once = lenient(&fixture, &database, &document(&[SLEEP], "optional"))?
         .without("/static_resources/listeners/0/filter_chains/0", "transport_socket_connect_timeout")?
         .set(&format!("{TCP_PROXY}/upstream_connect_mode"), json!("IMMEDIATE"))?;
-    let envoy = start(&ground, &at_once)?;
+    let envoy = start(&fixture, &at_once)?;
     // Twice, since what looks after held connections ends with the last of them, and begins anew with the next.
     for lines in 1..=2 {
         let mut hello = Vec::new();
@@ -211,40 +211,44 @@ fn who_never_finishes_the_handshake_gets_nothing_and_is_closed() -> Result<()> {
 }
 
 fn a_policy_update_holds_for_new_connections(adapter: Adapter) -> Result<()> {
-    let ground = Ground::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let database = Database::start(First::Client)?;
-    let before = ground.tcp_bootstrap(&database)?.tcp_configuration(&document(&[SLEEP], "required").to_string())?;
-    let file = ground.scratch.join("filter.json");
+    let before = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document(&[SLEEP], "required").to_string())?;
+    let file = fixture.scratch.join("filter.json");
     let (bootstrap, content) = before.clone().watched_tcp_filter(&file)?;
-    ground.scratch.write("filter.json", &content)?;
-    let envoy = start(&ground, &bootstrap)?;
+    fixture.scratch.write("filter.json", &content)?;
+    let envoy = start(&fixture, &bootstrap)?;
     let address = envoy.address()?;
     let curl = "example.org/ns/default/sa/curl";
-    let mut old = Session::from(connect(&ground, address, Some(SLEEP))?);
+    let mut old = Session::from(connect(&fixture, address, Some(SLEEP))?);
     assert!(old.echoes("select 1")?);
-    assert!(!echoes(connect(&ground, address, Some(curl))?)?);
+    assert!(!echoes(connect(&fixture, address, Some(curl))?)?);
 
     let update = |document: &Value| -> Result<()> {
         let bootstrap = before.clone().tcp_configuration(&document.to_string())?;
-        ground.scratch.write("filter.json", &bootstrap.tcp_filter_file()?).map(|_| ())
+        fixture.scratch.write("filter.json", &bootstrap.tcp_filter_file()?).map(|_| ())
     };
     update(&document(&[curl], "required"))?;
-    wait::until("the new policy decides", LIMIT, || Ok(echoes(connect(&ground, address, Some(curl))?)?.then_some(())))?;
-    assert!(!echoes(connect(&ground, address, Some(SLEEP))?)?);
+    wait::until(
+        "the new policy decides",
+        LIMIT,
+        || Ok(echoes(connect(&fixture, address, Some(curl))?)?.then_some(())),
+    )?;
+    assert!(!echoes(connect(&fixture, address, Some(SLEEP))?)?);
     assert!(old.echoes("select 1")?, "a connection was let in once");
 
     update(&json!({"trustDomain": "EXAMPLE.org", "policies": []}))?;
     wait::until("the bad policy is refused", LIMIT, || {
         Ok(envoy.log()?.contains("spiffe-authz: /trustDomain: invalid-value: ").then_some(()))
     })?;
-    assert!(echoes(connect(&ground, address, Some(curl))?)?);
+    assert!(echoes(connect(&fixture, address, Some(curl))?)?);
     Ok(())
 }
 
 #[test]
 fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
     // The very same document twice: only the root ID tells Envoy that these are two plugins.
-    let ground = Ground::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
     let document = json!({
         "trustDomain": "example.org",
         "policies": [
@@ -252,7 +256,7 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
             {"name": "sleep", "rules": [{"from": [{"source": {"principals": [SLEEP]}}]}]},
         ],
     });
-    let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?;
+    let bootstrap = fixture.bootstrap()?.configuration(&document.to_string())?;
     let filters = "/static_resources/listeners/0/filter_chains/0/filters";
     let http = bootstrap.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone();
     let mut network = http.clone();
@@ -260,26 +264,26 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
     network["typed_config"]["config"]["root_id"] = json!("tcp");
     let mut list = bootstrap.at(filters)?.as_array().cloned().unwrap_or_default();
     list.insert(1, network);
-    let envoy = start(&ground, &bootstrap.set(filters, json!(list))?)?;
-    let mut sleep = connect(&ground, envoy.address()?, Some(SLEEP))?;
+    let envoy = start(&fixture, &bootstrap.set(filters, json!(list))?)?;
+    let mut sleep = connect(&fixture, envoy.address()?, Some(SLEEP))?;
     assert_eq!((sleep.get("/public")?.status, sleep.get("/other")?.status), (200, 200));
     // As a connection this caller is denied; asked for a request, it would not be.
-    let mut curl = connect(&ground, envoy.address()?, Some("example.org/ns/default/sa/curl"))?;
+    let mut curl = connect(&fixture, envoy.address()?, Some("example.org/ns/default/sa/curl"))?;
     assert!(curl.get("/public").is_err());
-    let mut sleep = connect(&ground, envoy.address()?, Some(SLEEP))?;
+    let mut sleep = connect(&fixture, envoy.address()?, Some(SLEEP))?;
     assert_eq!(sleep.get("/public")?.status, 200);
     Ok(())
 }
 
 #[test]
 fn a_configuration_for_the_other_layer_lets_nothing_through() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let bootstrap = ground.bootstrap()?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let bootstrap = fixture.bootstrap()?;
     let pointer = format!("{CONNECTION_MANAGER}/http_filters/0/typed_config/config");
     let mut config = bootstrap.at(&pointer)?.clone();
     config["root_id"] = json!("tcp");
-    let envoy = start(&ground, &bootstrap.set(&pointer, config)?)?;
-    let answer = connect(&ground, envoy.address()?, Some(SLEEP))?.get("/public/news")?;
+    let envoy = start(&fixture, &bootstrap.set(&pointer, config)?)?;
+    let answer = connect(&fixture, envoy.address()?, Some(SLEEP))?.get("/public/news")?;
     assert_eq!(answer.status, 403);
     let log = envoy.log()?;
     assert!(log.contains("`root_id: tcp` is required in a network filter, and not allowed in an HTTP filter"), "{log}");

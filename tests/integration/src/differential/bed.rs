@@ -12,7 +12,7 @@ use super::policies::PORT;
 use crate::authority::{Leaf, Shape, client_config};
 use crate::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER, TLS};
 use crate::envoy::{Envoy, Start};
-use crate::guarded::{Ground, Validation};
+use crate::fixture::{Fixture, Validation};
 use crate::http::Client;
 use crate::istio;
 use crate::port::ReservedPort;
@@ -108,7 +108,7 @@ pub(super) struct Bed {
     ports: Vec<ReservedPort>,
     /// Tokens that requests show.
     pub(super) tokens: Vec<String>,
-    _ground: Ground,
+    _fixture: Fixture,
 }
 
 /// A connection to each of a set's listeners.
@@ -133,14 +133,14 @@ impl Pair {
 impl Bed {
     pub(super) fn start(way: Way, sets: &[PolicySet]) -> Result<Self> {
         // The SPIFFE validator lets no caller in without certificate, whatever the listener requires.
-        let ground = Ground::with(way.adapter, Validation::Pooled)?;
+        let fixture = Fixture::with(way.adapter, Validation::Pooled)?;
         let key = TokenKey::new()?;
         let database = Database::start(First::Client)?;
         let ports = sets.iter().map(|_| ReservedPort::new()).collect::<Result<Vec<_>>>()?;
         let sets: Vec<PolicySet> = sets.iter().zip(&ports).map(|(set, port)| with_port(set, port.number())).collect();
         let chain = match way.layer {
-            Layer::Http => Chain::http(&ground, &key)?,
-            Layer::Tcp => Chain::tcp(&ground, &database)?,
+            Layer::Http => Chain::http(&fixture, &key)?,
+            Layer::Tcp => Chain::tcp(&fixture, &database)?,
         };
         let mut listeners = Vec::new();
         for ((set, rbac), port) in sets.iter().zip(istio::rbac_filters(&sets)?).zip(&ports) {
@@ -155,13 +155,13 @@ impl Bed {
             listeners.push(chain.listener(ISTIO, port.number(), &rbac)?);
         }
         let bootstrap = chain.base.clone().set("/static_resources/listeners", json!(listeners))?;
-        let envoy = Envoy::start(&Start::tested("differential")?, &bootstrap, ground.scratch.path())?;
+        let envoy = Envoy::start(&Start::tested("differential")?, &bootstrap, fixture.scratch.path())?;
         let leaf = |id: &str| -> Result<Option<Leaf>> {
-            let authority = if id.starts_with("spiffe://example.io/") { &ground.federated } else { &ground.local };
+            let authority = if id.starts_with("spiffe://example.io/") { &fixture.federated } else { &fixture.local };
             if id.is_empty() { Ok(None) } else { authority.sign(&Shape::svid(id)).map(Some) }
         };
         let leaves = IDENTITIES.into_iter().map(leaf).collect::<Result<_>>()?;
-        Ok(Self { way, envoy, leaves, ports, tokens: tokens(&key)?, _ground: ground })
+        Ok(Self { way, envoy, leaves, ports, tokens: tokens(&key)?, _fixture: fixture })
     }
 
     pub(super) fn connect(&self, set: usize, caller: &Caller) -> Result<Pair> {
@@ -194,8 +194,8 @@ struct Chain {
 }
 
 impl Chain {
-    fn http(ground: &Ground, key: &TokenKey) -> Result<Self> {
-        let base = ground
+    fn http(fixture: &Fixture, key: &TokenKey) -> Result<Self> {
+        let base = fixture
             .bootstrap()?
             .set(&format!("{CONNECTION_MANAGER}/access_log"), json!([]))?
             // Both must meet the path as the client has written it.
@@ -214,8 +214,8 @@ impl Chain {
         Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })
     }
 
-    fn tcp(ground: &Ground, database: &Database) -> Result<Self> {
-        let base = ground.tcp_bootstrap(database)?.set(&format!("{TLS}/require_client_certificate"), json!(false))?;
+    fn tcp(fixture: &Fixture, database: &Database) -> Result<Self> {
+        let base = fixture.tcp_bootstrap(database)?.set(&format!("{TLS}/require_client_certificate"), json!(false))?;
         let pointer = "/filter_chains/0/filters";
         let [before @ .., _, last] = filters(&base, pointer)? else { bail!("the example has no two filters") };
         Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })

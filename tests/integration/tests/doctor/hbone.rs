@@ -4,23 +4,23 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use spiffe_authz_integration::bootstrap::{Bootstrap, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 
 use crate::support::{at, wait_for};
 
 const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
 
-fn server(ground: &Ground) -> Result<Bootstrap> {
-    let (certificate, validation) = (ground.scratch.join("certificate.json"), ground.scratch.join("validation.json"));
-    Bootstrap::tunnel_server(ground.upstream.port())?
+fn server(fixture: &Fixture) -> Result<Bootstrap> {
+    let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
+    Bootstrap::tunnel_server(fixture.upstream.port())?
         .secrets(&certificate, &validation)?
         .set(&at(FILTERS, "0/typed_config/on_request_headers/0/factory_key"), json!("envoy.hashable_string"))
 }
 
 #[test]
 fn both_listeners_are_one_channel() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let sound = server(&ground)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let sound = server(&fixture)?;
     let names = ["/static_resources/listeners/0/name", "/static_resources/listeners/1/name"];
     let [outer, inner] = names.map(|name| sound.at(name).map(|name| name.as_str().unwrap_or_default().to_owned()));
     let (outer, inner) = (outer?, inner?);
@@ -36,14 +36,14 @@ fn both_listeners_are_one_channel() -> Result<()> {
         ("not-kept", sound.clone().set(FILTERS, json!([router]))?, missing),
         ("not-passed", sound.clone().without(&inside, "transport_socket")?, missing),
     ] {
-        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, ground.scratch.path())?;
+        let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
         let mut wanted = vec![("-", tags)];
         wanted.extend((!expected.is_empty()).then_some((inner.as_str(), expected)));
-        wait_for(&envoy, ground.scratch.path(), &wanted)?;
+        wait_for(&envoy, fixture.scratch.path(), &wanted)?;
     }
     let optional = sound.set(&at(TLS, "require_client_certificate"), json!(false))?;
-    let envoy = Envoy::start(&Start::tested("optional")?, &optional, ground.scratch.path())?;
+    let envoy = Envoy::start(&Start::tested("optional")?, &optional, fixture.scratch.path())?;
     let wanted: &[(&str, &[&str])] = &[("-", tags), (&outer, &["client-certificate-optional"])];
-    wait_for(&envoy, ground.scratch.path(), wanted)?;
+    wait_for(&envoy, fixture.scratch.path(), wanted)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION, CONNECTION_MANAGER, TLS, WASM};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::tools;
 
@@ -12,8 +12,8 @@ use crate::support::{LISTENER, Listeners, PATIENCE, any_path, at, document, filt
 
 #[test]
 fn listeners_are_told_apart() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let bootstrap = healthy(&ground)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
     listeners.add("healthy", &[])?;
     add_handshake(&mut listeners)?;
@@ -21,9 +21,9 @@ fn listeners_are_told_apart() -> Result<()> {
     add_bypasses(&mut listeners, &bootstrap)?;
     add_identity(&mut listeners)?;
     add_filter(&mut listeners, &bootstrap)?;
-    add_discovered(&mut listeners, &ground.scratch)?;
+    add_discovered(&mut listeners, &fixture.scratch)?;
     let bootstrap = listeners.into(bootstrap)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let wanted: &[(&str, &[&str])] = &[
         ("plain", &["plain-text"]),
         ("optional", &["client-certificate-optional"]),
@@ -55,7 +55,7 @@ fn listeners_are_told_apart() -> Result<()> {
         // Envoy rejects an answer without the filter, as a file gives it.
         ("-", &["updates-rejected"]),
     ];
-    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
+    let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
     assert_eq!(answer.status, Some(3));
     let admin = envoy.admin_address().to_string();
     assert_eq!(run(&[&admin, "--fail-level", "never"])?.0, Some(0));
@@ -66,8 +66,8 @@ fn listeners_are_told_apart() -> Result<()> {
 
 #[test]
 fn a_module_needs_the_certificate_and_its_routes_are_read() -> Result<()> {
-    let ground = Ground::with(Adapter::Module, Validation::Spiffe)?;
-    let bootstrap = healthy(&ground)?;
+    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
     listeners.add("healthy", &[])?;
     listeners
@@ -87,14 +87,14 @@ fn a_module_needs_the_certificate_and_its_routes_are_read() -> Result<()> {
         listeners.add(name, &[(&route, json!({"spiffe-authz": config}))])?;
     }
     let bootstrap = listeners.into(bootstrap)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let wanted: &[(&str, &[&str])] = &[
         ("kept-back", &["peer-certificate-missing"]),
         ("route-shadow", &["route-shadow"]),
         // The document of the route does not name `example.io`.
         ("route-document", &["bundle-unnamed"]),
     ];
-    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
+    let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
     assert_eq!(answer.status, Some(3));
     Ok(())
 }
@@ -244,14 +244,14 @@ fn tcp_proxy() -> Value {
 /// One listener with many filter chains, some of them plain, and the filter by discovery under a name of the operator's choice.
 #[test]
 fn a_listener_as_istio_makes_it_is_understood() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let bootstrap = healthy(&ground)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let bootstrap = healthy(&fixture)?;
     let name = "extensions.istio.io/trafficextension/mesh.policies";
     let mut plugin = bootstrap.at(&filter(""))?.clone();
     plugin["name"] = json!(name);
     plugin["typed_config"]["config"]["name"] = json!("mesh.policies");
     plugin["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
-    let mut place = discovered(&ground.scratch, "plugin", &json!([plugin]))?;
+    let mut place = discovered(&fixture.scratch, "plugin", &json!([plugin]))?;
     place["name"] = json!(name);
 
     let mut http = bootstrap.at(&at(LISTENER, "filter_chains/0"))?.clone();
@@ -275,9 +275,9 @@ fn a_listener_as_istio_makes_it_is_understood() -> Result<()> {
     ]);
     let bootstrap =
         bootstrap.set(&at(LISTENER, "name"), json!("virtualInbound"))?.set(&at(LISTENER, "filter_chains"), chains)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let wanted: &[&str] = &["plain-text", "tcp-unguarded"];
-    let answer = wait_for(&envoy, ground.scratch.path(), &[("virtualInbound", wanted)])?;
+    let answer = wait_for(&envoy, fixture.scratch.path(), &[("virtualInbound", wanted)])?;
     for finding in answer.report["findings"].as_array().context("a list")? {
         let chain = if finding["code"] == "plain-text" { "0.0.0.0_80-plain" } else { "catchall" };
         let place = json!({

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 use spiffe_authz_integration::bootstrap::Bootstrap;
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::tools;
 
@@ -21,13 +21,13 @@ use crate::support::{healthy, run, wait_for};
 
 #[test]
 fn a_healthy_envoy_shows_nothing() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
     // The oldest release is tested in a version with known bypasses: the only one with a Wasm engine.
     let vulnerable: &[(&str, &[&str])] = &[("-", &["envoy-vulnerable"])];
     for (program, wanted, status) in [(tools::ENVOY, &[][..], 0), (tools::OLDEST_ENVOY, vulnerable, 3)] {
         let start = Start { program: tools::path(program)?, ..Start::tested("server")? };
-        let envoy = Envoy::start(&start, &healthy(&ground)?, ground.scratch.path())?;
-        let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
+        let envoy = Envoy::start(&start, &healthy(&fixture)?, fixture.scratch.path())?;
+        let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
         assert_eq!(answer.status, Some(status));
         let fine = answer.report["fine"].as_array().context("a list")?;
         let layers: BTreeSet<&str> = fine.iter().filter_map(|fine| fine["layer"].as_str()).collect();

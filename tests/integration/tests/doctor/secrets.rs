@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Authority, DAY, Name, Shape, pooled_validation, spiffe_validation};
 use spiffe_authz_integration::bootstrap::{CONFIGURATION, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 
 use crate::support::{
     Listeners, PATIENCE, any_path, at, bundle_pointer, certificate_pointer, document, from_file, healthy, wait_for,
@@ -15,14 +15,14 @@ const FOREIGN: &str = "spiffe://example.io/ns/default/sa/httpbin";
 
 #[test]
 fn secrets_are_told_apart() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let bootstrap = healthy(&ground)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
-    add_certificates(&mut listeners, &ground)?;
-    add_bundles(&mut listeners, &ground)?;
+    add_certificates(&mut listeners, &fixture)?;
+    add_bundles(&mut listeners, &fixture)?;
     add_validation(&mut listeners)?;
     let bootstrap = listeners.into(bootstrap)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let wanted: &[(&str, &[&str])] = &[
         ("expired", &["svid-expired"]),
         ("malformed", &["svid-malformed"]),
@@ -39,41 +39,41 @@ fn secrets_are_told_apart() -> Result<()> {
         ("untrusted", &["untrusted-accepted", "expired-accepted"]),
         ("matcher", &["trust-domain-filtered"]),
     ];
-    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
+    let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
     assert_eq!(answer.messages("bundles-pooled"), ["`trusted_ca` contains authorities of `example.org`, `example.io`"]);
     assert_eq!(answer.messages("svid-malformed"), ["certificate-several-uri-sans"]);
     Ok(())
 }
 
-fn add_certificates(listeners: &mut Listeners, ground: &Ground) -> Result<()> {
+fn add_certificates(listeners: &mut Listeners, fixture: &Fixture) -> Result<()> {
     let id = "spiffe://example.org/ns/default/sa/httpbin";
     let expired = Shape { validity: (-2 * DAY, -DAY), ..Shape::svid(id) };
     let two_names = Shape { names: vec![Name::uri(id), Name::uri(id)], ..Shape::svid(id) };
     for (name, authority, shape) in [
-        ("expired", &ground.local, expired),
-        ("malformed", &ground.local, two_names),
-        ("foreign", &ground.federated, Shape::svid(FOREIGN)),
+        ("expired", &fixture.local, expired),
+        ("malformed", &fixture.local, two_names),
+        ("foreign", &fixture.federated, Shape::svid(FOREIGN)),
     ] {
-        let secret = renamed(ground, "default", name, &authority.sign(&shape)?.secret())?;
+        let secret = renamed(fixture, "default", name, &authority.sign(&shape)?.secret())?;
         listeners.add(name, &[(&certificate_pointer(), secret)])?;
     }
-    let mut nowhere = renamed(ground, "default", "nowhere", "{\"resources\": []}")?;
+    let mut nowhere = renamed(fixture, "default", "nowhere", "{\"resources\": []}")?;
     nowhere["sds_config"]["initial_fetch_timeout"] = json!(PATIENCE);
     listeners.add("nowhere", &[(&certificate_pointer(), nowhere)])?;
     let secrets = at(TLS, "common_tls_context/tls_certificate_sds_secret_configs");
-    let files = json!([file_certificate(ground)?]);
+    let files = json!([file_certificate(fixture)?]);
     listeners.add("file", &[(&secrets, json!(null)), (&at(TLS, "common_tls_context/tls_certificates"), files)])
 }
 
-fn add_bundles(listeners: &mut Listeners, ground: &Ground) -> Result<()> {
-    let (local, federated) = (&ground.local, &ground.federated);
+fn add_bundles(listeners: &mut Listeners, fixture: &Fixture) -> Result<()> {
+    let (local, federated) = (&fixture.local, &fixture.federated);
     for (name, validation) in [
         ("pooled", pooled_validation(&[local, federated])),
         ("single", pooled_validation(&[local])),
         ("past", spiffe_validation(&[local, &Authority::expired("example.io")?])),
         ("missing", spiffe_validation(&[local])),
     ] {
-        listeners.add(name, &[(&bundle_pointer(), renamed(ground, "ROOTCA", name, &validation)?)])?;
+        listeners.add(name, &[(&bundle_pointer(), renamed(fixture, "ROOTCA", name, &validation)?)])?;
     }
     listeners.add("unnamed", &[(CONFIGURATION, json!(document(&[], &any_path()).to_string()))])
 }
@@ -89,19 +89,19 @@ fn add_validation(listeners: &mut Listeners) -> Result<()> {
 }
 
 /// A secret like this one under another name, in a file of that name.
-fn renamed(ground: &Ground, from: &str, to: &str, secret: &str) -> Result<Value> {
+fn renamed(fixture: &Fixture, from: &str, to: &str, secret: &str) -> Result<Value> {
     let content = secret.replace(&format!("\"{from}\""), &format!("\"{to}\""));
-    Ok(from_file(to, &ground.scratch.write(&format!("{to}.json"), &content)?))
+    Ok(from_file(to, &fixture.scratch.write(&format!("{to}.json"), &content)?))
 }
 
 /// A certificate of the other trust domain in files, which only `certs` tells of.
-fn file_certificate(ground: &Ground) -> Result<Value> {
-    let leaf = ground.federated.sign(&Shape::svid(FOREIGN))?;
+fn file_certificate(fixture: &Fixture) -> Result<Value> {
+    let leaf = fixture.federated.sign(&Shape::svid(FOREIGN))?;
     let secret: Value = serde_json::from_str(&leaf.secret())?;
     let part = |field: &str| -> Result<Value> {
         let pem =
             secret.pointer(&format!("/resources/0/tls_certificate/{field}/inline_string")).and_then(Value::as_str);
-        let file = ground.scratch.write(&format!("{field}.pem"), pem.context("PEM")?)?;
+        let file = fixture.scratch.write(&format!("{field}.pem"), pem.context("PEM")?)?;
         Ok(json!({"filename": file}))
     };
     Ok(json!({"certificate_chain": part("certificate_chain")?, "private_key": part("private_key")?}))

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER, TLS};
 use spiffe_authz_integration::envoy::Envoy;
-use spiffe_authz_integration::guarded::Ground;
+use spiffe_authz_integration::fixture::Fixture;
 use spiffe_authz_integration::{tools, wait};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -175,8 +175,8 @@ pub(crate) fn from_file(name: &str, path: &Path) -> Value {
 }
 
 /// The example, with both authorities in use.
-pub(crate) fn healthy(ground: &Ground) -> Result<Bootstrap> {
-    ground.bootstrap()?.configuration(&document(&["example.io"], &any_path()).to_string())
+pub(crate) fn healthy(fixture: &Fixture) -> Result<Bootstrap> {
+    fixture.bootstrap()?.configuration(&document(&["example.io"], &any_path()).to_string())
 }
 
 pub(crate) fn certificate_pointer() -> String {

@@ -4,16 +4,16 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 
 use crate::support::{Answer, any_path, at, certificate_pointer, document, healthy, run, set, wait_for};
 
 #[test]
 fn refused_and_waiting_updates_are_told() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let directory = &ground.scratch;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let directory = &fixture.scratch;
     let file = directory.join("listeners.json");
-    let good = healthy(&ground)?.set("/stats_config/stats_tags", json!([]))?;
+    let good = healthy(&fixture)?.set("/stats_config/stats_tags", json!([]))?;
     let (bootstrap, content) = good.clone().watched_listeners(&file)?;
     directory.write("listeners.json", &content)?;
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, directory.path())?;
@@ -55,16 +55,16 @@ fn refused_and_waiting_updates_are_told() -> Result<()> {
     wait_for(&envoy, directory.path(), &[("inbound", warming), ("-", remaining)])?;
 
     // A certificate that Envoy cannot take.
-    directory.write("certificate.json", &mismatched(&ground)?)?;
+    directory.write("certificate.json", &mismatched(&fixture)?)?;
     let rejected: &[&str] = &["listener-warming", "agent-unreachable", "secret-rejected"];
     wait_for(&envoy, directory.path(), &[("inbound", rejected), ("-", remaining)])?;
     Ok(())
 }
 
 /// The certificate of one leaf with the key of another.
-fn mismatched(ground: &Ground) -> Result<String> {
-    let mut secret: Value = serde_json::from_str(&ground.leaf("default", "httpbin")?.secret())?;
-    let other: Value = serde_json::from_str(&ground.leaf("default", "httpbin")?.secret())?;
+fn mismatched(fixture: &Fixture) -> Result<String> {
+    let mut secret: Value = serde_json::from_str(&fixture.leaf("default", "httpbin")?.secret())?;
+    let other: Value = serde_json::from_str(&fixture.leaf("default", "httpbin")?.secret())?;
     let key = "/resources/0/tls_certificate/private_key";
     set(&mut secret, key, other.pointer(key).context("a key")?.clone())?;
     Ok(secret.to_string())
@@ -72,17 +72,17 @@ fn mismatched(ground: &Ground) -> Result<String> {
 
 #[test]
 fn a_refused_policy_update_is_told() -> Result<()> {
-    let ground = Ground::new(Validation::Spiffe)?;
-    let file = ground.scratch.join("filter.json");
-    let good = healthy(&ground)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
+    let file = fixture.scratch.join("filter.json");
+    let good = healthy(&fixture)?;
     let (bootstrap, content) = good.clone().watched_filter(&file)?;
-    ground.scratch.write("filter.json", &content)?;
-    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-    wait_for(&envoy, ground.scratch.path(), &[])?;
+    fixture.scratch.write("filter.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    wait_for(&envoy, fixture.scratch.path(), &[])?;
     let bad = good.configuration("{\"trustDomain\": \"example.org\"}")?;
-    ground.scratch.write("filter.json", &bad.filter_file()?)?;
+    fixture.scratch.write("filter.json", &bad.filter_file()?)?;
     let wanted: &[(&str, &[&str])] = &[("inbound", &["configuration-refused"]), ("-", &["updates-rejected"])];
-    let answer = wait_for(&envoy, ground.scratch.path(), wanted)?;
+    let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
     assert!(answer.messages("configuration-refused")[0].starts_with("/policies: missing-field: "));
     Ok(())
 }

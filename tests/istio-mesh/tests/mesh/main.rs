@@ -24,7 +24,7 @@ use spiffe_authz_mesh::mesh::Mesh;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The mesh of all tests, started by the first.
-struct Ground {
+struct Fixture {
     mesh: OnceLock<Result<Mesh, String>>,
     scratch: Scratch,
 }
@@ -32,7 +32,7 @@ struct Ground {
 fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let ground = Arc::new(Ground { mesh: OnceLock::new(), scratch: Scratch::new()? });
+    let fixture = Arc::new(Fixture { mesh: OnceLock::new(), scratch: Scratch::new()? });
     let trials = [
         ("admission::every_manifest_is_admitted", admission::every_manifest_is_admitted as fn(&Mesh) -> Result<()>),
         ("admission::mistakes_are_not_admitted", admission::mistakes_are_not_admitted),
@@ -58,9 +58,9 @@ fn main() -> Result<ExitCode> {
         ("clean_up::leaves_nothing_behind", clean_up::leaves_nothing_behind),
     ];
     let trials = trials.map(|(name, test)| {
-        let ground = Arc::clone(&ground);
+        let fixture = Arc::clone(&fixture);
         Trial::test(name, move || {
-            let started = ground.mesh.get_or_init(|| start(&ground.scratch));
+            let started = fixture.mesh.get_or_init(|| start(&fixture.scratch));
             let mesh = started.as_ref().map_err(|error| format!("the mesh did not start: {error}"))?;
             guide::restore(mesh).and_then(|()| test(mesh)).map_err(|error| format!("{error:#}").into())
         })

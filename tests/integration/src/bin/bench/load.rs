@@ -71,7 +71,7 @@ impl Variant<'_> {
     /// Microseconds of a request, of so many on kept connections.
     fn kept(&self, requests: u32) -> Result<f64> {
         self.microseconds(requests, |share| {
-            let mut client = self.ground.leaf("default", "sleep")?.connect(self.envoy.address()?)?;
+            let mut client = self.fixture.leaf("default", "sleep")?.connect(self.envoy.address()?)?;
             for _ in 0..share {
                 let status = client.get("/status/200")?.status;
                 ensure!(status == 200, "status {status}");
@@ -83,7 +83,7 @@ impl Variant<'_> {
     /// Microseconds of a request, of so many with a connection each.
     fn new_ones(&self, connections: u32) -> Result<f64> {
         self.microseconds(connections, |share| {
-            let (leaf, address) = (self.ground.leaf("default", "sleep")?, self.envoy.address()?);
+            let (leaf, address) = (self.fixture.leaf("default", "sleep")?, self.envoy.address()?);
             for _ in 0..share {
                 let status = leaf.connect(address)?.get("/status/200")?.status;
                 ensure!(status == 200, "status {status}");

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 
 use load::Load;
 use variants::Bed;
@@ -34,8 +34,8 @@ fn main() -> Result<()> {
         |what: &str| -> Result<u32> { Ok(arguments.next().with_context(|| format!("how many {what}?"))?.parse()?) };
     let load = Load { requests: number("requests")?, connections: number("connections")?, rounds: number("rounds")? };
     let file = PathBuf::from(arguments.next().context("which file for the plot?")?);
-    let wasm = Ground::with(Adapter::Wasm, Validation::Spiffe)?;
-    let module = Ground::with(Adapter::Module, Validation::Spiffe)?;
+    let wasm = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
+    let module = Fixture::with(Adapter::Module, Validation::Spiffe)?;
     let bed = Bed::new(&wasm, &module)?;
     println!("{}\n", bed.compiling()?);
     let measured = load.measure(bed.variants()?)?;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Leaf, Shape, client_config};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::{Ground, Validation};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 
 use crate::load::CLIENTS;
@@ -70,15 +70,15 @@ struct Holder {
 /// Measures every scenario and variant, and prints the table.
 pub(crate) fn run(rounds: u32) -> Result<()> {
     raise_file_limit()?;
-    let ground = Ground::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Validation::Spiffe)?;
     let counts: BTreeSet<usize> = SCENARIOS.iter().map(|scenario| scenario.svids).collect();
-    counts.into_iter().try_for_each(|count| write_svids(&ground, count))?;
+    counts.into_iter().try_for_each(|count| write_svids(&fixture, count))?;
     let mut cases = Vec::new();
     for scenario in SCENARIOS {
         for decider in DECIDERS {
             let Scenario { connections, svids } = scenario;
             eprintln!("opening connections: {connections}, SVIDs: {svids}, {}", decider.name());
-            cases.push(Case::start(&ground, scenario, decider)?);
+            cases.push(Case::start(&fixture, scenario, decider)?);
         }
     }
     let mut random = Rng::with_seed(rounds.into());
@@ -95,12 +95,12 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
 }
 
 /// Certificates that differ in their SPIFFE IDs, one for each of `count` callers, in a file.
-fn write_svids(ground: &Ground, count: usize) -> Result<()> {
+fn write_svids(fixture: &Fixture, count: usize) -> Result<()> {
     eprintln!("SVIDs to issue: {count}");
     let issue = |numbers: std::ops::Range<usize>| -> Result<String> {
         let secret = |number| {
             let id = format!("spiffe://example.org/ns/default/sa/caller-{number}");
-            Ok(ground.local.sign(&Shape::svid(id))?.secret() + "\n")
+            Ok(fixture.local.sign(&Shape::svid(id))?.secret() + "\n")
         };
         numbers.map(secret).collect()
     };
@@ -112,7 +112,7 @@ fn write_svids(ground: &Ground, count: usize) -> Result<()> {
         let joined = started.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("issuing panicked"))?);
         joined.collect::<Result<String>>()
     })?;
-    ground.scratch.write(&svids_file(count), &shares).map(|_| ())
+    fixture.scratch.write(&svids_file(count), &shares).map(|_| ())
 }
 
 fn svids_file(count: usize) -> String {
@@ -120,11 +120,11 @@ fn svids_file(count: usize) -> String {
 }
 
 impl Case {
-    fn start(ground: &Ground, scenario: Scenario, decider: Decider) -> Result<Self> {
+    fn start(fixture: &Fixture, scenario: Scenario, decider: Decider) -> Result<Self> {
         let Scenario { connections, svids } = scenario;
         let name = format!("{}-{connections}-{svids}", decider.name().replace([' ', ','], "-"));
-        let envoy = Envoy::start(&Start::tested(&name)?, &bootstrap(ground, decider)?, ground.scratch.path())?;
-        let holder = Holder::start(envoy.address()?, &ground.scratch.join(&svids_file(svids)), connections)?;
+        let envoy = Envoy::start(&Start::tested(&name)?, &bootstrap(fixture, decider)?, fixture.scratch.path())?;
+        let holder = Holder::start(envoy.address()?, &fixture.scratch.join(&svids_file(svids)), connections)?;
         Ok(Self { scenario, decider, envoy, holder, measured: Vec::new() })
     }
 
@@ -146,14 +146,14 @@ impl Case {
 }
 
 /// The server with one policy, which allows all callers. No connection ends by its age.
-fn bootstrap(ground: &Ground, decider: Decider) -> Result<Bootstrap> {
+fn bootstrap(fixture: &Fixture, decider: Decider) -> Result<Bootstrap> {
     let adapter = if let Decider::Ours(adapter) = decider { adapter } else { Adapter::Wasm };
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "callers", "rules": [{
         "from": [{"source": {"namespaces": ["default"]}}],
         "to": [{"operation": {"methods": ["GET"], "paths": ["/status/*"]}}]
     }]}]});
-    let bootstrap = Bootstrap::server_with(adapter, ground.upstream.port())?
-        .secrets(&ground.scratch.join("certificate.json"), &ground.scratch.join("validation.json"))?
+    let bootstrap = Bootstrap::server_with(adapter, fixture.upstream.port())?
+        .secrets(&fixture.scratch.join("certificate.json"), &fixture.scratch.join("validation.json"))?
         .configuration(&document.to_string())?
         .without(&format!("{CONNECTION_MANAGER}/common_http_protocol_options"), "max_connection_duration")?;
     let bootstrap = quiet(bootstrap)?;

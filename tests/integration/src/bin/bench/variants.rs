@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::guarded::Ground;
+use spiffe_authz_integration::fixture::Fixture;
 use spiffe_authz_integration::istio;
 use spiffe_authz_integration::tools;
 
@@ -71,18 +71,18 @@ impl Subject {
 /// A running Envoy.
 pub(crate) struct Variant<'g> {
     pub(crate) subject: Subject,
-    pub(crate) ground: &'g Ground,
+    pub(crate) fixture: &'g Fixture,
     pub(crate) envoy: Envoy,
 }
 
 /// The examples that the Envoys are made from.
 pub(crate) struct Bed<'g> {
-    wasm: (&'g Ground, Bootstrap),
-    module: (&'g Ground, Bootstrap),
+    wasm: (&'g Fixture, Bootstrap),
+    module: (&'g Fixture, Bootstrap),
 }
 
 impl<'g> Bed<'g> {
-    pub(crate) fn new(wasm: &'g Ground, module: &'g Ground) -> Result<Self> {
+    pub(crate) fn new(wasm: &'g Fixture, module: &'g Fixture) -> Result<Self> {
         Ok(Self { wasm: (wasm, quiet(wasm.bootstrap()?)?), module: (module, quiet(module.bootstrap()?)?) })
     }
 
@@ -103,7 +103,7 @@ impl<'g> Bed<'g> {
     }
 
     fn plain(&self, decider: Decider) -> Result<Variant<'g>> {
-        let (ground, base) = &self.wasm;
+        let (fixture, base) = &self.wasm;
         let filters = if decider == Decider::EmptyWasm {
             let mut empty = base.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone();
             let code = &mut empty["typed_config"]["config"]["vm_config"]["code"];
@@ -112,23 +112,23 @@ impl<'g> Bed<'g> {
         } else {
             Vec::new()
         };
-        start(ground, &replaced(base, filters)?, Subject::plain(decider))
+        start(fixture, &replaced(base, filters)?, Subject::plain(decider))
     }
 
     fn rbac(&self, kind: Kind, count: u32) -> Result<Variant<'g>> {
-        let (ground, base) = &self.wasm;
+        let (fixture, base) = &self.wasm;
         let set = policies(kind, count);
         let filters = istio::rbac_filters(std::slice::from_ref(&set))?.pop().context("no filters of Istio's")?.http;
-        start(ground, &replaced(base, filters)?, Subject::of(Decider::IstiosRbac, kind, count))
+        start(fixture, &replaced(base, filters)?, Subject::of(Decider::IstiosRbac, kind, count))
     }
 
     fn ours(&self, adapter: Adapter, kind: Kind, count: u32) -> Result<Variant<'g>> {
-        let (ground, base) = match adapter {
+        let (fixture, base) = match adapter {
             Adapter::Wasm => &self.wasm,
             Adapter::Module => &self.module,
         };
         let bootstrap = base.clone().configuration(&istio::import(&policies(kind, count))?.to_string())?;
-        start(ground, &bootstrap, Subject::of(Decider::Ours(adapter), kind, count))
+        start(fixture, &bootstrap, Subject::of(Decider::Ours(adapter), kind, count))
     }
 
     /// What the Wasm filter itself logs of compiling, inside Envoy, by Envoy's clock: from the fastest to the slowest of its
@@ -171,10 +171,10 @@ pub(crate) fn replaced(base: &Bootstrap, mut filters: Vec<Value>) -> Result<Boot
     base.clone().set(&list, json!(filters))
 }
 
-fn start<'g>(ground: &'g Ground, bootstrap: &Bootstrap, subject: Subject) -> Result<Variant<'g>> {
+fn start<'g>(fixture: &'g Fixture, bootstrap: &Bootstrap, subject: Subject) -> Result<Variant<'g>> {
     let file = subject.name().replace([' ', ',', '\''], "-");
-    let envoy = Envoy::start(&Start::tested(&file)?, bootstrap, ground.scratch.path())?;
-    Ok(Variant { subject, ground, envoy })
+    let envoy = Envoy::start(&Start::tested(&file)?, bootstrap, fixture.scratch.path())?;
+    Ok(Variant { subject, fixture, envoy })
 }
 
 /// Milliseconds and MiB in a line such as `… spiffe-authz: 7 policies compiled in 8 ms; the VM has 9 MiB`.

@@ -27,7 +27,7 @@ pub enum Validation {
 
 /// What an Envoy needs to stand in for the examples' server.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Fixture {
     /// The authority of example.org.
     pub local: Authority,
     /// The authority of example.io.
@@ -40,7 +40,7 @@ pub struct Ground {
     pub scratch: Scratch,
 }
 
-impl Ground {
+impl Fixture {
     /// Authorities, certificates and a workload; no Envoy yet.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Ground {
         Ok(Self { local, federated, adapter, upstream: Upstream::start()?, scratch })
     }
 
-    /// The examples' server, fitted to this ground, with the policies of the examples.
+    /// The examples' server, fitted to this fixture, with the policies of the examples.
     ///
     /// # Errors
     /// When the example does not have what is to be fitted.
@@ -85,14 +85,14 @@ impl Ground {
 
 /// A running server.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct ProtectedServer {
     /// Its Envoy.
     pub envoy: Envoy,
     /// What it stands on.
-    pub ground: Ground,
+    pub fixture: Fixture,
 }
 
-impl Guarded {
+impl ProtectedServer {
     /// Starts the examples' server with this configuration document.
     ///
     /// # Errors
@@ -106,10 +106,10 @@ impl Guarded {
     /// # Errors
     /// When it does not start.
     pub fn with(adapter: Adapter, validation: Validation, document: &Value) -> Result<Self> {
-        let ground = Ground::with(adapter, validation)?;
-        let bootstrap = ground.bootstrap()?.configuration(&document.to_string())?;
-        let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, ground.scratch.path())?;
-        Ok(Self { envoy, ground })
+        let fixture = Fixture::with(adapter, validation)?;
+        let bootstrap = fixture.bootstrap()?.configuration(&document.to_string())?;
+        let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+        Ok(Self { envoy, fixture })
     }
 
     /// The address that callers connect to.
@@ -125,6 +125,6 @@ impl Guarded {
     /// # Errors
     /// When the handshake fails.
     pub fn caller(&self, namespace: &str, service_account: &str) -> Result<Client> {
-        self.ground.leaf(namespace, service_account)?.connect(self.address()?)
+        self.fixture.leaf(namespace, service_account)?.connect(self.address()?)
     }
 }
