@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::authority::{Authority, Shape};
 use crate::federation::{OTHER, OUTSIDER, OWN, host};
-use crate::scenario::{Answer, Bed, Certificate, Server, Workload};
+use crate::scenario::{Answer, Certificate, Server, TestEnvironment, Workload};
 use crate::scratch::Scratch;
 use crate::{spire, tools, wait};
 
@@ -177,7 +177,7 @@ impl Drop for Project {
     }
 }
 
-/// A project as a bed for scenarios.
+/// A project as a environment for scenarios.
 #[derive(Debug)]
 pub struct Containers<'p> {
     project: &'p Project,
@@ -199,7 +199,7 @@ impl<'p> Containers<'p> {
     }
 }
 
-impl Bed for Containers<'_> {
+impl TestEnvironment for Containers<'_> {
     fn by_workload(&self, workload: &Workload, to: Server, method: &str, path: &str) -> Result<Answer> {
         let service = format!("{}.{}", workload.name, workload.trust_domain);
         let call = ["exec", "--no-TTY", &service, "call", method, host(to), path];

@@ -4,7 +4,7 @@
 //! that it would push. Random requests, or connections of TCP, go through both, in one real Envoy. Whatever the filter lets in, Istio must let in; what
 //! only Istio lets in must be a named difference.
 
-mod bed;
+mod environment;
 mod policies;
 mod requests;
 mod shrink;
@@ -18,8 +18,8 @@ use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use serde_json::Value;
 
-use bed::{Bed, Caller};
-pub use bed::{Layer, Way};
+use environment::{Caller, Environment};
+pub use environment::{Layer, Way};
 use policies::random_set;
 use requests::{Sample, random_sample};
 
@@ -29,7 +29,7 @@ use crate::istio::PolicySet;
 /// Requests for each set of policies; of connections, there is one for each caller.
 const REQUESTS_PER_SET: usize = 1000;
 /// Sets in one Envoy at a time.
-const SETS_PER_BED: usize = 50;
+const SETS_PER_ENVOY: usize = 50;
 const CALLERS_PER_SET: usize = 6;
 const THREADS: usize = 4;
 
@@ -72,7 +72,7 @@ pub fn run(way: Way, pairs: usize, seed: u64) -> Result<Summary> {
     };
     let mut left = pairs.div_ceil(pairs_per_set);
     while left > 0 {
-        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_BED)).map(|_| random_set(&mut rng, way.layer)).collect();
+        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_ENVOY)).map(|_| random_set(&mut rng, way.layer)).collect();
         left -= sets.len();
         if let Some(mismatch) = compare(way, &sets, &mut rng, &summary)? {
             bail!("seed {seed}: {}", shrink::shrink(mismatch)?);
@@ -85,7 +85,7 @@ pub fn run(way: Way, pairs: usize, seed: u64) -> Result<Summary> {
 
 /// Sends the requests of every set, or connects to it; the first unexplained difference, if there is one.
 fn compare(way: Way, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Result<Option<Mismatch>> {
-    let bed = Bed::start(way, sets)?;
+    let environment = Environment::start(way, sets)?;
     let work: Vec<(usize, Rng)> = (0..sets.len()).map(|number| (number, rng.fork())).collect();
     let queue = Mutex::new(work.into_iter());
     let next = || queue.lock().ok()?.next();
@@ -100,8 +100,8 @@ fn compare(way: Way, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>
                         }
                         let set = &sets[number];
                         let compared = match way.layer {
-                            Layer::Http => compare_requests(&bed, number, set, &mut rng, summary)?,
-                            Layer::Tcp => compare_connections(&bed, number, set, summary)?,
+                            Layer::Http => compare_requests(&environment, number, set, &mut rng, summary)?,
+                            Layer::Tcp => compare_connections(&environment, number, set, summary)?,
                         };
                         if let Some(mismatch) = compared {
                             *found.lock().ok().context("a thread panicked")? = Some(mismatch);
@@ -117,7 +117,7 @@ fn compare(way: Way, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>
 }
 
 fn compare_requests(
-    bed: &Bed,
+    environment: &Environment,
     number: usize,
     set: &PolicySet,
     rng: &mut Rng,
@@ -126,12 +126,13 @@ fn compare_requests(
     let mut counts = Summary::default();
     for _ in 0..CALLERS_PER_SET {
         let caller = Caller::random(rng);
-        let mut pair = bed.connect(number, &caller)?;
+        let mut pair = environment.connect(number, &caller)?;
         for _ in 0..REQUESTS_PER_SET.div_ceil(CALLERS_PER_SET) {
             let sample = random_sample(rng);
-            let (ours, istio) = pair.decide(&sample.bytes(&bed.tokens)).with_context(|| format!("{sample:?}"))?;
+            let (ours, istio) =
+                pair.decide(&sample.bytes(&environment.tokens)).with_context(|| format!("{sample:?}"))?;
             let (set, caller) = (set.clone(), caller.clone());
-            let decided = Mismatch { way: bed.way, set, caller, sample: Some(sample), ours, istio };
+            let decided = Mismatch { way: environment.way, set, caller, sample: Some(sample), ours, istio };
             if let Some(mismatch) = counts.add(decided) {
                 return Ok(Some(mismatch));
             }
@@ -141,15 +142,15 @@ fn compare_requests(
 }
 
 fn compare_connections(
-    bed: &Bed,
+    environment: &Environment,
     number: usize,
     set: &PolicySet,
     summary: &Mutex<Summary>,
 ) -> Result<Option<Mismatch>> {
     let mut counts = Summary::default();
     for caller in Caller::all() {
-        let (ours, istio) = bed.admits(number, &caller)?;
-        let decided = Mismatch { way: bed.way, set: set.clone(), caller, sample: None, ours, istio };
+        let (ours, istio) = environment.admits(number, &caller)?;
+        let decided = Mismatch { way: environment.way, set: set.clone(), caller, sample: None, ours, istio };
         if let Some(mismatch) = counts.add(decided) {
             return Ok(Some(mismatch));
         }

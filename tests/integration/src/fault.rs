@@ -93,11 +93,11 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Brings faults about on a bed with [`STEADY`].
+/// Brings faults about on a environment with [`STEADY`].
 #[derive(Debug)]
-pub struct Faults<'b, 'd> {
-    /// The bed.
-    pub bed: &'b mut Federation<'d>,
+pub struct Faults<'e, 'd> {
+    /// The environment.
+    pub environment: &'e mut Federation<'d>,
     policies: Policies,
     /// What became of the requests that floods sent.
     pub flooded: Tally,
@@ -134,13 +134,13 @@ impl Fault {
     ];
 }
 
-impl<'b, 'd> Faults<'b, 'd> {
-    /// For this bed.
+impl<'e, 'd> Faults<'e, 'd> {
+    /// For this environment.
     ///
     /// # Errors
     /// When the example has no policies.
-    pub fn on(bed: &'b mut Federation<'d>) -> Result<Self> {
-        Ok(Self { policies: Policies::of(bed)?, bed, flooded: Tally::default(), fastest_flood: 0.0 })
+    pub fn on(environment: &'e mut Federation<'d>) -> Result<Self> {
+        Ok(Self { policies: Policies::of(environment)?, environment, flooded: Tally::default(), fastest_flood: 0.0 })
     }
 
     /// Brings a fault about, for so long where it has no end of its own, and waits until every caller is served again.
@@ -154,7 +154,7 @@ impl<'b, 'd> Faults<'b, 'd> {
         let recovery = load.recovered(RECOVERY_LIMIT).with_context(|| fault.to_string())?;
         if let Fault::AgentDies(side) | Fault::ServerStops(side) = fault {
             // Until then the certificates may be those from before.
-            trust::identities_rotate(self.bed, &[side]).with_context(|| fault.to_string())?;
+            trust::identities_rotate(self.environment, &[side]).with_context(|| fault.to_string())?;
         }
         Ok(Outcome { fault, lasted, recovery, seen })
     }
@@ -163,34 +163,34 @@ impl<'b, 'd> Faults<'b, 'd> {
         match fault {
             Fault::IdentitiesRotate => {
                 for _ in 0..ROTATIONS {
-                    trust::identities_rotate(self.bed, &[Side::Own, Side::Other])?;
+                    trust::identities_rotate(self.environment, &[Side::Own, Side::Other])?;
                 }
             }
-            Fault::AuthorityRotates(side) => trust::authority_rotates(self.bed, side)?,
+            Fault::AuthorityRotates(side) => trust::authority_rotates(self.environment, side)?,
             Fault::AgentDies(side) => {
-                let spire = &mut self.bed.domain_mut(side).spire;
+                let spire = &mut self.environment.domain_mut(side).spire;
                 spire.kill_agent()?;
                 thread::sleep(long);
                 spire.restart_agent()?;
             }
             Fault::ServerStops(side) => {
-                let server = &mut self.bed.domain_mut(side).spire.server;
+                let server = &mut self.environment.domain_mut(side).spire.server;
                 server.stop()?;
                 thread::sleep(long);
                 server.restart()?;
             }
             Fault::EndpointUnreachable(side) => {
-                self.bed.domain(side).endpoint.cut(true);
-                let refreshed = self.bed.domain(side.across()).spire.server.refresh();
+                self.environment.domain(side).endpoint.cut(true);
+                let refreshed = self.environment.domain(side.across()).spire.server.refresh();
                 thread::sleep(long);
-                self.bed.domain(side).endpoint.cut(false);
+                self.environment.domain(side).endpoint.cut(false);
                 ensure!(refreshed.is_err(), "the endpoint was reached all the same");
-                self.bed.domain(side.across()).spire.server.refresh()?;
+                self.environment.domain(side.across()).spire.server.refresh()?;
             }
-            Fault::PoliciesChange => return self.policies.change(self.bed, long),
-            Fault::PoliciesBreak => return self.policies.break_and_mend(self.bed, long),
-            Fault::ModuleChanges => return self.policies.change_module(self.bed, long),
-            Fault::EnvoyRestarts => self.bed.restart_httpbin()?,
+            Fault::PoliciesChange => return self.policies.change(self.environment, long),
+            Fault::PoliciesBreak => return self.policies.break_and_mend(self.environment, long),
+            Fault::ModuleChanges => return self.policies.change_module(self.environment, long),
+            Fault::EnvoyRestarts => self.environment.restart_httpbin()?,
             Fault::Flood => return self.flood(long),
         }
         Ok(String::new())
@@ -198,7 +198,7 @@ impl<'b, 'd> Faults<'b, 'd> {
 
     fn flood(&mut self, long: Duration) -> Result<String> {
         let call = |path, allowed| Call { host: crate::bootstrap::SERVER_HOST, method: "GET", path, allowed };
-        let (own, other) = (&self.bed.own, &self.bed.other);
+        let (own, other) = (&self.environment.own, &self.environment.other);
         let callers = [
             flood::Caller { name: "own", leaf: own.mint("/ns/default/sa/sleep")?, call: call("/status/200", true) },
             flood::Caller {
@@ -207,7 +207,7 @@ impl<'b, 'd> Faults<'b, 'd> {
                 call: call("/status/200", false),
             },
         ];
-        let flood = flood(self.bed.httpbin.address()?, &callers, FLOOD_RATE, long)?;
+        let flood = flood(self.environment.httpbin.address()?, &callers, FLOOD_RATE, long)?;
         let seen = format!("{:.0} connections a second, {} errors", flood.rate, flood.tally.error_count());
         self.flooded.add(flood.tally);
         self.fastest_flood = flood.rate.max(self.fastest_flood);

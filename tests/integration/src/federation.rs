@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::authority::{Authority, Leaf, Shape};
 use crate::bootstrap::{Adapter, Bootstrap, GATEWAY_HOST, SERVER_HOST};
+use crate::environment::{LONG, await_identity, envoy};
 use crate::envoy::{Envoy, Epoch, Start};
 use crate::http::Client;
-use crate::mesh::{LONG, await_identity, envoy};
 use crate::relay::Relay;
-use crate::scenario::{Answer, Bed, Certificate, Server, Workload};
+use crate::scenario::{Answer, Certificate, Server, TestEnvironment, Workload};
 use crate::spire::{self, Federated, Spire};
 use crate::upstream::Upstream;
 use crate::{port, tools};
@@ -85,7 +85,7 @@ pub struct Domain {
     authority: Authority,
 }
 
-/// What differs from bed to bed.
+/// What differs from environment to environment.
 #[derive(Debug, Clone, Copy)]
 pub struct Fit {
     /// What decides in the Envoys of httpbin and the gateway.
@@ -181,7 +181,7 @@ impl<'d> Federation<'d> {
         }
     }
 
-    /// The bootstrap of httpbin's Envoy, before it is fitted to this bed.
+    /// The bootstrap of httpbin's Envoy, before it is fitted to this environment.
     ///
     /// # Errors
     /// When a substitution does not find its value.
@@ -189,7 +189,7 @@ impl<'d> Federation<'d> {
         Bootstrap::federated_server(self.fit.adapter, self.upstream.port())
     }
 
-    /// The directory of the bed.
+    /// The directory of the environment.
     #[must_use]
     pub const fn directory(&self) -> &'d Path {
         self.directory
@@ -236,7 +236,7 @@ impl Domain {
     }
 }
 
-impl Bed for Federation<'_> {
+impl TestEnvironment for Federation<'_> {
     fn by_workload(&self, workload: &Workload, to: Server, method: &str, path: &str) -> Result<Answer> {
         let caller = self.caller(&workload.trust_domain, &workload.name)?;
         let answer = Client::plain(caller.address()?)?.request_of(host(to), method, path, &[])?;

@@ -1,4 +1,4 @@
-//! Scenarios of federation, written down once (scenarios/federation.yaml) and played on every bed.
+//! Scenarios of federation, written down once (scenarios/federation.yaml) and played on every environment.
 
 use std::fs;
 use std::path::Path;
@@ -111,7 +111,7 @@ impl Answer {
 }
 
 /// Where scenarios are played.
-pub trait Bed {
+pub trait TestEnvironment {
     /// Sends a request of a workload, through its own Envoy.
     ///
     /// # Errors
@@ -143,14 +143,14 @@ pub fn federation() -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Plays every scenario on a bed.
+/// Plays every scenario on a environment.
 ///
 /// # Errors
 /// With every scenario that went otherwise than it should.
-pub fn play(scenarios: &[Scenario], bed: &impl Bed) -> Result<()> {
+pub fn play(scenarios: &[Scenario], environment: &impl TestEnvironment) -> Result<()> {
     let failures: Vec<String> = (scenarios.iter().enumerate())
         .filter_map(|(number, scenario)| {
-            let error = scenario.play(number, bed).err()?;
+            let error = scenario.play(number, environment).err()?;
             Some(format!("{}: {error:#}", scenario.name))
         })
         .collect();
@@ -159,14 +159,14 @@ pub fn play(scenarios: &[Scenario], bed: &impl Bed) -> Result<()> {
 }
 
 impl Scenario {
-    fn play(&self, number: usize, bed: &impl Bed) -> Result<()> {
+    fn play(&self, number: usize, environment: &impl TestEnvironment) -> Result<()> {
         let (method, path) = self.request.split_once(' ').context("no method and path")?;
         // The query finds the request in the access log; policies do not look at it.
         let query = format!("scenario={number}");
         let path = format!("{path}?{query}");
         let answer = match &self.caller {
-            Caller::Workload(workload) => bed.by_workload(workload, self.to, method, &path)?,
-            Caller::Certificate(certificate) => bed.by_certificate(certificate, self.to, method, &path)?,
+            Caller::Workload(workload) => environment.by_workload(workload, self.to, method, &path)?,
+            Caller::Certificate(certificate) => environment.by_certificate(certificate, self.to, method, &path)?,
         };
         let expected = match self.expect {
             Expectation::Policy(_) => Answer::Status(200),
@@ -175,7 +175,7 @@ impl Scenario {
         };
         ensure!(answer == expected, "{answer:?}, not {expected:?}");
         let line = |server: Server| -> Result<Option<Value>> {
-            let log = bed.access_log(server)?;
+            let log = environment.access_log(server)?;
             Ok(log.into_iter().find(|line| line["path"].as_str().is_some_and(|path| path.ends_with(&query))))
         };
         let (field, wanted) = match &self.expect {

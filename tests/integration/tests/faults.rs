@@ -25,10 +25,10 @@ spiffe_authz_integration::test_with_each_adapter![no_fault_changes_a_verdict];
 fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new()?;
-    let mut bed = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
-    let load = Load::start(callers(&bed)?);
+    let mut environment = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
+    let load = Load::start(callers(&environment)?);
     load.recovered(LIMIT)?;
-    let mut faults = Faults::on(&mut bed)?;
+    let mut faults = Faults::on(&mut environment)?;
     for fault in Fault::all(adapter) {
         let before = load.tally();
         let outcome = faults.bring(fault, LONG, &load)?;
@@ -41,10 +41,10 @@ fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
     }
     println!("errors: {:#?}", load.tally().errors);
     // Nobody was denied because something could not be read, or was not there.
-    let reasons = faults.bed.deny_reasons()?;
+    let reasons = faults.environment.deny_reasons()?;
     assert_eq!(reasons.iter().map(String::as_str).collect::<Vec<_>>(), ["denied-by-policy", "no-policy-allows"]);
     // The check can fail: policies that let everybody in are seen.
     let open = json!({"trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "policies": []});
-    fault::publish(faults.bed, &open)?;
+    fault::publish(faults.environment, &open)?;
     wait::until("wrong verdicts are seen", LIMIT, || Ok((load.tally().wrong.len() > 10).then_some(())))
 }

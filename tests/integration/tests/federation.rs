@@ -10,12 +10,12 @@ spiffe_authz_integration::test_with_each_adapter![every_scenario_of_federation];
 
 fn every_scenario_of_federation(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let bed = Federation::start(scratch.path(), Fit { adapter, ..Fit::NONE })?;
+    let environment = Federation::start(scratch.path(), Fit { adapter, ..Fit::NONE })?;
     let mut scenarios = scenario::federation()?;
-    scenario::play(&scenarios, &bed)?;
+    scenario::play(&scenarios, &environment)?;
     // The check can fail.
     scenarios.truncate(1);
     scenarios[0].expect = Expectation::Policy("default/another".to_owned());
-    assert!(scenario::play(&scenarios, &bed).is_err());
+    assert!(scenario::play(&scenarios, &environment).is_err());
     Ok(())
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use spiffe_authz_integration::mesh::{LONG, Mesh};
+use spiffe_authz_integration::environment::{Environment, LONG};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::{tools, wait};
 
 #[test]
 fn tells_what_envoy_has_from_spire() -> Result<()> {
     let scratch = Scratch::new()?;
-    let mesh = Mesh::start(scratch.path(), LONG, Ok)?;
+    let environment = Environment::start(scratch.path(), LONG, Ok)?;
     let file = scratch.path().join("config_dump.json");
     let read = |arguments: &[&str]| -> Result<(Option<i32>, Value)> {
-        fs::write(&file, mesh.server.admin("/config_dump")?.body)?;
+        fs::write(&file, environment.server.admin("/config_dump")?.body)?;
         let mut command = Command::new(tools::path(tools::COMMAND)?);
         let output = command.args(["secret", "--format", "json"]).args(arguments).arg(&file).output()?;
         let answer = serde_json::from_slice(&output.stdout)

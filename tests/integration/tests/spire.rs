@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
+use spiffe_authz_integration::environment::{self, Environment, LONG};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
-use spiffe_authz_integration::mesh::{self, LONG, Mesh};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::secrets::serial_number;
 use spiffe_authz_integration::spire::Spire;
@@ -59,10 +59,10 @@ fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
 
 fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mesh = Mesh::with(adapter, scratch.path(), Duration::from_secs(12), short_connections)?;
-    let sleep = mesh.caller("sleep")?;
+    let environment = Environment::with(adapter, scratch.path(), Duration::from_secs(12), short_connections)?;
+    let sleep = environment.caller("sleep")?;
     let ((), count) = under_load(&sleep, || {
-        for envoy in [&sleep, &mesh.server] {
+        for envoy in [&sleep, &environment.server] {
             let first = serial_number(envoy)?;
             ensure!(first.is_some(), "Envoy shows no certificate of its own");
             wait::until("another certificate", LIMIT, || Ok((serial_number(envoy)? != first).then_some(())))?;
@@ -72,15 +72,15 @@ fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
         Ok(())
     })?;
     assert!(count > 100, "{count} requests");
-    assert!(mesh.server.stat("http.inbound.downstream_cx_total")? > Some(5), "connections were not renewed");
+    assert!(environment.server.stat("http.inbound.downstream_cx_total")? > Some(5), "connections were not renewed");
     Ok(())
 }
 
 fn a_dead_agent_stops_nothing_and_comes_back(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut mesh = Mesh::with(adapter, scratch.path(), LONG, short_connections)?;
-    let sleep = mesh.caller("sleep")?;
-    let spire = &mut mesh.spire;
+    let mut environment = Environment::with(adapter, scratch.path(), LONG, short_connections)?;
+    let sleep = environment.caller("sleep")?;
+    let spire = &mut environment.spire;
     let ((), count) = under_load(&sleep, || {
         spire.kill_agent()?;
         thread::sleep(Duration::from_secs(3));
@@ -88,17 +88,17 @@ fn a_dead_agent_stops_nothing_and_comes_back(adapter: Adapter) -> Result<()> {
     })?;
     assert!(count > 100, "{count} requests");
     // A caller that starts afterwards gets its identity from the agent that came back.
-    let curl = mesh.caller("curl")?;
+    let curl = environment.caller("curl")?;
     assert_eq!(Client::plain(curl.address()?)?.get("/public/news")?.status, 200);
     wait::until("the caller in the access log", LIMIT, || {
         let seen = |line: &serde_json::Value| line["peer"] == "spiffe://example.org/ns/default/sa/curl";
-        Ok(mesh.server.access_log()?.iter().any(seen).then_some(()))
+        Ok(environment.server.access_log()?.iter().any(seen).then_some(()))
     })
 }
 
 fn spire_identities_are_told_apart(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mesh = Mesh::with(adapter, scratch.path(), LONG, Ok)?;
+    let environment = Environment::with(adapter, scratch.path(), LONG, Ok)?;
     for (count, (name, namespace, path, status, policy)) in [
         ("sleep", "default", "/status/200", 200, json!("default/sleep-reads")),
         ("curl", "default", "/status/200", 403, json!(null)),
@@ -108,9 +108,9 @@ fn spire_identities_are_told_apart(adapter: Adapter) -> Result<()> {
     .into_iter()
     .enumerate()
     {
-        let caller = mesh.caller(name)?;
+        let caller = environment.caller(name)?;
         assert_eq!(Client::plain(caller.address()?)?.get(path)?.status, status, "{name} {path}");
-        let line = &mesh.server.access_log_of(count + 1)?[count];
+        let line = &environment.server.access_log_of(count + 1)?[count];
         assert_eq!((&line["service_account"], &line["namespace"]), (&json!(name), &json!(namespace)));
         assert_eq!((&line["policy"], &line["trust_domain"]), (&policy, &json!("example.org")));
     }
@@ -187,7 +187,7 @@ fn a_client_that_rotates_is_never_denied() -> Result<()> {
     let spire = Spire::start(scratch.path(), TTL)?;
     let upstream = Upstream::start()?;
     let start = |workload: &str, name: &str, bootstrap: Bootstrap| {
-        mesh::envoy(&spire, workload, name, &bootstrap.agent(&spire.socket())?, scratch.path())
+        environment::envoy(&spire, workload, name, &bootstrap.agent(&spire.socket())?, scratch.path())
     };
     let mut servers = Vec::new();
     for (adapter, is_bounded) in Adapter::ALL.into_iter().flat_map(|adapter| [(adapter, true), (adapter, false)]) {
@@ -206,7 +206,7 @@ fn a_client_that_rotates_is_never_denied() -> Result<()> {
                 .set(&format!("{UPSTREAM_OPTIONS}/explicit_http_config"), options)?;
             let bootstrap = bounded(bootstrap, UPSTREAM_OPTIONS, *is_bounded)?;
             let client = start("sleep", &format!("client-{adapter}-{is_bounded}-{protocol}"), bootstrap)?;
-            mesh::await_identity(&client)?;
+            environment::await_identity(&client)?;
             pairs.push(Pair { server, client, adapter: *adapter, protocol, is_bounded: *is_bounded });
         }
     }

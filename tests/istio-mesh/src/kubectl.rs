@@ -1,4 +1,4 @@
-//! The command kubectl, on the cluster of the bed.
+//! The command kubectl, on the cluster of the environment.
 
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -2,9 +2,9 @@
 //!
 //! Only the nodes are played, by KWOK: no kubelet starts a container, so the Envoys run beside the pods that they belong to.
 
-pub mod bed;
 pub mod control_plane;
 pub mod controller_manager;
+pub mod environment;
 pub mod istio;
 pub mod kubectl;
 pub mod mesh;

@@ -1,4 +1,4 @@
-//! The mesh of the guide: every step of examples/istio done on the bed, and the Envoys of its workloads.
+//! The mesh of the guide: every step of examples/istio done on the environment, and the Envoys of its workloads.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use spiffe_authz_integration::port;
 use spiffe_authz_integration::upstream::Upstream;
 use spiffe_authz_integration::wait;
 
-use crate::bed::{Bed, FOREIGN, HOME, THIRD, Target, wait_for_secrets};
+use crate::environment::{Environment, FOREIGN, HOME, THIRD, Target, wait_for_secrets};
 use crate::istio::{Istiod, Webhooks};
 use crate::proxy::Proxy;
 use crate::shell::Shell;
@@ -51,7 +51,7 @@ pub struct Mesh {
     pub shell: Shell,
     _third: Server,
     /// SPIRE and the cluster.
-    pub bed: Bed,
+    pub environment: Environment,
     processes: String,
 }
 
@@ -93,14 +93,14 @@ const CALLERS: [(&str, &str, &str, &str); 4] = [
 ];
 
 impl Mesh {
-    /// Starts the bed and follows the guide. With `shown`, its steps go to standard output.
+    /// Starts the environment and follows the guide. With `shown`, its steps go to standard output.
     ///
     /// # Errors
     /// When a step fails.
     pub fn start(directory: &Path, shown: bool) -> Result<Self> {
-        let bed = Bed::start(directory)?;
+        let environment = Environment::start(directory)?;
         let webhooks = Webhooks::new()?;
-        let shell = Shell::new(&bed, &webhooks, shown)?;
+        let shell = Shell::new(&environment, &webhooks, shown)?;
         let third = Server::start(&directory.join(THIRD), THIRD, "")?;
 
         shell.step("2. Registration: who gets which identity");
@@ -108,7 +108,7 @@ impl Mesh {
 
         shell.step("3. Istio, with the agent's socket in its proxies");
         shell.run("3-istio/install.sh")?;
-        let istiod = Istiod::start(bed.kubectl(), &webhooks, directory)?;
+        let istiod = Istiod::start(environment.kubectl(), &webhooks, directory)?;
 
         shell.step("4. A client, a server, a gateway");
         let ports = Ports { sidecar: port::free()?, gateway: port::free()?, service: port::free()? };
@@ -128,16 +128,16 @@ impl Mesh {
         shell.run("kubectl apply -f 5-authorization/connections.yaml")?;
 
         shell.step("6. Two more trust domains");
-        federate(&shell, directory, &[&bed.foreign, &third])?;
+        federate(&shell, directory, &[&environment.foreign, &third])?;
 
         let upstream = Upstream::start()?;
         let processes = fitted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
-        bed.kubectl().apply(&processes)?;
+        environment.kubectl().apply(&processes)?;
         let start = |kind, service_account, namespace, label: (&str, &str), address| {
-            let program = bed.workload(&format!("{}-{kind}", label.1), namespace, service_account)?;
+            let program = environment.workload(&format!("{}-{kind}", label.1), namespace, service_account)?;
             let proxy =
                 Proxy { kind, pod: label.1, address, namespace, service_account, labels: &json!({label.0: label.1}) };
-            let envoy = proxy.start(program, istiod.xds, &bed.agent.socket, directory)?;
+            let envoy = proxy.start(program, istiod.xds, &environment.agent.socket, directory)?;
             wait_for_secrets(&envoy)?;
             Ok::<_, anyhow::Error>(envoy)
         };
@@ -150,21 +150,21 @@ impl Mesh {
         let mut callers = vec![Caller { name: "sleep", way: Way::Mesh, host: SERVICE, _envoy: client, address }];
         for (name, trust_domain, namespace, service_account) in CALLERS {
             let (program, agent): (PathBuf, &Agent) = if trust_domain == HOME {
-                (bed.workload(name, namespace, service_account)?, &bed.agent)
+                (environment.workload(name, namespace, service_account)?, &environment.agent)
             } else {
-                (bed.foreign_workload(name, namespace, service_account)?, &bed.foreign_agent)
+                (environment.foreign_workload(name, namespace, service_account)?, &environment.foreign_agent)
             };
             for (way, port, account) in
                 [(Way::Sidecar, ports.sidecar, "/ns/default/sa/httpbin"), (Way::Gateway, ports.gateway, GATEWAY_ID)]
             {
                 let target = Target { port, id: account, server_name: HOST };
-                let envoy = bed.caller(&format!("{name}-{way:?}"), program.clone(), agent, &target)?;
+                let envoy = environment.caller(&format!("{name}-{way:?}"), program.clone(), agent, &target)?;
                 let address = envoy.address()?;
                 callers.push(Caller { name, way, host: HOST, _envoy: envoy, address });
             }
         }
         let istiod = Mutex::new(Some(istiod));
-        Ok(Self { callers, sidecar, gateway, upstream, istiod, shell, _third: third, bed, processes })
+        Ok(Self { callers, sidecar, gateway, upstream, istiod, shell, _third: third, environment, processes })
     }
 
     /// A kept connection of a caller to its own Envoy.
@@ -190,13 +190,13 @@ impl Mesh {
     /// # Errors
     /// When something stays.
     pub fn clean_up(&self) -> Result<()> {
-        let kubectl = self.bed.kubectl();
+        let kubectl = self.environment.kubectl();
         // What stands for the processes is no part of the guide.
         kubectl.with_input(&["delete", "-f", "-"], &self.processes)?;
         kubectl.run(&["delete", "clusterstaticentries", "--all"])?;
         wait::until("the processes have no entries", CLEAN_UP_LIMIT, || {
             let of_a_process = |entry: &Value| entry["selectors"].to_string().contains("unix");
-            Ok((!self.bed.home.entries()?.iter().any(of_a_process)).then_some(()))
+            Ok((!self.environment.home.entries()?.iter().any(of_a_process)).then_some(()))
         })?;
         thread::scope(|scope| -> Result<()> {
             let script = scope.spawn(|| self.shell.run(CLEAN_UP));
@@ -208,12 +208,12 @@ impl Mesh {
             drop(self.istiod.lock().map_err(|_| anyhow::anyhow!("istiod is lost"))?.take());
             script.join().map_err(|_| anyhow::anyhow!("the script panicked"))?.map(|_| ())
         })?;
-        let left = self.bed.in_spire()?;
+        let left = self.environment.in_spire()?;
         ensure!(left.is_empty(), "left in the SPIRE server: {left:#?}");
         wait::until("nothing is left in the API server", CLEAN_UP_LIMIT, || {
-            Ok(self.bed.new_objects()?.is_empty().then_some(()))
+            Ok(self.environment.new_objects()?.is_empty().then_some(()))
         })
-        .with_context(|| format!("left: {:?}", self.bed.new_objects()))
+        .with_context(|| format!("left: {:?}", self.environment.new_objects()))
     }
 
     /// The status of one request.

@@ -1,4 +1,4 @@
-//! A shell in a copy of examples/istio, in which the commands of the guide work on the bed.
+//! A shell in a copy of examples/istio, in which the commands of the guide work on the environment.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,18 +10,18 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use spiffe_authz_integration::tools as programs;
 
-use crate::bed::Bed;
+use crate::environment::Environment;
 use crate::istio::Webhooks;
 use crate::kubectl::finish;
 use crate::tools;
 
-/// The environment of the guide's commands.
+/// The variables of the guide's commands.
 #[derive(Debug, Clone)]
 pub struct Shell {
     files: PathBuf,
     programs: PathBuf,
     path: OsString,
-    environment: Vec<(&'static str, PathBuf)>,
+    variables: Vec<(&'static str, PathBuf)>,
     shown: bool,
 }
 
@@ -31,12 +31,12 @@ impl Shell {
     ///
     /// # Errors
     /// When a program is not there.
-    pub fn new(bed: &Bed, webhooks: &Webhooks, shown: bool) -> Result<Self> {
-        let files = bed.directory().join("istio");
+    pub fn new(environment: &Environment, webhooks: &Webhooks, shown: bool) -> Result<Self> {
+        let files = environment.directory().join("istio");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/istio"), &files)?;
-        let programs = bed.directory().join("bin");
+        let programs = environment.directory().join("bin");
         fs::create_dir_all(&programs)?;
-        symlink(bed.kubectl().program(), programs.join("kubectl"))?;
+        symlink(environment.kubectl().program(), programs.join("kubectl"))?;
         symlink(programs::path(programs::COMMAND)?, programs.join("spiffe-authz"))?;
         let istioctl = tools::path(tools::ISTIO, "istioctl")?;
         let settings = webhooks.settings().map(|setting| format!(" --set {setting}")).concat();
@@ -44,17 +44,17 @@ impl Shell {
         let body = format!("[ \"$1\" = install ] && set -- \"$@\"{settings}\nexec {} \"$@\"", istioctl.display());
         script(&programs.join("istioctl"), &body)?;
         let server = programs::path(programs::SPIRE_SERVER)?;
-        let body = format!("exec {} \"$@\" -socketPath {}", server.display(), bed.home.socket().display());
+        let body = format!("exec {} \"$@\" -socketPath {}", server.display(), environment.home.socket().display());
         script(&programs.join("spire-server"), &body)?;
-        script(&programs.join("helm"), &helm(bed))?;
-        let environment = vec![
-            ("KUBECONFIG", bed.kubectl().kubeconfig().to_owned()),
+        script(&programs.join("helm"), &helm(environment))?;
+        let variables = vec![
+            ("KUBECONFIG", environment.kubectl().kubeconfig().to_owned()),
             ("SPIRE_SERVER", programs.join("spire-server")),
             ("WASM", programs::path(programs::WASM)?),
         ];
         let rest = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths(std::iter::once(programs.clone()).chain(env::split_paths(&rest)))?;
-        Ok(Self { files, programs, path, environment, shown })
+        Ok(Self { files, programs, path, variables, shown })
     }
 
     /// Announces a step of the guide.
@@ -74,7 +74,7 @@ impl Shell {
         }
         let mut command = Command::new("sh");
         command.current_dir(&self.files).args(["-c", line]).env("PATH", &self.path);
-        let output = finish(command.envs(self.environment.iter().map(|(name, value)| (name, value))))?;
+        let output = finish(command.envs(self.variables.iter().map(|(name, value)| (name, value))))?;
         if self.shown {
             print!("{output}");
         }
@@ -105,8 +105,8 @@ impl Shell {
     }
 }
 
-/// The charts of SPIRE are in no package registry: what the bed has put in their place goes when the guide deletes them.
-fn helm(bed: &Bed) -> String {
+/// The charts of SPIRE are in no package registry: what the environment has put in their place goes when the guide deletes them.
+fn helm(environment: &Environment) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/spire.yaml");
     format!(
         "case \"$*\" in\n\
@@ -115,7 +115,7 @@ fn helm(bed: &Bed) -> String {
          'delete -n spire-server spire-crds') ;;\n\
          *) echo \"no helm here: $*\" >&2; exit 1 ;;\nesac\n# for {}",
         manifest.display(),
-        bed.home.trust_domain
+        environment.home.trust_domain
     )
 }
 

@@ -7,10 +7,10 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use spiffe_authz_integration::environment::{Environment, LONG};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::interruption;
-use spiffe_authz_integration::mesh::{LONG, Mesh};
 use spiffe_authz_integration::scratch::Scratch;
 
 const CALLERS: [&str; 3] = ["sleep", "curl", "stranger"];
@@ -35,21 +35,21 @@ fn main() -> ExitCode {
 
 fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {
     eprintln!("starting the SPIRE server and agent of example.org, and Envoy beside the workload httpbin");
-    let mesh = Mesh::start(scratch.path(), LONG, Ok)?;
+    let environment = Environment::start(scratch.path(), LONG, Ok)?;
     eprintln!("starting an Envoy beside each caller: {}", CALLERS.join(", "));
-    let callers = CALLERS.iter().map(|name| Ok((*name, mesh.caller(name)?))).collect::<Result<Vec<_>>>()?;
+    let callers = CALLERS.iter().map(|name| Ok((*name, environment.caller(name)?))).collect::<Result<Vec<_>>>()?;
     let statuses = REQUESTS.iter().map(|request| send_request(&callers, request)).collect::<Result<Vec<_>>>()?;
-    let log = mesh.server.access_log_of(REQUESTS.len())?;
+    let log = environment.server.access_log_of(REQUESTS.len())?;
     print!("{}", table(&log));
     let shadow =
         "wasmcustom.spiffe_authz.decisions.mode.shadow.verdict.deny.reason.denied-by-policy.policy.default/no-teapots";
-    let would = mesh.server.stat(shadow)?.unwrap_or(0);
+    let would = environment.server.stat(shadow)?.unwrap_or(0);
     println!("\nThe policy default/no-teapots is in shadow mode: it let pass {would} request that it would deny.");
     for ((caller, method, path, expected), status) in REQUESTS.iter().zip(statuses) {
         ensure!(status == *expected, "{caller} {method} {path}: expected {expected}, but the status is {status}");
     }
     if keep {
-        print_hints(&mesh, &callers)?;
+        print_hints(&environment, &callers)?;
         loop {
             thread::park();
         }
@@ -81,11 +81,14 @@ fn table(log: &[Value]) -> String {
     text
 }
 
-fn print_hints(mesh: &Mesh<'_>, callers: &[(&str, Envoy)]) -> Result<()> {
+fn print_hints(environment: &Environment<'_>, callers: &[(&str, Envoy)]) -> Result<()> {
     println!("\nEverything stays up until Ctrl-C. To try:");
     for (name, envoy) in callers {
         println!("  curl -i http://{}/public/news   # as {name}", envoy.address()?);
     }
-    println!("  curl -s http://{}/stats?filter=spiffe_authz   # the filter's counters", mesh.server.admin_address());
+    println!(
+        "  curl -s http://{}/stats?filter=spiffe_authz   # the filter's counters",
+        environment.server.admin_address()
+    );
     Ok(())
 }

@@ -30,13 +30,13 @@ fn main() -> Result<()> {
     println!("soak: {adapter}, {minutes} minutes, seed {seed}");
     let mut random = Rng::with_seed(seed);
     let scratch = Scratch::new()?;
-    let mut bed = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
-    let load = Load::start(callers(&bed)?);
+    let mut environment = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
+    let load = Load::start(callers(&environment)?);
     thread::sleep(WARM_UP);
-    let before = memory(&bed)?;
+    let before = memory(&environment)?;
 
     let (start, length) = (Instant::now(), Duration::from_secs(60 * minutes));
-    let mut faults = Faults::on(&mut bed)?;
+    let mut faults = Faults::on(&mut environment)?;
     let (mut due, mut outcomes) = (Vec::new(), Vec::new());
     let mut end = Ok(());
     while start.elapsed() < length && end.is_ok() {
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
         thread::sleep(Duration::from_secs(random.u64(CALM)));
     }
     let Faults { flooded, fastest_flood, .. } = faults;
-    let (lasted, steady, after) = (start.elapsed(), load.tally(), memory(&bed)?);
+    let (lasted, steady, after) = (start.elapsed(), load.tally(), memory(&environment)?);
     let report = Report { adapter, seed, lasted, steady, flooded, fastest_flood, outcomes, before, after };
     report.print();
     end?;
@@ -67,12 +67,12 @@ fn main() -> Result<()> {
 /// The memory of some Envoys, by what they are, in bytes.
 type Memory = [(&'static str, u64); 4];
 
-fn memory(bed: &Federation<'_>) -> Result<Memory> {
+fn memory(environment: &Federation<'_>) -> Result<Memory> {
     Ok([
-        ("httpbin (the one that serves)", bed.httpbin.memory()?),
-        ("gateway", bed.gateway.memory()?),
-        ("client, own domain", bed.caller(OWN, "sleep")?.memory()?),
-        ("client, federated domain", bed.caller(OTHER, "sleep")?.memory()?),
+        ("httpbin (the one that serves)", environment.httpbin.memory()?),
+        ("gateway", environment.gateway.memory()?),
+        ("client, own domain", environment.caller(OWN, "sleep")?.memory()?),
+        ("client, federated domain", environment.caller(OTHER, "sleep")?.memory()?),
     ])
 }
 

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::bed::Bed;
-use super::{Mismatch, PolicySet, SETS_PER_BED, Sample};
+use super::environment::Environment;
+use super::{Mismatch, PolicySet, SETS_PER_ENVOY, Sample};
 
 /// The smallest case found, as text.
 pub(super) fn shrink(mut mismatch: Mismatch) -> Result<String> {
@@ -28,13 +28,15 @@ fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
     let mut candidates: Vec<Mismatch> =
         samples.map(|sample| Mismatch { sample: Some(sample), ..mismatch.clone() }).collect();
     candidates.extend(smaller_sets(&mismatch.set).into_iter().map(|set| Mismatch { set, ..mismatch.clone() }));
-    for candidates in candidates.chunks(SETS_PER_BED) {
+    for candidates in candidates.chunks(SETS_PER_ENVOY) {
         let sets: Vec<PolicySet> = candidates.iter().map(|candidate| candidate.set.clone()).collect();
-        let bed = Bed::start(mismatch.way, &sets)?;
+        let environment = Environment::start(mismatch.way, &sets)?;
         for (number, candidate) in candidates.iter().enumerate() {
             let (ours, istio) = match &candidate.sample {
-                Some(sample) => bed.connect(number, &candidate.caller)?.decide(&sample.bytes(&bed.tokens))?,
-                None => bed.admits(number, &candidate.caller)?,
+                Some(sample) => {
+                    environment.connect(number, &candidate.caller)?.decide(&sample.bytes(&environment.tokens))?
+                }
+                None => environment.admits(number, &candidate.caller)?,
             };
             let candidate = Mismatch { ours, istio, ..candidate.clone() };
             if ours != istio && candidate.difference().is_none() {

@@ -28,27 +28,27 @@ pub(super) struct Policies {
 }
 
 impl Policies {
-    pub(super) fn of(bed: &Federation<'_>) -> Result<Self> {
-        Ok(Self { document: bed.example()?.document()?, version: 0 })
+    pub(super) fn of(environment: &Federation<'_>) -> Result<Self> {
+        Ok(Self { document: environment.example()?.document()?, version: 0 })
     }
 
     /// Changes the policies every second, for so long.
-    pub(super) fn change(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
-        self.every_second(long, |policies| policies.next(bed))
+    pub(super) fn change(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
+        self.every_second(long, |policies| policies.next(environment))
     }
 
     /// Puts a new file of the module in the place of the one before every second, for so long, and then the first one again.
-    pub(super) fn change_module(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
+    pub(super) fn change_module(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
         let module = tools::path(tools::MODULE)?;
         let seen = self.every_second(long, |policies| {
-            let copy = bed.directory().join(format!("module-{}.so", policies.version));
+            let copy = environment.directory().join(format!("module-{}.so", policies.version));
             fs::copy(&module, &copy)?;
-            let example = bed.example()?.text(&module.to_string_lossy(), &copy.to_string_lossy())?;
-            policies.next_in(bed, example)?;
+            let example = environment.example()?.text(&module.to_string_lossy(), &copy.to_string_lossy())?;
+            policies.next_in(environment, example)?;
             // What is loaded does not need its file.
             Ok(fs::remove_file(&copy)?)
         })?;
-        self.next(bed)?;
+        self.next(environment)?;
         Ok(seen)
     }
 
@@ -65,29 +65,29 @@ impl Policies {
     }
 
     /// Publishes policies that do not compile: they must be refused and counted, and the ones before must serve on, for so long.
-    pub(super) fn break_and_mend(&mut self, bed: &Federation<'_>, long: Duration) -> Result<String> {
-        self.next(bed)?;
-        let refused = bed.httpbin.stat(REFUSED)?.with_context(|| format!("Envoy does not count {REFUSED}"))?;
+    pub(super) fn break_and_mend(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
+        self.next(environment)?;
+        let refused = environment.httpbin.stat(REFUSED)?.with_context(|| format!("Envoy does not count {REFUSED}"))?;
         let mut broken = self.document.clone();
         broken["trustDomain"] = json!("EXAMPLE.org");
-        publish(bed, &broken)?;
+        publish(environment, &broken)?;
         wait::until("the broken policies are refused", UPDATE_LIMIT, || {
-            Ok((bed.httpbin.stat(REFUSED)? > Some(refused)).then_some(()))
+            Ok((environment.httpbin.stat(REFUSED)? > Some(refused)).then_some(()))
         })?;
         thread::sleep(long);
-        ensure!(decides(bed, self.version)?, "the policies before the broken ones do not decide");
-        ensure!(bed.httpbin.stat(REFUSED)? == Some(refused + 1), "one refusal was not counted as one");
-        self.next(bed)?;
+        ensure!(decides(environment, self.version)?, "the policies before the broken ones do not decide");
+        ensure!(environment.httpbin.stat(REFUSED)? == Some(refused + 1), "one refusal was not counted as one");
+        self.next(environment)?;
         Ok("refused and counted".to_owned())
     }
 
     /// Publishes the next version, and waits until it decides.
-    fn next(&mut self, bed: &Federation<'_>) -> Result<()> {
-        self.next_in(bed, bed.example()?)
+    fn next(&mut self, environment: &Federation<'_>) -> Result<()> {
+        self.next_in(environment, environment.example()?)
     }
 
     /// As `next`, with the filter of this bootstrap.
-    fn next_in(&mut self, bed: &Federation<'_>, bootstrap: Bootstrap) -> Result<()> {
+    fn next_in(&mut self, environment: &Federation<'_>, bootstrap: Bootstrap) -> Result<()> {
         self.version += 1;
         let mut document = self.document.clone();
         document["policies"].as_array_mut().context("no policies")?.push(json!({
@@ -98,8 +98,8 @@ impl Policies {
                 "to": [{"operation": {"paths": [format!("/version/{}", self.version)]}}],
             }],
         }));
-        publish_in(bed, bootstrap, &document)?;
-        wait::until("the new policies decide", UPDATE_LIMIT, || Ok(decides(bed, self.version)?.then_some(())))
+        publish_in(environment, bootstrap, &document)?;
+        wait::until("the new policies decide", UPDATE_LIMIT, || Ok(decides(environment, self.version)?.then_some(())))
     }
 }
 
@@ -107,18 +107,18 @@ impl Policies {
 ///
 /// # Errors
 /// When its file cannot be written.
-pub fn publish(bed: &Federation<'_>, document: &Value) -> Result<()> {
-    publish_in(bed, bed.example()?, document)
+pub fn publish(environment: &Federation<'_>, document: &Value) -> Result<()> {
+    publish_in(environment, environment.example()?, document)
 }
 
-fn publish_in(bed: &Federation<'_>, bootstrap: Bootstrap, document: &Value) -> Result<()> {
+fn publish_in(environment: &Federation<'_>, bootstrap: Bootstrap, document: &Value) -> Result<()> {
     let bootstrap = bootstrap.configuration(&document.to_string())?;
-    write_whole(&bed.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
+    write_whole(&environment.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
 }
 
 /// Whether this version decides: it lets `sleep` read its own number, and no other.
-fn decides(bed: &Federation<'_>, version: u32) -> Result<bool> {
-    let mut client = Client::plain(bed.caller(OWN, "sleep")?.address()?)?;
+fn decides(environment: &Federation<'_>, version: u32) -> Result<bool> {
+    let mut client = Client::plain(environment.caller(OWN, "sleep")?.address()?)?;
     let mut status = |version: u32| Ok::<_, anyhow::Error>(client.get(&format!("/version/{version}"))?.status);
     Ok((status(version)?, status(version - 1)?) == (200, 403))
 }

@@ -1,4 +1,4 @@
-//! The bed on which faults are brought about, and the requests that flow there.
+//! The environment on which faults are brought about, and the requests that flow there.
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn local_replies() -> Value {
 ///
 /// # Errors
 /// When an Envoy does not tell its address.
-pub fn callers(bed: &Federation<'_>) -> Result<Vec<Caller>> {
+pub fn callers(environment: &Federation<'_>) -> Result<Vec<Caller>> {
     let calls = |trust_domain: &str, name: &str| -> Vec<Call> {
         let call = |host, method, path, allowed| Call { host, method, path, allowed };
         match (trust_domain, name) {
@@ -80,7 +80,7 @@ pub fn callers(bed: &Federation<'_>) -> Result<Vec<Caller>> {
         }
     };
     let caller = |(trust_domain, name): (&'static str, &'static str)| {
-        let address = bed.caller(trust_domain, name)?.address()?;
+        let address = environment.caller(trust_domain, name)?.address()?;
         Ok(Caller { name: format!("{trust_domain}/{name}"), address, calls: calls(trust_domain, name) })
     };
     CALLERS.into_iter().map(caller).collect()

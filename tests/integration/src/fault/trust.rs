@@ -16,8 +16,8 @@ const ROTATION_LIMIT: Duration = Duration::from_secs(30);
 const BUNDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until every Envoy of these trust domains shows another certificate.
-pub(super) fn identities_rotate(bed: &Federation<'_>, sides: &[Side]) -> Result<()> {
-    let envoys: Vec<&Envoy> = sides.iter().flat_map(|side| bed.envoys_of(*side)).collect();
+pub(super) fn identities_rotate(environment: &Federation<'_>, sides: &[Side]) -> Result<()> {
+    let envoys: Vec<&Envoy> = sides.iter().flat_map(|side| environment.envoys_of(*side)).collect();
     let before = envoys.iter().map(|envoy| serial_number(envoy)).collect::<Result<Vec<_>>>()?;
     for (envoy, before) in envoys.iter().zip(before) {
         wait::until("another certificate", ROTATION_LIMIT, || Ok((serial_number(envoy)? != before).then_some(())))?;
@@ -27,31 +27,31 @@ pub(super) fn identities_rotate(bed: &Federation<'_>, sides: &[Side]) -> Result<
 
 /// Gives a trust domain a new authority, and revokes the old one, in the order of SPIRE's documentation: nobody may be asked to
 /// trust what it does not know yet.
-pub(super) fn authority_rotates(bed: &Federation<'_>, side: Side) -> Result<()> {
-    let (server, across) = (&bed.domain(side).spire.server, &bed.domain(side.across()).spire.server);
+pub(super) fn authority_rotates(environment: &Federation<'_>, side: Side) -> Result<()> {
+    let (server, across) = (&environment.domain(side).spire.server, &environment.domain(side.across()).spire.server);
     let (old, old_id) = (server.authorities()?, server.authority("show", None)?);
     let new_id = server.authority("prepare", None)?;
     let new: Vec<String> = server.authorities()?.into_iter().filter(|authority| !old.contains(authority)).collect();
     let ([old], [new]) = (old.as_slice(), new.as_slice()) else { anyhow::bail!("not one old and one new authority") };
     across.refresh()?;
-    every_envoy(bed, "the new authority is trusted", |envoy| trusts(envoy, new))?;
+    every_envoy(environment, "the new authority is trusted", |envoy| trusts(envoy, new))?;
 
     let agent = agent_serial_number(server)?;
     server.authority("activate", Some(&new_id))?;
     server.authority("taint", Some(&old_id))?;
     // What the old authority has signed is replaced at once, the agent's own identity, too.
-    identities_rotate(bed, &[side])?;
+    identities_rotate(environment, &[side])?;
     wait::until("another identity of the agent", ROTATION_LIMIT, || {
         Ok((agent_serial_number(server)? != agent).then_some(()))
     })?;
 
     server.authority("revoke", Some(&old_id))?;
     across.refresh()?;
-    every_envoy(bed, "the old authority is no longer trusted", |envoy| Ok(!trusts(envoy, old)?))
+    every_envoy(environment, "the old authority is no longer trusted", |envoy| Ok(!trusts(envoy, old)?))
 }
 
-fn every_envoy(bed: &Federation<'_>, what: &str, check: impl Fn(&Envoy) -> Result<bool>) -> Result<()> {
-    for envoy in bed.envoys() {
+fn every_envoy(environment: &Federation<'_>, what: &str, check: impl Fn(&Envoy) -> Result<bool>) -> Result<()> {
+    for envoy in environment.envoys() {
         wait::until(what, BUNDLE_LIMIT, || Ok(check(envoy)?.then_some(())))?;
     }
     Ok(())

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION};
+use spiffe_authz_integration::environment::LONG;
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::federation::{Federation, Fit};
-use spiffe_authz_integration::mesh::LONG;
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::spire::Spire;
 use spiffe_authz_integration::upstream::Upstream;
@@ -39,12 +39,12 @@ fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
 #[test]
 fn the_federated_examples_are_in_order() -> Result<()> {
     let scratch = Scratch::new()?;
-    let bed = Federation::start(scratch.path(), Fit::NONE)?;
-    let answer = wait_for(&bed.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
+    let environment = Federation::start(scratch.path(), Fit::NONE)?;
+    let answer = wait_for(&environment.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
     assert_eq!(answer.status, Some(0), "a note");
     assert_eq!(answer.messages("bundle-unnamed"), ["the filter's document does not name `example.net`"]);
     assert!(answer.report["fine"].to_string().contains("a bundle for `example.io`, `example.net`, `example.org`"));
-    assert_eq!(doctor(&bed.gateway)?.status, Some(0));
+    assert_eq!(doctor(&environment.gateway)?.status, Some(0));
     Ok(())
 }
 

@@ -53,7 +53,7 @@ fn verify(mesh: &Mesh) -> Result<()> {
     mesh.shell.step("7. Verify");
     mesh.shell.run("7-verify/entries.sh -spiffeID spiffe://example.org/ns/default/sa/httpbin")?;
     mesh.shell.run("7-verify/gateway.sh")?;
-    let dump = mesh.bed.directory().join("httpbin.json");
+    let dump = mesh.environment.directory().join("httpbin.json");
     fs::write(&dump, mesh.sidecar.admin("/config_dump")?.body)?;
     mesh.shell.run(&format!(
         "istioctl proxy-config secret --file {} -o json | spiffe-authz secret --bundle example.io --bundle example.ai -",
@@ -71,7 +71,7 @@ fn verify(mesh: &Mesh) -> Result<()> {
 
 fn print_hints(mesh: &Mesh) -> Result<()> {
     println!("\nEverything stays up until Ctrl-C. To try:");
-    println!("  export KUBECONFIG={}", mesh.bed.kubectl().kubeconfig().display());
+    println!("  export KUBECONFIG={}", mesh.environment.kubectl().kubeconfig().display());
     println!(
         "  export PATH={}:$PATH   # kubectl, istioctl, spire-server, spiffe-authz",
         mesh.shell.programs().display()

@@ -18,7 +18,7 @@ pub(crate) fn as_native_sidecar(mesh: &Mesh) -> Result<()> {
 
 /// A copy of the Deployment `sleep` whose sidecar is of this kind, its pod, its entry; and their end.
 fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) -> Result<()> {
-    let kubectl = mesh.bed.kubectl();
+    let kubectl = mesh.environment.kubectl();
     let name = format!("sleep-{native}");
     let mut deployment = kubectl.get(&["deployment", "sleep", "-n", "default"])?;
     deployment["metadata"] = json!({"name": name, "namespace": "default"});
@@ -38,12 +38,13 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
     let uid = pod["metadata"]["uid"].as_str().context("the pod has no uid")?;
     let selector = json!({"type": "k8s", "value": format!("pod-uid:{uid}")});
     let of_pod = |entry: &Value| entry["selectors"].as_array().is_some_and(|all| all.contains(&selector));
-    let entry = wait::until("the pod is registered", LIMIT, || Ok(mesh.bed.home.entries()?.into_iter().find(of_pod)))?;
+    let entry =
+        wait::until("the pod is registered", LIMIT, || Ok(mesh.environment.home.entries()?.into_iter().find(of_pod)))?;
     let id = json!({"trust_domain": "example.org", "path": "/ns/default/sa/sleep"});
     ensure!(entry["spiffe_id"] == id, "{entry}");
     let parent = &entry["parent_id"];
     let parent = format!("spiffe://{}{}", text(&parent["trust_domain"])?, text(&parent["path"])?);
-    ensure!(parent == mesh.bed.agent_id, "{parent} is no agent of the cluster");
+    ensure!(parent == mesh.environment.agent_id, "{parent} is no agent of the cluster");
     let namespace = json!({"type": "k8s", "value": "ns:default"});
     let selectors = entry["selectors"].as_array().context("no selectors")?;
     ensure!(selectors.len() == 2 && selectors.contains(&namespace), "{entry}");
@@ -55,7 +56,7 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
 
     kubectl.run(&["delete", "deployment", &name, "-n", "default", "--wait"])?;
     wait::until("the entry goes with the pod", LIMIT, || {
-        Ok((!mesh.bed.home.entries()?.iter().any(of_pod)).then_some(()))
+        Ok((!mesh.environment.home.entries()?.iter().any(of_pod)).then_some(()))
     })
 }
 

@@ -29,7 +29,7 @@ enum Decider {
 const OWN_SLEEP: &str = "example.org/ns/default/sa/sleep";
 
 pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
-    let kubectl = mesh.bed.kubectl();
+    let kubectl = mesh.environment.kubectl();
     let map = kubectl.get(&["configmap", "istio", "-n", "istio-system"])?;
     let mut settings: Value = serde_saphyr::from_str(map["data"]["mesh"].as_str().context("no mesh configuration")?)?;
     let fields = settings.as_object_mut().context("no mesh configuration")?;
@@ -55,7 +55,7 @@ pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
 /// Removes Istio's own policy.
 pub(crate) fn remove_policy(mesh: &Mesh) -> Result<()> {
     let policy = ["authorizationpolicy", "compared", "-n", "default"];
-    mesh.bed.kubectl().run(&[&["delete", "--ignore-not-found"], &policy[..]].concat())?;
+    mesh.environment.kubectl().run(&[&["delete", "--ignore-not-found"], &policy[..]].concat())?;
     Ok(())
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn remove_policy(mesh: &Mesh) -> Result<()> {
 fn set_policy(mesh: &Mesh, decider: Decider, source: &Value) -> Result<()> {
     let rules = json!([{"from": [{"source": source}]}]);
     let selector = json!({"matchLabels": {"app": "httpbin"}});
-    let kubectl = mesh.bed.kubectl();
+    let kubectl = mesh.environment.kubectl();
     match decider {
         Decider::Istio => {
             mesh.shell

@@ -19,7 +19,7 @@ const CONNECTIONS: [&str; 4] = [
 
 /// The WasmPlugin beside httpbin as it is applied, for `kubectl apply` again.
 fn plugin(mesh: &Mesh) -> Result<Value> {
-    let mut plugin = mesh.bed.kubectl().get(&["wasmplugin", "spiffe-authz", "-n", "default"])?;
+    let mut plugin = mesh.environment.kubectl().get(&["wasmplugin", "spiffe-authz", "-n", "default"])?;
     plugin["metadata"] = json!({"name": "spiffe-authz", "namespace": "default"});
     plugin.as_object_mut().context("no object")?.remove("status");
     Ok(plugin)
@@ -55,7 +55,7 @@ pub(crate) fn a_policy_takes_effect_without_draining(mesh: &Mesh) -> Result<()> 
     let before = connections(mesh)?;
     ensure!(before.iter().any(|(name, total)| name.ends_with("downstream_cx_total") && *total > 0), "{before:?}");
     for (manifest, wanted) in [(&new, 200), (&old, 403)] {
-        mesh.bed.kubectl().apply(&manifest.to_string())?;
+        mesh.environment.kubectl().apply(&manifest.to_string())?;
         let applied = Instant::now();
         wait::until("the policy takes effect", LIMIT, || {
             Ok((caller.send("GET", "/ip")?.status == wanted).then_some(()))
@@ -73,7 +73,7 @@ pub(crate) fn a_broken_configuration_keeps_the_old_one(mesh: &Mesh) -> Result<()
     broken["spec"]["pluginConfig"]["policies"][0]["action"] = json!("PERMIT");
     let mark = mesh.sidecar.log()?.len();
     // Istio looks at no plugin's configuration: the API server admits it.
-    mesh.bed.kubectl().apply(&broken.to_string())?;
+    mesh.environment.kubectl().apply(&broken.to_string())?;
     wait::until("Envoy logs what is wrong", LIMIT, || {
         let said = mesh.sidecar.log()?[mark..].contains("spiffe-authz: /policies/0/action: invalid-value");
         Ok(said.then_some(()))
@@ -82,10 +82,10 @@ pub(crate) fn a_broken_configuration_keeps_the_old_one(mesh: &Mesh) -> Result<()
     // And a good one is taken again.
     let mut closed = old.clone();
     closed["spec"]["pluginConfig"]["policies"] = json!([{"name": "nobody", "namespace": "default"}]);
-    mesh.bed.kubectl().apply(&closed.to_string())?;
+    mesh.environment.kubectl().apply(&closed.to_string())?;
     wait::until("the next configuration is taken", LIMIT, || {
         Ok((mesh.status("sleep", Way::Sidecar, "GET", "/status/200")? == 403).then_some(()))
     })?;
-    mesh.bed.kubectl().apply(&old.to_string())?;
+    mesh.environment.kubectl().apply(&old.to_string())?;
     wait::until("the first configuration is taken again", LIMIT, || Ok(verdicts::wrong(mesh)?.is_none().then_some(())))
 }

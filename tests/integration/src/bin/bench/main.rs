@@ -19,7 +19,7 @@ use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 
 use load::Load;
-use variants::Bed;
+use variants::Fixtures;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
@@ -36,9 +36,9 @@ fn main() -> Result<()> {
     let file = PathBuf::from(arguments.next().context("which file for the plot?")?);
     let wasm = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
     let module = Fixture::with(Adapter::Module, Validation::Spiffe)?;
-    let bed = Bed::new(&wasm, &module)?;
-    println!("{}\n", bed.compiling()?);
-    let measured = load.measure(bed.variants()?)?;
+    let fixtures = Fixtures::new(&wasm, &module)?;
+    println!("{}\n", fixtures.compiling()?);
+    let measured = load.measure(fixtures.variants()?)?;
     report::print(&load, &measured)?;
     plot::draw(&file, &measured)?;
     println!("\nThe plot is {}.", file.display());

@@ -76,12 +76,12 @@ pub(crate) struct Variant<'g> {
 }
 
 /// The examples that the Envoys are made from.
-pub(crate) struct Bed<'g> {
+pub(crate) struct Fixtures<'g> {
     wasm: (&'g Fixture, Bootstrap),
     module: (&'g Fixture, Bootstrap),
 }
 
-impl<'g> Bed<'g> {
+impl<'g> Fixtures<'g> {
     pub(crate) fn new(wasm: &'g Fixture, module: &'g Fixture) -> Result<Self> {
         Ok(Self { wasm: (wasm, quiet(wasm.bootstrap()?)?), module: (module, quiet(module.bootstrap()?)?) })
     }

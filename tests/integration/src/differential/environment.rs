@@ -101,7 +101,7 @@ impl Caller {
     }
 }
 
-pub(super) struct Bed {
+pub(super) struct Environment {
     pub(super) way: Way,
     envoy: Envoy,
     leaves: Vec<Option<Leaf>>,
@@ -130,7 +130,7 @@ impl Pair {
     }
 }
 
-impl Bed {
+impl Environment {
     pub(super) fn start(way: Way, sets: &[PolicySet]) -> Result<Self> {
         // The SPIFFE validator lets no caller in without certificate, whatever the listener requires.
         let fixture = Fixture::with(way.adapter, Validation::Pooled)?;

@@ -18,7 +18,7 @@ const SECRETS_LIMIT: Duration = Duration::from_secs(20);
 
 /// SPIRE, the protected workload and its Envoy.
 #[derive(Debug)]
-pub struct Mesh<'d> {
+pub struct Environment<'d> {
     /// The Envoy with the filter.
     pub server: Envoy,
     /// The workload behind it.
@@ -28,7 +28,7 @@ pub struct Mesh<'d> {
     directory: &'d Path,
 }
 
-impl<'d> Mesh<'d> {
+impl<'d> Environment<'d> {
     /// Starts everything but the callers. Identities are good for `ttl`; `fit` may change the server's bootstrap.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The bed: a cluster whose SPIRE federates with a second trust domain, before anything of the guide is applied to it.
+//! The environment: a cluster whose SPIRE federates with a second trust domain, before anything of the guide is applied to it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Two trust domains and a cluster; ended when dropped.
 #[derive(Debug)]
-pub struct Bed {
+pub struct Environment {
     // In the order in which they end.
     _controller_manager: Process,
     /// The agent on the cluster's node.
@@ -48,7 +48,7 @@ pub struct Bed {
     directory: PathBuf,
 }
 
-impl Bed {
+impl Environment {
     /// Starts everything.
     ///
     /// # Errors
