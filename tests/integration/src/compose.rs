@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::authority::{Authority, Shape};
-use crate::federation::{OTHER, OUTSIDER, OWN, host};
+use crate::federation::{FEDERATED, LOCAL, OUTSIDER, host};
 use crate::scenario::{Answer, Certificate, Server, TestEnvironment, Workload};
 use crate::scratch::Scratch;
 use crate::{spire, tools, wait};
@@ -112,12 +112,12 @@ impl Project {
     /// When a server refuses.
     pub fn fetch_a_new_authority(&self) -> Result<(usize, usize)> {
         let known = || -> Result<usize> {
-            let bundle = self.spire_server(OWN, &["bundle", "list", "-id", "spiffe://example.io"], "")?;
+            let bundle = self.spire_server(LOCAL, &["bundle", "list", "-id", "spiffe://example.io"], "")?;
             Ok(bundle.matches("BEGIN CERTIFICATE").count())
         };
         let before = known()?;
-        self.spire_server(OTHER, &["localauthority", "x509", "prepare"], "")?;
-        self.spire_server(OWN, &["federation", "refresh", "-id", OTHER], "")?;
+        self.spire_server(FEDERATED, &["localauthority", "x509", "prepare"], "")?;
+        self.spire_server(LOCAL, &["federation", "refresh", "-id", FEDERATED], "")?;
         Ok((before, known()?))
     }
 
@@ -146,11 +146,11 @@ impl Project {
     /// Makes httpbin know the bundle of the outsider, with which example.org does not federate.
     fn teach(&self, outsider: &Authority) -> Result<()> {
         let id = format!("spiffe://{OUTSIDER}");
-        self.spire_server(OWN, &["bundle", "set", "-format", "pem", "-id", &id], outsider.certificate())?;
+        self.spire_server(LOCAL, &["bundle", "set", "-format", "pem", "-id", &id], outsider.certificate())?;
         let show = ["entry", "show", "-spiffeID", HTTPBIN[3], "-output", "json"];
-        let entries: Value = serde_json::from_str(&self.spire_server(OWN, &show, "")?)?;
+        let entries: Value = serde_json::from_str(&self.spire_server(LOCAL, &show, "")?)?;
         let entry = entries["entries"][0]["id"].as_str().context("httpbin has no entry")?;
-        self.spire_server(OWN, &[&["entry", "update", "-entryID", entry], &HTTPBIN[..]].concat(), "")?;
+        self.spire_server(LOCAL, &[&["entry", "update", "-entryID", entry], &HTTPBIN[..]].concat(), "")?;
         wait::until("the outsider's bundle in Envoy", BUNDLE_LIMIT, || {
             let secrets = self.compose(&["exec", "--no-TTY", "httpbin.example.org", "bash", "-c", SECRETS])?;
             Ok(secrets.contains(&format!("\"{OUTSIDER}\"")).then_some(()))
@@ -193,8 +193,8 @@ impl<'p> Containers<'p> {
     pub fn new(project: &'p Project) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
         project.teach(&outsider)?;
-        let [own, other] = [project.stolen_authority(OWN)?, project.stolen_authority(OTHER)?];
-        let authorities = [(OWN, own), (OTHER, other), (OUTSIDER, outsider)];
+        let [local, federated] = [project.stolen_authority(LOCAL)?, project.stolen_authority(FEDERATED)?];
+        let authorities = [(LOCAL, local), (FEDERATED, federated), (OUTSIDER, outsider)];
         Ok(Self { project, httpbin: project.httpbin()?, authorities })
     }
 }

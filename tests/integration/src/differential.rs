@@ -193,7 +193,7 @@ impl Mismatch {
         if self.caller.is_misshapen() {
             return Some("identity not of the pattern");
         }
-        if self.caller.is_foreign()
+        if self.caller.is_federated()
             && names(&["amespaces\"", "erviceAccounts\"", "source.namespace", "source.serviceAccount"])
         {
             return Some("trust domain left unsaid");

@@ -66,8 +66,8 @@ impl fmt::Display for Fault {
         };
         match side {
             None => f.write_str(what),
-            Some(Side::Own) => write!(f, "{what}, own domain"),
-            Some(Side::Other) => write!(f, "{what}, federated domain"),
+            Some(Side::Local) => write!(f, "{what}, local domain"),
+            Some(Side::Federated) => write!(f, "{what}, federated domain"),
         }
     }
 }
@@ -119,14 +119,14 @@ impl Fault {
     /// Each that does not depend on the adapter.
     const EITHER: [Self; 13] = [
         Self::IdentitiesRotate,
-        Self::AuthorityRotates(Side::Own),
-        Self::AuthorityRotates(Side::Other),
-        Self::AgentDies(Side::Own),
-        Self::AgentDies(Side::Other),
-        Self::ServerStops(Side::Own),
-        Self::ServerStops(Side::Other),
-        Self::EndpointUnreachable(Side::Own),
-        Self::EndpointUnreachable(Side::Other),
+        Self::AuthorityRotates(Side::Local),
+        Self::AuthorityRotates(Side::Federated),
+        Self::AgentDies(Side::Local),
+        Self::AgentDies(Side::Federated),
+        Self::ServerStops(Side::Local),
+        Self::ServerStops(Side::Federated),
+        Self::EndpointUnreachable(Side::Local),
+        Self::EndpointUnreachable(Side::Federated),
         Self::PoliciesChange,
         Self::PoliciesBreak,
         Self::EnvoyRestarts,
@@ -163,7 +163,7 @@ impl<'e, 'd> Faults<'e, 'd> {
         match fault {
             Fault::IdentitiesRotate => {
                 for _ in 0..ROTATIONS {
-                    trust::identities_rotate(self.environment, &[Side::Own, Side::Other])?;
+                    trust::identities_rotate(self.environment, &[Side::Local, Side::Federated])?;
                 }
             }
             Fault::AuthorityRotates(side) => trust::authority_rotates(self.environment, side)?,
@@ -198,12 +198,12 @@ impl<'e, 'd> Faults<'e, 'd> {
 
     fn flood(&mut self, long: Duration) -> Result<String> {
         let call = |path, allowed| Call { host: crate::bootstrap::SERVER_HOST, method: "GET", path, allowed };
-        let (own, other) = (&self.environment.own, &self.environment.other);
+        let (local, federated) = (&self.environment.local, &self.environment.federated);
         let callers = [
-            flood::Caller { name: "own", leaf: own.mint("/ns/default/sa/sleep")?, call: call("/status/200", true) },
+            flood::Caller { name: "local", leaf: local.mint("/ns/default/sa/sleep")?, call: call("/status/200", true) },
             flood::Caller {
-                name: "other",
-                leaf: other.mint("/ns/default/sa/sleep")?,
+                name: "federated",
+                leaf: federated.mint("/ns/default/sa/sleep")?,
                 call: call("/status/200", false),
             },
         ];

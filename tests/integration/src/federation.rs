@@ -21,9 +21,9 @@ use crate::upstream::Upstream;
 use crate::{port, tools};
 
 /// The trust domain of httpbin and the gateway.
-pub const OWN: &str = "example.org";
+pub const LOCAL: &str = "example.org";
 /// The one that it federates with.
-pub const OTHER: &str = "example.io";
+pub const FEDERATED: &str = "example.io";
 /// One whose bundle example.org has, and that it does not federate with.
 pub const OUTSIDER: &str = "example.net";
 
@@ -31,9 +31,9 @@ pub const OUTSIDER: &str = "example.net";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// example.org, the one of httpbin.
-    Own,
+    Local,
     /// example.io, the one that it federates with.
-    Other,
+    Federated,
 }
 
 impl Side {
@@ -41,14 +41,15 @@ impl Side {
     #[must_use]
     pub const fn across(self) -> Self {
         match self {
-            Self::Own => Self::Other,
-            Self::Other => Self::Own,
+            Self::Local => Self::Federated,
+            Self::Federated => Self::Local,
         }
     }
 }
 
 /// The callers of the examples: trust domain and service account.
-pub const CALLERS: [(&str, &str); 4] = [(OWN, "sleep"), (OWN, "stranger"), (OTHER, "sleep"), (OTHER, "web")];
+pub const CALLERS: [(&str, &str); 4] =
+    [(LOCAL, "sleep"), (LOCAL, "stranger"), (FEDERATED, "sleep"), (FEDERATED, "web")];
 
 /// What the entries of httpbin and the gateway say of federation, and what they say here: they get the outsider's bundle, too.
 const FEDERATES_WITH: &str = "\"federates_with\": [\"spiffe://example.io\"]";
@@ -66,9 +67,9 @@ pub struct Federation<'d> {
     /// The workload behind it.
     pub upstream: Upstream,
     /// SPIRE of example.org.
-    pub own: Domain,
+    pub local: Domain,
     /// SPIRE of example.io.
-    pub other: Domain,
+    pub federated: Domain,
     outsider: Authority,
     fit: Fit,
     epoch: u32,
@@ -113,15 +114,15 @@ impl<'d> Federation<'d> {
     /// When a part does not start.
     pub fn start(directory: &'d Path, fit: Fit) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
-        let [own, other] = domains(directory, fit.ttl, &outsider)?;
+        let [local, federated] = domains(directory, fit.ttl, &outsider)?;
         let upstream = Upstream::start()?;
-        let bootstrap = Bootstrap::federated_server(fit.adapter, upstream.port())?.agent(&own.spire.socket())?;
-        let httpbin = start_httpbin(&own.spire, &(fit.httpbin)(bootstrap, directory)?, directory, 0)?;
-        let bootstrap = Bootstrap::gateway(fit.adapter, httpbin.address()?)?.agent(&own.spire.socket())?;
-        let gateway = envoy(&own.spire, "gateway", "gateway", &(fit.gateway)(bootstrap)?, directory)?;
+        let bootstrap = Bootstrap::federated_server(fit.adapter, upstream.port())?.agent(&local.spire.socket())?;
+        let httpbin = start_httpbin(&local.spire, &(fit.httpbin)(bootstrap, directory)?, directory, 0)?;
+        let bootstrap = Bootstrap::gateway(fit.adapter, httpbin.address()?)?.agent(&local.spire.socket())?;
+        let gateway = envoy(&local.spire, "gateway", "gateway", &(fit.gateway)(bootstrap)?, directory)?;
         let mut callers = BTreeMap::new();
         for (trust_domain, name) in CALLERS {
-            let spire = if trust_domain == OWN { &own.spire } else { &other.spire };
+            let spire = if trust_domain == LOCAL { &local.spire } else { &federated.spire };
             let bootstrap = Bootstrap::federated_client(httpbin.address()?, gateway.address()?)?;
             let bootstrap = (fit.client)(bootstrap.agent(&spire.socket())?)?;
             let caller = envoy(spire, name, &format!("{trust_domain}-{name}"), &bootstrap, directory)?;
@@ -129,7 +130,7 @@ impl<'d> Federation<'d> {
             callers.insert(format!("{trust_domain}/{name}"), caller);
         }
         await_identity(&gateway)?;
-        Ok(Self { callers, gateway, httpbin, upstream, own, other, outsider, fit, epoch: 0, directory })
+        Ok(Self { callers, gateway, httpbin, upstream, local, federated, outsider, fit, epoch: 0, directory })
     }
 
     /// The Envoy of a caller.
@@ -158,9 +159,9 @@ impl<'d> Federation<'d> {
 
     /// The Envoys of a trust domain.
     pub fn envoys_of(&self, side: Side) -> impl Iterator<Item = &Envoy> {
-        let is_own = side == Side::Own;
-        let callers = self.callers.iter().filter(move |(name, _)| name.starts_with(OWN) == is_own);
-        let guarding = [&self.gateway, &self.httpbin].into_iter().filter(move |_| is_own);
+        let is_local = side == Side::Local;
+        let callers = self.callers.iter().filter(move |(name, _)| name.starts_with(LOCAL) == is_local);
+        let guarding = [&self.gateway, &self.httpbin].into_iter().filter(move |_| is_local);
         callers.map(|(_, envoy)| envoy).chain(guarding)
     }
 
@@ -168,16 +169,16 @@ impl<'d> Federation<'d> {
     #[must_use]
     pub const fn domain(&self, side: Side) -> &Domain {
         match side {
-            Side::Own => &self.own,
-            Side::Other => &self.other,
+            Side::Local => &self.local,
+            Side::Federated => &self.federated,
         }
     }
 
     /// One of the two trust domains, to act on.
     pub const fn domain_mut(&mut self, side: Side) -> &mut Domain {
         match side {
-            Side::Own => &mut self.own,
-            Side::Other => &mut self.other,
+            Side::Local => &mut self.local,
+            Side::Federated => &mut self.federated,
         }
     }
 
@@ -201,10 +202,10 @@ impl<'d> Federation<'d> {
     /// When it does not start, or the old one does not end.
     pub fn restart_httpbin(&mut self) -> Result<()> {
         let port = self.httpbin.address()?.port();
-        let bootstrap = self.example()?.agent(&self.own.spire.socket())?;
+        let bootstrap = self.example()?.agent(&self.local.spire.socket())?;
         let bootstrap = (self.fit.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
         self.epoch += 1;
-        let successor = start_httpbin(&self.own.spire, &bootstrap, self.directory, self.epoch)?;
+        let successor = start_httpbin(&self.local.spire, &bootstrap, self.directory, self.epoch)?;
         std::mem::replace(&mut self.httpbin, successor).superseded()
     }
 
@@ -217,8 +218,8 @@ impl<'d> Federation<'d> {
 
     fn authority(&self, trust_domain: &str) -> Result<&Authority> {
         match trust_domain {
-            OWN => Ok(&self.own.authority),
-            OTHER => Ok(&self.other.authority),
+            LOCAL => Ok(&self.local.authority),
+            FEDERATED => Ok(&self.federated.authority),
             OUTSIDER => Ok(&self.outsider),
             _ => anyhow::bail!("there is no authority {trust_domain}"),
         }
@@ -273,19 +274,19 @@ fn domains(directory: &Path, ttl: Duration, outsider: &Authority) -> Result<[Dom
         let federated = Federated { port, with: with.to_owned(), their_port: relay.port() };
         spire::Server::start(&directory.join(trust_domain), trust_domain, Some(federated))
     };
-    let own = start(OWN, ports[0], OTHER, &relays[1])?;
-    let other = start(OTHER, ports[1], OWN, &relays[0])?;
-    own.learn(OTHER, "spiffe", &other.command(&["bundle", "show", "-format", "spiffe"])?)?;
-    other.learn(OWN, "spiffe", &own.command(&["bundle", "show", "-format", "spiffe"])?)?;
-    own.learn(OUTSIDER, "pem", outsider.certificate())?;
-    let [to_own, to_other] = relays;
+    let local = start(LOCAL, ports[0], FEDERATED, &relays[1])?;
+    let federated = start(FEDERATED, ports[1], LOCAL, &relays[0])?;
+    local.learn(FEDERATED, "spiffe", &federated.command(&["bundle", "show", "-format", "spiffe"])?)?;
+    federated.learn(LOCAL, "spiffe", &local.command(&["bundle", "show", "-format", "spiffe"])?)?;
+    local.learn(OUTSIDER, "pem", outsider.certificate())?;
+    let [to_local, to_federated] = relays;
     let domain = |server: spire::Server, endpoint, substitutions: &[(&str, &str)]| -> Result<Domain> {
         let certificate = server.authorities()?.concat();
         let authority = Authority::stolen(server.trust_domain(), &certificate, &server.stolen_key()?)?;
         let entries = format!("federation/spire/entries-{}.json", server.trust_domain());
         Ok(Domain { spire: Spire::register(server, &entries, ttl, substitutions)?, endpoint, authority })
     };
-    Ok([domain(own, to_own, &[(FEDERATES_WITH, KNOWS)])?, domain(other, to_other, &[])?])
+    Ok([domain(local, to_local, &[(FEDERATES_WITH, KNOWS)])?, domain(federated, to_federated, &[])?])
 }
 
 fn start_httpbin(spire: &Spire, bootstrap: &Bootstrap, directory: &Path, number: u32) -> Result<Envoy> {

@@ -18,14 +18,14 @@ use crate::spire::{Agent, Server};
 use crate::tools;
 
 /// The trust domain of the cluster.
-pub const HOME: &str = "example.org";
+pub const LOCAL: &str = "example.org";
 /// The federated one, which has a SPIRE server and an agent, and no cluster.
-pub const FOREIGN: &str = "example.io";
+pub const FEDERATED: &str = "example.io";
 
 /// Another federated one, that no caller here is of.
 pub const THIRD: &str = "example.ai";
 
-const FOREIGN_AGENT: &str = "spiffe://example.io/agent";
+const FEDERATED_AGENT: &str = "spiffe://example.io/agent";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Two trust domains and a cluster; ended when dropped.
@@ -36,11 +36,11 @@ pub struct Environment {
     /// The agent on the cluster's node.
     pub agent: Agent,
     /// The agent of the foreign trust domain.
-    pub foreign_agent: Agent,
+    pub federated_agent: Agent,
     /// The SPIRE server of the cluster.
-    pub home: Server,
+    pub local: Server,
     /// The SPIRE server of the foreign trust domain.
-    pub foreign: Server,
+    pub federated: Server,
     /// The SPIFFE ID of the agent on the node.
     pub agent_id: String,
     control_plane: ControlPlane,
@@ -60,20 +60,20 @@ impl Environment {
         let objects = objects(kubectl)?;
         install_definitions(kubectl, tools::CONTROLLER_MANAGER)?;
         kubectl.apply(include_str!("../manifests/spire.yaml"))?;
-        let home = Server::start(&directory.join(HOME), HOME, &cluster_attestor(kubectl))?;
-        let foreign = Server::start(&directory.join(FOREIGN), FOREIGN, "")?;
-        let (agent, agent_id) = node_agent(kubectl, &home, directory)?;
-        let token = foreign.join_token(FOREIGN_AGENT)?;
-        let foreign_agent =
-            foreign.agent(r#"NodeAttestor "join_token" { plugin_data {} }"#, &["-joinToken", &token])?;
-        foreign.federate_with(&home)?;
-        let controller_manager = controller_manager::start(kubectl, &home, directory)?;
+        let local = Server::start(&directory.join(LOCAL), LOCAL, &cluster_attestor(kubectl))?;
+        let federated = Server::start(&directory.join(FEDERATED), FEDERATED, "")?;
+        let (agent, agent_id) = node_agent(kubectl, &local, directory)?;
+        let token = federated.join_token(FEDERATED_AGENT)?;
+        let federated_agent =
+            federated.agent(r#"NodeAttestor "join_token" { plugin_data {} }"#, &["-joinToken", &token])?;
+        federated.federate_with(&local)?;
+        let controller_manager = controller_manager::start(kubectl, &local, directory)?;
         Ok(Self {
             _controller_manager: controller_manager,
             agent,
-            foreign_agent,
-            home,
-            foreign,
+            federated_agent,
+            local,
+            federated,
             agent_id,
             control_plane,
             objects,
@@ -100,7 +100,7 @@ impl Environment {
     /// # Errors
     /// When the server does not tell.
     pub fn in_spire(&self) -> Result<Vec<Value>> {
-        Ok([self.home.entries()?, self.home.relationships()?, self.home.federated_bundles()?].concat())
+        Ok([self.local.entries()?, self.local.relationships()?, self.local.federated_bundles()?].concat())
     }
 
     /// Where logs and files are.
@@ -116,7 +116,7 @@ impl Environment {
     /// When SPIRE does not take the entry.
     pub fn workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
         let program = self.agent.workload(name, &programs::path(programs::ENVOY)?)?;
-        let id = format!("spiffe://{HOME}/ns/{namespace}/sa/{service_account}");
+        let id = format!("spiffe://{LOCAL}/ns/{namespace}/sa/{service_account}");
         let entry = json!({
             "apiVersion": "spire.spiffe.io/v1alpha1",
             "kind": "ClusterStaticEntry",
@@ -126,7 +126,7 @@ impl Environment {
                 "spiffeID": id,
                 "parentID": self.agent_id,
                 "selectors": [format!("unix:path:{}", program.display())],
-                "federatesWith": [FOREIGN, THIRD],
+                "federatesWith": [FEDERATED, THIRD],
             },
         });
         self.kubectl().apply(&entry.to_string())?;
@@ -137,19 +137,19 @@ impl Environment {
     ///
     /// # Errors
     /// When SPIRE does not take the entry.
-    pub fn foreign_workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
-        let program = self.foreign_agent.workload(name, &programs::path(programs::ENVOY)?)?;
-        self.foreign.command(&[
+    pub fn federated_workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
+        let program = self.federated_agent.workload(name, &programs::path(programs::ENVOY)?)?;
+        self.federated.command(&[
             "entry",
             "create",
             "-parentID",
-            FOREIGN_AGENT,
+            FEDERATED_AGENT,
             "-spiffeID",
-            &format!("spiffe://{FOREIGN}/ns/{namespace}/sa/{service_account}"),
+            &format!("spiffe://{FEDERATED}/ns/{namespace}/sa/{service_account}"),
             "-selector",
             &format!("unix:path:{}", program.display()),
             "-federatesWith",
-            &format!("spiffe://{HOME}"),
+            &format!("spiffe://{LOCAL}"),
         ])?;
         Ok(program)
     }
@@ -163,7 +163,7 @@ impl Environment {
         const SERVER: &str = "spiffe://example.org/ns/default/sa/httpbin";
         let bootstrap = Bootstrap::client(target.port)?
             .agent(&agent.socket)?
-            .text(SERVER, &format!("spiffe://{HOME}{}", target.id))?;
+            .text(SERVER, &format!("spiffe://{LOCAL}{}", target.id))?;
         let mut tls = bootstrap.at(TLS)?.clone();
         tls["sni"] = json!(target.server_name);
         let bootstrap = bootstrap.set(TLS, tls)?;
@@ -250,5 +250,5 @@ fn node_agent(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<(A
         file.display()
     );
     let agent = server.agent(&attestor, &[])?;
-    Ok((agent, format!("spiffe://{HOME}/spire/agent/k8s_psat/{CLUSTER}/{node_uid}")))
+    Ok((agent, format!("spiffe://{LOCAL}/spire/agent/k8s_psat/{CLUSTER}/{node_uid}")))
 }

@@ -14,7 +14,7 @@ use spiffe_authz_integration::port;
 use spiffe_authz_integration::upstream::Upstream;
 use spiffe_authz_integration::wait;
 
-use crate::environment::{Environment, FOREIGN, HOME, THIRD, Target, wait_for_secrets};
+use crate::environment::{Environment, FEDERATED, LOCAL, THIRD, Target, wait_for_secrets};
 use crate::istio::{Istiod, Webhooks};
 use crate::proxy::Proxy;
 use crate::shell::Shell;
@@ -86,10 +86,10 @@ struct Ports {
 
 /// The callers: their names, trust domains, namespaces and service accounts.
 const CALLERS: [(&str, &str, &str, &str); 4] = [
-    ("sleep", HOME, "default", "sleep"),
-    ("report", HOME, "prod", "report"),
-    ("partner-sleep", FOREIGN, "default", "sleep"),
-    ("partner-report", FOREIGN, "prod", "report"),
+    ("sleep", LOCAL, "default", "sleep"),
+    ("report", LOCAL, "prod", "report"),
+    ("partner-sleep", FEDERATED, "default", "sleep"),
+    ("partner-report", FEDERATED, "prod", "report"),
 ];
 
 impl Mesh {
@@ -128,7 +128,7 @@ impl Mesh {
         shell.run("kubectl apply -f 5-authorization/connections.yaml")?;
 
         shell.step("6. Two more trust domains");
-        federate(&shell, directory, &[&environment.foreign, &third])?;
+        federate(&shell, directory, &[&environment.federated, &third])?;
 
         let upstream = Upstream::start()?;
         let processes = fitted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
@@ -149,10 +149,10 @@ impl Mesh {
         wait::until("the sidecar of sleep listens", LISTEN_LIMIT, || Ok(TcpStream::connect(address).ok()))?;
         let mut callers = vec![Caller { name: "sleep", way: Way::Mesh, host: SERVICE, _envoy: client, address }];
         for (name, trust_domain, namespace, service_account) in CALLERS {
-            let (program, agent): (PathBuf, &Agent) = if trust_domain == HOME {
+            let (program, agent): (PathBuf, &Agent) = if trust_domain == LOCAL {
                 (environment.workload(name, namespace, service_account)?, &environment.agent)
             } else {
-                (environment.foreign_workload(name, namespace, service_account)?, &environment.foreign_agent)
+                (environment.federated_workload(name, namespace, service_account)?, &environment.federated_agent)
             };
             for (way, port, account) in
                 [(Way::Sidecar, ports.sidecar, "/ns/default/sa/httpbin"), (Way::Gateway, ports.gateway, GATEWAY_ID)]
@@ -196,7 +196,7 @@ impl Mesh {
         kubectl.run(&["delete", "clusterstaticentries", "--all"])?;
         wait::until("the processes have no entries", CLEAN_UP_LIMIT, || {
             let of_a_process = |entry: &Value| entry["selectors"].to_string().contains("unix");
-            Ok((!self.environment.home.entries()?.iter().any(of_a_process)).then_some(()))
+            Ok((!self.environment.local.entries()?.iter().any(of_a_process)).then_some(()))
         })?;
         thread::scope(|scope| -> Result<()> {
             let script = scope.spawn(|| self.shell.run(CLEAN_UP));

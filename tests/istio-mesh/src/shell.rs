@@ -44,7 +44,7 @@ impl Shell {
         let body = format!("[ \"$1\" = install ] && set -- \"$@\"{settings}\nexec {} \"$@\"", istioctl.display());
         script(&programs.join("istioctl"), &body)?;
         let server = programs::path(programs::SPIRE_SERVER)?;
-        let body = format!("exec {} \"$@\" -socketPath {}", server.display(), environment.home.socket().display());
+        let body = format!("exec {} \"$@\" -socketPath {}", server.display(), environment.local.socket().display());
         script(&programs.join("spire-server"), &body)?;
         script(&programs.join("helm"), &helm(environment))?;
         let variables = vec![
@@ -115,7 +115,7 @@ fn helm(environment: &Environment) -> String {
          'delete -n spire-server spire-crds') ;;\n\
          *) echo \"no helm here: $*\" >&2; exit 1 ;;\nesac\n# for {}",
         manifest.display(),
-        environment.home.trust_domain
+        environment.local.trust_domain
     )
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::fault::{Fault, Faults, Outcome, STEADY, callers};
-use spiffe_authz_integration::federation::{Federation, Fit, OTHER, OWN};
+use spiffe_authz_integration::federation::{FEDERATED, Federation, Fit, LOCAL};
 use spiffe_authz_integration::load::{Load, Tally};
 use spiffe_authz_integration::scratch::Scratch;
 
@@ -71,8 +71,8 @@ fn memory(environment: &Federation<'_>) -> Result<Memory> {
     Ok([
         ("httpbin (the one that serves)", environment.httpbin.memory()?),
         ("gateway", environment.gateway.memory()?),
-        ("client, own domain", environment.caller(OWN, "sleep")?.memory()?),
-        ("client, federated domain", environment.caller(OTHER, "sleep")?.memory()?),
+        ("client, local domain", environment.caller(LOCAL, "sleep")?.memory()?),
+        ("client, federated domain", environment.caller(FEDERATED, "sleep")?.memory()?),
     ])
 }
 

@@ -86,7 +86,7 @@ impl Caller {
         IDENTITIES[self.identity]
     }
 
-    pub(super) fn is_foreign(&self) -> bool {
+    pub(super) fn is_federated(&self) -> bool {
         self.id().starts_with("spiffe://example.io/")
     }
 

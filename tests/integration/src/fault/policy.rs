@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::steady::FILTER_FILE;
 use crate::bootstrap::Bootstrap;
-use crate::federation::{Federation, OWN};
+use crate::federation::{Federation, LOCAL};
 use crate::http::Client;
 use crate::scratch::write_whole;
 use crate::{tools, wait};
@@ -118,7 +118,7 @@ fn publish_in(environment: &Federation<'_>, bootstrap: Bootstrap, document: &Val
 
 /// Whether this version decides: it lets `sleep` read its own number, and no other.
 fn decides(environment: &Federation<'_>, version: u32) -> Result<bool> {
-    let mut client = Client::plain(environment.caller(OWN, "sleep")?.address()?)?;
+    let mut client = Client::plain(environment.caller(LOCAL, "sleep")?.address()?)?;
     let mut status = |version: u32| Ok::<_, anyhow::Error>(client.get(&format!("/version/{version}"))?.status);
     Ok((status(version)?, status(version - 1)?) == (200, 403))
 }

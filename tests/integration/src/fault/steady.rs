@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bootstrap::{Bootstrap, GATEWAY_HOST, SERVER_HOST};
-use crate::federation::{CALLERS, Federation, Fit, OTHER, OWN};
+use crate::federation::{CALLERS, FEDERATED, Federation, Fit, LOCAL};
 use crate::load::{Call, Caller};
 use crate::scratch::write_whole;
 
@@ -58,20 +58,20 @@ pub fn callers(environment: &Federation<'_>) -> Result<Vec<Caller>> {
     let calls = |trust_domain: &str, name: &str| -> Vec<Call> {
         let call = |host, method, path, allowed| Call { host, method, path, allowed };
         match (trust_domain, name) {
-            (OWN, "sleep") => vec![
+            (LOCAL, "sleep") => vec![
                 call(SERVER_HOST, "GET", "/status/200", true),
                 call(SERVER_HOST, "GET", "/public/admin", false),
                 call(SERVER_HOST, "POST", "/orders", false),
                 call(GATEWAY_HOST, "GET", "/public/news", true),
             ],
-            (OTHER, "sleep") => vec![
+            (FEDERATED, "sleep") => vec![
                 call(SERVER_HOST, "GET", "/public/news", true),
                 // The policy for the own domain's sleep must not match the other's.
                 call(SERVER_HOST, "GET", "/status/200", false),
                 call(GATEWAY_HOST, "GET", "/partners/news", true),
                 call(GATEWAY_HOST, "GET", "/public/news", false),
             ],
-            (OTHER, "web") => vec![
+            (FEDERATED, "web") => vec![
                 call(SERVER_HOST, "POST", "/orders", true),
                 call(SERVER_HOST, "GET", "/status/200", false),
                 call(GATEWAY_HOST, "GET", "/orders", false),

@@ -39,7 +39,7 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
     let selector = json!({"type": "k8s", "value": format!("pod-uid:{uid}")});
     let of_pod = |entry: &Value| entry["selectors"].as_array().is_some_and(|all| all.contains(&selector));
     let entry =
-        wait::until("the pod is registered", LIMIT, || Ok(mesh.environment.home.entries()?.into_iter().find(of_pod)))?;
+        wait::until("the pod is registered", LIMIT, || Ok(mesh.environment.local.entries()?.into_iter().find(of_pod)))?;
     let id = json!({"trust_domain": "example.org", "path": "/ns/default/sa/sleep"});
     ensure!(entry["spiffe_id"] == id, "{entry}");
     let parent = &entry["parent_id"];
@@ -56,7 +56,7 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
 
     kubectl.run(&["delete", "deployment", &name, "-n", "default", "--wait"])?;
     wait::until("the entry goes with the pod", LIMIT, || {
-        Ok((!mesh.environment.home.entries()?.iter().any(of_pod)).then_some(()))
+        Ok((!mesh.environment.local.entries()?.iter().any(of_pod)).then_some(()))
     })
 }
 

@@ -107,7 +107,7 @@ fn documented() -> Result<Vec<[String; 5]>> {
         .collect()
 }
 
-pub(crate) fn lets_foreign_workloads_in(mesh: &Mesh) -> Result<()> {
+pub(crate) fn lets_federated_workloads_in(mesh: &Mesh) -> Result<()> {
     let cases = [
         (Trust::Federated, Decider::Istio, "namespaces: [prod]"),
         (Trust::Federated, Decider::Istio, "principals: [example.org/ns/default/sa/sleep]"),
@@ -121,7 +121,7 @@ pub(crate) fn lets_foreign_workloads_in(mesh: &Mesh) -> Result<()> {
     let mut measured = Vec::new();
     for (trust, decider, source) in cases {
         set_trust(mesh, trust)?;
-        let (own, foreign, other, value) = if source.starts_with("namespaces") {
+        let (own, federated, other, value) = if source.starts_with("namespaces") {
             ("report", "partner-report", "sleep", json!({"namespaces": ["prod"]}))
         } else {
             ("sleep", "partner-sleep", "report", json!({"principals": [OWN_SLEEP]}))
@@ -148,7 +148,7 @@ pub(crate) fn lets_foreign_workloads_in(mesh: &Mesh) -> Result<()> {
             decider.to_owned(),
             source.to_owned(),
             word(status(own)?),
-            word(status(foreign)?),
+            word(status(federated)?),
         ]);
     }
     for row in &measured {

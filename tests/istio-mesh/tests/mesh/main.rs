@@ -53,7 +53,7 @@ fn main() -> Result<ExitCode> {
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
         ("updates::a_broken_configuration_keeps_the_old_one", updates::a_broken_configuration_keeps_the_old_one),
-        ("istio_alone::lets_foreign_workloads_in", istio_alone::lets_foreign_workloads_in),
+        ("istio_alone::lets_federated_workloads_in", istio_alone::lets_federated_workloads_in),
         // The last: it takes the mesh apart.
         ("clean_up::leaves_nothing_behind", clean_up::leaves_nothing_behind),
     ];
