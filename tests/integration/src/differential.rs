@@ -19,7 +19,7 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use environment::{Caller, Environment};
-pub use environment::{Layer, Way};
+pub use environment::{Comparison, Layer};
 use policies::random_set;
 use requests::{Sample, random_sample};
 
@@ -49,7 +49,7 @@ pub struct Summary {
 /// A request or connection that is decided in two ways.
 #[derive(Debug, Clone)]
 struct Mismatch {
-    way: Way,
+    comparison: Comparison,
     set: PolicySet,
     caller: Caller,
     /// What is requested, if it is a request.
@@ -62,19 +62,20 @@ struct Mismatch {
 ///
 /// # Errors
 /// When a verdict differs and no named difference explains it: with the smallest case that still differs.
-pub fn run(way: Way, pairs: usize, seed: u64) -> Result<Summary> {
+pub fn run(comparison: Comparison, pairs: usize, seed: u64) -> Result<Summary> {
     let start = Instant::now();
     let mut rng = Rng::with_seed(seed);
     let summary = Mutex::new(Summary::default());
-    let pairs_per_set = match way.layer {
+    let pairs_per_set = match comparison.layer {
         Layer::Http => REQUESTS_PER_SET,
         Layer::Tcp => Caller::ALL,
     };
     let mut left = pairs.div_ceil(pairs_per_set);
     while left > 0 {
-        let sets: Vec<PolicySet> = (0..left.min(SETS_PER_ENVOY)).map(|_| random_set(&mut rng, way.layer)).collect();
+        let sets: Vec<PolicySet> =
+            (0..left.min(SETS_PER_ENVOY)).map(|_| random_set(&mut rng, comparison.layer)).collect();
         left -= sets.len();
-        if let Some(mismatch) = compare(way, &sets, &mut rng, &summary)? {
+        if let Some(mismatch) = compare(comparison, &sets, &mut rng, &summary)? {
             bail!("seed {seed}: {}", shrink::shrink(mismatch)?);
         }
     }
@@ -84,8 +85,13 @@ pub fn run(way: Way, pairs: usize, seed: u64) -> Result<Summary> {
 }
 
 /// Sends the requests of every set, or connects to it; the first unexplained difference, if there is one.
-fn compare(way: Way, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>) -> Result<Option<Mismatch>> {
-    let environment = Environment::start(way, sets)?;
+fn compare(
+    comparison: Comparison,
+    sets: &[PolicySet],
+    rng: &mut Rng,
+    summary: &Mutex<Summary>,
+) -> Result<Option<Mismatch>> {
+    let environment = Environment::start(comparison, sets)?;
     let work: Vec<(usize, Rng)> = (0..sets.len()).map(|number| (number, rng.fork())).collect();
     let queue = Mutex::new(work.into_iter());
     let next = || queue.lock().ok()?.next();
@@ -99,7 +105,7 @@ fn compare(way: Way, sets: &[PolicySet], rng: &mut Rng, summary: &Mutex<Summary>
                             break;
                         }
                         let set = &sets[number];
-                        let compared = match way.layer {
+                        let compared = match comparison.layer {
                             Layer::Http => compare_requests(&environment, number, set, &mut rng, summary)?,
                             Layer::Tcp => compare_connections(&environment, number, set, summary)?,
                         };
@@ -132,7 +138,8 @@ fn compare_requests(
             let (ours, istio) =
                 pair.decide(&sample.bytes(&environment.tokens)).with_context(|| format!("{sample:?}"))?;
             let (set, caller) = (set.clone(), caller.clone());
-            let decided = Mismatch { way: environment.way, set, caller, sample: Some(sample), ours, istio };
+            let decided =
+                Mismatch { comparison: environment.comparison, set, caller, sample: Some(sample), ours, istio };
             if let Some(mismatch) = counts.add(decided) {
                 return Ok(Some(mismatch));
             }
@@ -150,7 +157,8 @@ fn compare_connections(
     let mut counts = Summary::default();
     for caller in Caller::all() {
         let (ours, istio) = environment.admits(number, &caller)?;
-        let decided = Mismatch { way: environment.way, set: set.clone(), caller, sample: None, ours, istio };
+        let decided =
+            Mismatch { comparison: environment.comparison, set: set.clone(), caller, sample: None, ours, istio };
         if let Some(mismatch) = counts.add(decided) {
             return Ok(Some(mismatch));
         }
@@ -198,7 +206,7 @@ impl Mismatch {
         {
             return Some("trust domain left unsaid");
         }
-        let by_module = self.way == Way { layer: Layer::Tcp, adapter: Adapter::Module };
+        let by_module = self.comparison == Comparison { layer: Layer::Tcp, adapter: Adapter::Module };
         if by_module && names(&["experimental.envoy.filters."]) {
             return Some("metadata that Envoy does not tell");
         }

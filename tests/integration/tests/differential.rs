@@ -4,18 +4,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::differential::{self, Layer, Way};
+use spiffe_authz_integration::differential::{self, Comparison, Layer};
 
 /// Verdicts on requests, and on connections, each of which wants a handshake.
 const PAIRS: [(Layer, usize); 2] = [(Layer::Http, 100_000), (Layer::Tcp, 4_000)];
 
 fn grants_what_istio_grants_but_for_named_differences(layer: Layer, adapter: Adapter) -> Result<()> {
-    let way = Way { layer, adapter };
+    let comparison = Comparison { layer, adapter };
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let pairs = PAIRS.iter().find(|(of, _)| *of == layer).map_or(0, |(_, pairs)| *pairs);
     let options = format!("--layer {layer:?} --adapter {adapter:?} --pairs {pairs} --seed {seed}").to_lowercase();
     println!("repeat it by `cargo xtask differential {options}`");
-    let summary = differential::run(way, pairs, seed)?;
+    let summary = differential::run(comparison, pairs, seed)?;
     println!("{summary:?}");
     // Were nearly all denied, or none, little would be compared.
     let some = pairs / 10..pairs * 9 / 10;

@@ -59,7 +59,7 @@ pub struct Mesh {
 #[derive(Debug)]
 struct Caller {
     name: &'static str,
-    way: Way,
+    via: Via,
     host: &'static str,
     _envoy: Envoy,
     address: SocketAddr,
@@ -67,11 +67,11 @@ struct Caller {
 
 /// How a request reaches httpbin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Via {
     /// From workload to workload.
     Sidecar,
     /// From workload to workload, and the caller has a sidecar of Istio, too.
-    Mesh,
+    Sidecars,
     /// Through the ingress gateway.
     Gateway,
 }
@@ -147,20 +147,20 @@ impl Mesh {
         let client = start("sidecar", "sleep", "default", ("app", "sleep"), CLIENT)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.service));
         wait::until("the sidecar of sleep listens", LISTEN_LIMIT, || Ok(TcpStream::connect(address).ok()))?;
-        let mut callers = vec![Caller { name: "sleep", way: Way::Mesh, host: SERVICE, _envoy: client, address }];
+        let mut callers = vec![Caller { name: "sleep", via: Via::Sidecars, host: SERVICE, _envoy: client, address }];
         for (name, trust_domain, namespace, service_account) in CALLERS {
             let (program, agent): (PathBuf, &Agent) = if trust_domain == LOCAL {
                 (environment.workload(name, namespace, service_account)?, &environment.agent)
             } else {
                 (environment.federated_workload(name, namespace, service_account)?, &environment.federated_agent)
             };
-            for (way, port, account) in
-                [(Way::Sidecar, ports.sidecar, "/ns/default/sa/httpbin"), (Way::Gateway, ports.gateway, GATEWAY_ID)]
+            for (via, port, account) in
+                [(Via::Sidecar, ports.sidecar, "/ns/default/sa/httpbin"), (Via::Gateway, ports.gateway, GATEWAY_ID)]
             {
                 let target = Target { port, id: account, server_name: HOST };
-                let envoy = environment.caller(&format!("{name}-{way:?}"), program.clone(), agent, &target)?;
+                let envoy = environment.caller(&format!("{name}-{via:?}"), program.clone(), agent, &target)?;
                 let address = envoy.address()?;
-                callers.push(Caller { name, way, host: HOST, _envoy: envoy, address });
+                callers.push(Caller { name, via, host: HOST, _envoy: envoy, address });
             }
         }
         let istiod = Mutex::new(Some(istiod));
@@ -171,16 +171,16 @@ impl Mesh {
     ///
     /// # Errors
     /// When there is no such caller.
-    pub fn connect(&self, name: &str, way: Way) -> Result<Connection> {
-        let caller = self.callers.iter().find(|caller| caller.name == name && caller.way == way);
-        let caller = caller.with_context(|| format!("no caller {name} goes by {way:?}"))?;
+    pub fn connect(&self, name: &str, via: Via) -> Result<Connection> {
+        let caller = self.callers.iter().find(|caller| caller.name == name && caller.via == via);
+        let caller = caller.with_context(|| format!("no caller {name} connects via {via:?}"))?;
         Ok(Connection { client: Client::plain(caller.address)?, host: caller.host })
     }
 
     /// The callers: name and way, the host that they ask for, the address at which their Envoy takes requests.
     pub fn callers(&self) -> impl Iterator<Item = (String, &'static str, SocketAddr)> {
         self.callers.iter().map(|caller| {
-            (format!("{}, by the {:?}", caller.name, caller.way).to_lowercase(), caller.host, caller.address)
+            (format!("{}, via {:?}", caller.name, caller.via).to_lowercase(), caller.host, caller.address)
         })
     }
 
@@ -220,8 +220,8 @@ impl Mesh {
     ///
     /// # Errors
     /// When no answer comes.
-    pub fn status(&self, name: &str, way: Way, method: &str, path: &str) -> Result<u16> {
-        Ok(self.connect(name, way)?.send(method, path)?.status)
+    pub fn status(&self, name: &str, via: Via, method: &str, path: &str) -> Result<u16> {
+        Ok(self.connect(name, via)?.send(method, path)?.status)
     }
 }
 

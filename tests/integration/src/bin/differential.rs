@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::differential::{self, Layer, Way};
+use spiffe_authz_integration::differential::{self, Comparison, Layer};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     let adapter: Adapter = arguments.next().context("which adapter?")?.parse()?;
     let pairs = arguments.next().context("how many pairs?")?.parse()?;
     let seed = arguments.next().context("which seed?")?.parse()?;
-    let summary = differential::run(Way { layer, adapter }, pairs, seed)?;
+    let summary = differential::run(Comparison { layer, adapter }, pairs, seed)?;
     println!("seed {seed}: {} pairs in {} s, {} allowed by both", summary.pairs, summary.seconds, summary.allowed);
     for (name, count) in &summary.differences {
         println!("{count} denied by the filter alone: {name}");

@@ -48,7 +48,7 @@ pub enum Layer {
 
 /// What is compared with Istio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct Comparison {
     /// What is decided about.
     pub layer: Layer,
     /// What decides.
@@ -102,7 +102,7 @@ impl Caller {
 }
 
 pub(super) struct Environment {
-    pub(super) way: Way,
+    pub(super) comparison: Comparison,
     envoy: Envoy,
     leaves: Vec<Option<Leaf>>,
     ports: Vec<ReservedPort>,
@@ -131,26 +131,26 @@ impl Pair {
 }
 
 impl Environment {
-    pub(super) fn start(way: Way, sets: &[PolicySet]) -> Result<Self> {
+    pub(super) fn start(comparison: Comparison, sets: &[PolicySet]) -> Result<Self> {
         // The SPIFFE validator lets no caller in without certificate, whatever the listener requires.
-        let fixture = Fixture::with(way.adapter, Validation::Pooled)?;
+        let fixture = Fixture::with(comparison.adapter, Validation::Pooled)?;
         let key = TokenKey::new()?;
         let database = Database::start(First::Client)?;
         let ports = sets.iter().map(|_| ReservedPort::new()).collect::<Result<Vec<_>>>()?;
         let sets: Vec<PolicySet> = sets.iter().zip(&ports).map(|(set, port)| with_port(set, port.number())).collect();
-        let chain = match way.layer {
+        let chain = match comparison.layer {
             Layer::Http => Chain::http(&fixture, &key)?,
             Layer::Tcp => Chain::tcp(&fixture, &database)?,
         };
         let mut listeners = Vec::new();
         for ((set, rbac), port) in sets.iter().zip(istio::rbac_filters(&sets)?).zip(&ports) {
-            let rbac = match way.layer {
+            let rbac = match comparison.layer {
                 Layer::Http => rbac.http,
                 Layer::Tcp => rbac.tcp,
             };
             let mut document = istio::import(set)?;
             document["identity"] = json!({"peer": "optional"});
-            let ours = chain.filter(way.layer, &document)?;
+            let ours = chain.filter(comparison.layer, &document)?;
             listeners.push(chain.listener(OURS, port.number(), &[ours])?);
             listeners.push(chain.listener(ISTIO, port.number(), &rbac)?);
         }
@@ -161,7 +161,7 @@ impl Environment {
             if id.is_empty() { Ok(None) } else { authority.sign(&Shape::svid(id)).map(Some) }
         };
         let leaves = IDENTITIES.into_iter().map(leaf).collect::<Result<_>>()?;
-        Ok(Self { way, envoy, leaves, ports, tokens: tokens(&key)?, _fixture: fixture })
+        Ok(Self { comparison, envoy, leaves, ports, tokens: tokens(&key)?, _fixture: fixture })
     }
 
     pub(super) fn connect(&self, set: usize, caller: &Caller) -> Result<Pair> {

@@ -30,7 +30,7 @@ fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
     candidates.extend(smaller_sets(&mismatch.set).into_iter().map(|set| Mismatch { set, ..mismatch.clone() }));
     for candidates in candidates.chunks(SETS_PER_ENVOY) {
         let sets: Vec<PolicySet> = candidates.iter().map(|candidate| candidate.set.clone()).collect();
-        let environment = Environment::start(mismatch.way, &sets)?;
+        let environment = Environment::start(mismatch.comparison, &sets)?;
         for (number, candidate) in candidates.iter().enumerate() {
             let (ours, istio) = match &candidate.sample {
                 Some(sample) => {

@@ -9,15 +9,15 @@ use std::thread;
 use anyhow::{Result, ensure};
 use spiffe_authz_integration::interruption;
 use spiffe_authz_integration::scratch::Scratch;
-use spiffe_authz_mesh::mesh::Way::{Gateway, Mesh as ByMesh, Sidecar};
-use spiffe_authz_mesh::mesh::{Mesh, Way};
+use spiffe_authz_mesh::mesh::Via::{Gateway, Sidecar, Sidecars};
+use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 /// Caller, way, method, path, and the status that the policies of the guide give it.
-const REQUESTS: [(&str, Way, &str, &str, u16); 9] = [
+const REQUESTS: [(&str, Via, &str, &str, u16); 9] = [
     ("sleep", Sidecar, "GET", "/status/200", 200),
     ("sleep", Sidecar, "GET", "/ip", 403),
     ("sleep", Sidecar, "DELETE", "/status/200", 403),
-    ("sleep", ByMesh, "GET", "/status/200", 200),
+    ("sleep", Sidecars, "GET", "/status/200", 200),
     ("report", Sidecar, "GET", "/headers", 200),
     ("partner-report", Sidecar, "GET", "/headers", 403),
     ("partner-sleep", Sidecar, "GET", "/status/200", 200),
@@ -59,11 +59,11 @@ fn verify(mesh: &Mesh) -> Result<()> {
         "istioctl proxy-config secret --file {} -o json | spiffe-authz secret --bundle example.io --bundle example.ai -",
         dump.display()
     ))?;
-    println!("\n{:<15} {:<8} {:<20} STATUS", "CALLER", "WAY", "REQUEST");
-    for (caller, way, method, path, wanted) in REQUESTS {
-        let status = mesh.status(caller, way, method, path)?;
-        let way = format!("{way:?}").to_lowercase();
-        println!("{caller:<15} {way:<8} {:<20} {status}", format!("{method} {path}"));
+    println!("\n{:<15} {:<8} {:<20} STATUS", "CALLER", "VIA", "REQUEST");
+    for (caller, via, method, path, wanted) in REQUESTS {
+        let status = mesh.status(caller, via, method, path)?;
+        let via = format!("{via:?}").to_lowercase();
+        println!("{caller:<15} {via:<8} {:<20} {status}", format!("{method} {path}"));
         ensure!(status == wanted, "{caller} {method} {path}: {wanted} was expected");
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::wait;
-use spiffe_authz_mesh::mesh::{Mesh, Way};
+use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::LIMIT;
 
@@ -127,12 +127,12 @@ pub(crate) fn lets_federated_workloads_in(mesh: &Mesh) -> Result<()> {
             ("sleep", "partner-sleep", "report", json!({"principals": [OWN_SLEEP]}))
         };
         set_policy(mesh, decider, &value)?;
-        let status = |caller| mesh.status(caller, Way::Sidecar, "GET", "/anything");
+        let status = |caller| mesh.status(caller, Via::Sidecar, "GET", "/anything");
         wait_for_trust(mesh, trust)?;
         // The denial tells who decides: what decided before would give some of these verdicts, too.
         let denial = if decider == Decider::Istio { "RBAC: access denied" } else { "spiffe-authz: access denied" };
         wait::until("the policy is in force", LIMIT, || {
-            let denied = mesh.connect(other, Way::Sidecar)?.send("GET", "/anything")?;
+            let denied = mesh.connect(other, Via::Sidecar)?.send("GET", "/anything")?;
             Ok((status(own)? == 200 && denied.status == 403 && denied.text().contains(denial)).then_some(()))
         })
         .with_context(|| format!("{trust:?} {decider:?} {source}"))?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::wait;
-use spiffe_authz_mesh::mesh::{Mesh, Way};
+use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::{LIMIT, verdicts};
 
@@ -50,7 +50,7 @@ pub(crate) fn a_policy_takes_effect_without_draining(mesh: &Mesh) -> Result<()> 
             "to": [{"operation": {"methods": ["GET"], "paths": ["/ip"]}}],
         }],
     }));
-    let mut caller = mesh.connect("partner-sleep", Way::Sidecar)?;
+    let mut caller = mesh.connect("partner-sleep", Via::Sidecar)?;
     ensure!(caller.send("GET", "/ip")?.status == 403, "the policy is there already");
     let before = connections(mesh)?;
     ensure!(before.iter().any(|(name, total)| name.ends_with("downstream_cx_total") && *total > 0), "{before:?}");
@@ -84,7 +84,7 @@ pub(crate) fn a_broken_configuration_keeps_the_old_one(mesh: &Mesh) -> Result<()
     closed["spec"]["pluginConfig"]["policies"] = json!([{"name": "nobody", "namespace": "default"}]);
     mesh.environment.kubectl().apply(&closed.to_string())?;
     wait::until("the next configuration is taken", LIMIT, || {
-        Ok((mesh.status("sleep", Way::Sidecar, "GET", "/status/200")? == 403).then_some(()))
+        Ok((mesh.status("sleep", Via::Sidecar, "GET", "/status/200")? == 403).then_some(()))
     })?;
     mesh.environment.kubectl().apply(&old.to_string())?;
     wait::until("the first configuration is taken again", LIMIT, || Ok(verdicts::wrong(mesh)?.is_none().then_some(())))

@@ -4,13 +4,13 @@
 use anyhow::{Context as _, Result, ensure};
 use spiffe_authz_integration::tools as programs;
 use spiffe_authz_integration::wait;
-use spiffe_authz_mesh::mesh::Way::{Gateway, Mesh as ByMesh, Sidecar};
-use spiffe_authz_mesh::mesh::{Mesh, Way};
+use spiffe_authz_mesh::mesh::Via::{Gateway, Sidecar, Sidecars};
+use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::{LIMIT, guide};
 
 /// Caller, way, method, path, the status, and where it is 403 the reason.
-type Verdict = (&'static str, Way, &'static str, &'static str, u16, &'static str);
+type Verdict = (&'static str, Via, &'static str, &'static str, u16, &'static str);
 
 /// What the policies of examples/istio say.
 const VERDICTS: [Verdict; 19] = [
@@ -20,9 +20,9 @@ const VERDICTS: [Verdict; 19] = [
     ("sleep", Sidecar, "DELETE", "/status/200", 403, "denied-by-policy"),
     // In shadow mode only.
     ("sleep", Sidecar, "GET", "/status/418", 200, ""),
-    ("sleep", ByMesh, "GET", "/status/200", 200, ""),
-    ("sleep", ByMesh, "GET", "/ip", 403, "no-policy-allows"),
-    ("sleep", ByMesh, "DELETE", "/status/200", 403, "denied-by-policy"),
+    ("sleep", Sidecars, "GET", "/status/200", 200, ""),
+    ("sleep", Sidecars, "GET", "/ip", 403, "no-policy-allows"),
+    ("sleep", Sidecars, "DELETE", "/status/200", 403, "denied-by-policy"),
     ("report", Sidecar, "GET", "/headers", 200, ""),
     ("report", Sidecar, "GET", "/status/200", 403, "no-policy-allows"),
     ("partner-sleep", Sidecar, "GET", "/status/200", 200, ""),
@@ -41,13 +41,13 @@ const VERDICTS: [Verdict; 19] = [
 /// Every verdict, and what reaches the workload.
 pub(crate) fn hold(mesh: &Mesh) -> Result<()> {
     let before = mesh.upstream.requests();
-    for (caller, way, method, path, status, reason) in VERDICTS {
+    for (caller, via, method, path, status, reason) in VERDICTS {
         let marks = [mesh.sidecar.log()?.len(), mesh.gateway.log()?.len()];
-        let response = mesh.connect(caller, way)?.send(method, path)?;
-        ensure!(response.status == status, "{caller} by {way:?}, {method} {path}: {}, not {status}", response.status);
+        let response = mesh.connect(caller, via)?.send(method, path)?;
+        ensure!(response.status == status, "{caller} via {via:?}, {method} {path}: {}, not {status}", response.status);
         if status == 403 {
             let body = response.text();
-            ensure!(body.contains("spiffe-authz: access denied"), "{caller} by {way:?}, {method} {path}: {body}");
+            ensure!(body.contains("spiffe-authz: access denied"), "{caller} via {via:?}, {method} {path}: {body}");
             logged(mesh, marks, caller, reason)?;
         }
     }
@@ -78,10 +78,10 @@ fn logged(mesh: &Mesh, marks: [usize; 2], caller: &str, reason: &str) -> Result<
 
 /// The first request whose status is not that of the table, if any.
 pub(crate) fn wrong(mesh: &Mesh) -> Result<Option<String>> {
-    for (caller, way, method, path, wanted, _) in VERDICTS {
-        let status = mesh.status(caller, way, method, path)?;
+    for (caller, via, method, path, wanted, _) in VERDICTS {
+        let status = mesh.status(caller, via, method, path)?;
         if status != wanted {
-            return Ok(Some(format!("{caller} by {way:?}, {method} {path}: {status}, not {wanted}")));
+            return Ok(Some(format!("{caller} via {via:?}, {method} {path}: {status}, not {wanted}")));
         }
     }
     Ok(None)
@@ -90,7 +90,7 @@ pub(crate) fn wrong(mesh: &Mesh) -> Result<Option<String>> {
 /// Waits until neither sidecar nor gateway has the filter: then a caller that no policy lets in gets through both.
 fn wait_for_none(mesh: &Mesh) -> Result<()> {
     wait::until("the filter is gone", LIMIT, || {
-        let at = |way| Ok::<_, anyhow::Error>(mesh.status("partner-report", way, "GET", "/headers")? == 200);
+        let at = |via| Ok::<_, anyhow::Error>(mesh.status("partner-report", via, "GET", "/headers")? == 200);
         Ok((at(Sidecar)? && at(Gateway)?).then_some(()))
     })
 }
