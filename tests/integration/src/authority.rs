@@ -98,7 +98,7 @@ impl Authority {
     /// A new one, with a new key.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// Returns an error if no key can be made.
     pub fn new(trust_domain: &str) -> Result<Self> {
         Self::with(trust_domain, CertificateParams::default())
     }
@@ -106,7 +106,7 @@ impl Authority {
     /// One whose certificate was good until yesterday.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// Returns an error if no key can be made.
     pub fn expired(trust_domain: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.not_after = time::OffsetDateTime::now_utc() - time::Duration::days(1);
@@ -127,7 +127,7 @@ impl Authority {
     /// The authority of somebody else, with a key that was stolen from it: its certificate in PEM, the key in DER.
     ///
     /// # Errors
-    /// When one of them cannot be read.
+    /// Returns an error if one of them cannot be read.
     pub fn stolen(trust_domain: &str, certificate: &str, key: &[u8]) -> Result<Self> {
         let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::try_from(key)?)?;
         Ok(Self { trust_domain: trust_domain.to_owned(), certificate: certificate.to_owned(), issuer })
@@ -142,7 +142,7 @@ impl Authority {
     /// Signs whatever it is asked to.
     ///
     /// # Errors
-    /// When no certificate can be made of this.
+    /// Returns an error if no certificate can be made of this.
     pub fn sign(&self, shape: &Shape) -> Result<Leaf> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -210,7 +210,7 @@ impl Leaf {
     /// Connects to `address` with this certificate.
     ///
     /// # Errors
-    /// When the handshake fails.
+    /// Returns an error if the handshake fails.
     pub fn connect(&self, address: SocketAddr) -> Result<Client> {
         Client::tls(address, client_config(Some(self))?)
     }
@@ -219,7 +219,7 @@ impl Leaf {
 /// A TLS client with this certificate, or with none. It takes any server: what is tested is the server.
 ///
 /// # Errors
-/// When the key cannot be used.
+/// Returns an error if the key cannot be used.
 pub fn client_config(leaf: Option<&Leaf>) -> Result<rustls::ClientConfig> {
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?

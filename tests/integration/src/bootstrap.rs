@@ -81,7 +81,7 @@ impl Bootstrap {
     /// Reads a file of examples/bootstrap, such as `server/envoy.yaml`.
     ///
     /// # Errors
-    /// When it is not there, or no YAML.
+    /// Returns an error if it is not there, or no YAML.
     pub fn example(name: &str) -> Result<Self> {
         let path = examples().join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -92,7 +92,7 @@ impl Bootstrap {
     /// Replaces every text that is `from`.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn text(mut self, from: &str, to: &str) -> Result<Self> {
         let count = replace(&mut self.value, &json!(from), &json!(to));
         ensure!(count > 0, "the example holds no `{from}`");
@@ -102,7 +102,7 @@ impl Bootstrap {
     /// Replaces every port that is `from`; 0 lets the kernel choose.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn port(mut self, from: u16, to: u16) -> Result<Self> {
         let count = replace_ports(&mut self.value, from, to);
         ensure!(count > 0, "the example holds no port {from}");
@@ -112,7 +112,7 @@ impl Bootstrap {
     /// Replaces the endpoint `host`, on the server's port, by an address here.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn endpoint(mut self, host: &str, to: SocketAddr) -> Result<Self> {
         let from = json!({"address": host, "port_value": SERVER_PORT});
         let count = replace(&mut self.value, &from, &json!({"address": to.ip(), "port_value": to.port()}));
@@ -123,7 +123,7 @@ impl Bootstrap {
     /// Makes the one listener listen on this very port of 127.0.0.1.
     ///
     /// # Errors
-    /// When the example has no listener.
+    /// Returns an error if the example has no listener.
     pub fn listening_on(self, port: u16) -> Result<Self> {
         self.set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))
     }
@@ -131,7 +131,7 @@ impl Bootstrap {
     /// Sets fields of the listener's HTTP connection manager, wherever that stands among the filters.
     ///
     /// # Errors
-    /// When there is none, or `fields` is no object.
+    /// Returns an error if there is none, or `fields` is no object.
     pub fn connection_manager(mut self, fields: Value) -> Result<Self> {
         let filters = self.value.pointer_mut(FILTERS);
         let filters = filters.and_then(Value::as_array_mut).context("the example has no filters")?;
@@ -145,7 +145,7 @@ impl Bootstrap {
     /// Sets what stands at a JSON pointer.
     ///
     /// # Errors
-    /// When nothing stands there.
+    /// Returns an error if nothing stands there.
     pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
         *self.value.pointer_mut(pointer).with_context(|| format!("the example has no {pointer}"))? = value;
         Ok(self)
@@ -154,7 +154,7 @@ impl Bootstrap {
     /// Removes a field of the object at a JSON pointer.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn without(mut self, pointer: &str, field: &str) -> Result<Self> {
         let removed =
             self.value.pointer_mut(pointer).and_then(Value::as_object_mut).and_then(|fields| fields.remove(field));
@@ -165,7 +165,7 @@ impl Bootstrap {
     /// What stands at a JSON pointer.
     ///
     /// # Errors
-    /// When nothing stands there.
+    /// Returns an error if nothing stands there.
     pub fn at(&self, pointer: &str) -> Result<&Value> {
         self.value.pointer(pointer).with_context(|| format!("the example has no {pointer}"))
     }
@@ -173,7 +173,7 @@ impl Bootstrap {
     /// Names this adapter where it is, instead of its place in the examples.
     ///
     /// # Errors
-    /// When there is no such adapter, or the example does not name its place.
+    /// Returns an error if there is no such adapter, or the example does not name its place.
     pub fn in_place(self, adapter: Adapter) -> Result<Self> {
         let (place, variable) = match adapter {
             Adapter::Wasm => (WASM, crate::tools::WASM),
@@ -185,7 +185,7 @@ impl Bootstrap {
     /// The server's example, for a place where only loopback and free ports are used.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn server(upstream_port: u16) -> Result<Self> {
         Self::server_with(Adapter::Wasm, upstream_port)
     }
@@ -193,7 +193,7 @@ impl Bootstrap {
     /// As `server`, with this adapter.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn server_with(adapter: Adapter, upstream_port: u16) -> Result<Self> {
         let example = Self { adapter, ..Self::example(adapter.example())? };
         example.guarding()?.port(UPSTREAM_PORT, upstream_port)
@@ -202,7 +202,7 @@ impl Bootstrap {
     /// The example of the server with federation and this adapter, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn federated_server(adapter: Adapter, upstream_port: u16) -> Result<Self> {
         Self::example("federation/server/envoy.yaml")?.with(adapter)?.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
@@ -210,7 +210,7 @@ impl Bootstrap {
     /// The gateway's example with this adapter, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn gateway(adapter: Adapter, server: SocketAddr) -> Result<Self> {
         Self::example("federation/gateway/envoy.yaml")?.with(adapter)?.endpoint(SERVER_HOST, server)?.guarding()
     }
@@ -224,7 +224,7 @@ impl Bootstrap {
     /// The example of a server of TCP, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn tcp(database_port: u16) -> Result<Self> {
         Self::tcp_with(Adapter::Wasm, database_port)
     }
@@ -232,7 +232,7 @@ impl Bootstrap {
     /// As `tcp`, with this adapter.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn tcp_with(adapter: Adapter, database_port: u16) -> Result<Self> {
         let example = Self { adapter, ..Self::example(adapter.tcp_example())? };
         example.guarding()?.port(DATABASE_PORT, database_port)
@@ -241,7 +241,7 @@ impl Bootstrap {
     /// The client's example, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn client(server_port: u16) -> Result<Self> {
         Self::example("client/envoy.yaml")?
             .text(SERVER_HOST, "127.0.0.1")?
@@ -253,7 +253,7 @@ impl Bootstrap {
     /// The example of a client with federation, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn federated_client(server: SocketAddr, gateway: SocketAddr) -> Result<Self> {
         Self::example("federation/client/envoy.yaml")?
             .endpoint(SERVER_HOST, server)?
@@ -266,7 +266,7 @@ impl Bootstrap {
     /// 1.40 take no file there.
     ///
     /// # Errors
-    /// When there is no module, or no filter where it is expected.
+    /// Returns an error if there is no module, or no filter where it is expected.
     pub fn named_module(self, directory: &Path) -> Result<Self> {
         let link = directory.join("libspiffe_authz.so");
         if !link.exists() {
@@ -278,7 +278,7 @@ impl Bootstrap {
     /// The example of a tunnel's server, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn tunnel_server(upstream_port: u16) -> Result<Self> {
         Self::tunnel_server_with(Adapter::Wasm, upstream_port)
     }
@@ -300,7 +300,7 @@ impl Bootstrap {
     /// The example of a tunnel's client, for the same place.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn tunnel_client(server_port: u16) -> Result<Self> {
         Self::example("tunnel/client/envoy.yaml")?
             .text(SERVER_HOST, "127.0.0.1")?
@@ -312,7 +312,7 @@ impl Bootstrap {
     /// Takes identity and trust from a SPIRE agent.
     ///
     /// # Errors
-    /// When the example does not name the agent's socket.
+    /// Returns an error if the example does not name the agent's socket.
     pub fn agent(self, socket: &Path) -> Result<Self> {
         self.text(AGENT_SOCKET, &socket.to_string_lossy())
     }
@@ -320,7 +320,7 @@ impl Bootstrap {
     /// Takes the server's identity and trust from files instead of an agent: secrets as Envoy reads them.
     ///
     /// # Errors
-    /// When the example has no TLS settings where they are expected.
+    /// Returns an error if the example has no TLS settings where they are expected.
     pub fn secrets(self, certificate: &Path, validation: &Path) -> Result<Self> {
         self.secrets_at(TLS, certificate, validation)
     }
@@ -339,7 +339,7 @@ impl Bootstrap {
     /// Takes identity and trust of the TLS settings at a JSON pointer from files.
     ///
     /// # Errors
-    /// When there are none.
+    /// Returns an error if there are none.
     pub fn secrets_at(self, tls: &str, certificate: &Path, validation: &Path) -> Result<Self> {
         self.set(
             &format!("{tls}/common_tls_context/tls_certificate_sds_secret_configs/0"),
@@ -354,7 +354,7 @@ impl Bootstrap {
     /// The filter's configuration document.
     ///
     /// # Errors
-    /// When the example has none where it is expected, or it is no JSON.
+    /// Returns an error if the example has none where it is expected, or it is no JSON.
     pub fn document(&self) -> Result<Value> {
         let text = self.at(&self.adapter.configuration())?.as_str().context("the configuration is no text")?;
         Ok(serde_json::from_str(text)?)
@@ -363,7 +363,7 @@ impl Bootstrap {
     /// Gives the filter another configuration: a document, or any text.
     ///
     /// # Errors
-    /// When the example has none where it is expected.
+    /// Returns an error if the example has none where it is expected.
     pub fn configuration(self, text: &str) -> Result<Self> {
         let pointer = self.adapter.configuration();
         self.set(&pointer, json!(text))
@@ -373,7 +373,7 @@ impl Bootstrap {
     /// filter as its reference says.
     ///
     /// # Errors
-    /// When the example has no filters where they are expected.
+    /// Returns an error if the example has no filters where they are expected.
     pub fn filters_before(self, filters: Vec<Value>, metadata_of: &[&str]) -> Result<Self> {
         let pointer = format!("{CONNECTION_MANAGER}/http_filters");
         let mut list = filters;
@@ -387,7 +387,7 @@ impl Bootstrap {
     /// Gives the network filter another configuration.
     ///
     /// # Errors
-    /// When the example has none where it is expected.
+    /// Returns an error if the example has none where it is expected.
     pub fn tcp_configuration(self, text: &str) -> Result<Self> {
         let path = match self.adapter {
             Adapter::Wasm => "config/configuration/value",
@@ -399,7 +399,7 @@ impl Bootstrap {
     /// Moves the listeners into a file that Envoy watches; returns the bootstrap, and that file's content.
     ///
     /// # Errors
-    /// When the example has no listener.
+    /// Returns an error if the example has no listener.
     pub fn watched_listeners(mut self, file: &Path) -> Result<(Self, String)> {
         let listeners = self.listeners_file()?;
         let resources = self.value.as_object_mut().context("the bootstrap is no object")?;
@@ -412,7 +412,7 @@ impl Bootstrap {
     /// The content of a file of listeners, as Envoy watches it.
     ///
     /// # Errors
-    /// When the example has no listener.
+    /// Returns an error if the example has no listener.
     pub fn listeners_file(&self) -> Result<String> {
         let mut listener = self.at("/static_resources/listeners/0")?.clone();
         listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
@@ -423,7 +423,7 @@ impl Bootstrap {
     /// and that file's content. Such an update leaves the listener and its connections alone.
     ///
     /// # Errors
-    /// When the example has no filter where it is expected.
+    /// Returns an error if the example has no filter where it is expected.
     pub fn watched_filter(self, file: &Path) -> Result<(Self, String)> {
         self.watched_at(FILTER, file)
     }
@@ -431,7 +431,7 @@ impl Bootstrap {
     /// As `watched_filter`, of the server of TCP.
     ///
     /// # Errors
-    /// When the example has no filter where it is expected.
+    /// Returns an error if the example has no filter where it is expected.
     pub fn watched_tcp_filter(self, file: &Path) -> Result<(Self, String)> {
         self.watched_at(TCP_FILTER, file)
     }
@@ -449,7 +449,7 @@ impl Bootstrap {
     /// The content of a file of the filter's settings, as Envoy watches it.
     ///
     /// # Errors
-    /// When the example has no filter where it is expected.
+    /// Returns an error if the example has no filter where it is expected.
     pub fn filter_file(&self) -> Result<String> {
         self.filter_file_at(FILTER)
     }
@@ -457,7 +457,7 @@ impl Bootstrap {
     /// As `filter_file`, of the server of TCP.
     ///
     /// # Errors
-    /// When the example has no filter where it is expected.
+    /// Returns an error if the example has no filter where it is expected.
     pub fn tcp_filter_file(&self) -> Result<String> {
         self.filter_file_at(TCP_FILTER)
     }
@@ -536,7 +536,7 @@ fn replace_secrets(value: &mut Value, files: &[(&str, &Path)]) -> usize {
 /// A text file of examples/bootstrap with literal substitutions.
 ///
 /// # Errors
-/// When the file is not there, or a literal is not in it.
+/// Returns an error if the file is not there, or a literal is not in it.
 pub fn text_example(name: &str, substitutions: &[(&str, &str)]) -> Result<String> {
     let path = examples().join(name);
     let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -47,7 +47,7 @@ impl Project {
     /// Brings up everything, and waits until the demo has ended. What a killed test left is taken down first.
     ///
     /// # Errors
-    /// When a container does not become healthy, or the demo fails.
+    /// Returns an error if a container does not become healthy, or the demo fails.
     pub fn start() -> Result<Self> {
         for name in docker(&["compose", "ls", "--all", "--quiet"], "")?.lines() {
             let starter = name.strip_prefix(PREFIX);
@@ -63,7 +63,7 @@ impl Project {
     /// `docker compose up`, until the demo has ended.
     ///
     /// # Errors
-    /// When a container does not become healthy, or the demo fails.
+    /// Returns an error if a container does not become healthy, or the demo fails.
     pub fn up(&self) -> Result<()> {
         self.compose(&["up", "--detach"])?;
         let state = wait::until("the end of the demo", DEMO_LIMIT, || {
@@ -77,7 +77,7 @@ impl Project {
     /// What the demo has printed, each time that it ran.
     ///
     /// # Errors
-    /// When Docker does not tell.
+    /// Returns an error if Docker does not tell.
     pub fn demo(&self) -> Result<String> {
         self.compose(&["logs", "--no-log-prefix", "demo"])
     }
@@ -85,7 +85,7 @@ impl Project {
     /// The end of every container's log.
     ///
     /// # Errors
-    /// When Docker does not tell.
+    /// Returns an error if Docker does not tell.
     pub fn logs(&self) -> Result<String> {
         self.compose(&["logs", "--tail", "20"])
     }
@@ -93,7 +93,7 @@ impl Project {
     /// What SPIRE's agent of example.org answers to a container that asks for an identity, and has these labels.
     ///
     /// # Errors
-    /// When it gets none.
+    /// Returns an error if it gets none.
     pub fn identity_of_a_container(&self, labels: &[&str]) -> Result<String> {
         let volume = format!("{}_identity-org:/identity:ro", self.name);
         let image = self.compose(&["config", "--images", "spire-agent.example.org"])?;
@@ -109,7 +109,7 @@ impl Project {
     /// authorities of example.io it knew before, and knows then.
     ///
     /// # Errors
-    /// When a server refuses.
+    /// Returns an error if a server refuses.
     pub fn fetch_a_new_authority(&self) -> Result<(usize, usize)> {
         let known = || -> Result<usize> {
             let bundle = self.spire_server(LOCAL, &["bundle", "list", "-id", "spiffe://example.io"], "")?;
@@ -189,7 +189,7 @@ impl<'p> Containers<'p> {
     /// Takes the authorities of both trust domains, with their keys, and makes httpbin know a third one.
     ///
     /// # Errors
-    /// When a part of the project does not do as it should.
+    /// Returns an error if a part of the project does not do as it should.
     pub fn new(project: &'p Project) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
         project.teach(&outsider)?;

@@ -61,7 +61,8 @@ struct Mismatch {
 /// Compares `pairs` verdicts, made from `seed`.
 ///
 /// # Errors
-/// When a verdict differs and no named difference explains it: with the smallest case that still differs.
+/// Returns an error if a verdict differs and no named difference explains it: with the smallest case that still
+/// differs.
 pub fn run(comparison: Comparison, pairs: usize, seed: u64) -> Result<Summary> {
     let start = Instant::now();
     let mut rng = Rng::with_seed(seed);

@@ -32,7 +32,7 @@ impl<'d> Environment<'d> {
     /// Starts everything but the callers. Identities are good for `ttl`; `fit` may change the server's bootstrap.
     ///
     /// # Errors
-    /// When a part does not start.
+    /// Returns an error if a part does not start.
     pub fn start(directory: &'d Path, ttl: Duration, fit: impl FnOnce(Bootstrap) -> Result<Bootstrap>) -> Result<Self> {
         Self::with(Adapter::Wasm, directory, ttl, fit)
     }
@@ -40,7 +40,7 @@ impl<'d> Environment<'d> {
     /// As `start`, with this adapter.
     ///
     /// # Errors
-    /// When a part does not start.
+    /// Returns an error if a part does not start.
     pub fn with(
         adapter: Adapter,
         directory: &'d Path,
@@ -57,7 +57,7 @@ impl<'d> Environment<'d> {
     /// Starts the Envoy of a caller that SPIRE knows by this name.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Returns an error if it does not start.
     pub fn caller(&self, name: &str) -> Result<Envoy> {
         let bootstrap = Bootstrap::client(self.server.address()?.port())?.agent(&self.spire.socket())?;
         let caller = envoy(&self.spire, name, name, &bootstrap, self.directory)?;

@@ -44,7 +44,7 @@ impl<'a> Start<'a> {
     /// Envoy of the release that is tested.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Returns an error if it is not there.
     pub fn tested(name: &'a str) -> Result<Self> {
         Ok(Self { program: tools::path(tools::ENVOY)?, name, arguments: &[] })
     }
@@ -54,7 +54,7 @@ impl Envoy {
     /// Starts Envoy and waits until it serves.
     ///
     /// # Errors
-    /// When it ends or does not serve in time; with the end of its log.
+    /// Returns an error if it ends or does not serve in time; with the end of its log.
     pub fn start(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
         Self::serving(launch(start, &["--disable-hot-restart"], bootstrap, directory)?)
     }
@@ -74,7 +74,7 @@ impl Envoy {
     /// Starts Envoy with a configuration that it must refuse, and waits for its end.
     ///
     /// # Errors
-    /// When it serves all the same.
+    /// Returns an error if it serves all the same.
     pub fn refused(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<String> {
         let (mut process, _) = launch(start, &["--disable-hot-restart"], bootstrap, directory)?;
         let status = wait::until("Envoy refuses its configuration", READY_LIMIT, || process.ended())?;
@@ -85,7 +85,7 @@ impl Envoy {
     /// Runs `envoy --mode validate`; returns whether it accepts, and its log.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// Returns an error if it cannot be run.
     pub fn validate(bootstrap: &Bootstrap, directory: &Path) -> Result<(bool, String)> {
         let file = directory.join("validate.json");
         fs::write(&file, bootstrap.to_json())?;
@@ -99,7 +99,7 @@ impl Envoy {
     /// The address of the one listener that is no admin's.
     ///
     /// # Errors
-    /// When the admin does not name it.
+    /// Returns an error if the admin does not name it.
     pub fn address(&self) -> Result<SocketAddr> {
         let listeners: Value = serde_json::from_slice(&self.admin("/listeners?format=json")?.body)?;
         let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
@@ -133,7 +133,7 @@ impl Envoy {
     /// Asks the admin interface.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Returns an error if it does not answer.
     pub fn admin(&self, path: &str) -> Result<Response> {
         Client::plain(self.admin)?.get(path)
     }
@@ -141,7 +141,7 @@ impl Envoy {
     /// The value of a counter or gauge; `None` when Envoy does not have it.
     ///
     /// # Errors
-    /// When the admin interface does not answer.
+    /// Returns an error if the admin interface does not answer.
     pub fn stat(&self, name: &str) -> Result<Option<u64>> {
         let text = self.admin("/stats")?.text();
         Ok(text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()))
@@ -150,7 +150,7 @@ impl Envoy {
     /// The lines of its JSON access log so far.
     ///
     /// # Errors
-    /// When a line is no JSON.
+    /// Returns an error if a line is no JSON.
     pub fn access_log(&self) -> Result<Vec<Value>> {
         let output = self.process.output()?;
         // A line that is being written has no end yet.
@@ -162,7 +162,7 @@ impl Envoy {
     /// flush, which the harness does by argument.
     ///
     /// # Errors
-    /// When they do not come in time.
+    /// Returns an error if they do not come in time.
     pub fn access_log_of(&self, count: usize) -> Result<Vec<Value>> {
         wait::until("the access log has its lines", Duration::from_secs(15), || {
             let lines = self.access_log()?;
@@ -173,7 +173,7 @@ impl Envoy {
     /// Its log so far.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
     }
@@ -186,7 +186,7 @@ impl Envoy {
     /// Its memory, in bytes: what the kernel holds for it (resident set size).
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// Returns an error if the kernel does not tell.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line =
@@ -197,7 +197,7 @@ impl Envoy {
     /// The CPU time that its threads have used, as the scheduler counts it.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// Returns an error if the kernel does not tell.
     pub fn cpu_time(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {

@@ -138,7 +138,7 @@ impl<'e, 'd> Faults<'e, 'd> {
     /// For this environment.
     ///
     /// # Errors
-    /// When the example has no policies.
+    /// Returns an error if the example has no policies.
     pub fn on(environment: &'e mut Federation<'d>) -> Result<Self> {
         Ok(Self { policies: Policies::of(environment)?, environment, flooded: Tally::default(), fastest_flood: 0.0 })
     }
@@ -146,7 +146,7 @@ impl<'e, 'd> Faults<'e, 'd> {
     /// Brings a fault about, for so long where it has no end of its own, and waits until every caller is served again.
     ///
     /// # Errors
-    /// When the fault does not take its course, or recovery takes too long.
+    /// Returns an error if the fault does not take its course, or recovery takes too long.
     pub fn bring(&mut self, fault: Fault, long: Duration, load: &Load) -> Result<Outcome> {
         let start = Instant::now();
         let seen = self.inject(fault, long).with_context(|| fault.to_string())?;

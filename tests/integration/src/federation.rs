@@ -111,7 +111,7 @@ impl<'d> Federation<'d> {
     /// Starts everything.
     ///
     /// # Errors
-    /// When a part does not start.
+    /// Returns an error if a part does not start.
     pub fn start(directory: &'d Path, fit: Fit) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
         let [local, federated] = domains(directory, fit.ttl, &outsider)?;
@@ -136,7 +136,7 @@ impl<'d> Federation<'d> {
     /// The Envoy of a caller.
     ///
     /// # Errors
-    /// When there is no such caller.
+    /// Returns an error if there is no such caller.
     pub fn caller(&self, trust_domain: &str, name: &str) -> Result<&Envoy> {
         let name = format!("{trust_domain}/{name}");
         self.callers.get(&name).with_context(|| format!("there is no caller {name}"))
@@ -150,7 +150,7 @@ impl<'d> Federation<'d> {
     /// The reasons for which httpbin's Envoy has denied requests so far.
     ///
     /// # Errors
-    /// When its admin interface does not answer.
+    /// Returns an error if its admin interface does not answer.
     pub fn deny_reasons(&self) -> Result<BTreeSet<String>> {
         let stats = self.httpbin.admin("/stats?usedonly&filter=spiffe_authz")?.text();
         let reasons = stats.lines().filter_map(|line| self.fit.adapter.deny_reason(line));
@@ -185,7 +185,7 @@ impl<'d> Federation<'d> {
     /// The bootstrap of httpbin's Envoy, before it is fitted to this environment.
     ///
     /// # Errors
-    /// When a substitution does not find its value.
+    /// Returns an error if a substitution does not find its value.
     pub fn example(&self) -> Result<Bootstrap> {
         Bootstrap::federated_server(self.fit.adapter, self.upstream.port())
     }
@@ -199,7 +199,7 @@ impl<'d> Federation<'d> {
     /// Puts another Envoy in the place of httpbin's, while both serve (hot restart).
     ///
     /// # Errors
-    /// When it does not start, or the old one does not end.
+    /// Returns an error if it does not start, or the old one does not end.
     pub fn restart_httpbin(&mut self) -> Result<()> {
         let port = self.httpbin.address()?.port();
         let bootstrap = self.example()?.agent(&self.local.spire.socket())?;
@@ -230,7 +230,7 @@ impl Domain {
     /// A certificate that its server has minted for a path such as `/ns/default/sa/sleep`.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Returns an error if the server refuses.
     pub fn mint(&self, path: &str) -> Result<Leaf> {
         let (certificate, key) = self.spire.server.mint(path)?;
         Ok(Leaf::new(certificate, key))

@@ -44,7 +44,7 @@ impl Fixture {
     /// Authorities, certificates and a workload; no Envoy yet.
     ///
     /// # Errors
-    /// When one cannot be made.
+    /// Returns an error if one cannot be made.
     pub fn new(validation: Validation) -> Result<Self> {
         Self::with(Adapter::Wasm, validation)
     }
@@ -52,7 +52,7 @@ impl Fixture {
     /// As `new`, for this adapter.
     ///
     /// # Errors
-    /// When one cannot be made.
+    /// Returns an error if one cannot be made.
     pub fn with(adapter: Adapter, validation: Validation) -> Result<Self> {
         let scratch = Scratch::new()?;
         let (local, federated) = (Authority::new("example.org")?, Authority::new("example.io")?);
@@ -68,7 +68,7 @@ impl Fixture {
     /// The examples' server, fitted to this fixture, with the policies of the examples.
     ///
     /// # Errors
-    /// When the example does not have what is to be fitted.
+    /// Returns an error if the example does not have what is to be fitted.
     pub fn bootstrap(&self) -> Result<Bootstrap> {
         Bootstrap::server_with(self.adapter, self.upstream.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
@@ -77,7 +77,7 @@ impl Fixture {
     /// A leaf of example.org like SPIRE's.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// Returns an error if it cannot be signed.
     pub fn leaf(&self, namespace: &str, service_account: &str) -> Result<Leaf> {
         self.local.sign(&Shape::svid(format!("spiffe://example.org/ns/{namespace}/sa/{service_account}")))
     }
@@ -96,7 +96,7 @@ impl ProtectedServer {
     /// Starts the examples' server with this configuration document.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Returns an error if it does not start.
     pub fn start(validation: Validation, document: &Value) -> Result<Self> {
         Self::with(Adapter::Wasm, validation, document)
     }
@@ -104,7 +104,7 @@ impl ProtectedServer {
     /// As `start`, with this adapter.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Returns an error if it does not start.
     pub fn with(adapter: Adapter, validation: Validation, document: &Value) -> Result<Self> {
         let fixture = Fixture::with(adapter, validation)?;
         let bootstrap = fixture.bootstrap()?.configuration(&document.to_string())?;
@@ -115,7 +115,7 @@ impl ProtectedServer {
     /// The address that callers connect to.
     ///
     /// # Errors
-    /// When Envoy does not tell.
+    /// Returns an error if Envoy does not tell.
     pub fn address(&self) -> Result<SocketAddr> {
         self.envoy.address()
     }
@@ -123,7 +123,7 @@ impl ProtectedServer {
     /// A connection of a caller of example.org.
     ///
     /// # Errors
-    /// When the handshake fails.
+    /// Returns an error if the handshake fails.
     pub fn caller(&self, namespace: &str, service_account: &str) -> Result<Client> {
         self.fixture.leaf(namespace, service_account)?.connect(self.address()?)
     }

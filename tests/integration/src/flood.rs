@@ -35,7 +35,7 @@ pub struct Flood {
 /// Opens and closes `per_second` connections in each second, or as many as this machine manages, the callers in turn.
 ///
 /// # Errors
-/// When a certificate cannot be used.
+/// Returns an error if a certificate cannot be used.
 pub fn flood(address: SocketAddr, callers: &[Caller], per_second: u32, duration: Duration) -> Result<Flood> {
     let configs = callers.iter().map(|caller| client_config(Some(&caller.leaf))).collect::<Result<Vec<_>>>()?;
     let interval = Duration::from_secs(1) * THREADS / per_second;

@@ -57,7 +57,7 @@ impl Client {
     /// Connects by plain TCP.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// Returns an error if nobody listens.
     pub fn plain(address: SocketAddr) -> Result<Self> {
         Ok(Self { stream: BufReader::new(Box::new(connect(address)?)) })
     }
@@ -65,7 +65,7 @@ impl Client {
     /// Connects by TLS.
     ///
     /// # Errors
-    /// When nobody listens, or the handshake fails.
+    /// Returns an error if nobody listens, or the handshake fails.
     pub fn tls(address: SocketAddr, config: rustls::ClientConfig) -> Result<Self> {
         let name = ServerName::IpAddress(address.ip().into());
         Self::handshake(connect(address)?, config, name)
@@ -74,7 +74,7 @@ impl Client {
     /// Connects by TLS from an address of this machine, asking for a server by name (SNI) or for none.
     ///
     /// # Errors
-    /// When nobody listens, or the handshake fails.
+    /// Returns an error if nobody listens, or the handshake fails.
     pub fn tls_from(
         source: IpAddr,
         address: SocketAddr,
@@ -98,7 +98,7 @@ impl Client {
     /// Connects by plain TCP from an address of this machine.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// Returns an error if nobody listens.
     pub fn plain_from(source: IpAddr, address: SocketAddr) -> Result<Self> {
         Ok(Self { stream: BufReader::new(Box::new(connect_from(source, address)?)) })
     }
@@ -118,7 +118,7 @@ impl Client {
     /// Sends a GET.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     pub fn get(&mut self, path: &str) -> Result<Response> {
         self.request("GET", path, &[])
     }
@@ -126,7 +126,7 @@ impl Client {
     /// Sends a request without body; `headers` are whole lines, in bytes.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     pub fn request(&mut self, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
         self.request_of(SERVER_HOST, method, path, headers)
     }
@@ -134,7 +134,7 @@ impl Client {
     /// Sends a request without body to this host.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     pub fn request_of(&mut self, host: &str, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes();
         for header in headers {
@@ -147,7 +147,7 @@ impl Client {
     /// Sends these bytes, and reads one answer.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<Response> {
         self.stream.get_mut().write_all(bytes)?;
         self.stream.get_mut().flush()?;

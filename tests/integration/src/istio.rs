@@ -24,7 +24,7 @@ pub struct RbacFilters {
 /// The RBAC filters that Istio pushes for each set.
 ///
 /// # Errors
-/// When Istio's builder does not run.
+/// Returns an error if Istio's builder does not run.
 pub fn rbac_filters(sets: &[PolicySet]) -> Result<Vec<RbacFilters>> {
     let input: Vec<Value> = sets.iter().map(|set| json!({"policies": set})).collect();
     let output = piped(&mut Command::new(tools::path(tools::ISTIO_RBAC)?), &Value::from(input).to_string())?;
@@ -34,7 +34,7 @@ pub fn rbac_filters(sets: &[PolicySet]) -> Result<Vec<RbacFilters>> {
 /// The same policies as a configuration document, with `example.io` federated.
 ///
 /// # Errors
-/// When the command does not take them.
+/// Returns an error if the command does not take them.
 pub fn import(set: &PolicySet) -> Result<Value> {
     let items: Vec<Value> = set
         .iter()

@@ -143,7 +143,7 @@ impl Load {
     /// Waits until every caller gets its right verdicts, without an error between; returns how long that took.
     ///
     /// # Errors
-    /// When that is not so in time; with the errors so far.
+    /// Returns an error if that is not so in time; with the errors so far.
     pub fn recovered(&self, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
         self.shared.in_a_row.iter().for_each(|count| count.store(0, Ordering::SeqCst));

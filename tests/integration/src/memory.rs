@@ -39,7 +39,7 @@ impl Measured {
     /// Holds it against what is allowed.
     ///
     /// # Errors
-    /// When memory has grown more.
+    /// Returns an error if memory has grown more.
     pub fn check(&self) -> Result<()> {
         for (what, [early, late]) in [("connections", self.connections), ("configurations", self.reloads)] {
             ensure!(late.saturating_sub(early) <= ALLOWED_KILOBYTES, "{what}: from {early} kB to {late} kB");
@@ -51,7 +51,7 @@ impl Measured {
 /// Runs it.
 ///
 /// # Errors
-/// When a request is not decided as it should, or a configuration does not arrive.
+/// Returns an error if a request is not decided as it should, or a configuration does not arrive.
 pub fn measure(amounts: Amounts) -> Result<Measured> {
     let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
     let file = fixture.scratch.join("filter.json");

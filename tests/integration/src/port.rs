@@ -14,7 +14,7 @@ const TRIES: usize = 100;
 /// connections, since a server that is stopped must get it again.
 ///
 /// # Errors
-/// When none is found.
+/// Returns an error if none is found.
 pub fn free() -> Result<u16> {
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let mut tries = std::iter::repeat_with(|| fastrand::u16(UNASSIGNED)).take(TRIES);
@@ -32,7 +32,7 @@ impl ReservedPort {
     /// One that the kernel chooses.
     ///
     /// # Errors
-    /// When no port is free.
+    /// Returns an error if no port is free.
     pub fn new() -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // As Envoy does with its listeners; two that both do may have one port.

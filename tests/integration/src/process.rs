@@ -27,7 +27,7 @@ impl Process {
     /// Starts `command`; its output goes to `<name>.out` and `<name>.err` in `directory`.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn start(command: &mut Command, directory: &Path, name: &str) -> Result<Self> {
         let stdout = directory.join(format!("{name}.out"));
         let stderr = directory.join(format!("{name}.err"));
@@ -53,7 +53,7 @@ impl Process {
     /// What it wrote to standard output so far.
     ///
     /// # Errors
-    /// When that cannot be read.
+    /// Returns an error if that cannot be read.
     pub fn output(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(&self.stdout)?).into_owned())
     }
@@ -61,7 +61,7 @@ impl Process {
     /// What it wrote to standard error so far.
     ///
     /// # Errors
-    /// When that cannot be read.
+    /// Returns an error if that cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(&self.stderr)?).into_owned())
     }
@@ -75,7 +75,7 @@ impl Process {
     /// How it ended, if it has.
     ///
     /// # Errors
-    /// When that cannot be asked.
+    /// Returns an error if that cannot be asked.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -83,7 +83,7 @@ impl Process {
     /// Fails with the end of its log if it has ended.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns an error if it has ended.
     pub fn check_running(&mut self) -> Result<()> {
         if let Some(status) = self.ended()? {
             anyhow::bail!("{} ended early ({status}):\n{}", self.stderr.display(), self.tail());
@@ -94,7 +94,7 @@ impl Process {
     /// Kills it at once, as a crash would.
     ///
     /// # Errors
-    /// When it cannot be killed.
+    /// Returns an error if it cannot be killed.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;

@@ -19,7 +19,7 @@ impl Relay {
     /// Listens on a free port of 127.0.0.1, and passes each connection on to `target`.
     ///
     /// # Errors
-    /// When no port is free.
+    /// Returns an error if no port is free.
     pub fn start(target: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();

@@ -96,7 +96,7 @@ impl Answer {
     /// What an exchange by TLS came to. The server's alert may come after the client's part of the handshake is over.
     ///
     /// # Errors
-    /// When it came to neither answer nor alert.
+    /// Returns an error if it came to neither answer nor alert.
     pub fn of(exchange: Result<Response>) -> Result<Self> {
         let error = match exchange {
             Ok(response) => return Ok(Self::Status(response.status)),
@@ -115,26 +115,26 @@ pub trait TestEnvironment {
     /// Sends a request of a workload, through its own Envoy.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     fn by_workload(&self, workload: &Workload, to: Server, method: &str, path: &str) -> Result<Answer>;
 
     /// Sends a request with a certificate, straight to the server.
     ///
     /// # Errors
-    /// When neither answer nor TLS alert comes.
+    /// Returns an error if neither answer nor TLS alert comes.
     fn by_certificate(&self, certificate: &Certificate, to: Server, method: &str, path: &str) -> Result<Answer>;
 
     /// The lines of the server's JSON access log so far.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     fn access_log(&self, server: Server) -> Result<Vec<Value>>;
 }
 
 /// Reads scenarios/federation.yaml.
 ///
 /// # Errors
-/// When the file is not as it should be.
+/// Returns an error if the file is not as it should be.
 pub fn federation() -> Result<Vec<Scenario>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/federation.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -13,7 +13,7 @@ impl Scratch {
     /// A new empty directory.
     ///
     /// # Errors
-    /// When none can be made.
+    /// Returns an error if none can be made.
     pub fn new() -> Result<Self> {
         Ok(Self(tempfile::Builder::new().prefix("sa-").tempdir().context("cannot make a temporary directory")?))
     }
@@ -33,7 +33,7 @@ impl Scratch {
     /// Writes a file in it, all or nothing.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
         let path = self.join(name);
         write_whole(&path, content)?;
@@ -44,7 +44,7 @@ impl Scratch {
 /// Writes a file by renaming, so that who watches it sees all or nothing.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Returns an error if it cannot be written.
 pub fn write_whole(path: &Path, content: &str) -> Result<()> {
     let part = path.with_extension("part");
     std::fs::write(&part, content).with_context(|| format!("cannot write {}", part.display()))?;

@@ -10,7 +10,7 @@ use crate::envoy::Envoy;
 /// The serial number of the certificate that the Envoy shows; `None` when it has none yet.
 ///
 /// # Errors
-/// When its admin interface does not answer.
+/// Returns an error if its admin interface does not answer.
 pub fn serial_number(envoy: &Envoy) -> Result<Option<String>> {
     let certificates: Value = serde_json::from_slice(&envoy.admin("/certs")?.body)?;
     let certificates = certificates["certificates"].as_array().cloned().unwrap_or_default();
@@ -22,7 +22,7 @@ pub fn serial_number(envoy: &Envoy) -> Result<Option<String>> {
 /// how the SPIFFE validator has it.
 ///
 /// # Errors
-/// When its admin interface does not answer.
+/// Returns an error if its admin interface does not answer.
 pub fn trusts(envoy: &Envoy, authority: &str) -> Result<bool> {
     let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=dynamic_active_secrets")?.body)?;
     let mut bundles = Vec::new();

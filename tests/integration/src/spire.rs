@@ -39,7 +39,7 @@ impl Spire {
     /// Starts both for example.org, with the registration entries of the examples, each good for `ttl`.
     ///
     /// # Errors
-    /// When one does not start in time.
+    /// Returns an error if one does not start in time.
     pub fn start(directory: &Path, ttl: Duration) -> Result<Self> {
         let server = Server::start(directory, "example.org", None)?;
         Self::register(server, "spire/entries.json", ttl, &[])
@@ -48,7 +48,7 @@ impl Spire {
     /// Registers the entries of a file of the examples, each good for `ttl`, with more substitutions; then starts an agent.
     ///
     /// # Errors
-    /// When the server refuses an entry, or the agent does not start in time.
+    /// Returns an error if the server refuses an entry, or the agent does not start in time.
     pub fn register(server: Server, entries: &str, ttl: Duration, substitutions: &[(&str, &str)]) -> Result<Self> {
         let directory = server.directory().to_owned();
         let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
@@ -90,7 +90,7 @@ impl Spire {
     /// Makes `program` the workload `name` of the examples: SPIRE tells workloads by the path of their program.
     ///
     /// # Errors
-    /// When it cannot be linked or copied.
+    /// Returns an error if it cannot be linked or copied.
     pub fn workload(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let directory = self.server.directory().join("workloads").join(name);
         fs::create_dir_all(&directory)?;
@@ -105,7 +105,7 @@ impl Spire {
     /// Kills the agent, as a crash would.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it does not run.
     pub fn kill_agent(&mut self) -> Result<()> {
         self.agent.take().context("the agent does not run")?.kill()
     }
@@ -113,7 +113,7 @@ impl Spire {
     /// Starts the agent; after the first time it comes back by the keys on its disk.
     ///
     /// # Errors
-    /// When it does not start in time.
+    /// Returns an error if it does not start in time.
     pub fn restart_agent(&mut self) -> Result<()> {
         let socket = self.socket();
         // A killed agent leaves its socket behind.

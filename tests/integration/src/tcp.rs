@@ -38,7 +38,7 @@ impl Database {
     /// Listens on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// When no port is free.
+    /// Returns an error if no port is free.
     pub fn start(first: First) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -111,7 +111,7 @@ impl Session {
     /// The next line; `None` when the connection was closed instead.
     ///
     /// # Errors
-    /// When neither happens in time.
+    /// Returns an error if neither happens in time.
     pub fn line(&mut self) -> Result<Option<String>> {
         let mut line = Vec::new();
         match self.0.read_until(b'\n', &mut line) {
@@ -126,7 +126,7 @@ impl Session {
     /// Sends a line. That the connection is closed shows when one is read.
     ///
     /// # Errors
-    /// When it cannot be sent for another reason.
+    /// Returns an error if it cannot be sent for another reason.
     pub fn send(&mut self, text: &str) -> Result<()> {
         let stream = self.0.get_mut();
         match stream.write_all(format!("{text}\n").as_bytes()).and_then(|()| stream.flush()) {
@@ -138,7 +138,7 @@ impl Session {
     /// Sends a line, and whether it comes back, or the connection was closed instead.
     ///
     /// # Errors
-    /// When neither happens in time, or something else comes back.
+    /// Returns an error if neither happens in time, or something else comes back.
     pub fn echoes(&mut self, text: &str) -> Result<bool> {
         self.send(text)?;
         match self.line()? {
@@ -161,7 +161,7 @@ impl Fixture {
     /// The examples' server of TCP, fitted to this fixture, before this database.
     ///
     /// # Errors
-    /// When the example does not have what is to be fitted.
+    /// Returns an error if the example does not have what is to be fitted.
     pub fn tcp_bootstrap(&self, database: &Database) -> Result<Bootstrap> {
         Bootstrap::tcp_with(self.adapter, database.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
@@ -171,7 +171,7 @@ impl Fixture {
 /// Whether a line that this client sends comes back.
 ///
 /// # Errors
-/// When it neither does nor is the connection closed, or nobody listens.
+/// Returns an error if it neither does nor is the connection closed, or nobody listens.
 pub fn echoes(client: Client) -> Result<bool> {
     Session::from(client).echoes("select 1")
 }
@@ -179,7 +179,7 @@ pub fn echoes(client: Client) -> Result<bool> {
 /// Connects by plain TCP.
 ///
 /// # Errors
-/// When nobody listens.
+/// Returns an error if nobody listens.
 pub fn plain(address: SocketAddr) -> Result<Session> {
     Ok(Client::plain(address)?.into())
 }

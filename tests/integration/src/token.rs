@@ -17,7 +17,7 @@ impl TokenKey {
     /// A new one.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// Returns an error if no key can be made.
     pub fn new() -> Result<Self> {
         Ok(Self(KeyPair::generate_for(&PKCS_ED25519)?))
     }
@@ -25,7 +25,7 @@ impl TokenKey {
     /// A token with these claims, good until 2096.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// Returns an error if it cannot be signed.
     pub fn sign(&self, mut claims: Value) -> Result<String> {
         claims["exp"] = json!(4_000_000_000_u64);
         let parts = [json!({"alg": "EdDSA", "kid": "k"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));

@@ -39,7 +39,7 @@ pub const EMPTY_WASM: &str = "SPIFFE_AUTHZ_EMPTY_WASM";
 /// The file that the variable names.
 ///
 /// # Errors
-/// When the variable is not set or there is no such file: a missing program fails, it never skips.
+/// Returns an error if the variable is not set or there is no such file: a missing program fails, it never skips.
 pub fn path(variable: &str) -> Result<PathBuf> {
     let value = env::var_os(variable)
         .with_context(|| format!("{variable} is not set; `cargo xtask test` sets it and gets what it names"))?;

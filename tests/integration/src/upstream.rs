@@ -19,7 +19,7 @@ impl Upstream {
     /// Listens on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// When no port is free.
+    /// Returns an error if no port is free.
     pub fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();

@@ -10,7 +10,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Polls `condition` until it gives a value. What may fail for a while gives `Ok(None)`.
 ///
 /// # Errors
-/// When the deadline passes, or at once when `condition` fails.
+/// Returns an error if the deadline passes, or at once when `condition` fails.
 pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {

@@ -41,7 +41,7 @@ impl ControlPlane {
     /// Starts everything, and waits until the node is ready.
     ///
     /// # Errors
-    /// When a part does not start in time.
+    /// Returns an error if a part does not start in time.
     pub fn start(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let (etcd, etcd_url) = start_etcd(directory)?;

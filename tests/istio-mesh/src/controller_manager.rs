@@ -25,7 +25,7 @@ pub const CLASS: &str = "spire-server-spire";
 /// Starts it with the settings of the chart, and waits until it is ready.
 ///
 /// # Errors
-/// When it does not start in time.
+/// Returns an error if it does not start in time.
 pub fn start(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<Process> {
     let health = port::free()?;
     let configuration = format!(

@@ -52,7 +52,7 @@ impl Environment {
     /// Starts everything.
     ///
     /// # Errors
-    /// When a part does not start in time.
+    /// Returns an error if a part does not start in time.
     pub fn start(directory: &Path) -> Result<Self> {
         let control_plane = ControlPlane::start(&directory.join("kubernetes"))?;
         let kubectl = &control_plane.kubectl;
@@ -90,7 +90,7 @@ impl Environment {
     /// What is in the API server beyond the bare cluster, before anything of SPIRE or Istio came into it.
     ///
     /// # Errors
-    /// When the API server does not tell.
+    /// Returns an error if the API server does not tell.
     pub fn new_objects(&self) -> Result<Vec<String>> {
         Ok(objects(self.kubectl())?.difference(&self.objects).cloned().collect())
     }
@@ -98,7 +98,7 @@ impl Environment {
     /// What the SPIRE server of the cluster holds for others: entries, federation relationships, federated bundles.
     ///
     /// # Errors
-    /// When the server does not tell.
+    /// Returns an error if the server does not tell.
     pub fn in_spire(&self) -> Result<Vec<Value>> {
         Ok([self.local.entries()?, self.local.relationships()?, self.local.federated_bundles()?].concat())
     }
@@ -113,7 +113,7 @@ impl Environment {
     /// cluster: the agent knows pods by the kubelet, which there is not, and so the process by its path.
     ///
     /// # Errors
-    /// When SPIRE does not take the entry.
+    /// Returns an error if SPIRE does not take the entry.
     pub fn workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
         let program = self.agent.workload(name, &programs::path(programs::ENVOY)?)?;
         let id = format!("spiffe://{LOCAL}/ns/{namespace}/sa/{service_account}");
@@ -136,7 +136,7 @@ impl Environment {
     /// Makes an Envoy a workload of the foreign trust domain.
     ///
     /// # Errors
-    /// When SPIRE does not take the entry.
+    /// Returns an error if SPIRE does not take the entry.
     pub fn federated_workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
         let program = self.federated_agent.workload(name, &programs::path(programs::ENVOY)?)?;
         self.federated.command(&[
@@ -157,7 +157,7 @@ impl Environment {
     /// Starts the Envoy of a caller, by the example of a client without Istio, and waits for its identity.
     ///
     /// # Errors
-    /// When it does not serve, or gets no identity, in time.
+    /// Returns an error if it does not serve, or gets no identity, in time.
     pub fn caller(&self, name: &str, program: PathBuf, agent: &Agent, target: &Target<'_>) -> Result<Envoy> {
         const TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
         const SERVER: &str = "spiffe://example.org/ns/default/sa/httpbin";
@@ -187,7 +187,7 @@ pub struct Target<'a> {
 /// Waits until an Envoy has its certificate and the bundles.
 ///
 /// # Errors
-/// When they do not come in time.
+/// Returns an error if they do not come in time.
 pub fn wait_for_secrets(envoy: &Envoy) -> Result<()> {
     wait::until("the Envoy has its identity", LIMIT, || {
         let secrets: Value =

@@ -36,7 +36,7 @@ impl Webhooks {
     /// At a free port.
     ///
     /// # Errors
-    /// When none is free.
+    /// Returns an error if none is free.
     pub fn new() -> Result<Self> {
         Ok(Self { port: port::free()? })
     }
@@ -59,7 +59,7 @@ impl Istiod {
     /// Starts istiod where its webhooks are expected, on a cluster in which Istio is installed.
     ///
     /// # Errors
-    /// When it does not start in time.
+    /// Returns an error if it does not start in time.
     pub fn start(kubectl: &Kubectl, webhooks: &Webhooks, directory: &Path) -> Result<Self> {
         let (xds, http) = (port::free()?, port::free()?);
         let address = |port: u16| format!("127.0.0.1:{port}");
@@ -107,7 +107,7 @@ impl Istiod {
     /// What it has logged so far.
     ///
     /// # Errors
-    /// When that cannot be read.
+    /// Returns an error if that cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(self.process.output()? + &self.process.log()?)
     }

@@ -22,7 +22,7 @@ impl Kubectl {
     /// For the cluster of `kubeconfig`; what kubectl caches goes beside it.
     ///
     /// # Errors
-    /// When there is no kubectl.
+    /// Returns an error if there is no kubectl.
     pub fn new(kubeconfig: PathBuf) -> Result<Self> {
         let cache = kubeconfig.with_extension("cache");
         Ok(Self { program: tools::path(tools::KUBERNETES, "kubectl")?, kubeconfig, cache })
@@ -49,7 +49,7 @@ impl Kubectl {
     /// Runs `kubectl ARGUMENTS…`; returns what it prints.
     ///
     /// # Errors
-    /// When it fails; with what it says.
+    /// Returns an error if it fails; with what it says.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
         finish(self.command(arguments).stdin(Stdio::null()))
     }
@@ -57,7 +57,7 @@ impl Kubectl {
     /// Runs `kubectl ARGUMENTS…`, which must fail; returns what it says.
     ///
     /// # Errors
-    /// When it does not fail.
+    /// Returns an error if it does not fail.
     pub fn refused<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
         let output = self.command(arguments).stdin(Stdio::null()).output()?;
         ensure!(!output.status.success(), "kubectl did it: {}", String::from_utf8_lossy(&output.stdout));
@@ -67,7 +67,7 @@ impl Kubectl {
     /// Applies the manifests of a text.
     ///
     /// # Errors
-    /// When one is not admitted.
+    /// Returns an error if one is not admitted.
     pub fn apply(&self, manifests: &str) -> Result<String> {
         self.with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], manifests)
     }
@@ -75,7 +75,7 @@ impl Kubectl {
     /// Runs `kubectl ARGUMENTS…` on a text.
     ///
     /// # Errors
-    /// When it fails; with what it says.
+    /// Returns an error if it fails; with what it says.
     pub fn with_input<A: AsRef<OsStr>>(&self, arguments: &[A], input: &str) -> Result<String> {
         with_input(&mut self.command(arguments), input)
     }
@@ -83,7 +83,7 @@ impl Kubectl {
     /// What `kubectl get ARGUMENTS… -o json` prints.
     ///
     /// # Errors
-    /// When it fails.
+    /// Returns an error if it fails.
     pub fn get<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<Value> {
         let mut command = self.command(&["get", "-o", "json"]);
         Ok(serde_json::from_str(&finish(command.args(arguments).stdin(Stdio::null()))?)?)
@@ -92,7 +92,7 @@ impl Kubectl {
     /// The items of `kubectl get ARGUMENTS… -o json`.
     ///
     /// # Errors
-    /// When it fails.
+    /// Returns an error if it fails.
     pub fn list<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<Vec<Value>> {
         let Value::Array(items) = self.get(arguments)?["items"].take() else { bail!("kubectl printed no list") };
         Ok(items)
@@ -102,7 +102,7 @@ impl Kubectl {
 /// Runs a command to its end; returns what it prints.
 ///
 /// # Errors
-/// When it fails; with what it says.
+/// Returns an error if it fails; with what it says.
 pub fn finish(command: &mut Command) -> Result<String> {
     let shown = shown(command);
     let output = command.output().with_context(|| format!("cannot start {shown}"))?;
@@ -114,7 +114,7 @@ pub fn finish(command: &mut Command) -> Result<String> {
 /// Runs a command on a text; returns what it prints.
 ///
 /// # Errors
-/// When it fails; with what it says.
+/// Returns an error if it fails; with what it says.
 pub fn with_input(command: &mut Command, input: &str) -> Result<String> {
     let shown = shown(command);
     let mut child = command

@@ -96,7 +96,7 @@ impl Mesh {
     /// Starts the environment and follows the guide. With `shown`, its steps go to standard output.
     ///
     /// # Errors
-    /// When a step fails.
+    /// Returns an error if a step fails.
     pub fn start(directory: &Path, shown: bool) -> Result<Self> {
         let environment = Environment::start(directory)?;
         let webhooks = Webhooks::new()?;
@@ -170,7 +170,7 @@ impl Mesh {
     /// A kept connection of a caller to its own Envoy.
     ///
     /// # Errors
-    /// When there is no such caller.
+    /// Returns an error if there is no such caller.
     pub fn connect(&self, name: &str, via: Via) -> Result<Connection> {
         let caller = self.callers.iter().find(|caller| caller.name == name && caller.via == via);
         let caller = caller.with_context(|| format!("no caller {name} connects via {via:?}"))?;
@@ -188,7 +188,7 @@ impl Mesh {
     /// it deletes what belongs to deleted things by and by.
     ///
     /// # Errors
-    /// When something stays.
+    /// Returns an error if something stays.
     pub fn clean_up(&self) -> Result<()> {
         let kubectl = self.environment.kubectl();
         // What stands for the processes is no part of the guide.
@@ -219,7 +219,7 @@ impl Mesh {
     /// The status of one request.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     pub fn status(&self, name: &str, via: Via, method: &str, path: &str) -> Result<u16> {
         Ok(self.connect(name, via)?.send(method, path)?.status)
     }
@@ -238,7 +238,7 @@ impl Connection {
     /// Sends a request without body.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// Returns an error if no answer comes.
     pub fn send(&mut self, method: &str, path: &str) -> Result<Response> {
         self.client.raw(format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host).as_bytes())
     }

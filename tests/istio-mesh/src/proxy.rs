@@ -29,7 +29,7 @@ impl Proxy<'_> {
     /// Starts it as a workload of this program.
     ///
     /// # Errors
-    /// When it does not serve in time.
+    /// Returns an error if it does not serve in time.
     pub fn start(&self, program: PathBuf, xds: u16, agent: &Path, directory: &Path) -> Result<Envoy> {
         let bootstrap = Bootstrap::from(self.bootstrap(xds, agent));
         Envoy::start(&Start { program, name: self.pod, arguments: &[] }, &bootstrap, directory)

@@ -30,7 +30,7 @@ impl Shell {
     /// the path. With `shown`, steps, commands and what they print go to standard output.
     ///
     /// # Errors
-    /// When a program is not there.
+    /// Returns an error if a program is not there.
     pub fn new(environment: &Environment, webhooks: &Webhooks, shown: bool) -> Result<Self> {
         let files = environment.directory().join("istio");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/istio"), &files)?;
@@ -67,7 +67,7 @@ impl Shell {
     /// Runs a line of the guide; returns what it prints.
     ///
     /// # Errors
-    /// When it fails; with what it says.
+    /// Returns an error if it fails; with what it says.
     pub fn run(&self, line: &str) -> Result<String> {
         if self.shown {
             println!("$ {line}");
@@ -84,7 +84,7 @@ impl Shell {
     /// Replaces a text in a file of the guide, as its reader has to: a value that depends on the place.
     ///
     /// # Errors
-    /// When the file does not hold it.
+    /// Returns an error if the file does not hold it.
     pub fn fit(&self, file: &str, from: &str, to: &str) -> Result<()> {
         let path = self.files.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("there is no {file}"))?;

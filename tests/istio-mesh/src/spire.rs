@@ -30,7 +30,7 @@ impl Server {
     /// Starts a server that admits agents by join token and by `attestor`, a block of its configuration.
     ///
     /// # Errors
-    /// When it does not start in time.
+    /// Returns an error if it does not start in time.
     pub fn start(directory: &Path, trust_domain: &'static str, attestor: &str) -> Result<Self> {
         let data = directory.join("server");
         fs::create_dir_all(&data)?;
@@ -92,7 +92,7 @@ plugins {{
     /// Runs `spire-server ARGUMENTS…` on this server; returns what it prints.
     ///
     /// # Errors
-    /// When it fails.
+    /// Returns an error if it fails.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(tools::path(tools::SPIRE_SERVER)?);
         finish(command.args(arguments).arg("-socketPath").arg(self.socket()))
@@ -101,7 +101,7 @@ plugins {{
     /// Its bundle in SPIFFE's format.
     ///
     /// # Errors
-    /// When the server does not give it.
+    /// Returns an error if the server does not give it.
     pub fn bundle(&self) -> Result<String> {
         self.command(&["bundle", "show", "-format", "spiffe"])
     }
@@ -109,7 +109,7 @@ plugins {{
     /// Trusts another domain's workloads, and follows its bundle: what a ClusterFederatedTrustDomain does, by hand.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Returns an error if the server refuses.
     pub fn federate_with(&self, other: &Self) -> Result<()> {
         let file = self.directory.join(format!("{}.bundle", other.trust_domain));
         fs::write(&file, other.bundle()?)?;
@@ -135,7 +135,7 @@ plugins {{
     /// Its registration entries.
     ///
     /// # Errors
-    /// When the server does not give them.
+    /// Returns an error if the server does not give them.
     pub fn entries(&self) -> Result<Vec<Value>> {
         self.list(&["entry", "show"], "entries")
     }
@@ -143,7 +143,7 @@ plugins {{
     /// The trust domains whose bundles it fetches.
     ///
     /// # Errors
-    /// When the server does not give them.
+    /// Returns an error if the server does not give them.
     pub fn relationships(&self) -> Result<Vec<Value>> {
         self.list(&["federation", "list"], "federation_relationships")
     }
@@ -151,7 +151,7 @@ plugins {{
     /// The bundles of other trust domains that it holds.
     ///
     /// # Errors
-    /// When the server does not give them.
+    /// Returns an error if the server does not give them.
     pub fn federated_bundles(&self) -> Result<Vec<Value>> {
         self.list(&["bundle", "list"], "bundles")
     }
@@ -168,7 +168,7 @@ plugins {{
     /// program, and hands out every bundle as `ROOTCA`, as federation needs it.
     ///
     /// # Errors
-    /// When it does not start in time.
+    /// Returns an error if it does not start in time.
     pub fn agent(&self, attestor: &str, arguments: &[&str]) -> Result<Agent> {
         let data = self.directory.join("agent");
         fs::create_dir_all(&data)?;
@@ -216,7 +216,7 @@ plugins {{
     /// A join token for an agent, whose entries then have this parent.
     ///
     /// # Errors
-    /// When the server gives none.
+    /// Returns an error if the server gives none.
     pub fn join_token(&self, parent: &str) -> Result<String> {
         let answer = self.command(&["token", "generate", "-spiffeID", parent])?;
         let token = answer.lines().find_map(|line| line.strip_prefix("Token: ")).context("no join token")?;
@@ -237,7 +237,7 @@ impl Agent {
     /// Makes a program a workload of its own: SPIRE tells workloads by the path of their program.
     ///
     /// # Errors
-    /// When it cannot be linked or copied.
+    /// Returns an error if it cannot be linked or copied.
     pub fn workload(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let directory = self.directory.join("workloads").join(name);
         fs::create_dir_all(&directory)?;

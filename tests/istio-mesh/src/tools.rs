@@ -21,7 +21,7 @@ pub const KWOK: &str = "SPIFFE_AUTHZ_KWOK";
 /// The path `name` in the directory that the variable names.
 ///
 /// # Errors
-/// When the variable is not set or there is no such path: a missing program fails, it never skips.
+/// Returns an error if the variable is not set or there is no such path: a missing program fails, it never skips.
 pub fn path(variable: &str, name: &str) -> Result<PathBuf> {
     let directory = env::var_os(variable)
         .with_context(|| format!("{variable} is not set; `cargo xtask test` sets it and gets what it names"))?;

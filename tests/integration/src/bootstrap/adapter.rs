@@ -111,7 +111,7 @@ impl Bootstrap {
     /// An example of the Wasm filter with this adapter in its place, and the same document.
     ///
     /// # Errors
-    /// When this example or the module's is not as expected.
+    /// Returns an error if this example or the module's is not as expected.
     pub fn with(self, adapter: Adapter) -> Result<Self> {
         match adapter {
             Adapter::Wasm => Ok(self),

@@ -26,7 +26,7 @@ impl Envoy {
     /// Starts an Envoy of a row. The listener of a later one must name the very port that the first one got.
     ///
     /// # Errors
-    /// When it ends or does not serve in time.
+    /// Returns an error if it ends or does not serve in time.
     pub fn start_epoch(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path, epoch: Epoch<'_>) -> Result<Self> {
         let file = epoch.base_id.to_string_lossy();
         let number = epoch.number.to_string();
@@ -43,7 +43,7 @@ impl Envoy {
     /// Waits for the end of an Envoy that has a successor.
     ///
     /// # Errors
-    /// When it does not end in time.
+    /// Returns an error if it does not end in time.
     pub fn superseded(mut self) -> Result<()> {
         wait::until("the old Envoy ends", END_LIMIT, || self.process.ended()).map(|_| ())
     }

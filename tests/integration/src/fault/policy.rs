@@ -106,7 +106,7 @@ impl Policies {
 /// Gives httpbin's Envoy this configuration document.
 ///
 /// # Errors
-/// When its file cannot be written.
+/// Returns an error if its file cannot be written.
 pub fn publish(environment: &Federation<'_>, document: &Value) -> Result<()> {
     publish_in(environment, environment.example()?, document)
 }

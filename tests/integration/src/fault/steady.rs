@@ -53,7 +53,7 @@ fn local_replies() -> Value {
 /// The callers of the examples, each with requests that are allowed and requests that are denied.
 ///
 /// # Errors
-/// When an Envoy does not tell its address.
+/// Returns an error if an Envoy does not tell its address.
 pub fn callers(environment: &Federation<'_>) -> Result<Vec<Caller>> {
     let calls = |trust_domain: &str, name: &str| -> Vec<Call> {
         let call = |host, method, path, allowed| Call { host, method, path, allowed };

@@ -41,7 +41,7 @@ impl Server {
     /// Starts the server of a trust domain in this directory, and waits until it answers.
     ///
     /// # Errors
-    /// When it does not start in time.
+    /// Returns an error if it does not start in time.
     pub fn start(directory: &Path, trust_domain: &str, federated: Option<Federated>) -> Result<Self> {
         let (port, data) = (port::free()?, directory.join("server"));
         fs::create_dir_all(&data)?;
@@ -56,7 +56,7 @@ impl Server {
     /// Starts it again, with what it has on its disk.
     ///
     /// # Errors
-    /// When it does not start in time.
+    /// Returns an error if it does not start in time.
     pub fn restart(&mut self) -> Result<()> {
         let mut command = Command::new(tools::path(tools::SPIRE_SERVER)?);
         command.args(["run", "-expandEnv", "-config"]).arg(self.directory.join("server.conf"));
@@ -76,7 +76,7 @@ impl Server {
     /// Stops it, as whoever maintains it would.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it does not run.
     pub fn stop(&mut self) -> Result<()> {
         self.process.take().context("the server does not run").map(drop)
     }
@@ -101,7 +101,7 @@ impl Server {
     /// Runs a command of spire-server on it; returns what it prints.
     ///
     /// # Errors
-    /// When the command fails.
+    /// Returns an error if the command fails.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(tools::path(tools::SPIRE_SERVER)?)
             .args(arguments)
@@ -116,7 +116,7 @@ impl Server {
     /// Makes it know the bundle of another trust domain, as whoever sets a federation up brings it there.
     ///
     /// # Errors
-    /// When it does not take it.
+    /// Returns an error if it does not take it.
     pub fn learn(&self, trust_domain: &str, format: &str, bundle: &str) -> Result<()> {
         let file = self.directory.join(format!("{trust_domain}.bundle"));
         fs::write(&file, bundle)?;
@@ -128,7 +128,7 @@ impl Server {
     /// Fetches the bundle of the trust domain that it federates with, now.
     ///
     /// # Errors
-    /// When the endpoint does not answer as it should.
+    /// Returns an error if the endpoint does not answer as it should.
     pub fn refresh(&self) -> Result<()> {
         let with = &self.federated.as_ref().context("this server federates with nobody")?.with;
         self.command(&["federation", "refresh", "-id", with]).map(|_| ())
@@ -137,7 +137,7 @@ impl Server {
     /// The certificates of its own authorities, in PEM.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Returns an error if it does not answer.
     pub fn authorities(&self) -> Result<Vec<String>> {
         const END: &str = "-----END CERTIFICATE-----\n";
         Ok(self.command(&["bundle", "show"])?.split_inclusive(END).map(str::to_owned).collect())
@@ -147,7 +147,7 @@ impl Server {
     /// of the authority that was acted on.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Returns an error if the server refuses.
     pub fn authority(&self, action: &str, id: Option<&str>) -> Result<String> {
         let mut arguments = vec!["localauthority", "x509", action, "-output", "json"];
         arguments.extend(id.iter().flat_map(|id| ["-authorityID", id]));
@@ -162,7 +162,7 @@ impl Server {
     /// Mints an X509-SVID for a workload of this trust domain; returns the certificate and its key, in PEM.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Returns an error if the server refuses.
     pub fn mint(&self, path: &str) -> Result<(String, String)> {
         let directory = self.directory.join("minted");
         fs::create_dir_all(&directory)?;
@@ -174,7 +174,7 @@ impl Server {
     /// The private key of its first authority, in DER, which only whoever breaks into the server gets to see.
     ///
     /// # Errors
-    /// When it is not where SPIRE's key manager `disk` keeps it.
+    /// Returns an error if it is not where SPIRE's key manager `disk` keeps it.
     pub fn stolen_key(&self) -> Result<Vec<u8>> {
         first_authority_key(&fs::read_to_string(self.directory.join("server/keys.json"))?)
     }
@@ -183,7 +183,7 @@ impl Server {
 /// The private key of a server's first authority, in DER, out of the file of SPIRE's key manager `disk`.
 ///
 /// # Errors
-/// When there is no such key.
+/// Returns an error if there is no such key.
 pub fn first_authority_key(file: &str) -> Result<Vec<u8>> {
     use base64::Engine as _;
     let keys: Value = serde_json::from_str(file)?;
