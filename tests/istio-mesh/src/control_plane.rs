@@ -1,4 +1,4 @@
-//! Kubernetes: etcd, API server, controllers, scheduler; and KWOK, which plays one node.
+//! Kubernetes as processes: etcd, API server, controllers and scheduler. KWOK simulates one node.
 
 use std::fs;
 use std::path::Path;
@@ -15,21 +15,21 @@ use crate::tools;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
-/// The node that KWOK plays.
+/// The node that KWOK simulates.
 pub const NODE: &str = "node";
 
-/// The controllers that somebody here waits for. Those of nodes and volumes would look for kubelets, and endpoints would name
-/// the addresses of pods, at which nobody listens.
+/// The controllers that the tests depend on. Those for nodes and volumes would query kubelets, and endpoints would
+/// contain the addresses of pods, on which no process listens.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,\
      job-controller,namespace-controller,garbage-collector-controller,serviceaccount-controller,\
      root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,disruption-controller";
 
-/// A cluster without containers; ended when dropped.
+/// A cluster without containers. Dropping it ends its processes.
 #[derive(Debug)]
 pub struct ControlPlane {
-    /// The client of its administrator.
+    /// The client of the administrator.
     pub kubectl: Kubectl,
-    // In the order in which they end: etcd is needed the longest.
+    // Fields are dropped in this order: the others use etcd.
     _kwok: Process,
     _scheduler: Process,
     _controllers: Process,
@@ -38,7 +38,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts everything, and waits until the node is ready.
+    /// Starts the cluster, and waits until the node is ready.
     ///
     /// # Errors
     /// Returns an error if a part does not start in time.
@@ -70,7 +70,7 @@ fn start_etcd(directory: &Path) -> Result<(Process, String)> {
     command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
     command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
     command.args(["--initial-cluster", &format!("default={peers}"), "--log-level", "warn"]);
-    // Nobody needs this data after a crash of the machine.
+    // The data does not have to survive a crash of the machine.
     command.arg("--unsafe-no-fsync");
     Ok((Process::start(&mut command, directory, "etcd")?, clients))
 }
@@ -91,7 +91,7 @@ fn start_api_server(directory: &Path, etcd: &str) -> Result<(Process, Kubectl)> 
     command.arg("--service-account-signing-key-file").arg(at("service-accounts.key"));
     command.arg("--token-auth-file").arg(at("tokens.csv"));
     command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16"]);
-    // New nodes would be kept from pods until a controller has heard of their kubelet.
+    // This plugin keeps pods from a new node until a controller has heard from its kubelet.
     command.args(["--disable-admission-plugins", "TaintNodesByCondition"]);
     let mut process = Process::start(&mut command, directory, "kube-apiserver")?;
     let authority = wait::until("the API server has its certificate", START_LIMIT, || {

@@ -1,4 +1,4 @@
-//! SPIRE's controller manager: makes registration entries from the cluster's resources.
+//! SPIRE's controller manager, which creates registration entries from resources of the cluster.
 
 use std::fs;
 use std::path::Path;
@@ -17,15 +17,15 @@ use crate::tools;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// The cluster's name in the IDs of its agents; that of the chart.
+/// The name of the cluster in the IDs of its agents, as in the chart.
 pub const CLUSTER: &str = "example-cluster";
-/// The class of resources that it acts on; that of the chart.
+/// The class of the resources that the controller manager handles, as in the chart.
 pub const CLASS: &str = "spire-server-spire";
 
-/// Starts it with the settings of the chart, and waits until it is ready.
+/// Starts the controller manager with the settings of the chart, and waits until it is ready.
 ///
 /// # Errors
-/// Returns an error if it does not start in time.
+/// Returns an error if it is not ready in time.
 pub fn start(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<Process> {
     let health = port::free()?;
     let configuration = format!(

@@ -1,4 +1,4 @@
-//! The environment: a cluster whose SPIRE federates with a second trust domain, before anything of the guide is applied to it.
+//! A cluster whose SPIRE federates with a second trust domain, before the guide is applied.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,27 +19,27 @@ use crate::tools;
 
 /// The trust domain of the cluster.
 pub const LOCAL: &str = "example.org";
-/// The federated one, which has a SPIRE server and an agent, and no cluster.
+/// The federated trust domain. It has a SPIRE server and an agent, and no cluster.
 pub const FEDERATED: &str = "example.io";
 
-/// Another federated one, that no caller here is of.
+/// Another federated trust domain. No caller belongs to it.
 pub const THIRD: &str = "example.ai";
 
 const FEDERATED_AGENT: &str = "spiffe://example.io/agent";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Two trust domains and a cluster; ended when dropped.
+/// Two trust domains and a cluster. Dropping it ends their processes.
 #[derive(Debug)]
 pub struct Environment {
-    // In the order in which they end.
+    // Fields are dropped in this order.
     _controller_manager: Process,
     /// The agent on the cluster's node.
     pub agent: Agent,
-    /// The agent of the foreign trust domain.
+    /// The agent of the federated trust domain.
     pub federated_agent: Agent,
     /// The SPIRE server of the cluster.
     pub local: Server,
-    /// The SPIRE server of the foreign trust domain.
+    /// The SPIRE server of the federated trust domain.
     pub federated: Server,
     /// The SPIFFE ID of the agent on the node.
     pub agent_id: String,
@@ -49,7 +49,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Starts everything.
+    /// Starts the cluster and both trust domains.
     ///
     /// # Errors
     /// Returns an error if a part does not start in time.
@@ -87,33 +87,33 @@ impl Environment {
         &self.control_plane.kubectl
     }
 
-    /// What is in the API server beyond the bare cluster, before anything of SPIRE or Istio came into it.
+    /// Returns the objects in the API server that the bare cluster did not have.
     ///
     /// # Errors
-    /// Returns an error if the API server does not tell.
+    /// Returns an error if the API server does not respond.
     pub fn new_objects(&self) -> Result<Vec<String>> {
         Ok(objects(self.kubectl())?.difference(&self.objects).cloned().collect())
     }
 
-    /// What the SPIRE server of the cluster holds for others: entries, federation relationships, federated bundles.
+    /// Returns the entries, federation relationships and federated bundles in the SPIRE server of the cluster.
     ///
     /// # Errors
-    /// Returns an error if the server does not tell.
-    pub fn in_spire(&self) -> Result<Vec<Value>> {
+    /// Returns an error if the server does not respond.
+    pub fn spire_objects(&self) -> Result<Vec<Value>> {
         Ok([self.local.entries()?, self.local.relationships()?, self.local.federated_bundles()?].concat())
     }
 
-    /// Where logs and files are.
+    /// The directory of logs and files.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Makes an Envoy a workload of the cluster's trust domain with this name among processes. Its entry is a resource of the
-    /// cluster: the agent knows pods by the kubelet, which there is not, and so the process by its path.
+    /// Makes an Envoy a workload of the cluster's trust domain. The entry is a ClusterStaticEntry with the path of the
+    /// program: without a kubelet, the agent cannot identify pods.
     ///
     /// # Errors
-    /// Returns an error if SPIRE does not take the entry.
+    /// Returns an error if the API server rejects the entry.
     pub fn workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
         let program = self.agent.workload(name, &programs::path(programs::ENVOY)?)?;
         let id = format!("spiffe://{LOCAL}/ns/{namespace}/sa/{service_account}");
@@ -133,10 +133,10 @@ impl Environment {
         Ok(program)
     }
 
-    /// Makes an Envoy a workload of the foreign trust domain.
+    /// Makes an Envoy a workload of the federated trust domain.
     ///
     /// # Errors
-    /// Returns an error if SPIRE does not take the entry.
+    /// Returns an error if SPIRE rejects the entry.
     pub fn federated_workload(&self, name: &str, namespace: &str, service_account: &str) -> Result<PathBuf> {
         let program = self.federated_agent.workload(name, &programs::path(programs::ENVOY)?)?;
         self.federated.command(&[
@@ -154,10 +154,10 @@ impl Environment {
         Ok(program)
     }
 
-    /// Starts the Envoy of a caller, by the example of a client without Istio, and waits for its identity.
+    /// Starts the Envoy of a caller from the example of a client outside Istio, and waits for its identity.
     ///
     /// # Errors
-    /// Returns an error if it does not serve, or gets no identity, in time.
+    /// Returns an error if the Envoy is not ready, or has no identity, in time.
     pub fn caller(&self, name: &str, program: PathBuf, agent: &Agent, target: &Target<'_>) -> Result<Envoy> {
         const TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
         const SERVER: &str = "spiffe://example.org/ns/default/sa/httpbin";
@@ -173,21 +173,21 @@ impl Environment {
     }
 }
 
-/// What a caller calls.
+/// The upstream of a caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// Its port on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
-    /// The path of the SPIFFE ID that it must show.
+    /// The path of the SPIFFE ID that the upstream must have.
     pub id: &'a str,
-    /// The server name to ask for.
+    /// The server name (SNI) to send.
     pub server_name: &'a str,
 }
 
 /// Waits until an Envoy has its certificate and the bundles.
 ///
 /// # Errors
-/// Returns an error if they do not come in time.
+/// Returns an error if they do not arrive in time.
 pub fn wait_for_secrets(envoy: &Envoy) -> Result<()> {
     wait::until("the Envoy has its identity", LIMIT, || {
         let secrets: Value =
@@ -205,7 +205,7 @@ fn install_definitions(kubectl: &Kubectl, variable: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every object of the cluster, but those that come and go by themselves.
+/// Returns the objects of the cluster, without those that controllers create and delete all the time.
 fn objects(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
     const PASSING: [&str; 4] = ["events", "events.events.k8s.io", "leases.coordination.k8s.io", "endpoints"];
     let kinds = kubectl.run(&["api-resources", "--verbs=list", "--output=name"])?;
@@ -216,7 +216,7 @@ fn objects(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
-/// The chart's way to admit agents: by the token of their pod, which the API server vouches for.
+/// Returns the node attestor of the chart, which uses the token of the agent's pod.
 fn cluster_attestor(kubectl: &Kubectl) -> String {
     format!(
         r#"NodeAttestor "k8s_psat" {{ plugin_data {{ clusters = {{ "{CLUSTER}" = {{
@@ -228,13 +228,14 @@ fn cluster_attestor(kubectl: &Kubectl) -> String {
     )
 }
 
-/// Starts the agent of the node with the token that a kubelet would have put into its pod.
+/// Starts the agent of the node, with a token that a kubelet would mount in its pod.
 fn node_agent(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<(Agent, String)> {
     let pod = wait::until("the agent has its pod", LIMIT, || {
         let pods = kubectl.list(&["pods", "-n", "spire-server", "-l", "app.kubernetes.io/name=agent"])?;
         Ok(pods.into_iter().find(|pod| pod["status"]["phase"] == "Running"))
     })?;
-    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).context("the agent's pod has no name");
+    let text =
+        |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).context("the agent's pod has no name or UID");
     let (name, uid) = (text("/metadata/name")?, text("/metadata/uid")?);
     let bound = ["--bound-object-kind", "Pod", "--bound-object-name", name, "--bound-object-uid", uid];
     let token = kubectl.run(
@@ -244,7 +245,7 @@ fn node_agent(kubectl: &Kubectl, server: &Server, directory: &Path) -> Result<(A
     let file = directory.join("agent-token");
     std::fs::write(&file, token.trim())?;
     let node = kubectl.get(&["node", NODE])?;
-    let node_uid = node["metadata"]["uid"].as_str().context("the node has no uid")?.to_owned();
+    let node_uid = node["metadata"]["uid"].as_str().context("the node has no UID")?.to_owned();
     let attestor = format!(
         r#"NodeAttestor "k8s_psat" {{ plugin_data {{ cluster = "{CLUSTER}", token_path = "{}" }} }}"#,
         file.display()

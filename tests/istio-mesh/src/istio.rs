@@ -1,4 +1,4 @@
-//! Istio: installed by istioctl as the guide does, with istiod as a process beside its pod.
+//! Istio, installed with istioctl as in the guide. istiod runs as a process.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,35 +15,35 @@ use crate::tools;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
-/// Where Istio lives.
+/// The namespace of istiod.
 pub const NAMESPACE: &str = "istio-system";
 
-/// istiod; ended when dropped.
+/// istiod. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Istiod {
     process: Process,
-    /// The port that Envoys ask for their configuration.
+    /// The port of the discovery service (xDS).
     pub xds: u16,
 }
 
-/// Where the API server finds istiod's webhooks.
+/// The address of istiod's webhooks.
 #[derive(Debug, Clone, Copy)]
 pub struct Webhooks {
     port: u16,
 }
 
 impl Webhooks {
-    /// At a free port.
+    /// Reserves a free port.
     ///
     /// # Errors
-    /// Returns an error if none is free.
+    /// Returns an error if no port is free.
     pub fn new() -> Result<Self> {
         Ok(Self { port: port::free()? })
     }
 
-    /// What an installation needs where istiod is no pod and proxies are upstream Envoys: the API server finds the
-    /// webhooks at an address instead of a service, and proxies are sent none of the filters that only Istio's own build
-    /// of Envoy has.
+    /// Returns the settings of an installation whose istiod is not a pod and whose proxies are upstream Envoys. The API
+    /// server calls the webhooks by address instead of by service. Istiod sends no filters that only Istio's build of
+    /// Envoy has.
     #[must_use]
     pub fn settings(&self) -> [String; 3] {
         let port = self.port;
@@ -56,7 +56,7 @@ impl Webhooks {
 }
 
 impl Istiod {
-    /// Starts istiod where its webhooks are expected, on a cluster in which Istio is installed.
+    /// Starts istiod at the address of its webhooks, in a cluster with Istio installed.
     ///
     /// # Errors
     /// Returns an error if it does not start in time.
@@ -64,7 +64,7 @@ impl Istiod {
         let (xds, http) = (port::free()?, port::free()?);
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new(tools::path(tools::ISTIO, "pilot-discovery")?);
-        // It reads the ConfigMaps of the cluster, since in this directory there are no files of that name.
+        // In this directory there are no files with the names of the ConfigMaps, so istiod reads those of the cluster.
         command.current_dir(directory).arg("discovery").arg("--kubeconfig").arg(kubectl.kubeconfig());
         command.args([
             "--grpcAddr",
@@ -92,7 +92,8 @@ impl Istiod {
         Ok(istiod)
     }
 
-    /// istiod writes its authority into the webhooks' configuration; until then the API server cannot call them.
+    /// Waits until istiod has written its authority to the configuration of the webhooks. Before that, the API server
+    /// cannot call them.
     fn wait_for_webhooks(&self, kubectl: &Kubectl) -> Result<()> {
         for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
             wait::until("istiod has signed its webhooks", START_LIMIT, || {
@@ -104,10 +105,10 @@ impl Istiod {
         Ok(())
     }
 
-    /// What it has logged so far.
+    /// Returns the log.
     ///
     /// # Errors
-    /// Returns an error if that cannot be read.
+    /// Returns an error if the log cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(self.process.output()? + &self.process.log()?)
     }

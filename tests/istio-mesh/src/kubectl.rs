@@ -1,4 +1,4 @@
-//! The command kubectl, on the cluster of the environment.
+//! The command kubectl for the cluster of the environment.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -19,22 +19,22 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// For the cluster of `kubeconfig`; what kubectl caches goes beside it.
+    /// Uses the cluster of `kubeconfig`. The cache of kubectl is next to this file.
     ///
     /// # Errors
-    /// Returns an error if there is no kubectl.
+    /// Returns an error if kubectl is not installed.
     pub fn new(kubeconfig: PathBuf) -> Result<Self> {
         let cache = kubeconfig.with_extension("cache");
         Ok(Self { program: tools::path(tools::KUBERNETES, "kubectl")?, kubeconfig, cache })
     }
 
-    /// The file that tells clients where the cluster is.
+    /// The kubeconfig of the cluster.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The program.
+    /// The path of kubectl.
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.program
@@ -46,41 +46,41 @@ impl Kubectl {
         command
     }
 
-    /// Runs `kubectl ARGUMENTS…`; returns what it prints.
+    /// Runs `kubectl ARGUMENTS…` and returns its output.
     ///
     /// # Errors
-    /// Returns an error if it fails; with what it says.
+    /// Returns an error with the output if the command fails.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
         finish(self.command(arguments).stdin(Stdio::null()))
     }
 
-    /// Runs `kubectl ARGUMENTS…`, which must fail; returns what it says.
+    /// Runs `kubectl ARGUMENTS…`, which must fail, and returns its error output.
     ///
     /// # Errors
-    /// Returns an error if it does not fail.
-    pub fn refused<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
+    /// Returns an error if the command succeeds.
+    pub fn rejected<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
         let output = self.command(arguments).stdin(Stdio::null()).output()?;
-        ensure!(!output.status.success(), "kubectl did it: {}", String::from_utf8_lossy(&output.stdout));
+        ensure!(!output.status.success(), "kubectl succeeded: {}", String::from_utf8_lossy(&output.stdout));
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// Applies the manifests of a text.
+    /// Applies manifests.
     ///
     /// # Errors
-    /// Returns an error if one is not admitted.
+    /// Returns an error if the API server rejects one.
     pub fn apply(&self, manifests: &str) -> Result<String> {
         self.with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], manifests)
     }
 
-    /// Runs `kubectl ARGUMENTS…` on a text.
+    /// Runs `kubectl ARGUMENTS…` with this input.
     ///
     /// # Errors
-    /// Returns an error if it fails; with what it says.
+    /// Returns an error with the output if the command fails.
     pub fn with_input<A: AsRef<OsStr>>(&self, arguments: &[A], input: &str) -> Result<String> {
         with_input(&mut self.command(arguments), input)
     }
 
-    /// What `kubectl get ARGUMENTS… -o json` prints.
+    /// Returns the result of `kubectl get ARGUMENTS… -o json`.
     ///
     /// # Errors
     /// Returns an error if it fails.
@@ -89,7 +89,7 @@ impl Kubectl {
         Ok(serde_json::from_str(&finish(command.args(arguments).stdin(Stdio::null()))?)?)
     }
 
-    /// The items of `kubectl get ARGUMENTS… -o json`.
+    /// Returns the items of `kubectl get ARGUMENTS… -o json`.
     ///
     /// # Errors
     /// Returns an error if it fails.
@@ -99,22 +99,22 @@ impl Kubectl {
     }
 }
 
-/// Runs a command to its end; returns what it prints.
+/// Runs a command and returns its output.
 ///
 /// # Errors
-/// Returns an error if it fails; with what it says.
+/// Returns an error with the output if the command fails.
 pub fn finish(command: &mut Command) -> Result<String> {
     let shown = shown(command);
-    let output = command.output().with_context(|| format!("cannot start {shown}"))?;
+    let output = command.output().with_context(|| format!("{shown}: cannot start"))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{shown}: {}\n{stderr}{stdout}", output.status);
     Ok(stdout.into_owned())
 }
 
-/// Runs a command on a text; returns what it prints.
+/// Runs a command with this input and returns its output.
 ///
 /// # Errors
-/// Returns an error if it fails; with what it says.
+/// Returns an error with the output if the command fails.
 pub fn with_input(command: &mut Command, input: &str) -> Result<String> {
     let shown = shown(command);
     let mut child = command
@@ -122,8 +122,8 @@ pub fn with_input(command: &mut Command, input: &str) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {shown}"))?;
-    // It reads to the end before it prints more than a pipe holds; dropping the pipe is that end.
+        .with_context(|| format!("{shown}: cannot start"))?;
+    // kubectl reads its input to the end before it prints more than a pipe can buffer. Dropping the pipe closes it.
     child.stdin.take().context("no input to write to")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -131,7 +131,7 @@ pub fn with_input(command: &mut Command, input: &str) -> Result<String> {
     Ok(stdout.into_owned())
 }
 
-/// A command as a person would type it, without the directories of the programs.
+/// The command line, without the directories of programs.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")

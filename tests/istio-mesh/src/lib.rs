@@ -1,6 +1,7 @@
-//! A mesh on one machine: etcd, Kubernetes, istiod, SPIRE and its controller manager, all real, and Envoys as processes.
+//! An Istio mesh on one machine: real etcd, Kubernetes, istiod, SPIRE and controller manager, and Envoys as processes.
 //!
-//! Only the nodes are played, by KWOK: no kubelet starts a container, so the Envoys run beside the pods that they belong to.
+//! KWOK simulates the node. No kubelet starts containers, so the Envoys run as processes next to the pods that they
+//! belong to.
 
 pub mod control_plane;
 pub mod controller_manager;

@@ -1,4 +1,4 @@
-//! The mesh of the guide: every step of examples/istio done on the environment, and the Envoys of its workloads.
+//! The mesh of the guide: the steps of examples/istio, applied to the environment, and the Envoys of its workloads.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,34 +20,34 @@ use crate::proxy::Proxy;
 use crate::shell::Shell;
 use crate::spire::{Agent, Server};
 
-/// The host of the guide's gateway.
+/// The host of the gateway in the guide.
 const HOST: &str = "httpbin.example.org";
-/// The name of the guide's server in the cluster.
+/// The service of the guide's server.
 const SERVICE: &str = "httpbin";
-/// The address of its pod.
+/// The address of the server's pod.
 const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// The address of its client's pod, another one: to Istio, whatever is at an address is the same workload.
+/// The address of the client's pod. It differs, because Istio takes everything at one address for one workload.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// The guide's command that removes every step of the guide.
+/// The command of the guide that reverts its steps.
 pub const CLEAN_UP: &str = "8-clean-up/clean-up.sh --yes all";
 
 const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(120);
 
-/// A running mesh; ended when dropped.
+/// A running mesh. Dropping it ends its processes.
 #[derive(Debug)]
 pub struct Mesh {
-    // In the order in which they end.
+    // Fields are dropped in this order.
     callers: Vec<Caller>,
-    /// The Envoy beside httpbin.
+    /// The Envoy of httpbin.
     pub sidecar: Envoy,
     /// The ingress gateway.
     pub gateway: Envoy,
-    /// httpbin.
+    /// The workload httpbin.
     pub upstream: Upstream,
     istiod: Mutex<Option<Istiod>>,
-    /// The guide's commands.
+    /// The shell for the commands of the guide.
     pub shell: Shell,
     _third: Server,
     /// SPIRE and the cluster.
@@ -65,18 +65,18 @@ struct Caller {
     address: SocketAddr,
 }
 
-/// How a request reaches httpbin.
+/// The proxies between a caller and httpbin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// From workload to workload.
+    /// The sidecar of httpbin. The caller has an Envoy outside the mesh.
     Sidecar,
-    /// From workload to workload, and the caller has a sidecar of Istio, too.
+    /// The sidecars of both.
     Sidecars,
-    /// Through the ingress gateway.
+    /// The ingress gateway.
     Gateway,
 }
 
-/// The ports of the Envoys on 127.0.0.1; the service's is where the client's sidecar takes requests to it.
+/// The ports of the Envoys on 127.0.0.1. The sidecar of the client accepts requests to the service at `service`.
 #[derive(Debug)]
 struct Ports {
     sidecar: u16,
@@ -84,7 +84,7 @@ struct Ports {
     service: u16,
 }
 
-/// The callers: their names, trust domains, namespaces and service accounts.
+/// The callers: name, trust domain, namespace and service account.
 const CALLERS: [(&str, &str, &str, &str); 4] = [
     ("sleep", LOCAL, "default", "sleep"),
     ("report", LOCAL, "prod", "report"),
@@ -93,7 +93,7 @@ const CALLERS: [(&str, &str, &str, &str); 4] = [
 ];
 
 impl Mesh {
-    /// Starts the environment and follows the guide. With `shown`, its steps go to standard output.
+    /// Starts the environment and follows the guide. If `shown`, the steps are printed.
     ///
     /// # Errors
     /// Returns an error if a step fails.
@@ -113,10 +113,10 @@ impl Mesh {
         shell.step("4. A client, a server, a gateway");
         let ports = Ports { sidecar: port::free()?, gateway: port::free()?, service: port::free()? };
         let server = format!("- bind: 127.0.0.1\n    port:\n      number: {}", ports.gateway);
-        shell.fit("4-workloads/gateway.yaml", "- port:\n      number: 443", &server)?;
+        shell.substitute("4-workloads/gateway.yaml", "- port:\n      number: 443", &server)?;
         let service = ports.service.to_string();
-        shell.fit("4-workloads/gateway.yaml", "number: 8000", &format!("number: {service}"))?;
-        shell.fit("4-workloads/httpbin.yaml", "port: 8000", &format!("port: {service}"))?;
+        shell.substitute("4-workloads/gateway.yaml", "number: 8000", &format!("number: {service}"))?;
+        shell.substitute("4-workloads/httpbin.yaml", "port: 8000", &format!("port: {service}"))?;
         shell.run("kubectl apply -k 4-workloads")?;
         for deployment in ["sleep", "httpbin"] {
             shell.run(&format!("kubectl rollout status deployment/{deployment} -n default --timeout 60s"))?;
@@ -167,31 +167,31 @@ impl Mesh {
         Ok(Self { callers, sidecar, gateway, upstream, istiod, shell, _third: third, environment, processes })
     }
 
-    /// A kept connection of a caller to its own Envoy.
+    /// Connects to the Envoy of a caller.
     ///
     /// # Errors
-    /// Returns an error if there is no such caller.
+    /// Returns an error if this caller does not exist.
     pub fn connect(&self, name: &str, via: Via) -> Result<Connection> {
         let caller = self.callers.iter().find(|caller| caller.name == name && caller.via == via);
         let caller = caller.with_context(|| format!("no caller {name} connects via {via:?}"))?;
         Ok(Connection { client: Client::plain(caller.address)?, host: caller.host })
     }
 
-    /// The callers: name and way, the host that they ask for, the address at which their Envoy takes requests.
+    /// Returns each caller's name with its proxies, the host that it requests, and the address of its Envoy.
     pub fn callers(&self) -> impl Iterator<Item = (String, &'static str, SocketAddr)> {
         self.callers.iter().map(|caller| {
             (format!("{}, via {:?}", caller.name, caller.via).to_lowercase(), caller.host, caller.address)
         })
     }
 
-    /// Takes everything away by the guide's own script. When it ends, the SPIRE server must be empty; the API server soon, since
-    /// it deletes what belongs to deleted things by and by.
+    /// Reverts every step with the guide's script. Then the SPIRE server must be empty. The API server deletes
+    /// dependent objects in the background, and must be empty soon.
     ///
     /// # Errors
-    /// Returns an error if something stays.
+    /// Returns an error if an object or entry is left.
     pub fn clean_up(&self) -> Result<()> {
         let kubectl = self.environment.kubectl();
-        // What stands for the processes is no part of the guide.
+        // The resources of the processes are not part of the guide.
         kubectl.with_input(&["delete", "-f", "-"], &self.processes)?;
         kubectl.run(&["delete", "clusterstaticentries", "--all"])?;
         wait::until("the processes have no entries", CLEAN_UP_LIMIT, || {
@@ -208,18 +208,18 @@ impl Mesh {
             drop(self.istiod.lock().map_err(|_| anyhow::anyhow!("istiod is lost"))?.take());
             script.join().map_err(|_| anyhow::anyhow!("the script panicked"))?.map(|_| ())
         })?;
-        let left = self.environment.in_spire()?;
-        ensure!(left.is_empty(), "left in the SPIRE server: {left:#?}");
+        let left = self.environment.spire_objects()?;
+        ensure!(left.is_empty(), "the SPIRE server still has: {left:#?}");
         wait::until("nothing is left in the API server", CLEAN_UP_LIMIT, || {
             Ok(self.environment.new_objects()?.is_empty().then_some(()))
         })
         .with_context(|| format!("left: {:?}", self.environment.new_objects()))
     }
 
-    /// The status of one request.
+    /// Returns the status of a request.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     pub fn status(&self, name: &str, via: Via, method: &str, path: &str) -> Result<u16> {
         Ok(self.connect(name, via)?.send(method, path)?.status)
     }
@@ -227,7 +227,7 @@ impl Mesh {
 
 const GATEWAY_ID: &str = "/ns/istio-system/sa/istio-ingressgateway-service-account";
 
-/// A caller's connection.
+/// A connection of a caller.
 #[derive(Debug)]
 pub struct Connection {
     client: Client,
@@ -235,20 +235,20 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Sends a request without body.
+    /// Sends a request without a body.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     pub fn send(&mut self, method: &str, path: &str) -> Result<Response> {
         self.client.raw(format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host).as_bytes())
     }
 }
 
-/// The trust domains of the guide, at the places where they are here; then the entries that name them.
+/// Creates the trust domains of the guide with the endpoints of these servers, and the entries that federate with them.
 fn federate(shell: &Shell, directory: &Path, others: &[&Server]) -> Result<()> {
     let file = "6-federation/trust-domains.yaml";
     for other in others {
-        shell.fit(file, &format!("https://spire.{}:8443", other.trust_domain), &other.bundle_url())?;
+        shell.substitute(file, &format!("https://spire.{}:8443", other.trust_domain), &other.bundle_url())?;
     }
     shell.run(&format!("kubectl apply -f {file}"))?;
     for other in others {

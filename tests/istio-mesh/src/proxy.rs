@@ -1,4 +1,4 @@
-//! The Envoys of the mesh: started as istio-agent starts them, with all but their bootstrap from istiod and SPIRE.
+//! The Envoys of the mesh, started in the way of istio-agent: everything but the bootstrap comes from istiod and SPIRE.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -8,28 +8,28 @@ use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::Bootstrap;
 use spiffe_authz_integration::envoy::{Envoy, Start};
 
-/// A proxy of the mesh, as istiod has to know it.
+/// A proxy of the mesh, as istiod identifies it.
 #[derive(Debug, Clone, Copy)]
 pub struct Proxy<'a> {
-    /// `sidecar` or `router`, which is a gateway.
+    /// `sidecar`, or `router` for a gateway.
     pub kind: &'a str,
-    /// The name of its pod.
+    /// The name of the pod.
     pub pod: &'a str,
-    /// The address of its pod: whatever workload Istio knows at it, is beside this proxy.
+    /// The address of the pod. Istio regards every workload at this address as one that this proxy belongs to.
     pub address: Ipv4Addr,
-    /// The namespace of its pod.
+    /// The namespace of the pod.
     pub namespace: &'a str,
-    /// The service account of its pod.
+    /// The service account of the pod.
     pub service_account: &'a str,
-    /// The labels of its pod.
+    /// The labels of the pod.
     pub labels: &'a Value,
 }
 
 impl Proxy<'_> {
-    /// Starts it as a workload of this program.
+    /// Starts the proxy as the workload of this program.
     ///
     /// # Errors
-    /// Returns an error if it does not serve in time.
+    /// Returns an error if the proxy is not ready in time.
     pub fn start(&self, program: PathBuf, xds: u16, agent: &Path, directory: &Path) -> Result<Envoy> {
         let bootstrap = Bootstrap::from(self.bootstrap(xds, agent));
         Envoy::start(&Start { program, name: self.pod, arguments: &[] }, &bootstrap, directory)
@@ -65,8 +65,8 @@ impl Proxy<'_> {
                     "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
                 },
             },
-            // The names that istiod expects: `xds-grpc` is itself, `sds-grpc` is where certificates come from. istio-agent makes
-            // it the SPIRE agent's socket as soon as that is there.
+            // istiod uses these names: `xds-grpc` is istiod, and `sds-grpc` is the source of certificates. istio-agent
+            // points it to the socket of the SPIRE agent if that exists.
             "static_resources": {"clusters": [
                 http2_cluster("xds-grpc", &istiod),
                 http2_cluster("sds-grpc", &json!({"pipe": {"path": agent}})),

@@ -1,4 +1,4 @@
-//! A shell in a copy of examples/istio, in which the commands of the guide work on the environment.
+//! A shell in a copy of examples/istio, in which the commands of the guide run in the environment.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use crate::istio::Webhooks;
 use crate::kubectl::finish;
 use crate::tools;
 
-/// The variables of the guide's commands.
+/// The shell with its environment variables.
 #[derive(Debug, Clone)]
 pub struct Shell {
     files: PathBuf,
@@ -26,11 +26,11 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Copies examples/istio, which some commands write to, and puts kubectl, istioctl and the command of this project into
-    /// the path. With `shown`, steps, commands and what they print go to standard output.
+    /// Copies examples/istio, because some commands write to it, and adds kubectl, istioctl and `spiffe-authz` to the
+    /// path. If `shown`, steps, commands and their output are printed.
     ///
     /// # Errors
-    /// Returns an error if a program is not there.
+    /// Returns an error if a program is missing.
     pub fn new(environment: &Environment, webhooks: &Webhooks, shown: bool) -> Result<Self> {
         let files = environment.directory().join("istio");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/istio"), &files)?;
@@ -40,7 +40,7 @@ impl Shell {
         symlink(programs::path(programs::COMMAND)?, programs.join("spiffe-authz"))?;
         let istioctl = tools::path(tools::ISTIO, "istioctl")?;
         let settings = webhooks.settings().map(|setting| format!(" --set {setting}")).concat();
-        // What this place needs of an installation stands in no file of the guide.
+        // The guide does not contain the settings that istiod as a process needs.
         let body = format!("[ \"$1\" = install ] && set -- \"$@\"{settings}\nexec {} \"$@\"", istioctl.display());
         script(&programs.join("istioctl"), &body)?;
         let server = programs::path(programs::SPIRE_SERVER)?;
@@ -57,17 +57,17 @@ impl Shell {
         Ok(Self { files, programs, path, variables, shown })
     }
 
-    /// Announces a step of the guide.
+    /// Prints the title of a step.
     pub fn step(&self, title: &str) {
         if self.shown {
             println!("\n── {title}");
         }
     }
 
-    /// Runs a line of the guide; returns what it prints.
+    /// Runs a command line of the guide and returns its output.
     ///
     /// # Errors
-    /// Returns an error if it fails; with what it says.
+    /// Returns an error with the output if the command fails.
     pub fn run(&self, line: &str) -> Result<String> {
         if self.shown {
             println!("$ {line}");
@@ -81,14 +81,14 @@ impl Shell {
         Ok(output)
     }
 
-    /// Replaces a text in a file of the guide, as its reader has to: a value that depends on the place.
+    /// Replaces a value in a file of the guide, as a user does with a deployment-specific one.
     ///
     /// # Errors
-    /// Returns an error if the file does not hold it.
-    pub fn fit(&self, file: &str, from: &str, to: &str) -> Result<()> {
+    /// Returns an error if the file does not contain it.
+    pub fn substitute(&self, file: &str, from: &str, to: &str) -> Result<()> {
         let path = self.files.join(file);
-        let text = fs::read_to_string(&path).with_context(|| format!("there is no {file}"))?;
-        ensure!(text.contains(from), "{file} holds no `{from}`");
+        let text = fs::read_to_string(&path).with_context(|| format!("{file}: cannot read the file"))?;
+        ensure!(text.contains(from), "{file}: expected `{from}`");
         Ok(fs::write(path, text.replace(from, to))?)
     }
 
@@ -105,7 +105,8 @@ impl Shell {
     }
 }
 
-/// The charts of SPIRE are in no package registry: what the environment has put in their place goes when the guide deletes them.
+/// Returns a script that replaces helm. No package registry has SPIRE's charts, so `uninstall` deletes the objects that
+/// this environment created instead.
 fn helm(environment: &Environment) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/spire.yaml");
     format!(
@@ -127,7 +128,7 @@ fn script(path: &Path, body: &str) -> Result<()> {
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("there is no {}", from.display()))? {
+    for entry in fs::read_dir(from).with_context(|| format!("{}: cannot read the directory", from.display()))? {
         let entry = entry?;
         let place = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {

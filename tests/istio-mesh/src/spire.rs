@@ -1,4 +1,4 @@
-//! SPIRE: servers that serve their bundles to each other, and agents.
+//! SPIRE: servers with bundle endpoints, and agents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::kubectl::finish;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// The SPIRE server of a trust domain; ended when dropped.
+/// The SPIRE server of a trust domain. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Server {
-    /// Its trust domain.
+    /// The trust domain.
     pub trust_domain: &'static str,
     process: Process,
     directory: PathBuf,
@@ -27,10 +27,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that admits agents by join token and by `attestor`, a block of its configuration.
+    /// Starts a server that attests agents with join tokens and with `attestor`, a block of its configuration.
     ///
     /// # Errors
-    /// Returns an error if it does not start in time.
+    /// Returns an error if the server is not ready in time.
     pub fn start(directory: &Path, trust_domain: &'static str, attestor: &str) -> Result<Self> {
         let data = directory.join("server");
         fs::create_dir_all(&data)?;
@@ -77,39 +77,39 @@ plugins {{
         Ok(server)
     }
 
-    /// The socket of its API.
+    /// The socket of the server's API.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.join("server.sock")
     }
 
-    /// Where others get its bundle.
+    /// The URL of the bundle endpoint.
     #[must_use]
     pub fn bundle_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.bundle_port)
     }
 
-    /// Runs `spire-server ARGUMENTS…` on this server; returns what it prints.
+    /// Runs `spire-server ARGUMENTS…` on this server and returns its output.
     ///
     /// # Errors
-    /// Returns an error if it fails.
+    /// Returns an error if the command fails.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(tools::path(tools::SPIRE_SERVER)?);
         finish(command.args(arguments).arg("-socketPath").arg(self.socket()))
     }
 
-    /// Its bundle in SPIFFE's format.
+    /// Returns the bundle in SPIFFE format.
     ///
     /// # Errors
-    /// Returns an error if the server does not give it.
+    /// Returns an error if the command fails.
     pub fn bundle(&self) -> Result<String> {
         self.command(&["bundle", "show", "-format", "spiffe"])
     }
 
-    /// Trusts another domain's workloads, and follows its bundle: what a ClusterFederatedTrustDomain does, by hand.
+    /// Adds the bundle of another server and fetches its updates, like a ClusterFederatedTrustDomain.
     ///
     /// # Errors
-    /// Returns an error if the server refuses.
+    /// Returns an error if a command fails.
     pub fn federate_with(&self, other: &Self) -> Result<()> {
         let file = self.directory.join(format!("{}.bundle", other.trust_domain));
         fs::write(&file, other.bundle()?)?;
@@ -132,26 +132,26 @@ plugins {{
         Ok(())
     }
 
-    /// Its registration entries.
+    /// Returns the registration entries.
     ///
     /// # Errors
-    /// Returns an error if the server does not give them.
+    /// Returns an error if the command fails.
     pub fn entries(&self) -> Result<Vec<Value>> {
         self.list(&["entry", "show"], "entries")
     }
 
-    /// The trust domains whose bundles it fetches.
+    /// Returns the federation relationships.
     ///
     /// # Errors
-    /// Returns an error if the server does not give them.
+    /// Returns an error if the command fails.
     pub fn relationships(&self) -> Result<Vec<Value>> {
         self.list(&["federation", "list"], "federation_relationships")
     }
 
-    /// The bundles of other trust domains that it holds.
+    /// Returns the federated bundles.
     ///
     /// # Errors
-    /// Returns an error if the server does not give them.
+    /// Returns an error if the command fails.
     pub fn federated_bundles(&self) -> Result<Vec<Value>> {
         self.list(&["bundle", "list"], "bundles")
     }
@@ -159,16 +159,16 @@ plugins {{
     fn list(&self, command: &[&str], field: &str) -> Result<Vec<Value>> {
         let answer = self.command(&[command, &["-output", "json"]].concat())?;
         let Value::Array(items) = serde_json::from_str::<Value>(&answer)?[field].take() else {
-            bail!("the SPIRE server showed no {field}: {answer}")
+            bail!("the response of the SPIRE server has no `{field}`: {answer}")
         };
         Ok(items)
     }
 
-    /// Starts an agent, admitted by `attestor`, a block of its configuration. It tells workloads by the path of their
-    /// program, and hands out every bundle as `ROOTCA`, as federation needs it.
+    /// Starts an agent that uses `attestor`, a block of its configuration. The agent identifies workloads by the path
+    /// of their program, and serves every bundle as `ROOTCA`, which federation requires.
     ///
     /// # Errors
-    /// Returns an error if it does not start in time.
+    /// Returns an error if the agent is not ready in time.
     pub fn agent(&self, attestor: &str, arguments: &[&str]) -> Result<Agent> {
         let data = self.directory.join("agent");
         fs::create_dir_all(&data)?;
@@ -213,10 +213,10 @@ plugins {{
         Ok(Agent { _process: process, socket, directory: self.directory.clone() })
     }
 
-    /// A join token for an agent, whose entries then have this parent.
+    /// Creates a join token for an agent, which gets the SPIFFE ID `parent`.
     ///
     /// # Errors
-    /// Returns an error if the server gives none.
+    /// Returns an error if the command fails.
     pub fn join_token(&self, parent: &str) -> Result<String> {
         let answer = self.command(&["token", "generate", "-spiffeID", parent])?;
         let token = answer.lines().find_map(|line| line.strip_prefix("Token: ")).context("no join token")?;
@@ -224,7 +224,7 @@ plugins {{
     }
 }
 
-/// A SPIRE agent; ended when dropped.
+/// A SPIRE agent. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Agent {
     _process: Process,
@@ -234,15 +234,15 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Makes a program a workload of its own: SPIRE tells workloads by the path of their program.
+    /// Links a program to a path of its own, so that SPIRE identifies it as a separate workload.
     ///
     /// # Errors
-    /// Returns an error if it cannot be linked or copied.
+    /// Returns an error if the program cannot be linked or copied.
     pub fn workload(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let directory = self.directory.join("workloads").join(name);
         fs::create_dir_all(&directory)?;
         let place = directory.join(program.file_name().context("a program without name")?);
-        // Another file system takes no link.
+        // Hard links do not cross file systems.
         fs::hard_link(program, &place).or_else(|_| fs::copy(program, &place).map(|_| ()))?;
         Ok(place)
     }

@@ -1,31 +1,32 @@
-//! The programs of the control plane, as `cargo xtask` names their directories in the environment.
+//! The programs of the control plane. `cargo xtask` sets the environment variables with their directories.
 
 use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Holds `etcd`.
+/// The directory of `etcd`.
 pub const ETCD: &str = "SPIFFE_AUTHZ_ETCD";
-/// Holds `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `kubectl`.
+/// The directory of `kube-apiserver`, `kube-controller-manager`, `kube-scheduler` and `kubectl`.
 pub const KUBERNETES: &str = "SPIFFE_AUTHZ_KUBERNETES";
-/// Holds `pilot-discovery` (istiod), `istioctl`.
+/// The directory of `pilot-discovery` (istiod) and `istioctl`.
 pub const ISTIO: &str = "SPIFFE_AUTHZ_ISTIO";
-/// Holds `spire-controller-manager`, and its resource definitions in `crds`.
+/// The directory of `spire-controller-manager`. `crds` has its resource definitions.
 pub const CONTROLLER_MANAGER: &str = "SPIFFE_AUTHZ_CONTROLLER_MANAGER";
-/// Holds the resource definitions of the Gateway API in `crds`.
+/// The directory with the resource definitions of the Gateway API in `crds`.
 pub const GATEWAY_API: &str = "SPIFFE_AUTHZ_GATEWAY_API";
-/// Holds `kwok`, and what it does to nodes and pods in `stages`.
+/// The directory of `kwok`. `stages` has its rules for nodes and pods.
 pub const KWOK: &str = "SPIFFE_AUTHZ_KWOK";
 
-/// The path `name` in the directory that the variable names.
+/// Returns the path of `name` in the directory of a variable.
 ///
 /// # Errors
-/// Returns an error if the variable is not set or there is no such path: a missing program fails, it never skips.
+/// Returns an error if the variable is not set or the path does not exist. A missing program never skips a test.
 pub fn path(variable: &str, name: &str) -> Result<PathBuf> {
-    let directory = env::var_os(variable)
-        .with_context(|| format!("{variable} is not set; `cargo xtask test` sets it and gets what it names"))?;
+    let directory = env::var_os(variable).with_context(|| {
+        format!("{variable} is not set; run `cargo xtask test`, which sets it and installs the program")
+    })?;
     let path = PathBuf::from(directory).join(name);
-    ensure!(path.exists(), "{variable}: there is no {}", path.display());
+    ensure!(path.exists(), "{variable}: {} does not exist", path.display());
     Ok(path)
 }

@@ -1,6 +1,6 @@
-//! The tour: examples/istio followed on a mesh on this machine, with each step's check.
+//! Follows examples/istio in a mesh on this machine, with the check of each step.
 //!
-//! Run it by `cargo xtask mesh`, which gets everything that it needs.
+//! Run it with `cargo xtask mesh`, which provides the programs that it needs.
 
 use std::fs;
 use std::process::ExitCode;
@@ -12,7 +12,8 @@ use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_mesh::mesh::Via::{Gateway, Sidecar, Sidecars};
 use spiffe_authz_mesh::mesh::{Mesh, Via};
 
-/// Caller, way, method, path, and the status that the policies of the guide give it.
+/// The caller, the proxies, the method and the path of a request, and the status that the policies of the guide give
+/// it.
 const REQUESTS: [(&str, Via, &str, &str, u16); 9] = [
     ("sleep", Sidecar, "GET", "/status/200", 200),
     ("sleep", Sidecar, "GET", "/ip", 403),
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
 
 fn tour(scratch: &Scratch, keep: bool) -> Result<()> {
     eprintln!("starting etcd, the API server, KWOK, and SPIRE for three trust domains");
-    eprintln!("(step 1, SPIRE by Helm: its charts are in no package registry, so what they install is started here)");
+    eprintln!("(instead of step 1, because no package registry has SPIRE's Helm charts)");
     let mesh = Mesh::start(scratch.path(), true)?;
     verify(&mesh)?;
     if keep {
@@ -43,12 +44,14 @@ fn tour(scratch: &Scratch, keep: bool) -> Result<()> {
     }
     mesh.shell.step("8. Clean-up");
     mesh.clean_up()?;
-    println!("nothing is left: no object in the API server; no entry, federation or bundle in the SPIRE server");
+    println!(
+        "everything is removed: no object in the API server; no entry, relationship or bundle in the SPIRE server"
+    );
     Ok(())
 }
 
-/// The guide's checks. Its scripts run commands in containers, which there are not: the proxies' secrets come from the admin
-/// interfaces of the Envoys, and the requests from the callers.
+/// Runs the checks of the guide. Some of its scripts run commands in containers, and there are none. Instead, the admin
+/// interfaces of the Envoys provide the secrets, and the callers send the requests.
 fn verify(mesh: &Mesh) -> Result<()> {
     mesh.shell.step("7. Verify");
     mesh.shell.run("7-verify/entries.sh -spiffeID spiffe://example.org/ns/default/sa/httpbin")?;
@@ -64,25 +67,23 @@ fn verify(mesh: &Mesh) -> Result<()> {
         let status = mesh.status(caller, via, method, path)?;
         let via = format!("{via:?}").to_lowercase();
         println!("{caller:<15} {via:<8} {:<20} {status}", format!("{method} {path}"));
-        ensure!(status == wanted, "{caller} {method} {path}: {wanted} was expected");
+        ensure!(status == wanted, "{caller} {method} {path}: got {status}, expected {wanted}");
     }
     Ok(())
 }
 
 fn print_hints(mesh: &Mesh) -> Result<()> {
-    println!("\nEverything stays up until Ctrl-C. To try:");
+    println!("\nThe mesh runs until you press Ctrl-C. Commands to try:");
     println!("  export KUBECONFIG={}", mesh.environment.kubectl().kubeconfig().display());
     println!(
         "  export PATH={}:$PATH   # kubectl, istioctl, spire-server, spiffe-authz",
         mesh.shell.programs().display()
     );
-    println!(
-        "  export SPIRE_SERVER=spire-server   # for the scripts of the examples, which look for its pod without it"
-    );
-    println!("  cd {}   # the examples, fitted to this place", mesh.shell.files().display());
+    println!("  export SPIRE_SERVER=spire-server   # otherwise the scripts of the examples look for a pod");
+    println!("  cd {}   # the examples, adapted to this mesh", mesh.shell.files().display());
     println!("  kubectl get pods -A");
     println!("  spire-server entry show");
-    println!("  kubectl edit wasmplugin spiffe-authz -n default   # and ask again:");
+    println!("  kubectl edit wasmplugin spiffe-authz -n default   # and repeat:");
     for (caller, host, address) in mesh.callers() {
         println!("  curl -i -H 'host: {host}' http://{address}/status/200   # as {caller}");
     }

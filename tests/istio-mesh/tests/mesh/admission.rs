@@ -1,4 +1,4 @@
-//! The API server, with the definitions and webhooks of Istio and SPIRE, and istioctl look at every manifest.
+//! The API server, with the definitions and webhooks of Istio and SPIRE, and istioctl check every manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use spiffe_authz_mesh::mesh::Mesh;
 
-/// Files of examples/istio that are no resources of a cluster: values for Helm, patches, configuration documents, tables.
-const NO_RESOURCES: [&str; 9] = [
+/// Files of examples/istio that are not resources of a cluster: values for Helm, patches, documents, tables.
+const OTHER_FILES: [&str; 9] = [
     "1-spire/values.yaml",
     "3-istio/helm/gateway.yaml",
     "3-istio/helm/istiod.yaml",
@@ -18,10 +18,10 @@ const NO_RESOURCES: [&str; 9] = [
     "5-authorization/policies/ingress.yaml",
     "5-authorization/policies/ingress_test.yaml",
 ];
-/// What istioctl reads, and no API server.
+/// The file that only istioctl reads.
 const OVERLAY: &str = "3-istio/istio.yaml";
 
-/// The YAML files of examples/istio, by their path in it.
+/// Returns the YAML files of examples/istio, relative to it.
 fn files(mesh: &Mesh) -> Result<Vec<String>> {
     fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         for entry in fs::read_dir(directory)? {
@@ -41,13 +41,13 @@ fn files(mesh: &Mesh) -> Result<Vec<String>> {
     found.iter().map(|path| Ok(path.strip_prefix(root)?.to_string_lossy().into_owned())).collect()
 }
 
-/// The files with resources, and the folders with a kustomization.
+/// Returns the files with resources and the folders with a kustomization.
 fn manifests(mesh: &Mesh) -> Result<(Vec<String>, Vec<String>)> {
     let (mut resources, mut folders) = (Vec::new(), Vec::new());
     for file in files(mesh)? {
         match file.strip_suffix("/kustomization.yaml") {
             Some(folder) => folders.push(folder.to_owned()),
-            None if NO_RESOURCES.contains(&&*file) || file == OVERLAY => {}
+            None if OTHER_FILES.contains(&&*file) || file == OVERLAY => {}
             None => resources.push(file),
         }
     }
@@ -66,7 +66,7 @@ pub(crate) fn every_manifest_is_admitted(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn mistakes_are_not_admitted(mesh: &Mesh) -> Result<()> {
+pub(crate) fn invalid_manifests_are_rejected(mesh: &Mesh) -> Result<()> {
     for (folder, from, to, complaint) in [
         ("5-authorization/wasmplugin", "phase: AUTHZ", "phase: LATER", "spec.phase"),
         ("5-authorization/trafficextension", "mode: SERVER", "mode: SERVERS", "spec.match"),
@@ -77,7 +77,7 @@ pub(crate) fn mistakes_are_not_admitted(mesh: &Mesh) -> Result<()> {
         let Err(error) = mesh.shell.run(&line) else { anyhow::bail!("{folder} with {to} is admitted") };
         ensure!(format!("{error:#}").contains(complaint), "{folder} with {to}: {error:#}");
     }
-    // What only istiod's own webhook knows.
+    // Only istiod's webhook knows the keys of conditions.
     let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x}, \
                   spec: {rules: [{when: [{key: request.nonsense, values: [a]}]}]}}";
     let line = format!("echo '{policy}' | kubectl apply --dry-run=server -f - 2>&1");
@@ -86,25 +86,26 @@ pub(crate) fn mistakes_are_not_admitted(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
-/// What `istioctl analyze` has to say: that an EnvoyFilter is one; that the gateway listens on a port of its own, as it must here.
-const KNOWN_FAULTS: [&str; 3] = [
+/// The findings of `istioctl analyze` that are expected: the EnvoyFilters, and a port of the gateway that the tests
+/// choose.
+const KNOWN_FINDINGS: [&str; 3] = [
     "Warning [IST0133] (EnvoyFilter default/spiffe-authz-connections)",
     "Warning [IST0133] (EnvoyFilter istio-system/spiffe-authz-connections)",
     "Warning [IST0162] (Gateway default/httpbin)",
 ];
 
-pub(crate) fn istioctl_finds_no_fault(mesh: &Mesh) -> Result<()> {
+pub(crate) fn istioctl_reports_only_known_findings(mesh: &Mesh) -> Result<()> {
     let (resources, _) = manifests(mesh)?;
     let all = resources.iter().map(|file| format!(" -f {file}")).collect::<String>();
     mesh.shell.run(&format!("istioctl validate -f {OVERLAY}{all}"))?;
     let broken = "sed 's/phase: AUTHZ/phase: LATER/' 5-authorization/wasmplugin/sidecar.yaml | istioctl validate -f -";
-    ensure!(mesh.shell.run(broken).is_err(), "istioctl validates nothing");
+    ensure!(mesh.shell.run(broken).is_err(), "istioctl accepts an invalid manifest");
     let found = mesh.shell.run("istioctl analyze --all-namespaces 2>&1")?;
     let mut faults: Vec<&str> =
         found.lines().filter(|line| line.starts_with("Error [") || line.starts_with("Warning [")).collect();
     faults.sort_unstable();
-    let known =
-        faults.len() == KNOWN_FAULTS.len() && faults.iter().zip(KNOWN_FAULTS).all(|(f, known)| f.starts_with(known));
+    let known = faults.len() == KNOWN_FINDINGS.len()
+        && faults.iter().zip(KNOWN_FINDINGS).all(|(f, known)| f.starts_with(known));
     ensure!(known, "{found}");
     Ok(())
 }

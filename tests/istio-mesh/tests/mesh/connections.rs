@@ -1,4 +1,4 @@
-//! The connections of the sidecar and of the gateway, as the mesh configuration and 5-authorization/connections.yaml make them.
+//! The connections of the sidecar and the gateway, with the mesh configuration and 5-authorization/connections.yaml.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -12,7 +12,7 @@ const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3
 const CONNECTION_MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
-/// The filter chains of an Envoy that require a client certificate and speak HTTP.
+/// Returns the filter chains of an Envoy that require a client certificate and have a connection manager.
 fn chains(envoy: &Envoy) -> Result<Vec<Value>> {
     let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=dynamic_listeners")?.body)?;
     let listeners = dump["configs"].as_array().into_iter().flatten();
@@ -32,7 +32,7 @@ fn manager(chain: &Value) -> Option<&Value> {
     filters.find(|config| config["@type"] == CONNECTION_MANAGER)
 }
 
-pub(crate) fn are_not_resumed_and_have_one_spelling_of_paths(mesh: &Mesh) -> Result<()> {
+pub(crate) fn sessions_are_not_resumed_and_paths_are_normalized(mesh: &Mesh) -> Result<()> {
     for (name, envoy) in [("sidecar", &mesh.sidecar), ("gateway", &mesh.gateway)] {
         wait::until("no connection is resumed", LIMIT, || {
             let resumed = |chain: &Value| {

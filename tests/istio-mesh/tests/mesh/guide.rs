@@ -1,4 +1,4 @@
-//! The state that the guide leaves: every test begins with it, regardless of what the previous test has left.
+//! The state at the end of the guide. Every test starts in it, regardless of the previous test.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use spiffe_authz_mesh::mesh::Mesh;
 
 use crate::{LIMIT, istio_alone, verdicts};
 
-/// Attaches the filter as the guide does, and removes what other tests attach.
+/// Attaches the filter as in the guide, and removes the resources of other tests.
 pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
     for folder in ["trafficextension", "envoyfilter"] {
         mesh.shell.run(&format!("kubectl delete --ignore-not-found -k 5-authorization/{folder}"))?;
@@ -20,8 +20,8 @@ pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
         Ok((attached(mesh, "wasmplugin").is_ok() && !is_inline(&mesh.sidecar)? && !is_inline(&mesh.gateway)?)
             .then_some(()))
     })?;
-    wait::until("the policies of the guide decide", LIMIT, || Ok(verdicts::wrong(mesh)?.is_none().then_some(())))?;
-    // The connections of the previous listeners are closed, which a test that counts connections would see.
+    wait::until("the policies of the guide decide", LIMIT, || Ok(verdicts::mismatch(mesh)?.is_none().then_some(())))?;
+    // Closed connections of replaced listeners would change the counters that a test compares.
     wait::until("nothing drains", LIMIT, || {
         let draining = |envoy: &Envoy| -> Result<bool> {
             let gauges = ["total_filter_chains_draining", "total_listeners_draining"];
@@ -32,7 +32,7 @@ pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
     })
 }
 
-/// Checks that sidecar and gateway have the filter by extension config discovery, from a resource of this kind alone.
+/// Checks that sidecar and gateway have the filter from exactly one resource of this kind, through ECDS.
 pub(crate) fn attached(mesh: &Mesh, kind: &str) -> Result<()> {
     for (envoy, namespace) in [(&mesh.sidecar, "default"), (&mesh.gateway, "istio-system")] {
         let names = discovered(envoy)?;
@@ -43,14 +43,14 @@ pub(crate) fn attached(mesh: &Mesh, kind: &str) -> Result<()> {
     Ok(())
 }
 
-/// The names of the filters that an Envoy got by extension config discovery.
+/// Returns the names of the filters that an Envoy got through ECDS.
 fn discovered(envoy: &Envoy) -> Result<Vec<String>> {
     let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=ecds_filters")?.body)?;
     let all = dump["configs"].as_array().into_iter().flatten();
     Ok(all.filter_map(|one| Some(one["ecds_filter"]["name"].as_str()?.to_owned())).collect())
 }
 
-/// Whether a listener has the filter in its own configuration, as an EnvoyFilter puts it there.
+/// Returns `true` if a listener contains the configuration of the filter, which an EnvoyFilter adds.
 fn is_inline(envoy: &Envoy) -> Result<bool> {
     let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=dynamic_listeners")?.body)?;
     Ok(has_inline(&dump))

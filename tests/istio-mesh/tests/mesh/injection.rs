@@ -1,5 +1,5 @@
-//! Pods of the sample workload come out of Istio's injector with the agent's socket, and out of SPIRE's controller manager as
-//! registration entries.
+//! Istio's injector adds the agent's socket to pods of the sample workload, and SPIRE's controller manager registers
+//! them.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub(crate) fn as_native_sidecar(mesh: &Mesh) -> Result<()> {
     injected_and_registered(mesh, "true", "initContainers", "containers")
 }
 
-/// A copy of the Deployment `sleep` whose sidecar is of this kind, its pod, its entry; and their end.
+/// Creates a copy of the Deployment `sleep` with this kind of sidecar, checks its pod and its entry, and deletes it.
 fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) -> Result<()> {
     let kubectl = mesh.environment.kubectl();
     let name = format!("sleep-{native}");
@@ -25,7 +25,7 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
     deployment["spec"]["selector"]["matchLabels"]["app"] = json!(name);
     let template = &mut deployment["spec"]["template"]["metadata"];
     template["labels"]["app"] = json!(name);
-    // The template of the injector puts the label on; the sample has it as well, for pods that are made without the webhook.
+    // The injection template sets the label. The sample has it for pods that the webhook does not see.
     template["labels"].as_object_mut().context("no labels")?.remove("spiffe.io/spire-managed-identity");
     template["annotations"]["sidecar.istio.io/nativeSidecar"] = json!(native);
     kubectl.apply(&deployment.to_string())?;
@@ -44,7 +44,7 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
     ensure!(entry["spiffe_id"] == id, "{entry}");
     let parent = &entry["parent_id"];
     let parent = format!("spiffe://{}{}", text(&parent["trust_domain"])?, text(&parent["path"])?);
-    ensure!(parent == mesh.environment.agent_id, "{parent} is no agent of the cluster");
+    ensure!(parent == mesh.environment.agent_id, "{parent} is not the agent of the cluster");
     let namespace = json!({"type": "k8s", "value": "ns:default"});
     let selectors = entry["selectors"].as_array().context("no selectors")?;
     ensure!(selectors.len() == 2 && selectors.contains(&namespace), "{entry}");
@@ -61,7 +61,7 @@ fn injected_and_registered(mesh: &Mesh, native: &str, place: &str, other: &str) 
 }
 
 fn injected(pod: &Value, place: &str, other: &str) -> Result<()> {
-    ensure!(pod["metadata"]["labels"]["spiffe.io/spire-managed-identity"] == "true", "the label is not there: {pod}");
+    ensure!(pod["metadata"]["labels"]["spiffe.io/spire-managed-identity"] == "true", "the pod has no label: {pod}");
     let named = |list: &Value, name: &str| -> Vec<Value> {
         list.as_array().into_iter().flatten().filter(|item| item["name"] == name).cloned().collect()
     };

@@ -1,4 +1,4 @@
-//! Why this project exists: what Istio's own policies make of a federated trust domain, and what the filter makes of it.
+//! The verdicts of Istio's own policies, and of the filter, with a federated trust domain: the reason for this project.
 
 use std::fs;
 use std::path::Path;
@@ -10,23 +10,23 @@ use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::LIMIT;
 
-/// How the mesh trusts example.io.
+/// The way in which the mesh trusts example.io.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// By `caCertificates[].trustDomains`, as in the guide.
+    /// `caCertificates[].trustDomains`, as in the guide.
     Federated,
-    /// By `trustDomainAliases`, as some do.
+    /// `trustDomainAliases`, which some meshes use.
     Alias,
 }
 
-/// Who decides.
+/// The filter that enforces the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decider {
     Istio,
     Filter,
 }
 
-const OWN_SLEEP: &str = "example.org/ns/default/sa/sleep";
+const LOCAL_SLEEP: &str = "example.org/ns/default/sa/sleep";
 
 pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
     let kubectl = mesh.environment.kubectl();
@@ -52,14 +52,14 @@ pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
     Ok(())
 }
 
-/// Removes Istio's own policy.
+/// Removes the AuthorizationPolicy.
 pub(crate) fn remove_policy(mesh: &Mesh) -> Result<()> {
     let policy = ["authorizationpolicy", "compared", "-n", "default"];
     mesh.environment.kubectl().run(&[&["delete", "--ignore-not-found"], &policy[..]].concat())?;
     Ok(())
 }
 
-/// One policy in front of httpbin, and nothing else: ALLOW for this source, by the decider.
+/// Makes an ALLOW policy for this source the only policy of httpbin.
 fn set_policy(mesh: &Mesh, decider: Decider, source: &Value) -> Result<()> {
     let rules = json!([{"from": [{"source": source}]}]);
     let selector = json!({"matchLabels": {"app": "httpbin"}});
@@ -90,11 +90,11 @@ fn set_policy(mesh: &Mesh, decider: Decider, source: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The rows of the table in docs/mesh.md: trust, decider, source; then whether the own caller that is meant, and the foreign one
-/// of the same name, get in.
+/// The rows of the table in docs/mesh.md: trust, decider, source, and the verdicts for the local caller that the source
+/// means and for the federated caller with the same name.
 fn documented() -> Result<Vec<[String; 5]>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/mesh.md");
-    let text = fs::read_to_string(&path).with_context(|| format!("there is no {}", path.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot read the file", path.display()))?;
     let mut lines = text.lines().skip_while(|line| !line.starts_with("| The mesh trusts example.io by |"));
     ensure!(lines.by_ref().take(2).count() == 2, "docs/mesh.md has no table of verdicts");
     lines
@@ -107,7 +107,7 @@ fn documented() -> Result<Vec<[String; 5]>> {
         .collect()
 }
 
-pub(crate) fn lets_federated_workloads_in(mesh: &Mesh) -> Result<()> {
+pub(crate) fn allows_federated_workloads(mesh: &Mesh) -> Result<()> {
     let cases = [
         (Trust::Federated, Decider::Istio, "namespaces: [prod]"),
         (Trust::Federated, Decider::Istio, "principals: [example.org/ns/default/sa/sleep]"),
@@ -121,19 +121,19 @@ pub(crate) fn lets_federated_workloads_in(mesh: &Mesh) -> Result<()> {
     let mut measured = Vec::new();
     for (trust, decider, source) in cases {
         set_trust(mesh, trust)?;
-        let (own, federated, other, value) = if source.starts_with("namespaces") {
+        let (local, federated, other, value) = if source.starts_with("namespaces") {
             ("report", "partner-report", "sleep", json!({"namespaces": ["prod"]}))
         } else {
-            ("sleep", "partner-sleep", "report", json!({"principals": [OWN_SLEEP]}))
+            ("sleep", "partner-sleep", "report", json!({"principals": [LOCAL_SLEEP]}))
         };
         set_policy(mesh, decider, &value)?;
         let status = |caller| mesh.status(caller, Via::Sidecar, "GET", "/anything");
         wait_for_trust(mesh, trust)?;
-        // The denial tells who decides: what decided before would give some of these verdicts, too.
+        // The text of a denial shows which filter is active: the previous one has some of the same verdicts.
         let denial = if decider == Decider::Istio { "RBAC: access denied" } else { "spiffe-authz: access denied" };
         wait::until("the policy is in force", LIMIT, || {
             let denied = mesh.connect(other, Via::Sidecar)?.send("GET", "/anything")?;
-            Ok((status(own)? == 200 && denied.status == 403 && denied.text().contains(denial)).then_some(()))
+            Ok((status(local)? == 200 && denied.status == 403 && denied.text().contains(denial)).then_some(()))
         })
         .with_context(|| format!("{trust:?} {decider:?} {source}"))?;
         let word = |status: u16| if status == 200 { "allowed" } else { "denied" }.to_owned();
@@ -147,7 +147,7 @@ pub(crate) fn lets_federated_workloads_in(mesh: &Mesh) -> Result<()> {
             trust.to_owned(),
             decider.to_owned(),
             source.to_owned(),
-            word(status(own)?),
+            word(status(local)?),
             word(status(federated)?),
         ]);
     }
@@ -157,14 +157,13 @@ pub(crate) fn lets_federated_workloads_in(mesh: &Mesh) -> Result<()> {
     let mut documented = documented()?;
     documented.sort();
     measured.sort();
-    ensure!(measured == documented, "docs/mesh.md says otherwise: {documented:?}");
+    ensure!(measured == documented, "docs/mesh.md differs: {documented:?}");
     Ok(())
 }
 
-/// Which form of trust the listener of httpbin is made by: both accept the foreign trust domain, but with aliases Istio has
-/// rewritten what it decides by. The Envoy does not tell, so istiod is asked for its mesh configuration's consequence.
+/// Waits until the listener of httpbin uses this form of trust. Both forms accept the federated trust domain. Only
+/// `caCertificates` has the third one.
 fn wait_for_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
-    // The third trust domain is accepted in one of the two only.
     wait::until("the listener follows the mesh configuration", LIMIT, || {
         let dump = mesh.sidecar.admin("/config_dump?resource=dynamic_listeners")?.text();
         Ok((dump.contains("spiffe://example.ai/") == (trust == Trust::Federated)).then_some(()))

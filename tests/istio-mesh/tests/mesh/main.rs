@@ -1,5 +1,5 @@
-//! Every test in one mesh, which takes longer to start than any of them. They run one after the other, and each begins with the
-//! state of the guide, also after a test that failed.
+//! All tests run in one mesh, because its start takes longer than any test. They run in sequence. Each starts in the
+//! state of the guide, even after a test that failed.
 
 mod admission;
 mod clean_up;
@@ -20,10 +20,10 @@ use libtest_mimic::{Arguments, Trial, run};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_mesh::mesh::Mesh;
 
-/// For what takes a moment: an update on its way to an Envoy, an entry on its way to SPIRE.
+/// The time limit for an update of an Envoy or of SPIRE.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The mesh of all tests, started by the first.
+/// The mesh of all tests, which the first test starts.
 struct Fixture {
     mesh: OnceLock<Result<Mesh, String>>,
     scratch: Scratch,
@@ -35,27 +35,27 @@ fn main() -> Result<ExitCode> {
     let fixture = Arc::new(Fixture { mesh: OnceLock::new(), scratch: Scratch::new()? });
     let trials = [
         ("admission::every_manifest_is_admitted", admission::every_manifest_is_admitted as fn(&Mesh) -> Result<()>),
-        ("admission::mistakes_are_not_admitted", admission::mistakes_are_not_admitted),
-        ("admission::istioctl_finds_no_fault", admission::istioctl_finds_no_fault),
+        ("admission::invalid_manifests_are_rejected", admission::invalid_manifests_are_rejected),
+        ("admission::istioctl_reports_only_known_findings", admission::istioctl_reports_only_known_findings),
         (
             "overlay::the_gateway_mounts_the_socket_and_waits_for_it",
             overlay::the_gateway_mounts_the_socket_and_waits_for_it,
         ),
-        ("overlay::istiod_is_told_trust_domains_and_template", overlay::istiod_is_told_trust_domains_and_template),
-        ("injection::a_sidecar_that_is_a_container_is_injected_and_registered", injection::as_container),
+        ("overlay::istiod_gets_trust_domains_and_template", overlay::istiod_gets_trust_domains_and_template),
+        ("injection::a_container_sidecar_is_injected_and_registered", injection::as_container),
         ("injection::a_native_sidecar_is_injected_and_registered", injection::as_native_sidecar),
         (
-            "connections::are_not_resumed_and_have_one_spelling_of_paths",
-            connections::are_not_resumed_and_have_one_spelling_of_paths,
+            "connections::sessions_are_not_resumed_and_paths_are_normalized",
+            connections::sessions_are_not_resumed_and_paths_are_normalized,
         ),
         ("verdicts::by_wasm_plugin", verdicts::by_wasm_plugin),
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
-        ("updates::a_broken_configuration_keeps_the_old_one", updates::a_broken_configuration_keeps_the_old_one),
-        ("istio_alone::lets_federated_workloads_in", istio_alone::lets_federated_workloads_in),
-        // The last: it takes the mesh apart.
-        ("clean_up::leaves_nothing_behind", clean_up::leaves_nothing_behind),
+        ("updates::an_invalid_configuration_changes_nothing", updates::an_invalid_configuration_changes_nothing),
+        ("istio_alone::allows_federated_workloads", istio_alone::allows_federated_workloads),
+        // This test must be last: it removes the mesh.
+        ("clean_up::removes_everything", clean_up::removes_everything),
     ];
     let trials = trials.map(|(name, test)| {
         let fixture = Arc::clone(&fixture);

@@ -1,4 +1,4 @@
-//! What Istio makes of examples/istio/3-istio/istio.yaml.
+//! The objects that Istio generates from examples/istio/3-istio/istio.yaml.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ fn generated(mesh: &Mesh, kind: &str, name: &str) -> Result<Value> {
     let text = mesh.shell.run("istioctl manifest generate -f 3-istio/istio.yaml")?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
     let wanted = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
-    objects.into_iter().find(wanted).with_context(|| format!("no {kind} {name} is generated"))
+    objects.into_iter().find(wanted).with_context(|| format!("istioctl generates no {kind} {name}"))
 }
 
 fn named<'v>(list: &'v Value, name: &str) -> Result<&'v Value> {
     let items = list.as_array().context("no list")?;
-    items.iter().find(|item| item["name"] == name).with_context(|| format!("nothing is named {name} in {list}"))
+    items.iter().find(|item| item["name"] == name).with_context(|| format!("no `{name}` in {list}"))
 }
 
 pub(crate) fn the_gateway_mounts_the_socket_and_waits_for_it(mesh: &Mesh) -> Result<()> {
@@ -34,7 +34,7 @@ pub(crate) fn the_gateway_mounts_the_socket_and_waits_for_it(mesh: &Mesh) -> Res
     Ok(())
 }
 
-pub(crate) fn istiod_is_told_trust_domains_and_template(mesh: &Mesh) -> Result<()> {
+pub(crate) fn istiod_gets_trust_domains_and_template(mesh: &Mesh) -> Result<()> {
     let text = |object: &Value, key: &str| object["data"][key].as_str().map(str::to_owned).context("no such key");
     let settings: Value = serde_saphyr::from_str(&text(&generated(mesh, "ConfigMap", "istio")?, "mesh")?)?;
     ensure!(settings["trustDomain"] == "example.org", "{settings}");

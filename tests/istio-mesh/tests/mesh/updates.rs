@@ -1,4 +1,4 @@
-//! The policies change while callers keep their connections.
+//! Policies change while callers keep their connections.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::{LIMIT, verdicts};
 
-/// Gauges and counters of an Envoy that tell whether it has drained a listener or dropped a connection.
+/// Gauges and counters of an Envoy that change if it drains a listener or closes a connection.
 const CONNECTIONS: [&str; 4] = [
     "listener_manager.total_listeners_draining",
     "listener_manager.listener_modified",
@@ -17,7 +17,7 @@ const CONNECTIONS: [&str; 4] = [
     "listener_manager.listener_in_place_updated",
 ];
 
-/// The WasmPlugin beside httpbin as it is applied, for `kubectl apply` again.
+/// Returns the WasmPlugin of httpbin, ready for `kubectl apply`.
 fn plugin(mesh: &Mesh) -> Result<Value> {
     let mut plugin = mesh.environment.kubectl().get(&["wasmplugin", "spiffe-authz", "-n", "default"])?;
     plugin["metadata"] = json!({"name": "spiffe-authz", "namespace": "default"});
@@ -51,7 +51,7 @@ pub(crate) fn a_policy_takes_effect_without_draining(mesh: &Mesh) -> Result<()> 
         }],
     }));
     let mut caller = mesh.connect("partner-sleep", Via::Sidecar)?;
-    ensure!(caller.send("GET", "/ip")?.status == 403, "the policy is there already");
+    ensure!(caller.send("GET", "/ip")?.status == 403, "the policy already applies");
     let before = connections(mesh)?;
     ensure!(before.iter().any(|(name, total)| name.ends_with("downstream_cx_total") && *total > 0), "{before:?}");
     for (manifest, wanted) in [(&new, 200), (&old, 403)] {
@@ -63,29 +63,31 @@ pub(crate) fn a_policy_takes_effect_without_draining(mesh: &Mesh) -> Result<()> 
         println!("kubectl apply to verdict {wanted}: {} ms", applied.elapsed().as_millis());
     }
     let after = connections(mesh)?;
-    ensure!(before == after, "connections or listeners were touched: {before:?} to {after:?}");
+    ensure!(before == after, "connections or listeners changed: {before:?} to {after:?}");
     Ok(())
 }
 
-pub(crate) fn a_broken_configuration_keeps_the_old_one(mesh: &Mesh) -> Result<()> {
+pub(crate) fn an_invalid_configuration_changes_nothing(mesh: &Mesh) -> Result<()> {
     let old = plugin(mesh)?;
     let mut broken = old.clone();
     broken["spec"]["pluginConfig"]["policies"][0]["action"] = json!("PERMIT");
     let mark = mesh.sidecar.log()?.len();
-    // Istio looks at no plugin's configuration: the API server admits it.
+    // The API server admits it, because Istio does not check the configuration of a plugin.
     mesh.environment.kubectl().apply(&broken.to_string())?;
-    wait::until("Envoy logs what is wrong", LIMIT, || {
+    wait::until("Envoy logs the error", LIMIT, || {
         let said = mesh.sidecar.log()?[mark..].contains("spiffe-authz: /policies/0/action: invalid-value");
         Ok(said.then_some(()))
     })?;
-    verdicts::hold(mesh)?;
-    // And a good one is taken again.
+    verdicts::check(mesh)?;
+    // Envoy accepts a later valid configuration.
     let mut closed = old.clone();
     closed["spec"]["pluginConfig"]["policies"] = json!([{"name": "nobody", "namespace": "default"}]);
     mesh.environment.kubectl().apply(&closed.to_string())?;
-    wait::until("the next configuration is taken", LIMIT, || {
+    wait::until("the next configuration applies", LIMIT, || {
         Ok((mesh.status("sleep", Via::Sidecar, "GET", "/status/200")? == 403).then_some(()))
     })?;
     mesh.environment.kubectl().apply(&old.to_string())?;
-    wait::until("the first configuration is taken again", LIMIT, || Ok(verdicts::wrong(mesh)?.is_none().then_some(())))
+    wait::until("the first configuration applies again", LIMIT, || {
+        Ok(verdicts::mismatch(mesh)?.is_none().then_some(()))
+    })
 }

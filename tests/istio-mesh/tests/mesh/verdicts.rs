@@ -1,5 +1,5 @@
-//! Callers of the own and of the federated trust domain, at the sidecar and at the gateway, with the filter attached in each of
-//! the three ways.
+//! Callers of the local and the federated trust domain, at the sidecar and at the gateway, with the filter from each of
+//! the three resources.
 
 use anyhow::{Context as _, Result, ensure};
 use spiffe_authz_integration::tools as programs;
@@ -9,16 +9,16 @@ use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::{LIMIT, guide};
 
-/// Caller, way, method, path, the status, and where it is 403 the reason.
+/// The caller, the proxies, the method, the path, the status, and the reason if the status is 403.
 type Verdict = (&'static str, Via, &'static str, &'static str, u16, &'static str);
 
-/// What the policies of examples/istio say.
+/// The verdicts of the policies in examples/istio.
 const VERDICTS: [Verdict; 19] = [
     ("sleep", Sidecar, "GET", "/status/200", 200, ""),
     ("sleep", Sidecar, "GET", "/headers", 200, ""),
     ("sleep", Sidecar, "GET", "/ip", 403, "no-policy-allows"),
     ("sleep", Sidecar, "DELETE", "/status/200", 403, "denied-by-policy"),
-    // In shadow mode only.
+    // Denied in shadow mode only.
     ("sleep", Sidecar, "GET", "/status/418", 200, ""),
     ("sleep", Sidecars, "GET", "/status/200", 200, ""),
     ("sleep", Sidecars, "GET", "/ip", 403, "no-policy-allows"),
@@ -26,20 +26,20 @@ const VERDICTS: [Verdict; 19] = [
     ("report", Sidecar, "GET", "/headers", 200, ""),
     ("report", Sidecar, "GET", "/status/200", 403, "no-policy-allows"),
     ("partner-sleep", Sidecar, "GET", "/status/200", 200, ""),
-    // What the own `sleep` may, and the own `prod`.
+    // The policies allow these paths to `sleep` and `prod` of the local trust domain only.
     ("partner-sleep", Sidecar, "GET", "/headers", 403, "no-policy-allows"),
     ("partner-report", Sidecar, "GET", "/headers", 403, "no-policy-allows"),
     ("partner-sleep", Gateway, "GET", "/status/200", 200, ""),
     ("partner-sleep", Gateway, "GET", "/headers", 403, "no-policy-allows"),
     ("partner-report", Gateway, "GET", "/status/200", 403, "no-policy-allows"),
     ("report", Gateway, "GET", "/status/200", 200, ""),
-    // Through the gateway, and then refused behind it, where the caller is the gateway.
+    // The gateway allows the request. The sidecar denies it, because its caller is the gateway.
     ("report", Gateway, "GET", "/headers", 403, "no-policy-allows"),
     ("report", Gateway, "POST", "/status/200", 403, "no-policy-allows"),
 ];
 
-/// Every verdict, and what reaches the workload.
-pub(crate) fn hold(mesh: &Mesh) -> Result<()> {
+/// Checks every verdict, and that only allowed requests reach the workload.
+pub(crate) fn check(mesh: &Mesh) -> Result<()> {
     let before = mesh.upstream.requests();
     for (caller, via, method, path, status, reason) in VERDICTS {
         let marks = [mesh.sidecar.log()?.len(), mesh.gateway.log()?.len()];
@@ -59,7 +59,7 @@ pub(crate) fn hold(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
-/// Beyond these marks, the sidecar or the gateway logs a denial of this caller.
+/// Checks that the sidecar or the gateway has logged a denial of this caller since these offsets.
 fn logged(mesh: &Mesh, marks: [usize; 2], caller: &str, reason: &str) -> Result<()> {
     let id = match caller {
         "sleep" => "spiffe://example.org/ns/default/sa/sleep",
@@ -76,8 +76,8 @@ fn logged(mesh: &Mesh, marks: [usize; 2], caller: &str, reason: &str) -> Result<
     .with_context(|| format!("{caller}: {reason}; logged instead:\n{}", since().unwrap_or_default()))
 }
 
-/// The first request whose status is not that of the table, if any.
-pub(crate) fn wrong(mesh: &Mesh) -> Result<Option<String>> {
+/// Returns the first request whose status differs from the table.
+pub(crate) fn mismatch(mesh: &Mesh) -> Result<Option<String>> {
     for (caller, via, method, path, wanted, _) in VERDICTS {
         let status = mesh.status(caller, via, method, path)?;
         if status != wanted {
@@ -87,7 +87,7 @@ pub(crate) fn wrong(mesh: &Mesh) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Waits until neither sidecar nor gateway has the filter: then a caller that no policy lets in gets through both.
+/// Waits until neither sidecar nor gateway has the filter, so that both allow a caller that no policy allows.
 fn wait_for_none(mesh: &Mesh) -> Result<()> {
     wait::until("the filter is gone", LIMIT, || {
         let at = |via| Ok::<_, anyhow::Error>(mesh.status("partner-report", via, "GET", "/headers")? == 200);
@@ -104,8 +104,8 @@ fn sidecar_decides(mesh: &Mesh) -> Result<bool> {
     Ok(mesh.status("partner-report", Sidecar, "GET", "/headers")? == 403)
 }
 
-/// Whether the gateway has the filter. The request is one that the sidecar allows to the gateway: a request that both deny is
-/// denied by the sidecar while the gateway has no filter yet, and then with the gateway as the caller.
+/// Returns `true` if the gateway has the filter. The sidecar allows this request if the gateway forwards it. If both
+/// denied it, the sidecar's denial would look the same before the gateway has the filter.
 fn gateway_decides(mesh: &Mesh) -> Result<bool> {
     let denied = mesh.status("partner-report", Gateway, "GET", "/status/200")? == 403;
     Ok(denied && mesh.status("partner-sleep", Gateway, "GET", "/status/200")? == 200)
@@ -113,7 +113,7 @@ fn gateway_decides(mesh: &Mesh) -> Result<bool> {
 
 pub(crate) fn by_wasm_plugin(mesh: &Mesh) -> Result<()> {
     guide::attached(mesh, "wasmplugin")?;
-    hold(mesh)
+    check(mesh)
 }
 
 pub(crate) fn by_traffic_extension(mesh: &Mesh) -> Result<()> {
@@ -122,22 +122,22 @@ pub(crate) fn by_traffic_extension(mesh: &Mesh) -> Result<()> {
     mesh.shell.run("kubectl apply -k 5-authorization/trafficextension")?;
     wait_for_filter(mesh)?;
     guide::attached(mesh, "trafficextension")?;
-    hold(mesh)
+    check(mesh)
 }
 
 pub(crate) fn by_envoy_filter(mesh: &Mesh) -> Result<()> {
     let wasm = programs::path(programs::WASM)?;
     for file in ["sidecar", "gateway"] {
         let file = format!("5-authorization/envoyfilter/{file}.yaml");
-        mesh.shell.fit(&file, "/etc/spiffe-authz/spiffe-authz.wasm", &wasm.to_string_lossy())?;
+        mesh.shell.substitute(&file, "/etc/spiffe-authz/spiffe-authz.wasm", &wasm.to_string_lossy())?;
     }
     mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
     wait_for_none(mesh)?;
-    // One after the other, as it also happens when istiod sends both at once to a busy machine.
+    // istiod can also apply these two in sequence if the machine is busy.
     mesh.shell.run("kubectl apply -f 5-authorization/envoyfilter/sidecar.yaml")?;
     wait::until("the sidecar decides", LIMIT, || Ok(sidecar_decides(mesh)?.then_some(())))?;
-    ensure!(!gateway_decides(mesh)?, "the gateway is taken to have the filter before it has it");
+    ensure!(!gateway_decides(mesh)?, "the check reports a filter in the gateway before it exists");
     mesh.shell.run("kubectl apply -k 5-authorization/envoyfilter")?;
     wait_for_filter(mesh)?;
-    hold(mesh)
+    check(mesh)
 }
