@@ -1,4 +1,4 @@
-//! A certificate authority of the tests, for what SPIRE refuses to sign, and TLS clients that show such certificates.
+//! A certificate authority for certificates that SPIRE does not sign, and TLS clients that present them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const TRUST_DOMAIN_CONFIG: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
-/// A name in a certificate's subject alternative name.
+/// A subject alternative name.
 #[derive(Debug, Clone)]
 pub enum Name {
     /// `dNSName`
@@ -34,12 +34,12 @@ pub enum Name {
 }
 
 impl Name {
-    /// A URI of these bytes, whatever they are.
+    /// A URI with these bytes, which can be invalid.
     pub fn uri(uri: impl AsRef<[u8]>) -> Self {
         Self::Uri(uri.as_ref().to_vec())
     }
 
-    /// A DNS name of these bytes, whatever they are.
+    /// A DNS name with these bytes, which can be invalid.
     pub fn dns(name: impl AsRef<[u8]>) -> Self {
         Self::Dns(name.as_ref().to_vec())
     }
@@ -48,25 +48,25 @@ impl Name {
 /// A day, in seconds.
 pub const DAY: i64 = 24 * 60 * 60;
 
-/// What stands in a leaf certificate.
+/// The content of a leaf certificate.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The common name; `None` leaves the subject empty.
+    /// The common name. With `None`, the subject is empty.
     pub common_name: Option<String>,
-    /// The subject alternative names; none leaves the extension out.
+    /// The subject alternative names. Without any, the certificate has no such extension.
     pub names: Vec<Name>,
     /// Basic constraints.
     pub is_ca: IsCa,
-    /// Key usage; none leaves the extension out.
+    /// Key usage. Without any, the certificate has no such extension.
     pub key_usages: Vec<KeyUsagePurpose>,
-    /// Extended key usage; none leaves the extension out.
+    /// Extended key usage. Without any, the certificate has no such extension.
     pub extended_key_usages: Vec<ExtendedKeyUsagePurpose>,
-    /// The beginning and the end of its validity, in seconds from now.
+    /// Not before and not after, in seconds from now.
     pub validity: (i64, i64),
 }
 
 impl Shape {
-    /// As SPIRE makes it, for this SPIFFE ID.
+    /// The content that SPIRE gives a certificate with this SPIFFE ID.
     pub fn svid(id: impl AsRef<[u8]>) -> Self {
         Self {
             common_name: Some("test workload".to_owned()),
@@ -79,7 +79,7 @@ impl Shape {
     }
 }
 
-/// A signing authority of one trust domain.
+/// The X.509 authority of a trust domain.
 #[derive(Debug)]
 pub struct Authority {
     trust_domain: String,
@@ -87,7 +87,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate (with those that it needs to be trusted) and its key, in PEM.
+/// A certificate with its intermediates, and its key, in PEM.
 #[derive(Debug)]
 pub struct Leaf {
     certificate: String,
@@ -95,18 +95,18 @@ pub struct Leaf {
 }
 
 impl Authority {
-    /// A new one, with a new key.
+    /// Creates an authority with a new key.
     ///
     /// # Errors
-    /// Returns an error if no key can be made.
+    /// Returns an error if the key or certificate cannot be created.
     pub fn new(trust_domain: &str) -> Result<Self> {
         Self::with(trust_domain, CertificateParams::default())
     }
 
-    /// One whose certificate was good until yesterday.
+    /// Creates an authority whose certificate expired yesterday.
     ///
     /// # Errors
-    /// Returns an error if no key can be made.
+    /// Returns an error if the key or certificate cannot be created.
     pub fn expired(trust_domain: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.not_after = time::OffsetDateTime::now_utc() - time::Duration::days(1);
@@ -124,7 +124,7 @@ impl Authority {
         Ok(Self { trust_domain: trust_domain.to_owned(), certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// The authority of somebody else, with a key that was stolen from it: its certificate in PEM, the key in DER.
+    /// Takes over an authority with its stolen key: the certificate in PEM, the key in DER.
     ///
     /// # Errors
     /// Returns an error if one of them cannot be read.
@@ -133,16 +133,16 @@ impl Authority {
         Ok(Self { trust_domain: trust_domain.to_owned(), certificate: certificate.to_owned(), issuer })
     }
 
-    /// Its certificate, in PEM.
+    /// The certificate in PEM.
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// Signs whatever it is asked to.
+    /// Signs a certificate, also an invalid one.
     ///
     /// # Errors
-    /// Returns an error if no certificate can be made of this.
+    /// Returns an error if the certificate cannot be encoded.
     pub fn sign(&self, shape: &Shape) -> Result<Leaf> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -163,13 +163,14 @@ impl Authority {
         Ok(Leaf::new(params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
-    /// What Envoy's SPIFFE validator must know of this trust domain.
+    /// The configuration of this trust domain for Envoy's SPIFFE validator.
     fn trust_domain_config(&self) -> Value {
         json!({"name": self.trust_domain, "trust_bundle": {"inline_string": self.certificate}})
     }
 }
 
-/// A file of secrets for Envoy: how peers are validated, by the SPIFFE validator, each trust domain kept apart.
+/// Returns a file of secrets for Envoy with a validation context: the SPIFFE validator, with a bundle for each trust
+/// domain.
 #[must_use]
 pub fn spiffe_validation(authorities: &[&Authority]) -> String {
     let trust_domains: Vec<Value> = authorities.iter().map(|authority| authority.trust_domain_config()).collect();
@@ -178,8 +179,8 @@ pub fn spiffe_validation(authorities: &[&Authority]) -> String {
     secret("ROOTCA", "validation_context", &json!({"custom_validator_config": validator}))
 }
 
-/// The same with every authority pooled, by Envoy's default validator: what nobody should do, so that what the SPIFFE
-/// validator stops reaches the filter.
+/// Returns the same for Envoy's default validator, with all authorities in one pool. This is insecure. Tests use it so
+/// that certificates that the SPIFFE validator rejects reach the filter.
 #[must_use]
 pub fn pooled_validation(authorities: &[&Authority]) -> String {
     let pool: String = authorities.iter().map(|authority| &*authority.certificate).collect();
@@ -191,13 +192,13 @@ fn secret(name: &str, kind: &str, content: &Value) -> String {
 }
 
 impl Leaf {
-    /// Of a certificate and its key, in PEM.
+    /// Combines a certificate and its key, in PEM.
     #[must_use]
     pub const fn new(certificate: String, key: String) -> Self {
         Self { certificate, key }
     }
 
-    /// A file of secrets for Envoy: the certificate that it shows.
+    /// Returns a file of secrets for Envoy with this certificate.
     #[must_use]
     pub fn secret(&self) -> String {
         let content = json!({
@@ -216,10 +217,11 @@ impl Leaf {
     }
 }
 
-/// A TLS client with this certificate, or with none. It takes any server: what is tested is the server.
+/// Returns a TLS configuration with this certificate, or with none. It accepts every server, because the server is
+/// under test.
 ///
 /// # Errors
-/// Returns an error if the key cannot be used.
+/// Returns an error if the key is invalid.
 pub fn client_config(leaf: Option<&Leaf>) -> Result<rustls::ClientConfig> {
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
@@ -230,7 +232,7 @@ pub fn client_config(leaf: Option<&Leaf>) -> Result<rustls::ClientConfig> {
     let key = default_provider().key_provider.load_private_key(key)?;
     let chain = CertificateDer::pem_slice_iter(leaf.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let certified = CertifiedKey::new(chain, key);
-    // A resolver, since the ordinary way refuses certificates that it cannot read.
+    // `with_client_auth_cert` rejects certificates that it cannot parse. A resolver does not check them.
     Ok(config.with_client_cert_resolver(Arc::new(Always(Arc::new(certified)))))
 }
 

@@ -1,6 +1,6 @@
-//! The files of examples/bootstrap, with what depends on the place substituted.
+//! The files of examples/bootstrap, adapted to the test environment.
 //!
-//! Every substitution must find its value in the file: an example that changes without this harness fails a test.
+//! Every substitution must find its value in the file, so an example that changes without this harness fails a test.
 
 mod adapter;
 
@@ -16,40 +16,40 @@ pub use self::adapter::Adapter;
 
 /// The socket of the SPIRE agent in the examples.
 pub const AGENT_SOCKET: &str = "/run/secrets/workload-spiffe-uds/socket";
-/// The place of the Wasm filter in the examples.
+/// The path of the Wasm filter in the examples.
 pub const WASM: &str = "/etc/spiffe-authz/spiffe-authz.wasm";
-/// The place of the dynamic module in the examples.
+/// The path of the dynamic module in the examples.
 pub const MODULE: &str = "/etc/spiffe-authz/libspiffe_authz.so";
 /// The server's mTLS port.
 pub const SERVER_PORT: u16 = 8443;
-/// The port of a tunnel's server.
+/// The port of the HBONE server.
 pub const TUNNEL_PORT: u16 = 15008;
-/// The port of the workload behind the server.
+/// The port of the server's workload.
 pub const UPSTREAM_PORT: u16 = 8080;
-/// The port of the database behind the server of TCP.
+/// The port of the TCP server's database.
 pub const DATABASE_PORT: u16 = 5432;
-/// The client's plain port.
+/// The plain-text port of the client.
 pub const CLIENT_PORT: u16 = 9001;
-/// The admin port of either.
+/// The port of the admin interface, in the client and the server.
 pub const ADMIN_PORT: u16 = 9901;
-/// Where the client finds the server.
+/// The server's host in the client's file.
 pub const SERVER_HOST: &str = "httpbin.example.org";
-/// Where callers and the server find the gateway.
+/// The gateway's host, in the files of clients and the server.
 pub const GATEWAY_HOST: &str = "gateway.example.org";
 /// The network filters of the listener in every file.
 pub const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters";
-/// Where the server's HTTP connection manager stands in its file.
+/// The JSON pointer of the server's HTTP connection manager.
 pub const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
-/// Where the filter stands in the server's file.
+/// The JSON pointer of the filter in the server's file.
 const FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0";
-/// Where the filter stands in the file of the server of TCP.
+/// The JSON pointer of the filter in the TCP server's file.
 pub const TCP_FILTER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1";
-/// Where `tcp_proxy` stands there.
+/// The JSON pointer of `tcp_proxy` in the TCP server's file.
 pub const TCP_PROXY: &str = "/static_resources/listeners/0/filter_chains/0/filters/2/typed_config";
-/// Where the listener's TLS settings stand in the server's file.
+/// The JSON pointer of the TLS settings of the server's listener.
 pub const TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
 
-/// Where a client's TLS settings stand in its file.
+/// The JSON pointer of a client's TLS settings.
 pub const CLIENT_TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
 
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -60,17 +60,17 @@ pub fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bootstrap")
 }
 
-/// Where the Wasm filter's configuration stands in the server's file.
+/// The JSON pointer of the Wasm filter's configuration in the server's file.
 pub const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/configuration/value";
 
-/// An Envoy bootstrap that is being fitted to its place.
+/// An Envoy bootstrap, adapted step by step.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     value: Value,
     adapter: Adapter,
 }
 
-/// A bootstrap of no example, with the Wasm filter if any.
+/// A bootstrap that is not an example. If it has the filter, it is the Wasm filter.
 impl From<Value> for Bootstrap {
     fn from(value: Value) -> Self {
         Self { value, adapter: Adapter::Wasm }
@@ -81,46 +81,46 @@ impl Bootstrap {
     /// Reads a file of examples/bootstrap, such as `server/envoy.yaml`.
     ///
     /// # Errors
-    /// Returns an error if it is not there, or no YAML.
+    /// Returns an error if the file does not exist or is not YAML.
     pub fn example(name: &str) -> Result<Self> {
         let path = examples().join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let value = serde_saphyr::from_str(&text).with_context(|| format!("{name} is no YAML"))?;
+        let value = serde_saphyr::from_str(&text).with_context(|| format!("{name}: expected YAML"))?;
         Ok(Self { value, adapter: Adapter::Wasm })
     }
 
-    /// Replaces every text that is `from`.
+    /// Replaces every string that equals `from`.
     ///
     /// # Errors
-    /// Returns an error if there is none.
+    /// Returns an error if there is no such string.
     pub fn text(mut self, from: &str, to: &str) -> Result<Self> {
         let count = replace(&mut self.value, &json!(from), &json!(to));
-        ensure!(count > 0, "the example holds no `{from}`");
+        ensure!(count > 0, "the example does not contain `{from}`");
         Ok(self)
     }
 
-    /// Replaces every port that is `from`; 0 lets the kernel choose.
+    /// Replaces every port that equals `from`. With 0, the kernel chooses the port.
     ///
     /// # Errors
-    /// Returns an error if there is none.
+    /// Returns an error if there is no such port.
     pub fn port(mut self, from: u16, to: u16) -> Result<Self> {
         let count = replace_ports(&mut self.value, from, to);
-        ensure!(count > 0, "the example holds no port {from}");
+        ensure!(count > 0, "the example does not contain port {from}");
         Ok(self)
     }
 
-    /// Replaces the endpoint `host`, on the server's port, by an address here.
+    /// Replaces the endpoint `host` on the server's port with an address.
     ///
     /// # Errors
-    /// Returns an error if there is none.
+    /// Returns an error if there is no such endpoint.
     pub fn endpoint(mut self, host: &str, to: SocketAddr) -> Result<Self> {
         let from = json!({"address": host, "port_value": SERVER_PORT});
         let count = replace(&mut self.value, &from, &json!({"address": to.ip(), "port_value": to.port()}));
-        ensure!(count > 0, "the example holds no endpoint {host}:{SERVER_PORT}");
+        ensure!(count > 0, "the example does not contain the endpoint {host}:{SERVER_PORT}");
         Ok(self)
     }
 
-    /// Makes the one listener listen on this very port of 127.0.0.1.
+    /// Sets the port of the only listener, on 127.0.0.1.
     ///
     /// # Errors
     /// Returns an error if the example has no listener.
@@ -128,24 +128,24 @@ impl Bootstrap {
         self.set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))
     }
 
-    /// Sets fields of the listener's HTTP connection manager, wherever that stands among the filters.
+    /// Sets fields of the listener's HTTP connection manager.
     ///
     /// # Errors
-    /// Returns an error if there is none, or `fields` is no object.
+    /// Returns an error if there is no connection manager, or if `fields` is not an object.
     pub fn connection_manager(mut self, fields: Value) -> Result<Self> {
         let filters = self.value.pointer_mut(FILTERS);
         let filters = filters.and_then(Value::as_array_mut).context("the example has no filters")?;
         let manager = filters.iter_mut().find(|filter| filter["name"] == HTTP_CONNECTION_MANAGER);
         let manager = manager.and_then(|filter| filter["typed_config"].as_object_mut());
-        let Value::Object(fields) = fields else { anyhow::bail!("the fields are no object") };
+        let Value::Object(fields) = fields else { anyhow::bail!("expected an object of fields") };
         manager.context("the example has no HTTP connection manager")?.extend(fields);
         Ok(self)
     }
 
-    /// Sets what stands at a JSON pointer.
+    /// Sets the value at a JSON pointer.
     ///
     /// # Errors
-    /// Returns an error if nothing stands there.
+    /// Returns an error if there is no value.
     pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
         *self.value.pointer_mut(pointer).with_context(|| format!("the example has no {pointer}"))? = value;
         Ok(self)
@@ -154,7 +154,7 @@ impl Bootstrap {
     /// Removes a field of the object at a JSON pointer.
     ///
     /// # Errors
-    /// Returns an error if there is none.
+    /// Returns an error if there is no such field.
     pub fn without(mut self, pointer: &str, field: &str) -> Result<Self> {
         let removed =
             self.value.pointer_mut(pointer).and_then(Value::as_object_mut).and_then(|fields| fields.remove(field));
@@ -162,18 +162,18 @@ impl Bootstrap {
         Ok(self)
     }
 
-    /// What stands at a JSON pointer.
+    /// Returns the value at a JSON pointer.
     ///
     /// # Errors
-    /// Returns an error if nothing stands there.
+    /// Returns an error if there is no value.
     pub fn at(&self, pointer: &str) -> Result<&Value> {
         self.value.pointer(pointer).with_context(|| format!("the example has no {pointer}"))
     }
 
-    /// Names this adapter where it is, instead of its place in the examples.
+    /// Replaces the adapter's path in the examples with the path of the build.
     ///
     /// # Errors
-    /// Returns an error if there is no such adapter, or the example does not name its place.
+    /// Returns an error if there is no build, or if the example does not contain the path.
     pub fn in_place(self, adapter: Adapter) -> Result<Self> {
         let (place, variable) = match adapter {
             Adapter::Wasm => (WASM, crate::tools::WASM),
@@ -182,7 +182,7 @@ impl Bootstrap {
         self.text(place, &crate::tools::path(variable)?.to_string_lossy())
     }
 
-    /// The server's example, for a place where only loopback and free ports are used.
+    /// The server's example with the Wasm filter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -190,7 +190,7 @@ impl Bootstrap {
         Self::server_with(Adapter::Wasm, upstream_port)
     }
 
-    /// As `server`, with this adapter.
+    /// The server's example with this adapter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -199,7 +199,7 @@ impl Bootstrap {
         example.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
 
-    /// The example of the server with federation and this adapter, for the same place.
+    /// The example of the server with federation, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -207,7 +207,7 @@ impl Bootstrap {
         Self::example("federation/server/envoy.yaml")?.with(adapter)?.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
 
-    /// The gateway's example with this adapter, for the same place.
+    /// The gateway's example, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -215,13 +215,13 @@ impl Bootstrap {
         Self::example("federation/gateway/envoy.yaml")?.with(adapter)?.endpoint(SERVER_HOST, server)?.guarding()
     }
 
-    /// What every Envoy with the filter needs to run here.
+    /// Adapts an example with the filter.
     fn guarding(self) -> Result<Self> {
         let adapter = self.adapter;
         self.in_place(adapter)?.text("0.0.0.0", "127.0.0.1")?.port(SERVER_PORT, 0)?.port(ADMIN_PORT, 0)
     }
 
-    /// The example of a server of TCP, for the same place.
+    /// The example of the TCP server with the Wasm filter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -229,7 +229,7 @@ impl Bootstrap {
         Self::tcp_with(Adapter::Wasm, database_port)
     }
 
-    /// As `tcp`, with this adapter.
+    /// The example of the TCP server with this adapter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -238,7 +238,7 @@ impl Bootstrap {
         example.guarding()?.port(DATABASE_PORT, database_port)
     }
 
-    /// The client's example, for the same place.
+    /// The client's example, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -250,7 +250,7 @@ impl Bootstrap {
             .port(ADMIN_PORT, 0)
     }
 
-    /// The example of a client with federation, for the same place.
+    /// The example of a client with federation, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -262,11 +262,11 @@ impl Bootstrap {
             .port(ADMIN_PORT, 0)
     }
 
-    /// Names the dynamic module of the server of TCP, and links it into the directory that Envoy is started with: releases before
-    /// 1.40 take no file there.
+    /// Names the module of the TCP server without a path, and links its file to a directory where Envoy finds it.
+    /// Releases before 1.40 do not accept a path.
     ///
     /// # Errors
-    /// Returns an error if there is no module, or no filter where it is expected.
+    /// Returns an error if there is no build of the module, or no filter at the expected position.
     pub fn named_module(self, directory: &Path) -> Result<Self> {
         let link = directory.join("libspiffe_authz.so");
         if !link.exists() {
@@ -275,7 +275,7 @@ impl Bootstrap {
         self.set(&format!("{TCP_FILTER}/typed_config/dynamic_module_config"), json!({"name": "spiffe_authz"}))
     }
 
-    /// The example of a tunnel's server, for the same place.
+    /// The example of the HBONE server with the Wasm filter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -283,7 +283,7 @@ impl Bootstrap {
         Self::tunnel_server_with(Adapter::Wasm, upstream_port)
     }
 
-    /// As `tunnel_server`, with this adapter.
+    /// The example of the HBONE server with this adapter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -297,7 +297,7 @@ impl Bootstrap {
             .port(UPSTREAM_PORT, upstream_port)
     }
 
-    /// The example of a tunnel's client, for the same place.
+    /// The example of the HBONE client, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -309,37 +309,37 @@ impl Bootstrap {
             .port(ADMIN_PORT, 0)
     }
 
-    /// Takes identity and trust from a SPIRE agent.
+    /// Sets the agent's socket.
     ///
     /// # Errors
-    /// Returns an error if the example does not name the agent's socket.
+    /// Returns an error if the example does not contain the agent's socket.
     pub fn agent(self, socket: &Path) -> Result<Self> {
         self.text(AGENT_SOCKET, &socket.to_string_lossy())
     }
 
-    /// Takes the server's identity and trust from files instead of an agent: secrets as Envoy reads them.
+    /// Reads the server's secrets from files instead of an agent.
     ///
     /// # Errors
-    /// Returns an error if the example has no TLS settings where they are expected.
+    /// Returns an error if the example has no TLS settings at the expected position.
     pub fn secrets(self, certificate: &Path, validation: &Path) -> Result<Self> {
         self.secrets_at(TLS, certificate, validation)
     }
 
-    /// Takes every secret of the example that comes from an agent from these files instead.
+    /// Reads every secret of the example from files instead of an agent.
     ///
     /// # Errors
-    /// Returns an error if the example has no such secret.
+    /// Returns an error if the example reads no secret from an agent.
     pub fn every_secret(mut self, certificate: &Path, validation: &Path) -> Result<Self> {
         let files = [("default", certificate), ("ROOTCA", validation)];
         let count = replace_secrets(&mut self.value, &files);
-        ensure!(count > 0, "the example takes no secret from an agent");
+        ensure!(count > 0, "the example reads no secret from an agent");
         Ok(self)
     }
 
-    /// Takes identity and trust of the TLS settings at a JSON pointer from files.
+    /// Reads the secrets of the TLS settings at a JSON pointer from files.
     ///
     /// # Errors
-    /// Returns an error if there are none.
+    /// Returns an error if there are no such settings.
     pub fn secrets_at(self, tls: &str, certificate: &Path, validation: &Path) -> Result<Self> {
         self.set(
             &format!("{tls}/common_tls_context/tls_certificate_sds_secret_configs/0"),
@@ -351,29 +351,29 @@ impl Bootstrap {
         )
     }
 
-    /// The filter's configuration document.
+    /// Returns the document of the filter.
     ///
     /// # Errors
-    /// Returns an error if the example has none where it is expected, or it is no JSON.
+    /// Returns an error if there is no configuration at the expected position, or if it is not JSON.
     pub fn document(&self) -> Result<Value> {
-        let text = self.at(&self.adapter.configuration())?.as_str().context("the configuration is no text")?;
+        let text = self.at(&self.adapter.configuration())?.as_str().context("the configuration is not a string")?;
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Gives the filter another configuration: a document, or any text.
+    /// Replaces the configuration of the filter with a document or any other string.
     ///
     /// # Errors
-    /// Returns an error if the example has none where it is expected.
+    /// Returns an error if there is no configuration at the expected position.
     pub fn configuration(self, text: &str) -> Result<Self> {
         let pointer = self.adapter.configuration();
         self.set(&pointer, json!(text))
     }
 
-    /// Puts filters of Envoy's own before ours. What they find out and set as dynamic metadata under these names is handed to the
-    /// filter as its reference says.
+    /// Adds filters of Envoy before ours. The filter reads their dynamic metadata under these names as its reference
+    /// describes.
     ///
     /// # Errors
-    /// Returns an error if the example has no filters where they are expected.
+    /// Returns an error if there are no filters at the expected position.
     pub fn filters_before(self, filters: Vec<Value>, metadata_of: &[&str]) -> Result<Self> {
         let pointer = format!("{CONNECTION_MANAGER}/http_filters");
         let mut list = filters;
@@ -384,10 +384,10 @@ impl Bootstrap {
         self.set(&pointer, json!(list))
     }
 
-    /// Gives the network filter another configuration.
+    /// Replaces the configuration of the network filter.
     ///
     /// # Errors
-    /// Returns an error if the example has none where it is expected.
+    /// Returns an error if there is no configuration at the expected position.
     pub fn tcp_configuration(self, text: &str) -> Result<Self> {
         let path = match self.adapter {
             Adapter::Wasm => "config/configuration/value",
@@ -396,20 +396,20 @@ impl Bootstrap {
         self.set(&format!("{TCP_FILTER}/typed_config/{path}"), json!(text))
     }
 
-    /// Moves the listeners into a file that Envoy watches; returns the bootstrap, and that file's content.
+    /// Moves the listeners to a file that Envoy watches. Returns the bootstrap and the content of the file.
     ///
     /// # Errors
     /// Returns an error if the example has no listener.
     pub fn watched_listeners(mut self, file: &Path) -> Result<(Self, String)> {
         let listeners = self.listeners_file()?;
-        let resources = self.value.as_object_mut().context("the bootstrap is no object")?;
+        let resources = self.value.as_object_mut().context("the bootstrap is not an object")?;
         resources["static_resources"]["listeners"] = json!([]);
         let source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3"});
         resources.insert("dynamic_resources".to_owned(), json!({"lds_config": source}));
         Ok((self, listeners))
     }
 
-    /// The content of a file of listeners, as Envoy watches it.
+    /// Returns the content of a file with the listeners, which Envoy can watch.
     ///
     /// # Errors
     /// Returns an error if the example has no listener.
@@ -419,19 +419,19 @@ impl Bootstrap {
         Ok(json!({"resources": [listener]}).to_string())
     }
 
-    /// Moves the filter's settings into a file that Envoy watches (extension config discovery); returns the bootstrap,
-    /// and that file's content. Such an update leaves the listener and its connections alone.
+    /// Moves the filter's configuration to a file that Envoy watches (ECDS). Returns the bootstrap and the content of
+    /// the file. An update does not affect the listener and its connections.
     ///
     /// # Errors
-    /// Returns an error if the example has no filter where it is expected.
+    /// Returns an error if there is no filter at the expected position.
     pub fn watched_filter(self, file: &Path) -> Result<(Self, String)> {
         self.watched_at(FILTER, file)
     }
 
-    /// As `watched_filter`, of the server of TCP.
+    /// Does the same for the TCP server.
     ///
     /// # Errors
-    /// Returns an error if the example has no filter where it is expected.
+    /// Returns an error if there is no filter at the expected position.
     pub fn watched_tcp_filter(self, file: &Path) -> Result<(Self, String)> {
         self.watched_at(TCP_FILTER, file)
     }
@@ -446,18 +446,18 @@ impl Bootstrap {
         Ok((self, content))
     }
 
-    /// The content of a file of the filter's settings, as Envoy watches it.
+    /// Returns the content of a file with the filter's configuration, which Envoy can watch.
     ///
     /// # Errors
-    /// Returns an error if the example has no filter where it is expected.
+    /// Returns an error if there is no filter at the expected position.
     pub fn filter_file(&self) -> Result<String> {
         self.filter_file_at(FILTER)
     }
 
-    /// As `filter_file`, of the server of TCP.
+    /// Does the same for the TCP server.
     ///
     /// # Errors
-    /// Returns an error if the example has no filter where it is expected.
+    /// Returns an error if there is no filter at the expected position.
     pub fn tcp_filter_file(&self) -> Result<String> {
         self.filter_file_at(TCP_FILTER)
     }
@@ -468,14 +468,14 @@ impl Bootstrap {
         Ok(json!({"resources": [filter]}).to_string())
     }
 
-    /// The text for Envoy.
+    /// Returns the bootstrap as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.value.to_string()
     }
 }
 
-/// Envoy's filter that keeps the dynamic metadata of these filters as JSON, which the module reads.
+/// Returns Envoy's filter that stores the dynamic metadata of these filters as JSON, which the module reads.
 fn metadata_state(filters: &[&str]) -> Value {
     let states: Vec<Value> = filters
         .iter()
@@ -533,15 +533,15 @@ fn replace_secrets(value: &mut Value, files: &[(&str, &Path)]) -> usize {
     }
 }
 
-/// A text file of examples/bootstrap with literal substitutions.
+/// Reads a text file of examples/bootstrap and replaces literals.
 ///
 /// # Errors
-/// Returns an error if the file is not there, or a literal is not in it.
+/// Returns an error if the file does not exist, or does not contain a literal.
 pub fn text_example(name: &str, substitutions: &[(&str, &str)]) -> Result<String> {
     let path = examples().join(name);
     let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     for (from, to) in substitutions {
-        ensure!(text.contains(from), "{name} holds no `{from}`");
+        ensure!(text.contains(from), "{name}: expected `{from}`");
         text = text.replace(from, to);
     }
     Ok(text)

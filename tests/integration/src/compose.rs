@@ -1,4 +1,4 @@
-//! docker-compose.yaml, brought up as a project of its own: the federated examples in containers.
+//! The project of docker-compose.yaml: the federated examples in containers.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use crate::scenario::{Answer, Certificate, Server, TestEnvironment, Workload};
 use crate::scratch::Scratch;
 use crate::{spire, tools, wait};
 
-/// What the names of these projects start with; the number of the process that started them follows.
+/// The prefix of the names of these projects. The process ID follows.
 const PREFIX: &str = "spiffe-authz-test-";
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
 const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
-/// The entry of httpbin as setup.sh registers it, with the outsider's bundle in addition.
+/// The arguments that update the entry of httpbin: those of setup.sh, and the outsider's bundle.
 const HTTPBIN: [&str; 10] = [
     "-parentID",
     "spiffe://example.org/agent",
@@ -32,19 +32,19 @@ const HTTPBIN: [&str; 10] = [
     "-federatesWith",
     "spiffe://example.net",
 ];
-/// Envoy's admin interface answers on loopback only.
+/// Reads the secrets from Envoy's admin interface, which is on loopback only.
 const SECRETS: &str = "exec 3<> /dev/tcp/127.0.0.1/9901; \
     printf 'GET /config_dump?resource=dynamic_active_secrets HTTP/1.1\\r\\nhost: admin\\r\\nconnection: close\\r\\n\\r\\n' >&3; \
     cat <&3";
 
-/// A project; taken down, with its volumes, when dropped.
+/// A project. Dropping it removes its containers and volumes.
 #[derive(Debug)]
 pub struct Project {
     name: String,
 }
 
 impl Project {
-    /// Brings up everything, and waits until the demo has ended. What a killed test left is taken down first.
+    /// Starts the project, and waits until the demo has ended. Removes projects of killed tests first.
     ///
     /// # Errors
     /// Returns an error if a container does not become healthy, or the demo fails.
@@ -60,7 +60,7 @@ impl Project {
         Ok(project)
     }
 
-    /// `docker compose up`, until the demo has ended.
+    /// Runs `docker compose up`, and waits until the demo has ended.
     ///
     /// # Errors
     /// Returns an error if a container does not become healthy, or the demo fails.
@@ -74,30 +74,30 @@ impl Project {
         Ok(())
     }
 
-    /// What the demo has printed, each time that it ran.
+    /// Returns the output of every run of the demo.
     ///
     /// # Errors
-    /// Returns an error if Docker does not tell.
+    /// Returns an error if Docker fails.
     pub fn demo(&self) -> Result<String> {
         self.compose(&["logs", "--no-log-prefix", "demo"])
     }
 
-    /// The end of every container's log.
+    /// Returns the end of every container's log.
     ///
     /// # Errors
-    /// Returns an error if Docker does not tell.
+    /// Returns an error if Docker fails.
     pub fn logs(&self) -> Result<String> {
         self.compose(&["logs", "--tail", "20"])
     }
 
-    /// What SPIRE's agent of example.org answers to a container that asks for an identity, and has these labels.
+    /// Requests an identity from the agent of example.org in a container with these labels. Returns the output.
     ///
     /// # Errors
-    /// Returns an error if it gets none.
-    pub fn identity_of_a_container(&self, labels: &[&str]) -> Result<String> {
+    /// Returns an error if the container gets none.
+    pub fn container_identity(&self, labels: &[&str]) -> Result<String> {
         let volume = format!("{}_identity-org:/identity:ro", self.name);
         let image = self.compose(&["config", "--images", "spire-agent.example.org"])?;
-        // It lists the images of what the service depends on, too.
+        // The list also has the images of the services that this one depends on.
         let image = image.lines().find(|line| line.contains("spire-agent")).context("no image of the agent")?;
         let labels: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
         let run = ["run", "--rm", "--volume", &volume, "--entrypoint", "/opt/spire/bin/spire-agent"];
@@ -105,12 +105,12 @@ impl Project {
         docker(&[&run, &*labels, &[image], &fetch].concat(), "")
     }
 
-    /// Gives example.io another authority, and makes example.org fetch the bundle where example.io serves it; returns how many
-    /// authorities of example.io it knew before, and knows then.
+    /// Adds an authority to example.io, and makes example.org fetch the bundle from the endpoint. Returns the number of
+    /// authorities that example.org had, and has now.
     ///
     /// # Errors
-    /// Returns an error if a server refuses.
-    pub fn fetch_a_new_authority(&self) -> Result<(usize, usize)> {
+    /// Returns an error if a command of SPIRE fails.
+    pub fn fetch_new_authority(&self) -> Result<(usize, usize)> {
         let known = || -> Result<usize> {
             let bundle = self.spire_server(LOCAL, &["bundle", "list", "-id", "spiffe://example.io"], "")?;
             Ok(bundle.matches("BEGIN CERTIFICATE").count())
@@ -121,12 +121,12 @@ impl Project {
         Ok((before, known()?))
     }
 
-    /// Where httpbin is published.
+    /// The published address of httpbin.
     fn httpbin(&self) -> Result<SocketAddr> {
         Ok(self.compose(&["port", "httpbin.example.org", "8443"])?.trim().parse()?)
     }
 
-    /// Runs a command of SPIRE's server of a trust domain.
+    /// Runs a command of a trust domain's SPIRE server.
     fn spire_server(&self, trust_domain: &str, arguments: &[&str], input: &str) -> Result<String> {
         let service = format!("spire-server.{trust_domain}");
         let program = ["exec", "--no-TTY", &service, "/opt/spire/bin/spire-server"];
@@ -143,7 +143,7 @@ impl Project {
         Authority::stolen(trust_domain, &self.spire_server(trust_domain, &["bundle", "show"], "")?, &key)
     }
 
-    /// Makes httpbin know the bundle of the outsider, with which example.org does not federate.
+    /// Adds the bundle of the outsider to httpbin. example.org does not federate with the outsider.
     fn teach(&self, outsider: &Authority) -> Result<()> {
         let id = format!("spiffe://{OUTSIDER}");
         self.spire_server(LOCAL, &["bundle", "set", "-format", "pem", "-id", &id], outsider.certificate())?;
@@ -172,12 +172,12 @@ impl Project {
 impl Drop for Project {
     fn drop(&mut self) {
         if let Err(error) = self.compose(&["down", "--volumes", "--timeout", "1"]) {
-            eprintln!("{} was not taken down: {error:#}", self.name);
+            eprintln!("cannot remove {}: {error:#}", self.name);
         }
     }
 }
 
-/// A project as a environment for scenarios.
+/// A project as an environment for scenarios.
 #[derive(Debug)]
 pub struct Containers<'p> {
     project: &'p Project,
@@ -186,10 +186,10 @@ pub struct Containers<'p> {
 }
 
 impl<'p> Containers<'p> {
-    /// Takes the authorities of both trust domains, with their keys, and makes httpbin know a third one.
+    /// Reads the authorities of both trust domains with their keys, and adds a third authority to httpbin.
     ///
     /// # Errors
-    /// Returns an error if a part of the project does not do as it should.
+    /// Returns an error if a command fails.
     pub fn new(project: &'p Project) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
         project.teach(&outsider)?;
@@ -209,7 +209,7 @@ impl TestEnvironment for Containers<'_> {
     fn by_certificate(&self, certificate: &Certificate, to: Server, method: &str, path: &str) -> Result<Answer> {
         ensure!(to == Server::Httpbin, "only httpbin is published");
         let authority = self.authorities.iter().find(|(name, _)| *name == certificate.authority);
-        let (_, authority) = authority.with_context(|| format!("there is no authority {}", certificate.authority))?;
+        let (_, authority) = authority.with_context(|| format!("unknown authority {}", certificate.authority))?;
         let leaf = authority.sign(&Shape::svid(&certificate.id))?;
         Answer::of(leaf.connect(self.httpbin).and_then(|mut client| client.request(method, path, &[])))
     }
@@ -217,16 +217,16 @@ impl TestEnvironment for Containers<'_> {
     fn access_log(&self, server: Server) -> Result<Vec<Value>> {
         let file = format!("/demo/{}.log", host(server));
         let log = self.project.compose(&["exec", "--no-TTY", host(server), "cat", &file])?;
-        log.lines().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
+        log.lines().map(|line| serde_json::from_str(line).with_context(|| format!("expected JSON: {line}"))).collect()
     }
 }
 
-/// Runs Docker's command; returns what it prints.
+/// Runs a command of Docker and returns its output.
 fn docker(arguments: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new(tools::path(tools::DOCKER)?);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start docker")?;
-    // What does not read its input may have ended already.
+    // A command that does not read its input can already have ended.
     let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes());
     let output = child.wait_with_output()?;
     let error = String::from_utf8_lossy(&output.stderr);

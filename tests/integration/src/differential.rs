@@ -1,8 +1,8 @@
-//! The filter against Istio's own translation of the same policies to Envoy's RBAC filter.
+//! Compares the filter with Istio's own translation of the same policies to Envoy's RBAC filter.
 //!
-//! Random AuthorizationPolicies go two ways: by `spiffe-authz import` to the filter, and by Istio's own code to the RBAC filters
-//! that it would push. Random requests, or connections of TCP, go through both, in one real Envoy. Whatever the filter lets in, Istio must let in; what
-//! only Istio lets in must be a named difference.
+//! `spiffe-authz import` converts random AuthorizationPolicies for the filter, and Istio's code converts them to the
+//! RBAC filters that istiod would push. Both decide the same random requests or TCP connections in one real Envoy. If
+//! the filter allows a request, Istio must allow it. If only Istio allows it, a named difference must explain this.
 
 mod environment;
 mod policies;
@@ -26,43 +26,42 @@ use requests::{Sample, random_sample};
 use crate::bootstrap::Adapter;
 use crate::istio::PolicySet;
 
-/// Requests for each set of policies; of connections, there is one for each caller.
+/// Requests for each set of policies. For connections, there is one for each caller.
 const REQUESTS_PER_SET: usize = 1000;
-/// Sets in one Envoy at a time.
+/// The number of sets in one Envoy.
 const SETS_PER_ENVOY: usize = 50;
 const CALLERS_PER_SET: usize = 6;
 const THREADS: usize = 4;
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Requests or connections that both ways have decided.
+    /// The number of requests or connections.
     pub pairs: usize,
-    /// Of them, those that were allowed by both.
+    /// Those that both allowed.
     pub allowed: usize,
-    /// Of them, those that only the filter denied, by the name of the difference.
+    /// Those that only the filter denied, by the name of the difference.
     pub differences: BTreeMap<&'static str, usize>,
-    /// How long it took.
+    /// The duration.
     pub seconds: u64,
 }
 
-/// A request or connection that is decided in two ways.
+/// A request or connection with both verdicts.
 #[derive(Debug, Clone)]
 struct Mismatch {
     comparison: Comparison,
     set: PolicySet,
     caller: Caller,
-    /// What is requested, if it is a request.
+    /// The request. A connection has none.
     sample: Option<Sample>,
     ours: bool,
     istio: bool,
 }
 
-/// Compares `pairs` verdicts, made from `seed`.
+/// Compares `pairs` verdicts, generated from `seed`.
 ///
 /// # Errors
-/// Returns an error if a verdict differs and no named difference explains it: with the smallest case that still
-/// differs.
+/// Returns an error with the smallest failing case if verdicts differ and no named difference explains it.
 pub fn run(comparison: Comparison, pairs: usize, seed: u64) -> Result<Summary> {
     let start = Instant::now();
     let mut rng = Rng::with_seed(seed);
@@ -85,7 +84,7 @@ pub fn run(comparison: Comparison, pairs: usize, seed: u64) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Sends the requests of every set, or connects to it; the first unexplained difference, if there is one.
+/// Sends the requests of every set, or connects. Returns the first unexplained difference.
 fn compare(
     comparison: Comparison,
     sets: &[PolicySet],
@@ -168,7 +167,7 @@ fn compare_connections(
 }
 
 impl Summary {
-    /// Counts a pair of verdicts; gives it back if they differ and nothing explains it.
+    /// Counts a pair of verdicts. Returns it if the verdicts differ and no named difference explains it.
     fn add(&mut self, decided: Mismatch) -> Option<Mismatch> {
         self.pairs += 1;
         self.allowed += usize::from(decided.ours && decided.istio);
@@ -192,7 +191,7 @@ impl Summary {
 }
 
 impl Mismatch {
-    /// The named difference that explains a denial by the filter alone. None explains that it lets in more.
+    /// Returns the named difference that explains why only the filter denies. Nothing explains the reverse.
     fn difference(&self) -> Option<&'static str> {
         if self.ours {
             return None;
@@ -200,16 +199,16 @@ impl Mismatch {
         let text = Value::from(self.set.clone()).to_string();
         let names = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if self.caller.is_misshapen() {
-            return Some("identity not of the pattern");
+            return Some("identity that does not match the pattern");
         }
         if self.caller.is_federated()
             && names(&["amespaces\"", "erviceAccounts\"", "source.namespace", "source.serviceAccount"])
         {
-            return Some("trust domain left unsaid");
+            return Some("omitted trust domain");
         }
         let by_module = self.comparison == Comparison { layer: Layer::Tcp, adapter: Adapter::Module };
         if by_module && names(&["experimental.envoy.filters."]) {
-            return Some("metadata that Envoy does not tell");
+            return Some("metadata that Envoy does not expose");
         }
         if self.sample.as_ref().is_some_and(Sample::repeats_header) && names(&["request.headers["]) {
             return Some("repeated header lines");

@@ -1,4 +1,4 @@
-//! The place of the examples, whole: SPIRE, the server's Envoy with its workload, and an Envoy for each caller.
+//! The environment of the examples: SPIRE, the server's Envoy with its workload, and an Envoy for each caller.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use crate::spire::Spire;
 use crate::upstream::Upstream;
 use crate::{tools, wait};
 
-/// The longest life of an identity in the examples.
+/// The lifetime of an SVID in the examples.
 pub const LONG: Duration = Duration::from_secs(3600);
 
 const SECRETS_LIMIT: Duration = Duration::from_secs(20);
 
-/// SPIRE, the protected workload and its Envoy.
+/// SPIRE, and the protected workload with its Envoy.
 #[derive(Debug)]
 pub struct Environment<'d> {
     /// The Envoy with the filter.
     pub server: Envoy,
-    /// The workload behind it.
+    /// The workload.
     pub upstream: Upstream,
-    /// Where the identities come from.
+    /// The SPIRE server and agent.
     pub spire: Spire,
     directory: &'d Path,
 }
 
 impl<'d> Environment<'d> {
-    /// Starts everything but the callers. Identities are good for `ttl`; `fit` may change the server's bootstrap.
+    /// Starts everything except the callers. `ttl` is the lifetime of SVIDs. `fit` can change the server's bootstrap.
     ///
     /// # Errors
     /// Returns an error if a part does not start.
@@ -37,7 +37,7 @@ impl<'d> Environment<'d> {
         Self::with(Adapter::Wasm, directory, ttl, fit)
     }
 
-    /// As `start`, with this adapter.
+    /// Does the same with this adapter.
     ///
     /// # Errors
     /// Returns an error if a part does not start.
@@ -54,10 +54,10 @@ impl<'d> Environment<'d> {
         Ok(Self { server, upstream, spire, directory })
     }
 
-    /// Starts the Envoy of a caller that SPIRE knows by this name.
+    /// Starts the Envoy of a caller. `name` is the name of its registration entry.
     ///
     /// # Errors
-    /// Returns an error if it does not start.
+    /// Returns an error if the Envoy does not start.
     pub fn caller(&self, name: &str) -> Result<Envoy> {
         let bootstrap = Bootstrap::client(self.server.address()?.port())?.agent(&self.spire.socket())?;
         let caller = envoy(&self.spire, name, name, &bootstrap, self.directory)?;
@@ -66,7 +66,8 @@ impl<'d> Environment<'d> {
     }
 }
 
-/// Waits until an Envoy has its secrets: it serves before an upstream's are there, and answers 503 until then.
+/// Waits until an Envoy has its secrets. Envoy is ready before the secrets of an upstream arrive, and responds with 503
+/// until then.
 ///
 /// # Errors
 /// Returns an error if the secrets do not arrive in time.
@@ -77,10 +78,10 @@ pub fn await_identity(envoy: &Envoy) -> Result<()> {
     })
 }
 
-/// Starts the Envoy of the workload that SPIRE knows by `workload`; its files have the name `name`.
+/// Starts the Envoy of the registered `workload`. `name` is the name of its files.
 ///
 /// # Errors
-/// Returns an error if it does not start.
+/// Returns an error if the Envoy does not start.
 pub fn envoy(spire: &Spire, workload: &str, name: &str, bootstrap: &Bootstrap, directory: &Path) -> Result<Envoy> {
     let program = spire.workload(workload, &tools::path(tools::ENVOY)?)?;
     Envoy::start(&Start { program, name, arguments: &[] }, bootstrap, directory)

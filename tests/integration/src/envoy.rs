@@ -17,44 +17,44 @@ use crate::http::{Client, Response};
 use crate::process::Process;
 use crate::{tools, wait};
 
-/// The argument for the number of worker threads; 1 by default here.
+/// The argument for the number of worker threads. The default here is 1.
 pub const WORKERS: &str = "--concurrency";
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// An Envoy that serves; ended when dropped.
+/// A running Envoy. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
     admin: SocketAddr,
 }
 
-/// How an Envoy is started.
+/// The arguments for starting an Envoy.
 #[derive(Debug)]
 pub struct Start<'a> {
-    /// The program; another path is another workload for SPIRE.
+    /// The program. SPIRE identifies a workload by this path.
     pub program: PathBuf,
-    /// Its name in the directory of logs.
+    /// The name of its log files.
     pub name: &'a str,
-    /// More command-line arguments.
+    /// Additional command-line arguments.
     pub arguments: &'a [&'a str],
 }
 
 impl<'a> Start<'a> {
-    /// Envoy of the release that is tested.
+    /// Starts the tested release of Envoy.
     ///
     /// # Errors
-    /// Returns an error if it is not there.
+    /// Returns an error if the program is missing.
     pub fn tested(name: &'a str) -> Result<Self> {
         Ok(Self { program: tools::path(tools::ENVOY)?, name, arguments: &[] })
     }
 }
 
 impl Envoy {
-    /// Starts Envoy and waits until it serves.
+    /// Starts Envoy and waits until it is ready.
     ///
     /// # Errors
-    /// Returns an error if it ends or does not serve in time; with the end of its log.
+    /// Returns an error with the end of the log if Envoy ends, or is not ready in time.
     pub fn start(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
         Self::serving(launch(start, &["--disable-hot-restart"], bootstrap, directory)?)
     }
@@ -71,21 +71,21 @@ impl Envoy {
         Ok(Self { process, admin })
     }
 
-    /// Starts Envoy with a configuration that it must refuse, and waits for its end.
+    /// Starts Envoy with a configuration that it must reject, waits for its end, and returns the log.
     ///
     /// # Errors
-    /// Returns an error if it serves all the same.
-    pub fn refused(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<String> {
+    /// Returns an error if Envoy accepts the configuration.
+    pub fn rejected(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<String> {
         let (mut process, _) = launch(start, &["--disable-hot-restart"], bootstrap, directory)?;
-        let status = wait::until("Envoy refuses its configuration", READY_LIMIT, || process.ended())?;
-        ensure!(!status.success(), "Envoy ended well");
+        let status = wait::until("Envoy rejects the configuration", READY_LIMIT, || process.ended())?;
+        ensure!(!status.success(), "Envoy ended without an error");
         process.log()
     }
 
-    /// Runs `envoy --mode validate`; returns whether it accepts, and its log.
+    /// Runs `envoy --mode validate`. Returns `true` if the configuration is valid, and the log.
     ///
     /// # Errors
-    /// Returns an error if it cannot be run.
+    /// Returns an error if Envoy cannot be run.
     pub fn validate(bootstrap: &Bootstrap, directory: &Path) -> Result<(bool, String)> {
         let file = directory.join("validate.json");
         fs::write(&file, bootstrap.to_json())?;
@@ -96,18 +96,18 @@ impl Envoy {
         Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
-    /// The address of the one listener that is no admin's.
+    /// Returns the address of the listener.
     ///
     /// # Errors
-    /// Returns an error if the admin does not name it.
+    /// Returns an error if the admin interface does not list it.
     pub fn address(&self) -> Result<SocketAddr> {
         let listeners: Value = serde_json::from_slice(&self.admin("/listeners?format=json")?.body)?;
         let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-        let port = socket["port_value"].as_u64().context("Envoy names no listener")?;
+        let port = socket["port_value"].as_u64().context("Envoy has no listener")?;
         Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
     }
 
-    /// All addresses of the first listener: its own, and its additional ones.
+    /// Returns the address and the additional addresses of the first listener.
     ///
     /// # Errors
     /// Returns an error if the admin interface does not list them.
@@ -118,7 +118,7 @@ impl Envoy {
         std::iter::once(&listener["local_address"])
             .chain(additional)
             .map(|address| {
-                let port = address["socket_address"]["port_value"].as_u64().context("Envoy lists no port")?;
+                let port = address["socket_address"]["port_value"].as_u64().context("an address has no port")?;
                 Ok(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?)))
             })
             .collect()
@@ -130,39 +130,39 @@ impl Envoy {
         self.admin
     }
 
-    /// Asks the admin interface.
+    /// Sends a request to the admin interface.
     ///
     /// # Errors
-    /// Returns an error if it does not answer.
+    /// Returns an error if there is no response.
     pub fn admin(&self, path: &str) -> Result<Response> {
         Client::plain(self.admin)?.get(path)
     }
 
-    /// The value of a counter or gauge; `None` when Envoy does not have it.
+    /// Returns the value of a counter or gauge, or `None` if Envoy does not have it.
     ///
     /// # Errors
-    /// Returns an error if the admin interface does not answer.
+    /// Returns an error if there is no response.
     pub fn stat(&self, name: &str) -> Result<Option<u64>> {
         let text = self.admin("/stats")?.text();
         Ok(text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()))
     }
 
-    /// The lines of its JSON access log so far.
+    /// Returns the lines of the JSON access log.
     ///
     /// # Errors
-    /// Returns an error if a line is no JSON.
+    /// Returns an error if a line is not JSON.
     pub fn access_log(&self) -> Result<Vec<Value>> {
         let output = self.process.output()?;
-        // A line that is being written has no end yet.
+        // The last line can be incomplete.
         let complete = output.rsplit_once('\n').map_or("", |(lines, _)| lines);
         complete.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
-    /// Waits until the access log has `count` lines, and returns them. Envoy writes it every ten seconds unless told to
-    /// flush, which the harness does by argument.
+    /// Waits until the access log has `count` lines, and returns them. An argument of the harness makes Envoy flush the
+    /// log. The default interval is ten seconds.
     ///
     /// # Errors
-    /// Returns an error if they do not come in time.
+    /// Returns an error if the lines are not written in time.
     pub fn access_log_of(&self, count: usize) -> Result<Vec<Value>> {
         wait::until("the access log has its lines", Duration::from_secs(15), || {
             let lines = self.access_log()?;
@@ -170,10 +170,10 @@ impl Envoy {
         })
     }
 
-    /// Its log so far.
+    /// Returns the log.
     ///
     /// # Errors
-    /// Returns an error if it cannot be read.
+    /// Returns an error if the log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
     }
@@ -183,10 +183,10 @@ impl Envoy {
         &mut self.process
     }
 
-    /// Its memory, in bytes: what the kernel holds for it (resident set size).
+    /// Returns the resident set size in bytes.
     ///
     /// # Errors
-    /// Returns an error if the kernel does not tell.
+    /// Returns an error if `/proc` cannot be read.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line =
@@ -194,10 +194,10 @@ impl Envoy {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// The CPU time that its threads have used, as the scheduler counts it.
+    /// Returns the CPU time of the threads, as counted by the scheduler.
     ///
     /// # Errors
-    /// Returns an error if the kernel does not tell.
+    /// Returns an error if `/proc` cannot be read.
     pub fn cpu_time(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
@@ -225,7 +225,7 @@ fn launch(start: &Start<'_>, restart: &[&str], bootstrap: &Bootstrap, directory:
         .args(["--file-flush-interval-msec", "50"])
         .args(["--drain-time-s", "1", "--log-level", "warning", "--component-log-level", "wasm:info"])
         .args(start.arguments)
-        // Where Envoy looks for dynamic modules that are named without a path.
+        // The directory where Envoy looks up dynamic modules without a path.
         .env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", directory);
     Ok((Process::start(&mut command, directory, start.name)?, admin_file))
 }

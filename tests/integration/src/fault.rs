@@ -1,4 +1,4 @@
-//! What goes wrong, or is changed, while requests flow: each fault is brought about and ended again.
+//! Faults that are injected and ended while requests continue.
 
 mod policy;
 mod steady;
@@ -18,35 +18,35 @@ use crate::federation::{Federation, Side};
 use crate::flood::{self, flood};
 use crate::load::{Call, Load, Tally};
 
-/// How often every Envoy gets another certificate.
+/// The number of times that every Envoy gets a new certificate.
 const ROTATIONS: u32 = 2;
-/// How many connections a flood opens and closes in each second.
+/// The number of connections in a flood for each second.
 const FLOOD_RATE: u32 = 1000;
-/// How soon the right verdicts must be back after a fault, and without errors between.
+/// The time limit after a fault for the right verdicts, without an error in between.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
-/// What goes wrong, or is changed.
+/// A fault or a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Every Envoy gets another certificate, and again, which with [`STEADY`] happens every few seconds.
+    /// Every Envoy gets a new certificate twice. With [`STEADY`], SVIDs rotate every few seconds.
     IdentitiesRotate,
-    /// A trust domain gets a new authority, and the old one is tainted and revoked.
+    /// A trust domain gets a new authority. The old one is tainted and revoked.
     AuthorityRotates(Side),
-    /// The agent of a trust domain is killed, and comes back.
+    /// The agent of a trust domain is killed and restarted.
     AgentDies(Side),
-    /// The server of a trust domain is stopped, and comes back.
+    /// The server of a trust domain is stopped and restarted.
     ServerStops(Side),
-    /// The bundle endpoint of a trust domain cannot be reached for a while.
+    /// The bundle endpoint of a trust domain is unreachable for some time.
     EndpointUnreachable(Side),
     /// The policies change every second.
     PoliciesChange,
-    /// Policies come that do not compile, and good ones after them.
+    /// Policies that do not compile are published, and valid ones after them.
     PoliciesBreak,
-    /// A new file of the dynamic module takes the place of the one before every second.
+    /// A new file of the dynamic module replaces the previous one every second.
     ModuleChanges,
-    /// Another Envoy takes the place of httpbin's (hot restart), which drains and ends.
+    /// A hot restart replaces the Envoy of httpbin, which drains and ends.
     EnvoyRestarts,
-    /// Connections are opened and closed, up to 1,000 in each second.
+    /// Up to 1,000 connections a second are opened and closed.
     Flood,
 }
 
@@ -72,41 +72,41 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What came of a fault.
+/// The result of a fault.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Which one it was.
+    /// The fault.
     pub fault: Fault,
-    /// How long it lasted.
+    /// The duration of the fault.
     pub lasted: Duration,
-    /// How long it took from its end until every caller was served again, without an error between.
+    /// The time from its end until every caller got the right verdicts again, without an error in between.
     pub recovery: Duration,
-    /// What was seen of it.
+    /// An observation that is specific to the fault.
     pub seen: String,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fault, lasted, recovery, seen } = self;
-        write!(f, "{fault}: {:.1} s, served again after {:.1} s", lasted.as_secs_f64(), recovery.as_secs_f64())?;
+        write!(f, "{fault}: {:.1} s, recovered after {:.1} s", lasted.as_secs_f64(), recovery.as_secs_f64())?;
         if seen.is_empty() { Ok(()) } else { write!(f, "; {seen}") }
     }
 }
 
-/// Brings faults about on a environment with [`STEADY`].
+/// Injects faults in an environment with [`STEADY`].
 #[derive(Debug)]
 pub struct Faults<'e, 'd> {
     /// The environment.
     pub environment: &'e mut Federation<'d>,
     policies: Policies,
-    /// What became of the requests that floods sent.
+    /// The results of the requests in floods.
     pub flooded: Tally,
-    /// The most connections that a flood opened and closed in a second.
+    /// The highest rate of connections in a flood, for each second.
     pub fastest_flood: f64,
 }
 
 impl Fault {
-    /// Each that an Envoy with this adapter can meet, on either side where there are two.
+    /// Returns the faults that can occur with this adapter, for both trust domains.
     #[must_use]
     pub fn all(adapter: Adapter) -> Vec<Self> {
         let mut all = Self::EITHER.to_vec();
@@ -116,7 +116,7 @@ impl Fault {
         all
     }
 
-    /// Each that does not depend on the adapter.
+    /// The faults that occur with both adapters.
     const EITHER: [Self; 13] = [
         Self::IdentitiesRotate,
         Self::AuthorityRotates(Side::Local),
@@ -135,7 +135,7 @@ impl Fault {
 }
 
 impl<'e, 'd> Faults<'e, 'd> {
-    /// For this environment.
+    /// Uses this environment.
     ///
     /// # Errors
     /// Returns an error if the example has no policies.
@@ -143,17 +143,17 @@ impl<'e, 'd> Faults<'e, 'd> {
         Ok(Self { policies: Policies::of(environment)?, environment, flooded: Tally::default(), fastest_flood: 0.0 })
     }
 
-    /// Brings a fault about, for so long where it has no end of its own, and waits until every caller is served again.
+    /// Injects a fault, for this duration if it has no end, and waits until every caller gets the right verdicts again.
     ///
     /// # Errors
-    /// Returns an error if the fault does not take its course, or recovery takes too long.
-    pub fn bring(&mut self, fault: Fault, long: Duration, load: &Load) -> Result<Outcome> {
+    /// Returns an error if the fault cannot be injected, or recovery takes too long.
+    pub fn run(&mut self, fault: Fault, long: Duration, load: &Load) -> Result<Outcome> {
         let start = Instant::now();
         let seen = self.inject(fault, long).with_context(|| fault.to_string())?;
         let lasted = start.elapsed();
         let recovery = load.recovered(RECOVERY_LIMIT).with_context(|| fault.to_string())?;
         if let Fault::AgentDies(side) | Fault::ServerStops(side) = fault {
-            // Until then the certificates may be those from before.
+            // Before that, certificates can be those from before the fault.
             trust::identities_rotate(self.environment, &[side]).with_context(|| fault.to_string())?;
         }
         Ok(Outcome { fault, lasted, recovery, seen })
@@ -184,11 +184,11 @@ impl<'e, 'd> Faults<'e, 'd> {
                 let refreshed = self.environment.domain(side.across()).spire.server.refresh();
                 thread::sleep(long);
                 self.environment.domain(side).endpoint.cut(false);
-                ensure!(refreshed.is_err(), "the endpoint was reached all the same");
+                ensure!(refreshed.is_err(), "the endpoint was reachable");
                 self.environment.domain(side.across()).spire.server.refresh()?;
             }
             Fault::PoliciesChange => return self.policies.change(self.environment, long),
-            Fault::PoliciesBreak => return self.policies.break_and_mend(self.environment, long),
+            Fault::PoliciesBreak => return self.policies.break_and_restore(self.environment, long),
             Fault::ModuleChanges => return self.policies.change_module(self.environment, long),
             Fault::EnvoyRestarts => self.environment.restart_httpbin()?,
             Fault::Flood => return self.flood(long),

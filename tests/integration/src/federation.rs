@@ -1,4 +1,4 @@
-//! The place of the federated examples, whole: SPIRE of both trust domains, httpbin with its Envoy, the gateway, and an
+//! The environment of the federated examples: SPIRE of both trust domains, httpbin with its Envoy, the gateway, and an
 //! Envoy for each caller.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,22 +22,22 @@ use crate::{port, tools};
 
 /// The trust domain of httpbin and the gateway.
 pub const LOCAL: &str = "example.org";
-/// The one that it federates with.
+/// The trust domain that it federates with.
 pub const FEDERATED: &str = "example.io";
-/// One whose bundle example.org has, and that it does not federate with.
+/// A trust domain that example.org does not federate with, although it has the bundle.
 pub const OUTSIDER: &str = "example.net";
 
 /// One of the two trust domains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// example.org, the one of httpbin.
+    /// example.org, the trust domain of httpbin.
     Local,
-    /// example.io, the one that it federates with.
+    /// example.io, the federated trust domain.
     Federated,
 }
 
 impl Side {
-    /// The other one.
+    /// Returns the other trust domain.
     #[must_use]
     pub const fn across(self) -> Self {
         match self {
@@ -51,20 +51,20 @@ impl Side {
 pub const CALLERS: [(&str, &str); 4] =
     [(LOCAL, "sleep"), (LOCAL, "stranger"), (FEDERATED, "sleep"), (FEDERATED, "web")];
 
-/// What the entries of httpbin and the gateway say of federation, and what they say here: they get the outsider's bundle, too.
+/// The `federates_with` of httpbin and the gateway in the examples. Here, they also get the bundle of the outsider.
 const FEDERATES_WITH: &str = "\"federates_with\": [\"spiffe://example.io\"]";
 const KNOWS: &str = "\"federates_with\": [\"spiffe://example.io\", \"spiffe://example.net\"]";
 
-/// Both trust domains.
+/// Two federated trust domains with their workloads.
 #[derive(Debug)]
 pub struct Federation<'d> {
-    // The Envoys end before what they live from.
+    // Fields are dropped in this order: the Envoys use SPIRE.
     callers: BTreeMap<String, Envoy>,
     /// The gateway.
     pub gateway: Envoy,
     /// The Envoy of httpbin.
     pub httpbin: Envoy,
-    /// The workload behind it.
+    /// The workload httpbin.
     pub upstream: Upstream,
     /// SPIRE of example.org.
     pub local: Domain,
@@ -76,22 +76,22 @@ pub struct Federation<'d> {
     directory: &'d Path,
 }
 
-/// A trust domain, and the way on which the other one fetches its bundle.
+/// A trust domain, and a relay to its bundle endpoint.
 #[derive(Debug)]
 pub struct Domain {
-    /// Its server and agent.
+    /// The server and the agent.
     pub spire: Spire,
-    /// The way to its bundle endpoint.
+    /// The relay through which the other trust domain reaches the bundle endpoint.
     pub endpoint: Relay,
     authority: Authority,
 }
 
-/// What differs from environment to environment.
+/// The differences between environments.
 #[derive(Debug, Clone, Copy)]
 pub struct Fit {
-    /// What decides in the Envoys of httpbin and the gateway.
+    /// The adapter in the Envoys of httpbin and the gateway.
     pub adapter: Adapter,
-    /// How long identities are good.
+    /// The lifetime of SVIDs.
     pub ttl: Duration,
     /// Changes the bootstrap of httpbin.
     pub httpbin: fn(Bootstrap, &Path) -> Result<Bootstrap>,
@@ -102,13 +102,13 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// As the examples have it.
+    /// No changes to the examples.
     pub const NONE: Self =
         Self { adapter: Adapter::Wasm, ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
 }
 
 impl<'d> Federation<'d> {
-    /// Starts everything.
+    /// Starts SPIRE, the Envoys and the workload.
     ///
     /// # Errors
     /// Returns an error if a part does not start.
@@ -133,31 +133,31 @@ impl<'d> Federation<'d> {
         Ok(Self { callers, gateway, httpbin, upstream, local, federated, outsider, fit, epoch: 0, directory })
     }
 
-    /// The Envoy of a caller.
+    /// Returns the Envoy of a caller.
     ///
     /// # Errors
-    /// Returns an error if there is no such caller.
+    /// Returns an error if this caller does not exist.
     pub fn caller(&self, trust_domain: &str, name: &str) -> Result<&Envoy> {
         let name = format!("{trust_domain}/{name}");
-        self.callers.get(&name).with_context(|| format!("there is no caller {name}"))
+        self.callers.get(&name).with_context(|| format!("unknown caller {name}"))
     }
 
-    /// Every Envoy.
+    /// Returns every Envoy.
     pub fn envoys(&self) -> impl Iterator<Item = &Envoy> {
         self.callers.values().chain([&self.gateway, &self.httpbin])
     }
 
-    /// The reasons for which httpbin's Envoy has denied requests so far.
+    /// Returns the reasons for which httpbin's Envoy has denied requests.
     ///
     /// # Errors
-    /// Returns an error if its admin interface does not answer.
+    /// Returns an error if the admin interface does not respond.
     pub fn deny_reasons(&self) -> Result<BTreeSet<String>> {
         let stats = self.httpbin.admin("/stats?usedonly&filter=spiffe_authz")?.text();
         let reasons = stats.lines().filter_map(|line| self.fit.adapter.deny_reason(line));
         Ok(reasons.map(str::to_owned).collect())
     }
 
-    /// The Envoys of a trust domain.
+    /// Returns the Envoys of a trust domain.
     pub fn envoys_of(&self, side: Side) -> impl Iterator<Item = &Envoy> {
         let is_local = side == Side::Local;
         let callers = self.callers.iter().filter(move |(name, _)| name.starts_with(LOCAL) == is_local);
@@ -165,7 +165,7 @@ impl<'d> Federation<'d> {
         callers.map(|(_, envoy)| envoy).chain(guarding)
     }
 
-    /// One of the two trust domains.
+    /// Returns one of the two trust domains.
     #[must_use]
     pub const fn domain(&self, side: Side) -> &Domain {
         match side {
@@ -174,7 +174,7 @@ impl<'d> Federation<'d> {
         }
     }
 
-    /// One of the two trust domains, to act on.
+    /// Returns one of the two trust domains for changes.
     pub const fn domain_mut(&mut self, side: Side) -> &mut Domain {
         match side {
             Side::Local => &mut self.local,
@@ -182,7 +182,7 @@ impl<'d> Federation<'d> {
         }
     }
 
-    /// The bootstrap of httpbin's Envoy, before it is fitted to this environment.
+    /// Returns the bootstrap of httpbin's Envoy, before it is adapted to this environment.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
@@ -196,17 +196,17 @@ impl<'d> Federation<'d> {
         self.directory
     }
 
-    /// Puts another Envoy in the place of httpbin's, while both serve (hot restart).
+    /// Replaces httpbin's Envoy while both run (hot restart).
     ///
     /// # Errors
-    /// Returns an error if it does not start, or the old one does not end.
+    /// Returns an error if the successor does not start, or the old Envoy does not end.
     pub fn restart_httpbin(&mut self) -> Result<()> {
         let port = self.httpbin.address()?.port();
         let bootstrap = self.example()?.agent(&self.local.spire.socket())?;
         let bootstrap = (self.fit.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
         self.epoch += 1;
         let successor = start_httpbin(&self.local.spire, &bootstrap, self.directory, self.epoch)?;
-        std::mem::replace(&mut self.httpbin, successor).superseded()
+        std::mem::replace(&mut self.httpbin, successor).wait_for_end()
     }
 
     fn address(&self, server: Server) -> Result<SocketAddr> {
@@ -221,16 +221,16 @@ impl<'d> Federation<'d> {
             LOCAL => Ok(&self.local.authority),
             FEDERATED => Ok(&self.federated.authority),
             OUTSIDER => Ok(&self.outsider),
-            _ => anyhow::bail!("there is no authority {trust_domain}"),
+            _ => anyhow::bail!("unknown authority {trust_domain}"),
         }
     }
 }
 
 impl Domain {
-    /// A certificate that its server has minted for a path such as `/ns/default/sa/sleep`.
+    /// Mints an X509-SVID on the server for a path such as `/ns/default/sa/sleep`.
     ///
     /// # Errors
-    /// Returns an error if the server refuses.
+    /// Returns an error if the server fails.
     pub fn mint(&self, path: &str) -> Result<Leaf> {
         let (certificate, key) = self.spire.server.mint(path)?;
         Ok(Leaf::new(certificate, key))
@@ -257,7 +257,7 @@ impl TestEnvironment for Federation<'_> {
     }
 }
 
-/// The host that a client's Envoy is asked for.
+/// Returns the host in requests to a client's Envoy.
 #[must_use]
 pub const fn host(server: Server) -> &'static str {
     match server {
@@ -266,7 +266,7 @@ pub const fn host(server: Server) -> &'static str {
     }
 }
 
-/// Both SPIREs, federated; example.org knows the outsider's bundle.
+/// Starts both SPIRE servers and federates them. example.org also gets the bundle of the outsider.
 fn domains(directory: &Path, ttl: Duration, outsider: &Authority) -> Result<[Domain; 2]> {
     let ports = [port::free()?, port::free()?];
     let relays = [Relay::start(ports[0])?, Relay::start(ports[1])?];

@@ -1,5 +1,5 @@
-//! The server of the examples with certificates of the tests' own authorities instead of SPIRE's: for callers that no
-//! SPIRE server would sign, and for tests that need no SPIRE.
+//! The server of the examples with certificates from test authorities instead of SPIRE. Tests use it for callers whose
+//! certificates SPIRE would not sign, and if they do not need SPIRE.
 
 use std::net::SocketAddr;
 
@@ -13,46 +13,47 @@ use crate::http::Client;
 use crate::scratch::Scratch;
 use crate::upstream::Upstream;
 
-/// The server's own identity.
+/// The SPIFFE ID of the server.
 const SERVER_ID: &str = "spiffe://example.org/ns/default/sa/httpbin";
 
-/// How Envoy validates the callers' certificates.
+/// The validator of the callers' certificates in Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validation {
-    /// By the SPIFFE validator, as SPIRE configures it.
+    /// The SPIFFE validator, as SPIRE configures it.
     Spiffe,
-    /// By the default validator with both authorities pooled, so that the filter meets what the SPIFFE validator stops.
+    /// The default validator with both authorities pooled, so that the filter gets certificates that the SPIFFE
+    /// validator rejects.
     Pooled,
 }
 
-/// What an Envoy needs to stand in for the examples' server.
+/// The authorities, files and workload that the examples' server needs.
 #[derive(Debug)]
 pub struct Fixture {
     /// The authority of example.org.
     pub local: Authority,
     /// The authority of example.io.
     pub federated: Authority,
-    /// What decides.
+    /// The adapter.
     pub adapter: Adapter,
-    /// The workload behind the server.
+    /// The workload of the server.
     pub upstream: Upstream,
-    /// Its directory.
+    /// The directory of the files.
     pub scratch: Scratch,
 }
 
 impl Fixture {
-    /// Authorities, certificates and a workload; no Envoy yet.
+    /// Creates authorities, certificates and a workload, without an Envoy.
     ///
     /// # Errors
-    /// Returns an error if one cannot be made.
+    /// Returns an error if one of them cannot be created.
     pub fn new(validation: Validation) -> Result<Self> {
         Self::with(Adapter::Wasm, validation)
     }
 
-    /// As `new`, for this adapter.
+    /// Does the same for this adapter.
     ///
     /// # Errors
-    /// Returns an error if one cannot be made.
+    /// Returns an error if one of them cannot be created.
     pub fn with(adapter: Adapter, validation: Validation) -> Result<Self> {
         let scratch = Scratch::new()?;
         let (local, federated) = (Authority::new("example.org")?, Authority::new("example.io")?);
@@ -65,19 +66,19 @@ impl Fixture {
         Ok(Self { local, federated, adapter, upstream: Upstream::start()?, scratch })
     }
 
-    /// The examples' server, fitted to this fixture, with the policies of the examples.
+    /// Returns the examples' server with its policies, adapted to this fixture.
     ///
     /// # Errors
-    /// Returns an error if the example does not have what is to be fitted.
+    /// Returns an error if a substitution does not find its value.
     pub fn bootstrap(&self) -> Result<Bootstrap> {
         Bootstrap::server_with(self.adapter, self.upstream.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
     }
 
-    /// A leaf of example.org like SPIRE's.
+    /// Signs a leaf certificate of example.org like SPIRE's.
     ///
     /// # Errors
-    /// Returns an error if it cannot be signed.
+    /// Returns an error if the certificate cannot be signed.
     pub fn leaf(&self, namespace: &str, service_account: &str) -> Result<Leaf> {
         self.local.sign(&Shape::svid(format!("spiffe://example.org/ns/{namespace}/sa/{service_account}")))
     }
@@ -86,25 +87,25 @@ impl Fixture {
 /// A running server.
 #[derive(Debug)]
 pub struct ProtectedServer {
-    /// Its Envoy.
+    /// The Envoy.
     pub envoy: Envoy,
-    /// What it stands on.
+    /// The fixture of the Envoy.
     pub fixture: Fixture,
 }
 
 impl ProtectedServer {
-    /// Starts the examples' server with this configuration document.
+    /// Starts the examples' server with this document.
     ///
     /// # Errors
-    /// Returns an error if it does not start.
+    /// Returns an error if Envoy does not start.
     pub fn start(validation: Validation, document: &Value) -> Result<Self> {
         Self::with(Adapter::Wasm, validation, document)
     }
 
-    /// As `start`, with this adapter.
+    /// Does the same with this adapter.
     ///
     /// # Errors
-    /// Returns an error if it does not start.
+    /// Returns an error if Envoy does not start.
     pub fn with(adapter: Adapter, validation: Validation, document: &Value) -> Result<Self> {
         let fixture = Fixture::with(adapter, validation)?;
         let bootstrap = fixture.bootstrap()?.configuration(&document.to_string())?;
@@ -112,15 +113,15 @@ impl ProtectedServer {
         Ok(Self { envoy, fixture })
     }
 
-    /// The address that callers connect to.
+    /// Returns the address for callers.
     ///
     /// # Errors
-    /// Returns an error if Envoy does not tell.
+    /// Returns an error if the admin interface does not list it.
     pub fn address(&self) -> Result<SocketAddr> {
         self.envoy.address()
     }
 
-    /// A connection of a caller of example.org.
+    /// Connects as a caller of example.org.
     ///
     /// # Errors
     /// Returns an error if the handshake fails.

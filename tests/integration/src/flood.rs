@@ -1,4 +1,4 @@
-//! Connections opened and closed as fast as is asked for, each with a handshake and one request.
+//! Connections that are opened and closed at a given rate, each with a handshake and one request.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -12,30 +12,30 @@ use crate::load::{Call, Tally};
 
 const THREADS: u32 = 4;
 
-/// A caller of a flood: its certificate, and what it asks for.
+/// A caller in a flood: its certificate and its request.
 #[derive(Debug)]
 pub struct Caller {
-    /// Its name.
+    /// The name in reports.
     pub name: &'static str,
-    /// What it shows.
+    /// The certificate.
     pub leaf: Leaf,
-    /// What it asks for on each connection.
+    /// The request on each connection.
     pub call: Call,
 }
 
-/// What came of a flood.
+/// The result of a flood.
 #[derive(Debug)]
 pub struct Flood {
-    /// What became of the requests, one for each connection.
+    /// The results of the requests, one for each connection.
     pub tally: Tally,
-    /// Connections that were opened, served and closed in each second.
+    /// The number of completed connections per second.
     pub rate: f64,
 }
 
-/// Opens and closes `per_second` connections in each second, or as many as this machine manages, the callers in turn.
+/// Opens and closes `per_second` connections every second, or as many as this machine can, for the callers in turn.
 ///
 /// # Errors
-/// Returns an error if a certificate cannot be used.
+/// Returns an error if a certificate is invalid.
 pub fn flood(address: SocketAddr, callers: &[Caller], per_second: u32, duration: Duration) -> Result<Flood> {
     let configs = callers.iter().map(|caller| client_config(Some(&caller.leaf))).collect::<Result<Vec<_>>>()?;
     let interval = Duration::from_secs(1) * THREADS / per_second;
@@ -47,7 +47,7 @@ pub fn flood(address: SocketAddr, callers: &[Caller], per_second: u32, duration:
             if due >= duration || start.elapsed() >= duration {
                 break;
             }
-            // No waiting for those that are late.
+            // Late connections are not waited for.
             thread::sleep(due.saturating_sub(start.elapsed()));
             let Call { host, method, path, .. } = caller.call;
             let answer =
@@ -67,7 +67,7 @@ pub fn flood(address: SocketAddr, callers: &[Caller], per_second: u32, duration:
         }
     });
     let served = tally.requests - tally.error_count();
-    #[expect(clippy::cast_precision_loss, reason = "a rate to look at")]
+    #[expect(clippy::cast_precision_loss, reason = "approximate output")]
     let rate = served as f64 / start.elapsed().as_secs_f64();
     Ok(Flood { tally, rate })
 }

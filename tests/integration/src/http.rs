@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client that sends the very bytes it is given, over plain TCP or mutual TLS, on a kept connection.
+//! A small HTTP/1.1 client that sends the given bytes unchanged, over plain TCP or mutual TLS, on one connection.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +13,7 @@ use crate::bootstrap::SERVER_HOST;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
@@ -25,24 +25,24 @@ pub struct Response {
 }
 
 impl Response {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
+    /// Returns the body as a string.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// What a connection is made of.
+/// The transport of a connection.
 pub trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// A kept connection.
+/// An open connection.
 pub struct Client {
     stream: BufReader<Box<dyn Stream>>,
 }
@@ -54,27 +54,27 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects by plain TCP.
+    /// Connects over plain TCP.
     ///
     /// # Errors
-    /// Returns an error if nobody listens.
+    /// Returns an error if the connection fails.
     pub fn plain(address: SocketAddr) -> Result<Self> {
         Ok(Self { stream: BufReader::new(Box::new(connect(address)?)) })
     }
 
-    /// Connects by TLS.
+    /// Connects over TLS.
     ///
     /// # Errors
-    /// Returns an error if nobody listens, or the handshake fails.
+    /// Returns an error if the connection or the handshake fails.
     pub fn tls(address: SocketAddr, config: rustls::ClientConfig) -> Result<Self> {
         let name = ServerName::IpAddress(address.ip().into());
         Self::handshake(connect(address)?, config, name)
     }
 
-    /// Connects by TLS from an address of this machine, asking for a server by name (SNI) or for none.
+    /// Connects over TLS from a local address, with or without a server name (SNI).
     ///
     /// # Errors
-    /// Returns an error if nobody listens, or the handshake fails.
+    /// Returns an error if the connection or the handshake fails.
     pub fn tls_from(
         source: IpAddr,
         address: SocketAddr,
@@ -95,21 +95,21 @@ impl Client {
         Ok(Self { stream: BufReader::new(Box::new(stream)) })
     }
 
-    /// Connects by plain TCP from an address of this machine.
+    /// Connects over plain TCP from a local address.
     ///
     /// # Errors
-    /// Returns an error if nobody listens.
+    /// Returns an error if the connection fails.
     pub fn plain_from(source: IpAddr, address: SocketAddr) -> Result<Self> {
         Ok(Self { stream: BufReader::new(Box::new(connect_from(source, address)?)) })
     }
 
-    /// A client over a connection that exists.
+    /// Creates a client on an open connection.
     #[must_use]
     pub fn over(stream: Box<dyn Stream>) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 
-    /// The connection, for another protocol.
+    /// Returns the connection, for another protocol.
     #[must_use]
     pub fn into_stream(self) -> BufReader<Box<dyn Stream>> {
         self.stream
@@ -118,23 +118,23 @@ impl Client {
     /// Sends a GET.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     pub fn get(&mut self, path: &str) -> Result<Response> {
         self.request("GET", path, &[])
     }
 
-    /// Sends a request without body; `headers` are whole lines, in bytes.
+    /// Sends a request without a body. `headers` are whole lines.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     pub fn request(&mut self, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
         self.request_of(SERVER_HOST, method, path, headers)
     }
 
-    /// Sends a request without body to this host.
+    /// Sends a request without a body to this host.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     pub fn request_of(&mut self, host: &str, method: &str, path: &str, headers: &[&[u8]]) -> Result<Response> {
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes();
         for header in headers {
@@ -144,10 +144,10 @@ impl Client {
         self.raw(&text)
     }
 
-    /// Sends these bytes, and reads one answer.
+    /// Sends these bytes, and reads one response.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<Response> {
         self.stream.get_mut().write_all(bytes)?;
         self.stream.get_mut().flush()?;
@@ -164,7 +164,7 @@ impl Client {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line.split_once(':').context("a header without colon")?;
+            let (name, value) = line.split_once(':').context("a header without a colon")?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut response = Response { status, headers, body: Vec::new() };
@@ -196,13 +196,13 @@ impl Client {
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
-    fitted(TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?)
+    fitted(TcpStream::connect(address).with_context(|| format!("{address}: cannot connect"))?)
 }
 
 fn connect_from(source: IpAddr, address: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
-    socket.connect(&address.into()).with_context(|| format!("cannot connect to {address}"))?;
+    socket.connect(&address.into()).with_context(|| format!("{address}: cannot connect"))?;
     fitted(socket.into())
 }
 

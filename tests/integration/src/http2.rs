@@ -10,7 +10,7 @@ use crate::http::{Client, Stream};
 
 /// RFC 9113 section 3.4: the client connection preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The stream of the one request.
+/// The stream of the CONNECT request.
 const STREAM: u32 = 1;
 
 // RFC 9113 section 6: the types of frames, and their flags.
@@ -52,7 +52,7 @@ impl Connection {
     /// Sends a GET. Returns `true` if the status is 200.
     ///
     /// # Errors
-    /// Returns an error if the server ends the connection or the stream instead.
+    /// Returns an error if the server ends the connection or the stream.
     pub fn get(&mut self, path: &str) -> Result<bool> {
         let stream = self.next_stream;
         self.next_stream += 2;
@@ -78,10 +78,10 @@ impl Connection {
         }
     }
 
-    /// Waits for GOAWAY, after which the server accepts no more requests.
+    /// Waits for GOAWAY. After it, the server accepts no more requests.
     ///
     /// # Errors
-    /// Returns an error if it does not.
+    /// Returns an error if there is another frame first.
     pub fn wait_for_goaway(&mut self) -> Result<()> {
         if !self.is_going_away {
             let (kind, ..) = self.frames.next()?;
@@ -94,7 +94,7 @@ impl Connection {
 /// The frames of a connection.
 struct Frames(Box<dyn Stream>);
 
-/// An open CONNECT stream: the bytes that are written to it reach the inner listener.
+/// An open CONNECT stream. The bytes that are written to it reach the inner listener.
 pub struct Tunnel {
     frames: Frames,
     received: Vec<u8>,
@@ -116,7 +116,7 @@ impl Tunnel {
     /// Opens a CONNECT stream over a new connection with this certificate.
     ///
     /// # Errors
-    /// Returns an error if the handshake fails, or the server does not answer CONNECT with 200.
+    /// Returns an error if the handshake fails, or the response to CONNECT is not 200.
     pub fn open(address: SocketAddr, leaf: &Leaf, authority: &str) -> Result<Self> {
         let mut stream = connect(address, leaf)?;
         stream.write_all(&opening(authority))?;
@@ -133,7 +133,7 @@ impl Tunnel {
         }
     }
 
-    /// An HTTP/1 client over the stream.
+    /// Returns an HTTP/1 client on the stream.
     #[must_use]
     pub fn client(self) -> Client {
         Client::over(Box::new(self))
@@ -141,7 +141,7 @@ impl Tunnel {
 }
 
 impl Frames {
-    /// The next frame that is not connection management.
+    /// Returns the next frame that does not manage the connection.
     fn next(&mut self) -> Result<(u8, u8, Vec<u8>)> {
         loop {
             let mut head = [0; 9];
@@ -198,7 +198,7 @@ fn connect(address: SocketAddr, leaf: &Leaf) -> Result<Box<dyn Stream>> {
     Ok(Client::tls(address, config)?.into_stream().into_inner())
 }
 
-/// The preface, empty settings, and HEADERS of a CONNECT request, which leave the stream open.
+/// The preface, empty settings, and HEADERS of a CONNECT request that keep the stream open.
 fn opening(authority: &str) -> Vec<u8> {
     let fields = [literal(":method", "CONNECT"), literal(":authority", authority)].concat();
     [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[]), frame(HEADERS, END_HEADERS, STREAM, &fields)].concat()
@@ -207,7 +207,7 @@ fn opening(authority: &str) -> Vec<u8> {
 /// RFC 7541 section 6.2.2: a literal field without indexing, with a new name and no Huffman coding.
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let string = |text: &str| {
-        // Seven bits hold the length of every string here.
+        // The length of every string here fits in seven bits.
         let length = u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short string");
         [&[length], text.as_bytes()].concat()
     };

@@ -16,10 +16,10 @@ use crate::bootstrap::SERVER_HOST;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The destination connection ID of a client's first packet, which Envoy derives the number of the connection from.
+/// The destination connection ID of a client's first packet, from which Envoy derives the number of the connection.
 pub type ConnectionId = [u8; 8];
 
-/// A connection; closed when dropped.
+/// A connection. Dropping it closes it.
 pub struct Client {
     requests: h3::client::SendRequest<h3_quinn::OpenStreams, bytes::Bytes>,
     connection: quinn::Connection,
@@ -48,7 +48,7 @@ impl Client {
             let transport = h3_quinn::Connection::new(connection.clone());
             let (mut driver, requests) = timeout(TIMEOUT, h3::client::new(transport)).await??;
             let driver = tokio::spawn(async move {
-                // The reason is reported by the request that fails.
+                // The request that fails reports the reason.
                 poll_fn(|context| driver.poll_close(context)).await;
             });
             anyhow::Ok((requests, connection, endpoint, driver))
@@ -56,10 +56,10 @@ impl Client {
         Ok(Self { requests, connection, endpoint, driver, runtime })
     }
 
-    /// Sends a GET, and returns the status of the answer.
+    /// Sends a GET, and returns the status.
     ///
     /// # Errors
-    /// Returns an error if no answer comes in time.
+    /// Returns an error if there is no response in time.
     pub fn get(&mut self, path: &str) -> Result<u16> {
         let request = http::Request::get(format!("https://{SERVER_HOST}{path}")).body(())?;
         let exchange = async {
@@ -78,7 +78,7 @@ impl Drop for Client {
         self.driver.abort();
         // RFC 9114 section 8.1: H3_NO_ERROR.
         self.connection.close(quinn::VarInt::from_u32(0x100), b"");
-        // The server need not answer.
+        // The server does not have to respond.
         let _ = self.runtime.block_on(async { timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await });
     }
 }

@@ -1,4 +1,4 @@
-//! A program that shows something and cleans up, also when it is interrupted.
+//! Programs that clean up when they end, even if they are interrupted.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ enum Event {
     Ended(Result<()>),
 }
 
-/// Runs `show` in a directory of its own, which is removed at the end, or at SIGINT and SIGTERM. To be interrupted is how a
-/// program that was told to `keep` things up ends well.
+/// Runs `show` in a new directory, and removes the directory at the end or at SIGINT and SIGTERM. With `keep`, an
+/// interruption is the normal end.
 pub fn run(keep: bool, show: impl FnOnce(&Scratch) -> Result<()> + Send + 'static) -> ExitCode {
     match run_to_end(keep, show) {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,14 +36,14 @@ fn run_to_end(keep: bool, show: impl FnOnce(&Scratch) -> Result<()> + Send + 'st
     match receiver.recv()? {
         Event::Ended(result) => result,
         Event::Interrupted => {
-            // The kernel ends every child with us; the directory is left to remove.
+            // The kernel ends the child processes. Only the directory is left.
             std::fs::remove_dir_all(scratch.path())?;
             std::process::exit(if keep { 0 } else { 130 })
         }
     }
 }
 
-/// Nobody receives any more once the program ends.
+/// The receiver is gone when the program ends.
 fn send(sender: &Sender<Event>, event: Event) {
     let _ = sender.send(event);
 }

@@ -1,4 +1,4 @@
-//! AuthorizationPolicies, as Istio enforces them and as the command imports them.
+//! AuthorizationPolicies, as Istio enforces them and as `spiffe-authz import` converts them.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -9,32 +9,32 @@ use serde_json::{Value, json};
 
 use crate::tools;
 
-/// AuthorizationPolicies of one workload of `example.org`: each an object with `name`, `namespace` and `spec`.
+/// The AuthorizationPolicies of one workload in `example.org`: objects with `name`, `namespace` and `spec`.
 pub type PolicySet = Vec<Value>;
 
 /// The RBAC filters that Istio pushes for a set.
 #[derive(Debug, Deserialize)]
 pub struct RbacFilters {
-    /// For requests.
+    /// The HTTP filters.
     pub http: Vec<Value>,
-    /// For connections.
+    /// The network filters.
     pub tcp: Vec<Value>,
 }
 
-/// The RBAC filters that Istio pushes for each set.
+/// Returns the RBAC filters that Istio pushes for each set.
 ///
 /// # Errors
-/// Returns an error if Istio's builder does not run.
+/// Returns an error if Istio's builder fails.
 pub fn rbac_filters(sets: &[PolicySet]) -> Result<Vec<RbacFilters>> {
     let input: Vec<Value> = sets.iter().map(|set| json!({"policies": set})).collect();
     let output = piped(&mut Command::new(tools::path(tools::ISTIO_RBAC)?), &Value::from(input).to_string())?;
     Ok(serde_json::from_str(&output)?)
 }
 
-/// The same policies as a configuration document, with `example.io` federated.
+/// Converts the policies to a document with `example.io` as a federated trust domain.
 ///
 /// # Errors
-/// Returns an error if the command does not take them.
+/// Returns an error if `spiffe-authz import` fails.
 pub fn import(set: &PolicySet) -> Result<Value> {
     let items: Vec<Value> = set
         .iter()
@@ -56,7 +56,7 @@ fn piped(command: &mut Command, input: &str) -> Result<String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start")?;
     let mut stdin = child.stdin.take().context("no input")?;
     let input = input.to_owned();
-    // Beside the reading, or both would wait for each other on a long input.
+    // A separate thread writes, because the command can block on its output before it has read all of its input.
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output()?;
     let written = writer.join().ok().context("the writer panicked")?;

@@ -1,4 +1,4 @@
-//! A steady load of requests whose verdicts are known, while things fail.
+//! A steady load of requests with known verdicts, while faults occur.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,48 +12,48 @@ use anyhow::Result;
 use crate::http::{Client, Response};
 use crate::wait;
 
-/// Between two requests of one caller.
+/// The pause between two requests of a caller.
 const PACE: Duration = Duration::from_millis(10);
-/// How often in a row a caller must get each of its verdicts, to be served again.
+/// The number of times that a caller must get each of its verdicts in a row to count as recovered.
 const ROUNDS: u64 = 3;
 
-/// A request and its verdict.
+/// A request and its expected verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    /// The host that it asks for.
+    /// The host of the request.
     pub host: &'static str,
-    /// Its method.
+    /// The method.
     pub method: &'static str,
-    /// Its path.
+    /// The path.
     pub path: &'static str,
-    /// Whether it must be allowed.
+    /// The expected verdict: `true` for allow.
     pub allowed: bool,
 }
 
-/// A caller, and what it asks for in turn.
+/// A caller, and its requests in turn.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Its name.
+    /// The name in reports.
     pub name: String,
-    /// Where its own Envoy takes its requests.
+    /// The address of the caller's Envoy.
     pub address: SocketAddr,
-    /// What it asks for.
+    /// The requests.
     pub calls: Vec<Call>,
 }
 
-/// What became of requests.
+/// The results of requests.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// How many there were.
+    /// The number of requests.
     pub requests: u64,
-    /// Every wrong verdict: allowed where it must be denied, or the reverse, or an answer that nobody here gives.
+    /// The wrong verdicts: an allowed request that must be denied, the reverse, or an unexpected response.
     pub wrong: Vec<String>,
-    /// Requests without a verdict, by cause: something on the way failed.
+    /// The numbers of requests without a verdict, by cause.
     pub errors: BTreeMap<String, u64>,
 }
 
 impl Tally {
-    /// Counts an answer, or its absence; returns whether it was the right verdict.
+    /// Counts a response or its absence. Returns `true` if the verdict is right.
     pub fn count(&mut self, caller: &str, call: &Call, answer: Result<Response>) -> bool {
         self.requests += 1;
         let response = match answer {
@@ -78,13 +78,13 @@ impl Tally {
         *self.errors.entry(cause).or_default() += 1;
     }
 
-    /// How many requests had no verdict.
+    /// Returns the number of requests without a verdict.
     #[must_use]
     pub fn error_count(&self) -> u64 {
         self.errors.values().sum()
     }
 
-    /// Adds another one.
+    /// Adds another tally.
     pub fn add(&mut self, other: Self) {
         let Self { requests, wrong, errors } = other;
         self.requests += requests;
@@ -95,11 +95,11 @@ impl Tally {
     }
 }
 
-/// Callers that ask all the time; ended when dropped.
+/// Callers that send requests continuously. Dropping it stops them.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
-    /// For each caller: how many right verdicts in a row make [`ROUNDS`] rounds.
+    /// For each caller, the number of right verdicts in [`ROUNDS`] rounds.
     enough: Vec<u64>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -108,13 +108,13 @@ pub struct Load {
 struct Shared {
     stop: AtomicBool,
     tally: Mutex<Tally>,
-    /// For each caller: the right verdicts since the last that was not.
+    /// For each caller, the number of right verdicts since the last error or wrong verdict.
     in_a_row: Vec<AtomicU64>,
 }
 
 impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        // Counts stay good even if a thread panicked between two of them.
+        // The counts are valid even if a thread panicked between two of them.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,16 +134,16 @@ impl Load {
         Self { shared, enough, threads }
     }
 
-    /// What became of the requests so far.
+    /// Returns the results of the requests so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.shared.tally().clone()
     }
 
-    /// Waits until every caller gets its right verdicts, without an error between; returns how long that took.
+    /// Waits until every caller gets the right verdicts, without an error in between. Returns the time that this took.
     ///
     /// # Errors
-    /// Returns an error if that is not so in time; with the errors so far.
+    /// Returns an error with the errors so far if this takes too long.
     pub fn recovered(&self, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
         self.shared.in_a_row.iter().for_each(|count| count.store(0, Ordering::SeqCst));
@@ -151,7 +151,7 @@ impl Load {
             let counts = self.shared.in_a_row.iter().map(|count| count.load(Ordering::SeqCst));
             Ok(counts.zip(&self.enough).all(|(count, enough)| count >= *enough).then_some(()))
         };
-        wait::until("every caller is served again", limit, served)
+        wait::until("every caller gets the right verdicts", limit, served)
             .map_err(|error| error.context(format!("{:?}", self.tally().errors)))?;
         Ok(start.elapsed())
     }
@@ -161,7 +161,7 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
-            // A panic of a thread was printed by itself.
+            // The panic of a thread is already printed.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Whether Envoy's memory stays flat with the dynamic module, over many connections and many configurations.
+//! Measures that Envoy's memory does not grow with the dynamic module, over many connections and configurations.
 
 use std::fs;
 use std::time::Duration;
@@ -11,32 +11,32 @@ use crate::envoy::{Envoy, Start};
 use crate::fixture::{Fixture, Validation};
 use crate::wait;
 
-/// So much may it grow after the first fifth; a policy document alone weighs more than a tenth of it.
+/// The allowed growth after the first fifth. One document has more than a tenth of this size.
 const ALLOWED_KILOBYTES: u64 = 8 * 1024;
-/// Policies of each configuration, so that one that is kept would be seen.
+/// The number of policies in each configuration. A leaked configuration would be visible.
 const POLICIES: u32 = 500;
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How much is done.
+/// The size of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Amounts {
-    /// Connections, each with a handshake and a request.
+    /// The number of connections, each with a handshake and a request.
     pub connections: u32,
-    /// Configurations, each with a request.
+    /// The number of configurations, each with a request.
     pub reloads: u32,
 }
 
-/// Resident memory, in kilobytes.
+/// The resident memory in kilobytes.
 #[derive(Debug)]
 pub struct Measured {
-    /// After a fifth of the connections, and at their end.
+    /// After one fifth of the connections, and at the end.
     pub connections: [u64; 2],
-    /// After a fifth of the configurations, and at their end.
+    /// After one fifth of the configurations, and at the end.
     pub reloads: [u64; 2],
 }
 
 impl Measured {
-    /// Holds it against what is allowed.
+    /// Compares the growth with the limit.
     ///
     /// # Errors
     /// Returns an error if memory has grown more.
@@ -48,10 +48,10 @@ impl Measured {
     }
 }
 
-/// Runs it.
+/// Runs the measurement.
 ///
 /// # Errors
-/// Returns an error if a request is not decided as it should, or a configuration does not arrive.
+/// Returns an error if a request gets a wrong verdict, or a configuration does not apply.
 pub fn measure(amounts: Amounts) -> Result<Measured> {
     let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
     let file = fixture.scratch.join("filter.json");
@@ -91,7 +91,7 @@ pub fn measure(amounts: Amounts) -> Result<Measured> {
     Ok(Measured { connections, reloads })
 }
 
-/// Lets `sleep` in to one path, with many policies beside.
+/// Returns a document with many policies that allows `sleep` to send requests to one path.
 fn document(number: u32) -> Value {
     let others = (0..POLICIES).map(|other| {
         json!({"name": format!("p{other}"), "namespace": "default", "rules": [{
@@ -105,7 +105,7 @@ fn document(number: u32) -> Value {
     json!({"trustDomain": "example.org", "policies": others.chain([ours]).collect::<Vec<_>>()})
 }
 
-/// proc(5), `VmRSS`.
+/// Returns `VmRSS` of proc(5).
 fn resident(envoy: &mut Envoy) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", envoy.process().id()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

@@ -1,5 +1,5 @@
-//! A child process that ends with its owner, however that ends.
-#![expect(unsafe_code, reason = "prctl and kill are foreign functions")]
+//! A child process that ends with its owner, even if the owner is killed.
+#![expect(unsafe_code, reason = "prctl and kill are C functions")]
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -24,21 +24,21 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; its output goes to `<name>.out` and `<name>.err` in `directory`.
+    /// Starts `command`. The output goes to `<name>.out` and `<name>.err` in `directory`.
     ///
     /// # Errors
-    /// Returns an error if it cannot be started.
+    /// Returns an error if the program cannot be started.
     pub fn start(command: &mut Command, directory: &Path, name: &str) -> Result<Self> {
         let stdout = directory.join(format!("{name}.out"));
         let stderr = directory.join(format!("{name}.err"));
         command.stdin(Stdio::null()).stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         let parent = std::process::id();
-        // SAFETY: between fork and exec only async-signal-safe calls are made.
+        // SAFETY: only async-signal-safe functions are called between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                // The kernel ends the child when the thread that started it ends, even by SIGKILL.
+                // The kernel kills the child when the thread that started it ends, even after SIGKILL.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                // It may have ended before that.
+                // The parent can have ended before this call.
                 if u32::try_from(libc::getppid()) == Ok(parent) {
                     Ok(())
                 } else {
@@ -46,44 +46,44 @@ impl Process {
                 }
             });
         }
-        let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let child = command.spawn().with_context(|| format!("{}: cannot start", command.get_program().display()))?;
         Ok(Self { child, stdout, stderr })
     }
 
-    /// What it wrote to standard output so far.
+    /// Returns the standard output so far.
     ///
     /// # Errors
-    /// Returns an error if that cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn output(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(&self.stdout)?).into_owned())
     }
 
-    /// What it wrote to standard error so far.
+    /// Returns the standard error so far.
     ///
     /// # Errors
-    /// Returns an error if that cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(&self.stderr)?).into_owned())
     }
 
-    /// The process number.
+    /// Returns the process ID.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status if the process has ended.
     ///
     /// # Errors
-    /// Returns an error if that cannot be asked.
+    /// Returns an error if the status is not available.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Fails with the end of its log if it has ended.
+    /// Checks that the process runs.
     ///
     /// # Errors
-    /// Returns an error if it has ended.
+    /// Returns an error with the end of its log if it has ended.
     pub fn check_running(&mut self) -> Result<()> {
         if let Some(status) = self.ended()? {
             anyhow::bail!("{} ended early ({status}):\n{}", self.stderr.display(), self.tail());
@@ -91,7 +91,7 @@ impl Process {
         Ok(())
     }
 
-    /// Kills it at once, as a crash would.
+    /// Kills the process, as a crash would.
     ///
     /// # Errors
     /// Returns an error if it cannot be killed.
@@ -101,7 +101,7 @@ impl Process {
         Ok(())
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of the log.
     #[must_use]
     pub fn tail(&self) -> String {
         let log = self.log().unwrap_or_default() + &self.output().unwrap_or_default();
@@ -118,11 +118,11 @@ impl Drop for Process {
         if let Ok(pid) = libc::pid_t::try_from(self.child.id())
             && matches!(self.child.try_wait(), Ok(None))
         {
-            // SAFETY: the child was not waited for, so the number is still its own.
+            // SAFETY: the child was not waited for, so the process ID still identifies it.
             unsafe { libc::kill(pid, libc::SIGTERM) };
             let ended = wait::until("end of a child", TERMINATION_LIMIT, || Ok(self.child.try_wait()?));
             if ended.is_err() {
-                // Nothing more can be done about a child that outlives SIGKILL.
+                // There is no remedy if the child survives SIGKILL.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
             }

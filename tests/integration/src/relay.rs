@@ -1,4 +1,4 @@
-//! A way to a port of 127.0.0.1 that can be cut: for what becomes unreachable while it runs.
+//! A relay to a port of 127.0.0.1 that can be cut, to make a server unreachable.
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens on a free port of 127.0.0.1, and passes each connection on to `target`.
+    /// Listens on a free port of 127.0.0.1, and forwards each connection to `target`.
     ///
     /// # Errors
     /// Returns an error if no port is free.
@@ -28,7 +28,7 @@ impl Relay {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if !is_cut.load(Ordering::SeqCst) {
-                    // A connection that breaks off concerns nobody else.
+                    // A broken connection does not affect others.
                     thread::spawn(move || drop(pass_on(stream, target)));
                 }
             }
@@ -36,13 +36,13 @@ impl Relay {
         Ok(Self { port, cut })
     }
 
-    /// Its port.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Closes every new connection at once, or no more.
+    /// Closes every new connection immediately if `cut`, or forwards them again.
     pub fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::SeqCst);
     }

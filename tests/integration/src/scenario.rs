@@ -1,4 +1,4 @@
-//! Scenarios of federation, written down once (scenarios/federation.yaml) and played on every environment.
+//! Scenarios of federation as data (scenarios/federation.yaml), which run in every environment.
 
 use std::fs;
 use std::path::Path;
@@ -13,90 +13,91 @@ use crate::wait;
 
 const LOG_LIMIT: Duration = Duration::from_secs(20);
 
-/// A request, and what must become of it.
+/// A request and its expected result.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows.
+    /// The purpose of the scenario.
     pub name: String,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// Whom.
+    /// The server.
     #[serde(default)]
     pub to: Server,
-    /// Method and path, with a space between.
+    /// The method and the path, separated by a space.
     pub request: String,
-    /// What becomes of it.
+    /// The expected result.
     pub expect: Expectation,
 }
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum Caller {
-    /// A workload that SPIRE knows, through its own Envoy.
+    /// A registered workload, through its own Envoy.
     Workload(Workload),
-    /// Somebody with a certificate, straight to the server.
+    /// A client with a certificate, directly to the server.
     Certificate(Certificate),
 }
 
-/// A workload that SPIRE knows.
+/// A registered workload.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Workload {
-    /// Its trust domain.
+    /// The trust domain.
     pub trust_domain: String,
-    /// Its service account.
+    /// The service account.
     pub name: String,
 }
 
-/// A certificate that SPIRE has not issued.
+/// A certificate that is not from SPIRE.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// The trust domain whose authority has signed it.
+    /// The trust domain of the authority.
     pub authority: String,
-    /// The SPIFFE ID in it.
+    /// The SPIFFE ID.
     pub id: String,
 }
 
-/// Whom a caller asks.
+/// The server of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Server {
-    /// The server's Envoy.
+    /// The Envoy of httpbin.
     #[default]
     Httpbin,
     /// The gateway in front of it.
     Gateway,
 }
 
-/// What becomes of a request.
+/// The expected result of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Expectation {
-    /// Allowed by this policy.
+    /// This policy allows the request.
     Policy(String),
-    /// Denied for this reason.
+    /// The request is denied for this reason.
     Reason(String),
-    /// The handshake is refused.
+    /// The handshake is rejected.
     Handshake,
 }
 
-/// What a caller sees.
+/// The response that a caller gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// This status.
+    /// A response with this status.
     Status(u16),
-    /// A TLS alert instead of an answer.
-    HandshakeRefused,
+    /// A TLS alert instead of a response.
+    HandshakeRejected,
 }
 
 impl Answer {
-    /// What an exchange by TLS came to. The server's alert may come after the client's part of the handshake is over.
+    /// Converts the result of a request over TLS. The server's alert can arrive after the client's part of the
+    /// handshake.
     ///
     /// # Errors
-    /// Returns an error if it came to neither answer nor alert.
+    /// Returns the error if it is not a TLS alert.
     pub fn of(exchange: Result<Response>) -> Result<Self> {
         let error = match exchange {
             Ok(response) => return Ok(Self::Status(response.status)),
@@ -106,47 +107,47 @@ impl Answer {
             let cause = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
             cause.downcast_ref::<rustls::Error>()
         });
-        if matches!(tls, Some(rustls::Error::AlertReceived(_))) { Ok(Self::HandshakeRefused) } else { Err(error) }
+        if matches!(tls, Some(rustls::Error::AlertReceived(_))) { Ok(Self::HandshakeRejected) } else { Err(error) }
     }
 }
 
-/// Where scenarios are played.
+/// An environment in which scenarios run.
 pub trait TestEnvironment {
-    /// Sends a request of a workload, through its own Envoy.
+    /// Sends a request of a workload through its own Envoy.
     ///
     /// # Errors
-    /// Returns an error if no answer comes.
+    /// Returns an error if there is no response.
     fn by_workload(&self, workload: &Workload, to: Server, method: &str, path: &str) -> Result<Answer>;
 
-    /// Sends a request with a certificate, straight to the server.
+    /// Sends a request with a certificate directly to the server.
     ///
     /// # Errors
-    /// Returns an error if neither answer nor TLS alert comes.
+    /// Returns an error if there is neither a response nor a TLS alert.
     fn by_certificate(&self, certificate: &Certificate, to: Server, method: &str, path: &str) -> Result<Answer>;
 
-    /// The lines of the server's JSON access log so far.
+    /// Returns the lines of the server's JSON access log.
     ///
     /// # Errors
-    /// Returns an error if it cannot be read.
+    /// Returns an error if the log cannot be read.
     fn access_log(&self, server: Server) -> Result<Vec<Value>>;
 }
 
 /// Reads scenarios/federation.yaml.
 ///
 /// # Errors
-/// Returns an error if the file is not as it should be.
+/// Returns an error if the file is invalid.
 pub fn federation() -> Result<Vec<Scenario>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/federation.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let scenarios: Vec<Scenario> = serde_saphyr::from_str(&text).context("scenarios/federation.yaml")?;
-    ensure!(!scenarios.is_empty(), "there is no scenario");
+    ensure!(!scenarios.is_empty(), "expected at least one scenario");
     Ok(scenarios)
 }
 
-/// Plays every scenario on a environment.
+/// Runs every scenario in an environment.
 ///
 /// # Errors
-/// With every scenario that went otherwise than it should.
+/// Returns an error with every scenario that failed.
 pub fn play(scenarios: &[Scenario], environment: &impl TestEnvironment) -> Result<()> {
     let failures: Vec<String> = (scenarios.iter().enumerate())
         .filter_map(|(number, scenario)| {
@@ -161,7 +162,7 @@ pub fn play(scenarios: &[Scenario], environment: &impl TestEnvironment) -> Resul
 impl Scenario {
     fn play(&self, number: usize, environment: &impl TestEnvironment) -> Result<()> {
         let (method, path) = self.request.split_once(' ').context("no method and path")?;
-        // The query finds the request in the access log; policies do not look at it.
+        // The query identifies the request in the access log. Policies ignore it.
         let query = format!("scenario={number}");
         let path = format!("{path}?{query}");
         let answer = match &self.caller {
@@ -171,9 +172,9 @@ impl Scenario {
         let expected = match self.expect {
             Expectation::Policy(_) => Answer::Status(200),
             Expectation::Reason(_) => Answer::Status(403),
-            Expectation::Handshake => Answer::HandshakeRefused,
+            Expectation::Handshake => Answer::HandshakeRejected,
         };
-        ensure!(answer == expected, "{answer:?}, not {expected:?}");
+        ensure!(answer == expected, "expected {expected:?}, got {answer:?}");
         let line = |server: Server| -> Result<Option<Value>> {
             let log = environment.access_log(server)?;
             Ok(log.into_iter().find(|line| line["path"].as_str().is_some_and(|path| path.ends_with(&query))))
@@ -187,7 +188,7 @@ impl Scenario {
             }
         };
         let line = wait::until("the request in the access log", LOG_LIMIT, || line(self.to))?;
-        ensure!(line[field] == **wanted, "{field} is {}, not {wanted}; {line}", line[field]);
+        ensure!(line[field] == **wanted, "expected `{field}` {wanted}, got {}; {line}", line[field]);
         Ok(())
     }
 }

@@ -1,21 +1,21 @@
-//! A directory of one test, short enough for the path of a UNIX socket (108 bytes), removed at its end.
+//! A temporary directory of one test. Its path is short enough for UNIX sockets (108 bytes).
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-/// A directory that goes with this value.
+/// A directory that is removed when dropped.
 #[derive(Debug)]
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// A new empty directory.
+    /// Creates an empty directory.
     ///
     /// # Errors
-    /// Returns an error if none can be made.
+    /// Returns an error if it cannot be created.
     pub fn new() -> Result<Self> {
-        Ok(Self(tempfile::Builder::new().prefix("sa-").tempdir().context("cannot make a temporary directory")?))
+        Ok(Self(tempfile::Builder::new().prefix("sa-").tempdir().context("cannot create a temporary directory")?))
     }
 
     /// The directory.
@@ -24,16 +24,16 @@ impl Scratch {
         self.0.path()
     }
 
-    /// A path in it.
+    /// Returns a path in the directory.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Writes a file in it, all or nothing.
+    /// Writes a file in the directory atomically.
     ///
     /// # Errors
-    /// Returns an error if it cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
         let path = self.join(name);
         write_whole(&path, content)?;
@@ -41,13 +41,13 @@ impl Scratch {
     }
 }
 
-/// Writes a file by renaming, so that who watches it sees all or nothing.
+/// Writes a file by renaming, so that a program that watches it never reads a part.
 ///
 /// # Errors
-/// Returns an error if it cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn write_whole(path: &Path, content: &str) -> Result<()> {
     let part = path.with_extension("part");
-    std::fs::write(&part, content).with_context(|| format!("cannot write {}", part.display()))?;
+    std::fs::write(&part, content).with_context(|| format!("{}: cannot write the file", part.display()))?;
     std::fs::rename(&part, path)?;
     Ok(())
 }

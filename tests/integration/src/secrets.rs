@@ -1,4 +1,4 @@
-//! What an Envoy has been told by SDS: its own certificate, and whom it trusts.
+//! The secrets that an Envoy got through SDS: its certificate, and the authorities that it trusts.
 
 use anyhow::Result;
 use base64::Engine as _;
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::envoy::Envoy;
 
-/// The serial number of the certificate that the Envoy shows; `None` when it has none yet.
+/// Returns the serial number of Envoy's certificate, or `None` if it has none yet.
 ///
 /// # Errors
-/// Returns an error if its admin interface does not answer.
+/// Returns an error if the admin interface does not respond.
 pub fn serial_number(envoy: &Envoy) -> Result<Option<String>> {
     let certificates: Value = serde_json::from_slice(&envoy.admin("/certs")?.body)?;
     let certificates = certificates["certificates"].as_array().cloned().unwrap_or_default();
@@ -18,11 +18,11 @@ pub fn serial_number(envoy: &Envoy) -> Result<Option<String>> {
     Ok(own.map(str::to_owned))
 }
 
-/// Whether the Envoy trusts an authority, given by its certificate in PEM: for the authority's own trust domain alone, which is
-/// how the SPIFFE validator has it.
+/// Returns `true` if Envoy trusts this authority, given as PEM, and limits it to its trust domain, as the SPIFFE validator
+/// does.
 ///
 /// # Errors
-/// Returns an error if its admin interface does not answer.
+/// Returns an error if the admin interface does not respond.
 pub fn trusts(envoy: &Envoy, authority: &str) -> Result<bool> {
     let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=dynamic_active_secrets")?.body)?;
     let mut bundles = Vec::new();
@@ -30,7 +30,7 @@ pub fn trusts(envoy: &Envoy, authority: &str) -> Result<bool> {
     Ok(bundles.iter().any(|bundle| bundle.contains(authority.trim())))
 }
 
-/// Every text that stands inline in what Envoy dumps; SPIRE sends bytes, which the dump has in base64.
+/// Collects the inline strings of a dump. SPIRE sends bytes, which the dump contains in base64.
 fn inline_texts(value: &Value, texts: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| inline_texts(item, texts)),

@@ -16,46 +16,46 @@ use crate::{tools, wait};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the examples have the programs of the workloads.
+/// The directory of the workloads' programs in the examples.
 const WORKLOADS: &str = "/opt/workloads";
-/// Where SPIRE's own interval is shortened: five seconds, it would make a new entry wait for as long.
+/// The line of the example that `INTERVAL` replaces. SPIRE's default of five seconds would delay every new entry.
 const LOG_LEVEL: &str = "log_level      = \"INFO\"\n";
 const INTERVAL: &str = "experimental { sync_interval = \"1s\" }\n";
-/// What would look for a Docker daemon where the tests themselves run in a container.
+/// The block that is removed, because the tests have no Docker daemon.
 const DOCKER_ATTESTOR: &str = "  WorkloadAttestor \"docker\" {\n    plugin_data {}\n  }\n";
-/// How long the identities of the examples live, in seconds.
+/// The lifetime of SVIDs in the examples.
 const TTL: &str = "\"x509_svid_ttl\": 3600";
 
-/// A trust domain: its server and one agent; ended when dropped.
+/// A trust domain: the server and one agent. Dropping it ends both.
 #[derive(Debug)]
 pub struct Spire {
-    // The agent ends first.
+    // The agent ends before the server.
     agent: Option<Process>,
     /// The server.
     pub server: Server,
 }
 
 impl Spire {
-    /// Starts both for example.org, with the registration entries of the examples, each good for `ttl`.
+    /// Starts example.org with the registration entries of the examples. `ttl` is the lifetime of their SVIDs.
     ///
     /// # Errors
-    /// Returns an error if one does not start in time.
+    /// Returns an error if the server or the agent is not ready in time.
     pub fn start(directory: &Path, ttl: Duration) -> Result<Self> {
         let server = Server::start(directory, "example.org", None)?;
         Self::register(server, "spire/entries.json", ttl, &[])
     }
 
-    /// Registers the entries of a file of the examples, each good for `ttl`, with more substitutions; then starts an agent.
+    /// Registers the entries of an example's file, with this lifetime and more substitutions. Then starts an agent.
     ///
     /// # Errors
-    /// Returns an error if the server refuses an entry, or the agent does not start in time.
+    /// Returns an error if the server rejects an entry, or the agent is not ready in time.
     pub fn register(server: Server, entries: &str, ttl: Duration, substitutions: &[(&str, &str)]) -> Result<Self> {
         let directory = server.directory().to_owned();
         let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
         let (workloads, ttl) = (at("workloads"), format!("\"x509_svid_ttl\": {}", ttl.as_secs()));
         let substitutions = [&[(WORKLOADS, &*workloads), (TTL, &*ttl)], substitutions].concat();
         fs::write(directory.join("entries.json"), text_example(entries, &substitutions)?)?;
-        // Before the agent, which then finds them in one of its first rounds.
+        // The entries exist before the agent starts, so its first synchronizations include them.
         server.command(&["entry", "create", "-data", &at("entries.json")])?;
 
         fs::create_dir_all(directory.join("agent"))?;
@@ -87,16 +87,16 @@ impl Spire {
         self.server.directory().join("agent.sock")
     }
 
-    /// Makes `program` the workload `name` of the examples: SPIRE tells workloads by the path of their program.
+    /// Makes `program` the workload `name` of the examples. SPIRE identifies a workload by the path of its program.
     ///
     /// # Errors
-    /// Returns an error if it cannot be linked or copied.
+    /// Returns an error if the program cannot be linked or copied.
     pub fn workload(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let directory = self.server.directory().join("workloads").join(name);
         fs::create_dir_all(&directory)?;
         let place = directory.join("envoy");
         if !place.exists() {
-            // Another file system takes no link.
+            // Hard links do not cross file systems.
             fs::hard_link(program, &place).or_else(|_| fs::copy(program, &place).map(|_| ()))?;
         }
         Ok(place)
@@ -105,18 +105,18 @@ impl Spire {
     /// Kills the agent, as a crash would.
     ///
     /// # Errors
-    /// Returns an error if it does not run.
+    /// Returns an error if the agent does not run.
     pub fn kill_agent(&mut self) -> Result<()> {
         self.agent.take().context("the agent does not run")?.kill()
     }
 
-    /// Starts the agent; after the first time it comes back by the keys on its disk.
+    /// Starts the agent. After the first time, it attests with the keys on its disk.
     ///
     /// # Errors
-    /// Returns an error if it does not start in time.
+    /// Returns an error if the agent is not ready in time.
     pub fn restart_agent(&mut self) -> Result<()> {
         let socket = self.socket();
-        // A killed agent leaves its socket behind.
+        // A killed agent does not remove its socket.
         if socket.exists() {
             fs::remove_file(&socket)?;
         }

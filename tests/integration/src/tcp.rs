@@ -1,4 +1,4 @@
-//! Protocols over TCP that are not HTTP: a database that greets or waits, its clients, and the examples' server before
+//! Protocols over TCP other than HTTP: a database with or without a greeting, its clients, and the examples' server for
 //! it.
 
 use std::fmt;
@@ -14,15 +14,15 @@ use crate::bootstrap::Bootstrap;
 use crate::fixture::Fixture;
 use crate::http::{Client, Stream};
 
-/// What a database that speaks first says.
+/// The greeting of a database that speaks first.
 pub const GREETING: &str = "220 ready";
 
-/// Who speaks first.
+/// The side that sends first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
-    /// The client; the database sends every line back.
+    /// The client. The database echoes every line.
     Client,
-    /// The database, with its greeting; then it sends every line back.
+    /// The database, with its greeting. Then it echoes every line.
     Server,
 }
 
@@ -50,26 +50,26 @@ impl Database {
             for stream in listener.incoming().flatten() {
                 accepted.fetch_add(1, Ordering::SeqCst);
                 let counter = Arc::clone(&counter);
-                // A connection that breaks off concerns nobody else.
+                // A broken connection does not affect others.
                 thread::spawn(move || drop(serve(&stream, first, &counter)));
             }
         });
         Ok(Self { port, connections, lines })
     }
 
-    /// Its port.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// How many connections have reached it.
+    /// Returns the number of connections that have arrived.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// How many lines have reached it.
+    /// Returns the number of lines that have arrived.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines.load(Ordering::SeqCst)
@@ -108,7 +108,7 @@ impl From<Client> for Session {
 }
 
 impl Session {
-    /// The next line; `None` when the connection was closed instead.
+    /// Reads the next line. Returns `None` if the connection is closed.
     ///
     /// # Errors
     /// Returns an error if neither happens in time.
@@ -123,10 +123,10 @@ impl Session {
         }
     }
 
-    /// Sends a line. That the connection is closed shows when one is read.
+    /// Sends a line. If the connection is closed, reading shows it.
     ///
     /// # Errors
-    /// Returns an error if it cannot be sent for another reason.
+    /// Returns an error if the line cannot be sent for another reason.
     pub fn send(&mut self, text: &str) -> Result<()> {
         let stream = self.0.get_mut();
         match stream.write_all(format!("{text}\n").as_bytes()).and_then(|()| stream.flush()) {
@@ -135,21 +135,21 @@ impl Session {
         }
     }
 
-    /// Sends a line, and whether it comes back, or the connection was closed instead.
+    /// Sends a line. Returns `true` if it is echoed, and `false` if the connection is closed.
     ///
     /// # Errors
-    /// Returns an error if neither happens in time, or something else comes back.
+    /// Returns an error if neither happens in time, or the echo differs.
     pub fn echoes(&mut self, text: &str) -> Result<bool> {
         self.send(text)?;
         match self.line()? {
             None => Ok(false),
             Some(line) if line == text => Ok(true),
-            Some(line) => bail!("{line:?} came back for {text:?}"),
+            Some(line) => bail!("expected {text:?}, got {line:?}"),
         }
     }
 }
 
-/// Whether that is what a closed connection looks like: by TLS or without it, with or without data on the way.
+/// Returns `true` if this error means a closed connection, with or without TLS or pending data.
 fn is_closed(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -158,28 +158,28 @@ fn is_closed(kind: ErrorKind) -> bool {
 }
 
 impl Fixture {
-    /// The examples' server of TCP, fitted to this fixture, before this database.
+    /// Returns the examples' TCP server with this database, adapted to this fixture.
     ///
     /// # Errors
-    /// Returns an error if the example does not have what is to be fitted.
+    /// Returns an error if a substitution does not find its value.
     pub fn tcp_bootstrap(&self, database: &Database) -> Result<Bootstrap> {
         Bootstrap::tcp_with(self.adapter, database.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
     }
 }
 
-/// Whether a line that this client sends comes back.
+/// Sends a line. Returns `true` if it is echoed, and `false` if the connection is closed.
 ///
 /// # Errors
-/// Returns an error if it neither does nor is the connection closed, or nobody listens.
+/// Returns an error if neither happens in time, or the connection fails.
 pub fn echoes(client: Client) -> Result<bool> {
     Session::from(client).echoes("select 1")
 }
 
-/// Connects by plain TCP.
+/// Connects over plain TCP.
 ///
 /// # Errors
-/// Returns an error if nobody listens.
+/// Returns an error if the connection fails.
 pub fn plain(address: SocketAddr) -> Result<Session> {
     Ok(Client::plain(address)?.into())
 }

@@ -1,4 +1,4 @@
-//! Tokens (JWT) of the tests' own issuers, and the filter of Envoy that verifies them.
+//! Tokens (JWT) of test issuers, and Envoy's filter that verifies them.
 
 use anyhow::Result;
 use base64::Engine as _;
@@ -9,23 +9,23 @@ use serde_json::{Value, json};
 /// The filters below, by the names of their dynamic metadata.
 pub const METADATA: [&str; 2] = ["envoy.filters.http.jwt_authn", "envoy.filters.http.set_metadata"];
 
-/// A key that signs tokens of any issuer.
+/// A key that signs tokens for any issuer.
 #[derive(Debug)]
 pub struct TokenKey(KeyPair);
 
 impl TokenKey {
-    /// A new one.
+    /// Creates a key.
     ///
     /// # Errors
-    /// Returns an error if no key can be made.
+    /// Returns an error if the key cannot be created.
     pub fn new() -> Result<Self> {
         Ok(Self(KeyPair::generate_for(&PKCS_ED25519)?))
     }
 
-    /// A token with these claims, good until 2096.
+    /// Signs a token with these claims. It expires in 2096.
     ///
     /// # Errors
-    /// Returns an error if it cannot be signed.
+    /// Returns an error if the token cannot be signed.
     pub fn sign(&self, mut claims: Value) -> Result<String> {
         claims["exp"] = json!(4_000_000_000_u64);
         let parts = [json!({"alg": "EdDSA", "kid": "k"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
@@ -33,7 +33,7 @@ impl TokenKey {
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(self.0.sign(signed.as_bytes())?)))
     }
 
-    /// The HTTP filter that verifies tokens of these issuers, and takes requests without token.
+    /// Returns the HTTP filter that verifies tokens of these issuers, and accepts requests without a token.
     #[must_use]
     pub fn filter(&self, issuers: &[&str]) -> Value {
         let jwks = json!({"keys": [{
@@ -57,7 +57,7 @@ impl TokenKey {
     }
 }
 
-/// The HTTP filter that sets this dynamic metadata of its own, `envoy.filters.http.set_metadata`.
+/// Returns the HTTP filter `envoy.filters.http.set_metadata`, which sets this value as its dynamic metadata.
 #[must_use]
 pub fn metadata_filter(value: &Value) -> Value {
     json!({"name": "envoy.filters.http.set_metadata", "typed_config": {

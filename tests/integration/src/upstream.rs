@@ -1,4 +1,4 @@
-//! The workload behind the server's Envoy: answers every request with its method and path.
+//! The workload of the server's Envoy. It responds to every request with the method and path.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -28,20 +28,20 @@ impl Upstream {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let counter = Arc::clone(&counter);
-                // A connection that breaks off concerns nobody else.
+                // A broken connection does not affect others.
                 thread::spawn(move || drop(serve(&stream, &counter)));
             }
         });
         Ok(Self { port, requests })
     }
 
-    /// Its port.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// How many requests have reached it.
+    /// Returns the number of requests that have arrived.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
@@ -57,7 +57,7 @@ fn serve(mut stream: &TcpStream, requests: &AtomicU64) -> Result<()> {
             return Ok(());
         }
         loop {
-            // Bytes, not text: header values need not be UTF-8.
+            // Header values do not have to be UTF-8.
             let mut header = Vec::new();
             if reader.read_until(b'\n', &mut header)? <= 2 {
                 break;

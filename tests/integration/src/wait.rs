@@ -7,17 +7,17 @@ use anyhow::Result;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls `condition` until it gives a value. What may fail for a while gives `Ok(None)`.
+/// Polls `condition` until it returns a value. If a failure is temporary, `condition` returns `Ok(None)`.
 ///
 /// # Errors
-/// Returns an error if the deadline passes, or at once when `condition` fails.
+/// Returns an error if the deadline passes, or immediately if `condition` fails.
 pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = condition()? {
             return Ok(value);
         }
-        anyhow::ensure!(Instant::now() < deadline, "{what}: not so after {} s", limit.as_secs());
+        anyhow::ensure!(Instant::now() < deadline, "{what}: not within {} s", limit.as_secs());
         thread::sleep(POLL_INTERVAL);
     }
 }

@@ -35,7 +35,7 @@ fn open_to_all() -> Value {
 /// What became of a caller.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
-    HandshakeRefused,
+    HandshakeRejected,
     Denied(String),
     Admitted(String),
 }
@@ -45,7 +45,7 @@ fn fate(envoy: &Envoy, leaf: &Leaf) -> Result<Fate> {
     let answer = leaf.connect(envoy.address()?).and_then(|mut client| client.get("/"));
     let Ok(response) = answer else {
         ensure!(envoy.access_log()?.len() == before, "a refused handshake has left a request");
-        return Ok(Fate::HandshakeRefused);
+        return Ok(Fate::HandshakeRejected);
     };
     let log = envoy.access_log_of(before + 1)?;
     let text = |key: &str| log[before][key].as_str().map(str::to_owned).context("no such field in the access log");
@@ -62,9 +62,9 @@ fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Res
         let server = ProtectedServer::with(adapter, validation, &open_to_all())?;
         for (name, shape, by_spiffe, by_filter) in &cases {
             let expected = match (validation, by_spiffe) {
-                (Validation::Spiffe, None) => Fate::HandshakeRefused,
+                (Validation::Spiffe, None) => Fate::HandshakeRejected,
                 (Validation::Spiffe, Some(reason)) => denied(reason),
-                (Validation::Pooled, _) if by_filter.is_empty() => Fate::HandshakeRefused,
+                (Validation::Pooled, _) if by_filter.is_empty() => Fate::HandshakeRejected,
                 (Validation::Pooled, _) => denied(by_filter),
             };
             let found = fate(&server.envoy, &server.fixture.local.sign(shape)?)?;
@@ -170,7 +170,7 @@ fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapt
 fn an_authority_speaks_for_its_own_trust_domain_only(adapter: Adapter) -> Result<()> {
     let server = ProtectedServer::with(adapter, Validation::Spiffe, &open_to_all())?;
     let forged = server.fixture.federated.sign(&Shape::svid(ID))?;
-    assert_eq!(fate(&server.envoy, &forged)?, Fate::HandshakeRefused);
+    assert_eq!(fate(&server.envoy, &forged)?, Fate::HandshakeRejected);
     let federated = "spiffe://example.io/ns/default/sa/sleep";
     let good = server.fixture.federated.sign(&Shape::svid(federated))?;
     assert_eq!(fate(&server.envoy, &good)?, Fate::Admitted(federated.to_owned()));

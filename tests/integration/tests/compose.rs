@@ -37,7 +37,7 @@ mod containers {
         assert!(on_page().count() > 2 && on_page().all(|row| words(TABLE).contains(&words(row)[0])), "federate.md");
         containers_are_told_by_their_labels(project)?;
         scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
-        assert_eq!(project.fetch_a_new_authority()?, (1, 2), "authorities of example.io that example.org knows");
+        assert_eq!(project.fetch_new_authority()?, (1, 2), "authorities of example.io that example.org knows");
         // Again, with everything running.
         project.up()?;
         assert_eq!(words(&project.demo()?), words(&format!("{TABLE}\n{TABLE}")));
@@ -45,9 +45,9 @@ mod containers {
     }
 
     fn containers_are_told_by_their_labels(project: &Project) -> Result<()> {
-        let none = project.identity_of_a_container(&[]);
+        let none = project.container_identity(&[]);
         ensure!(none.is_err_and(|error| error.to_string().contains("no identity issued")), "an identity for anybody");
-        let identity = project.identity_of_a_container(&["spiffe-authz.workload=stranger"])?;
+        let identity = project.container_identity(&["spiffe-authz.workload=stranger"])?;
         let ids: Vec<&str> = identity.lines().filter(|line| line.starts_with("SPIFFE ID:")).collect();
         assert_eq!(words(&ids.join("\n")), words("SPIFFE ID: spiffe://example.org/ns/other/sa/stranger"));
         Ok(())

@@ -46,7 +46,7 @@ fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) 
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let refused = |text: &str| {
         let bootstrap = fixture.bootstrap()?.configuration(text)?;
-        Envoy::refused(&Start::tested("server")?, &bootstrap, fixture.scratch.path())
+        Envoy::rejected(&Start::tested("server")?, &bootstrap, fixture.scratch.path())
     };
     let log = refused(&bad_document().to_string())?;
     for mistake in MISTAKES {
@@ -194,7 +194,7 @@ fn an_envoy_that_is_not_supported_rejects_the_module() -> Result<()> {
     // Releases before 1.38 have no field for a file.
     let bootstrap = all_but_stranger(&fixture)?.set(MODULE, json!({"name": "spiffe_authz"}))?;
     let start = |release| Ok::<_, anyhow::Error>(Start { program: tools::path(release)?, ..Start::tested(release)? });
-    let log = Envoy::refused(&start(tools::UNSUPPORTED_ENVOY)?, &bootstrap, fixture.scratch.path())?;
+    let log = Envoy::rejected(&start(tools::UNSUPPORTED_ENVOY)?, &bootstrap, fixture.scratch.path())?;
     assert!(log.contains("Failed to load dynamic module"), "{log}");
     // The control: a release that is supported finds it by the same name.
     Envoy::start(&start(tools::OLDEST_ENVOY)?, &bootstrap, fixture.scratch.path()).map(|_| ())

@@ -121,7 +121,7 @@ fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
         ),
     ] {
         let bootstrap = with_routes(&bootstrap, &of_filter(&bootstrap)?, "filter_name", &[("/own", &own)])?;
-        let log = Envoy::refused(&Start::tested("routes")?, &bootstrap, fixture.scratch.path())?;
+        let log = Envoy::rejected(&Start::tested("routes")?, &bootstrap, fixture.scratch.path())?;
         for mistake in mistakes {
             assert!(log.contains(&format!("spiffe-authz: {mistake}")), "`{mistake}` is not in:\n{log}");
         }
@@ -148,7 +148,7 @@ fn another_filter_name_is_refused() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let bootstrap =
         bootstrap.set(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/filter_name"), json!("spiffe"))?;
-    let log = Envoy::refused(&Start::tested("name")?, &bootstrap, fixture.scratch.path())?;
+    let log = Envoy::rejected(&Start::tested("name")?, &bootstrap, fixture.scratch.path())?;
     assert!(log.contains("spiffe-authz: unknown filter `spiffe` (use `spiffe_authz`)"), "{log}");
     Ok(())
 }

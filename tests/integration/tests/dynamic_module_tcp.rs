@@ -70,7 +70,7 @@ fn a_bad_configuration_is_refused_with_every_mistake() -> Result<()> {
     let (fixture, database) = (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
     let document = json!({"trustDomain": "EXAMPLE.org", "policies": [{"name": "a", "rulez": []}]});
     let bootstrap = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document.to_string())?;
-    let log = Envoy::refused(&Start::tested("tcp")?, &bootstrap, fixture.scratch.path())?;
+    let log = Envoy::rejected(&Start::tested("tcp")?, &bootstrap, fixture.scratch.path())?;
     for mistake in ["/trustDomain: invalid-value: ", "/policies/0/rulez: unknown-field: "] {
         assert!(log.contains(&format!("spiffe-authz: {mistake}")), "{log}");
     }

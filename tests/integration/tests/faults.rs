@@ -31,7 +31,7 @@ fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
     let mut faults = Faults::on(&mut environment)?;
     for fault in Fault::all(adapter) {
         let before = load.tally();
-        let outcome = faults.bring(fault, LONG, &load)?;
+        let outcome = faults.run(fault, LONG, &load)?;
         let tally = load.tally();
         let (requests, errors) = (tally.requests - before.requests, tally.error_count() - before.error_count());
         println!("{outcome}; {requests} requests, {errors} errors");

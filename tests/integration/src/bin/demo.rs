@@ -1,6 +1,6 @@
-//! The demo: real SPIRE identities, real Envoys, and a table of who was let in, who was not, and why.
+//! Runs real SPIRE and Envoy processes, and prints which callers were allowed, which were denied, and why.
 //!
-//! Run it by `cargo xtask demo`, which gets everything that it needs.
+//! Run it with `cargo xtask demo`, which provides the programs that it needs.
 
 use std::process::ExitCode;
 use std::thread;
@@ -15,7 +15,7 @@ use spiffe_authz_integration::scratch::Scratch;
 
 const CALLERS: [&str; 3] = ["sleep", "curl", "stranger"];
 
-/// Caller, method, path, and the status that the policies of the example give it.
+/// The caller, the method and the path of a request, and the status that the policies of the example give it.
 const REQUESTS: [(&str, &str, &str, u16); 9] = [
     ("sleep", "GET", "/status/200", 200),
     ("sleep", "GET", "/public/news", 200),
@@ -34,9 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {
-    eprintln!("starting the SPIRE server and agent of example.org, and Envoy beside the workload httpbin");
+    eprintln!("starting the SPIRE server and agent of example.org, and the Envoy of httpbin");
     let environment = Environment::start(scratch.path(), LONG, Ok)?;
-    eprintln!("starting an Envoy beside each caller: {}", CALLERS.join(", "));
+    eprintln!("starting the Envoys of the callers: {}", CALLERS.join(", "));
     let callers = CALLERS.iter().map(|name| Ok((*name, environment.caller(name)?))).collect::<Result<Vec<_>>>()?;
     let statuses = REQUESTS.iter().map(|request| send_request(&callers, request)).collect::<Result<Vec<_>>>()?;
     let log = environment.server.access_log_of(REQUESTS.len())?;
@@ -44,7 +44,9 @@ fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {
     let shadow =
         "wasmcustom.spiffe_authz.decisions.mode.shadow.verdict.deny.reason.denied-by-policy.policy.default/no-teapots";
     let would = environment.server.stat(shadow)?.unwrap_or(0);
-    println!("\nThe policy default/no-teapots is in shadow mode: it let pass {would} request that it would deny.");
+    println!(
+        "\nThe policy default/no-teapots is in shadow mode: it allowed {would} request that it would deny if enforced."
+    );
     for ((caller, method, path, expected), status) in REQUESTS.iter().zip(statuses) {
         ensure!(status == *expected, "{caller} {method} {path}: expected {expected}, but the status is {status}");
     }
@@ -62,7 +64,7 @@ fn send_request(callers: &[(&str, Envoy)], (caller, method, path, _): &(&str, &s
     Ok(Client::plain(envoy.address()?)?.request(method, path, &[])?.status)
 }
 
-/// What the server's Envoy has logged, in columns.
+/// Formats the access log of the server's Envoy as a table.
 fn table(log: &[Value]) -> String {
     let mut rows = vec![["CALLER", "REQUEST", "STATUS", "REASON", "POLICY"].map(str::to_owned)];
     for line in log {
@@ -82,7 +84,7 @@ fn table(log: &[Value]) -> String {
 }
 
 fn print_hints(environment: &Environment<'_>, callers: &[(&str, Envoy)]) -> Result<()> {
-    println!("\nEverything stays up until Ctrl-C. To try:");
+    println!("\nThe demo runs until you press Ctrl-C. Commands to try:");
     for (name, envoy) in callers {
         println!("  curl -i http://{}/public/news   # as {name}", envoy.address()?);
     }

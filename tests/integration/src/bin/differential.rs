@@ -1,4 +1,4 @@
-//! The differential test, of any size. Run it by `cargo xtask differential`. Arguments: layer, adapter, pairs, seed.
+//! Runs the differential test. Use `cargo xtask differential`. Arguments: layer, adapter, number of pairs, seed.
 
 use anyhow::{Context as _, Result, bail};
 use spiffe_authz_integration::bootstrap::Adapter;
@@ -9,10 +9,10 @@ fn main() -> Result<()> {
     let layer = match arguments.next().context("which layer?")?.as_str() {
         "http" => Layer::Http,
         "tcp" => Layer::Tcp,
-        other => bail!("there is no layer `{other}`"),
+        other => bail!("unknown layer `{other}` (expected `http` or `tcp`)"),
     };
     let adapter: Adapter = arguments.next().context("which adapter?")?.parse()?;
-    let pairs = arguments.next().context("how many pairs?")?.parse()?;
+    let pairs = arguments.next().context("expected a number of pairs")?.parse()?;
     let seed = arguments.next().context("which seed?")?.parse()?;
     let summary = differential::run(Comparison { layer, adapter }, pairs, seed)?;
     println!("seed {seed}: {} pairs in {} s, {} allowed by both", summary.pairs, summary.seconds, summary.allowed);

@@ -1,7 +1,7 @@
-//! Faults at random under a steady load of requests, for as long as is asked for; then a report.
+//! Injects faults in random order under a steady load for a given time, and prints a report.
 //!
-//! Run it by `cargo xtask soak`, which gets everything that it needs. Arguments: adapter, minutes, and the seed of what is
-//! random.
+//! Run it with `cargo xtask soak`, which provides the programs that it needs. Arguments: the adapter, the minutes, and
+//! the seed.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -15,17 +15,17 @@ use spiffe_authz_integration::federation::{FEDERATED, Federation, Fit, LOCAL};
 use spiffe_authz_integration::load::{Load, Tally};
 use spiffe_authz_integration::scratch::Scratch;
 
-/// How long everything runs before memory is looked at for the first time.
+/// The time before the first measurement of memory.
 const WARM_UP: Duration = Duration::from_secs(10);
-/// How long a fault lasts that has no end of its own, in seconds: some longer than identities live.
+/// The duration of a fault that has no end, in seconds. Some are longer than the lifetime of an SVID.
 const LONG: std::ops::RangeInclusive<u64> = 1..=25;
-/// How long it is calm between two faults, in seconds.
+/// The pause between two faults, in seconds.
 const CALM: std::ops::RangeInclusive<u64> = 0..=3;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let adapter: Adapter = arguments.next().context("which adapter?")?.parse()?;
-    let minutes: u64 = arguments.next().context("how many minutes?")?.parse()?;
+    let minutes: u64 = arguments.next().context("expected a number of minutes")?.parse()?;
     let seed = arguments.next().map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
     println!("soak: {adapter}, {minutes} minutes, seed {seed}");
     let mut random = Rng::with_seed(seed);
@@ -40,14 +40,14 @@ fn main() -> Result<()> {
     let (mut due, mut outcomes) = (Vec::new(), Vec::new());
     let mut end = Ok(());
     while start.elapsed() < length && end.is_ok() {
-        // Each has its turn before one comes again.
+        // Each fault occurs once before one occurs again.
         if due.is_empty() {
             due = Fault::all(adapter);
             random.shuffle(&mut due);
         }
         let Some(fault) = due.pop() else { break };
         let long = Duration::from_secs(random.u64(LONG));
-        end = faults.bring(fault, long, &load).map(|outcome| {
+        end = faults.run(fault, long, &load).map(|outcome| {
             println!("{:>5} s  {outcome}", start.elapsed().as_secs());
             outcomes.push(outcome);
         });
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     report.check()
 }
 
-/// The memory of some Envoys, by what they are, in bytes.
+/// The memory of each Envoy, in bytes.
 type Memory = [(&'static str, u64); 4];
 
 fn memory(environment: &Federation<'_>) -> Result<Memory> {
@@ -92,11 +92,11 @@ impl Report {
     fn check(&self) -> Result<()> {
         let wrong = [self.steady.wrong.as_slice(), &self.flooded.wrong].concat();
         ensure!(wrong.is_empty(), "{} wrong verdicts:\n{}", wrong.len(), wrong.join("\n"));
-        ensure!(!self.outcomes.is_empty(), "there was no fault");
+        ensure!(!self.outcomes.is_empty(), "no fault was injected");
         Ok(())
     }
 
-    /// As Markdown.
+    /// Prints the report as Markdown.
     fn print(&self) {
         let Self { adapter, seed, lasted, steady, flooded, fastest_flood, outcomes, before, after } = self;
         println!("\n{adapter}, {:.1} minutes, seed {seed}:\n", lasted.as_secs_f64() / 60.0);
@@ -112,7 +112,7 @@ impl Report {
         );
         println!("| Wrong verdicts | {} |", steady.wrong.len() + flooded.wrong.len());
         println!("| Requests without a verdict | {} |", steady.error_count() + flooded.error_count());
-        println!("\n| Fault | Times | Served again after, at most |\n|---|---|---|");
+        println!("\n| Fault | Times | Recovered after, at most |\n|---|---|---|");
         let mut by_fault: BTreeMap<String, (u32, Duration)> = BTreeMap::new();
         for outcome in outcomes {
             let (times, recovery) = by_fault.entry(outcome.fault.to_string()).or_default();
@@ -135,7 +135,7 @@ impl Report {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "memory to look at")]
+#[expect(clippy::cast_precision_loss, reason = "approximate output")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }

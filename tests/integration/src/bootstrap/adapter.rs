@@ -1,4 +1,4 @@
-//! The two forms of the filter, and how one takes the place of the other in a bootstrap.
+//! The two adapters, and the replacement of one with the other in a bootstrap.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::{Bootstrap, CONFIGURATION, FILTER, FILTERS};
 
-/// Where the fields of the access log stand in the server's file.
+/// The JSON pointer of the fields of the access log in the server's file.
 const LOG_FIELDS: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/access_log/0/typed_config/log_format/json_format";
 
-/// The HTTP connection manager of the inner listener of a tunnel's server.
+/// The HTTP connection manager of the inner listener of the HBONE server.
 const INNER_MANAGER: &str = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config";
 
-/// What decides inside Envoy: the same core in two forms.
+/// An adapter of the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adapter {
     /// The proxy-wasm filter.
@@ -24,10 +24,10 @@ pub enum Adapter {
 }
 
 impl Adapter {
-    /// Both.
+    /// Both adapters.
     pub const ALL: [Self; 2] = [Self::Wasm, Self::Module];
 
-    /// Its server's file in examples/bootstrap.
+    /// The server's file in examples/bootstrap.
     #[must_use]
     pub const fn example(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Adapter {
         }
     }
 
-    /// The file there of its server of TCP.
+    /// The file of the TCP server in examples/bootstrap.
     #[must_use]
     pub const fn tcp_example(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Adapter {
         }
     }
 
-    /// Where its configuration stands in the server's file.
+    /// The JSON pointer of the configuration in the server's file.
     pub(super) fn configuration(self) -> String {
         match self {
             Self::Wasm => CONFIGURATION.to_owned(),
@@ -53,13 +53,14 @@ impl Adapter {
         }
     }
 
-    /// The name of the counter of connections of these labels' values: mode, verdict, reason, policy. No form has labels there.
+    /// Returns the name of the counter of connections with these values: mode, verdict, reason, policy. It has no
+    /// labels in either adapter.
     #[must_use]
     pub fn tcp_counter(self, values: [&str; 4]) -> String {
         self.named("", values)
     }
 
-    /// The name of the counter of requests of these labels' values: mode, verdict, reason, policy.
+    /// Returns the name of the counter of requests with these values: mode, verdict, reason, policy.
     #[must_use]
     pub fn counter(self, values: [&str; 4]) -> String {
         match self {
@@ -77,7 +78,7 @@ impl Adapter {
         labels.fold(name.to_owned(), |name, (label, value)| format!("{name}.{prefix}{label}.{value}"))
     }
 
-    /// The reason in the name of a counter of denials that were enforced; `None` of every other name.
+    /// Returns the reason in the name of a counter of enforced denials, or `None` for any other name.
     #[must_use]
     pub fn deny_reason(self, counter: &str) -> Option<&str> {
         let any = self.counter(["enforce", "deny", "*", ""]);
@@ -86,7 +87,7 @@ impl Adapter {
     }
 }
 
-/// As the commands name it.
+/// Writes the name that the commands use.
 impl fmt::Display for Adapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -103,15 +104,15 @@ impl FromStr for Adapter {
         Self::ALL
             .into_iter()
             .find(|adapter| adapter.to_string() == name)
-            .with_context(|| format!("there is no adapter `{name}`"))
+            .with_context(|| format!("unknown adapter `{name}` (expected `wasm` or `module`)"))
     }
 }
 
 impl Bootstrap {
-    /// An example of the Wasm filter with this adapter in its place, and the same document.
+    /// Returns an example of the Wasm filter with this adapter instead, and the same document.
     ///
     /// # Errors
-    /// Returns an error if this example or the module's is not as expected.
+    /// Returns an error if the example, or that of the module, differs from what is expected.
     pub fn with(self, adapter: Adapter) -> Result<Self> {
         match adapter {
             Adapter::Wasm => Ok(self),
@@ -119,7 +120,8 @@ impl Bootstrap {
         }
     }
 
-    /// The example of a tunnel's server, whose filter is in the inner listener, with this adapter and the same document.
+    /// Returns the example of the HBONE server, whose filter is in the inner listener, with this adapter and the same
+    /// document.
     pub(super) fn with_inner(self, adapter: Adapter) -> Result<Self> {
         if adapter == Adapter::Wasm {
             return Ok(self);
@@ -136,13 +138,13 @@ impl Bootstrap {
         Self { adapter, ..self }.set(&pointer, logged)?.set(&format!("{INNER_MANAGER}/http_filters/0"), filter)
     }
 
-    /// Everything that is the module's comes from its own example.
+    /// Replaces the Wasm filter with the module and its settings from the module's example.
     fn with_module(self) -> Result<Self> {
         let example = Self::example(Adapter::Module.example())?;
-        // Its counters have labels without stats tags.
+        // The counters of the module have labels without stats tags.
         let mut fitted = Self { adapter: Adapter::Module, ..self.without("", "stats_config")? };
 
-        // With what hands the certificate over before it, the connection manager has the same place in every example.
+        // With the filters before it, the connection manager has the same position in every example.
         let state = example.at(&format!("{FILTERS}/0"))?;
         let filters = fitted.value.pointer_mut(FILTERS).and_then(Value::as_array_mut);
         let filters = filters.context("the example has no filters")?;

@@ -1,5 +1,5 @@
-//! One Envoy with two listeners for each set of policies: one with the filter, one with Istio's RBAC filters, both for
-//! requests or both for connections.
+//! One Envoy with two listeners for each set of policies: one with the filter, one with Istio's RBAC filters. Both
+//! decide requests, or both decide connections.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,11 +20,11 @@ use crate::tcp::{self, Database, First};
 use crate::token::{METADATA, TokenKey, metadata_filter};
 
 const ISSUERS: [&str; 2] = ["https://issuer-a", "https://issuer-b"];
-/// A set's listeners have one port at two addresses, so that policies can name it.
+/// The addresses of the two listeners of a set. They share a port, so that policies can use it.
 const OURS: [u8; 4] = [127, 0, 0, 1];
 const ISTIO: [u8; 4] = [127, 0, 0, 3];
 
-/// The identities that callers have, as SPIFFE IDs; the first has none.
+/// The SPIFFE IDs of the callers. The first caller has none.
 const IDENTITIES: [&str; 7] = [
     "",
     "spiffe://example.org/ns/default/sa/sleep",
@@ -37,25 +37,25 @@ const IDENTITIES: [&str; 7] = [
 const SOURCES: [[u8; 4]; 2] = [[127, 0, 0, 1], [127, 0, 0, 2]];
 const SERVER_NAMES: [Option<&str>; 2] = [None, Some("s.example")];
 
-/// What is decided about.
+/// The layer of the decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
-    /// Requests of HTTP.
+    /// HTTP requests.
     Http,
-    /// Connections of TCP.
+    /// TCP connections.
     Tcp,
 }
 
-/// What is compared with Istio.
+/// The layer and the adapter that are compared with Istio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Comparison {
-    /// What is decided about.
+    /// The layer.
     pub layer: Layer,
-    /// What decides.
+    /// The adapter.
     pub adapter: Adapter,
 }
 
-/// Who connects, and how.
+/// The identity, address and server name of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     identity: usize,
@@ -64,7 +64,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// How many there are.
+    /// The number of callers.
     pub(super) const ALL: usize = IDENTITIES.len() * SOURCES.len() * SERVER_NAMES.len();
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
@@ -106,19 +106,19 @@ pub(super) struct Environment {
     envoy: Envoy,
     leaves: Vec<Option<Leaf>>,
     ports: Vec<ReservedPort>,
-    /// Tokens that requests show.
+    /// Tokens for requests.
     pub(super) tokens: Vec<String>,
     _fixture: Fixture,
 }
 
-/// A connection to each of a set's listeners.
+/// A connection to each of the two listeners of a set.
 pub(super) struct Pair {
     ours: Client,
     istio: Client,
 }
 
 impl Pair {
-    /// Whether the filter lets the request in, and whether Istio does.
+    /// Returns `true` for each of filter and Istio that allows the request.
     pub(super) fn decide(&mut self, bytes: &[u8]) -> Result<(bool, bool)> {
         let mut verdicts = [&mut self.ours, &mut self.istio].map(|client| -> Result<bool> {
             let response = client.raw(bytes)?;
@@ -132,7 +132,7 @@ impl Pair {
 
 impl Environment {
     pub(super) fn start(comparison: Comparison, sets: &[PolicySet]) -> Result<Self> {
-        // The SPIFFE validator lets no caller in without certificate, whatever the listener requires.
+        // The SPIFFE validator rejects a caller without a certificate, even if the listener does not require one.
         let fixture = Fixture::with(comparison.adapter, Validation::Pooled)?;
         let key = TokenKey::new()?;
         let database = Database::start(First::Client)?;
@@ -168,7 +168,7 @@ impl Environment {
         Ok(Pair { ours: self.client(OURS, set, caller)?, istio: self.client(ISTIO, set, caller)? })
     }
 
-    /// Whether the filter lets the caller connect, and whether Istio does.
+    /// Returns `true` for each of filter and Istio that allows the connection.
     pub(super) fn admits(&self, set: usize, caller: &Caller) -> Result<(bool, bool)> {
         let echoes = |address| tcp::echoes(self.client(address, set, caller)?).with_context(|| caller.describe());
         Ok((echoes(OURS)?, echoes(ISTIO)?))
@@ -183,13 +183,13 @@ impl Environment {
     }
 }
 
-/// A listener whose deciding filters are still to be set.
+/// The parts of a listener except the filters that decide.
 struct Chain {
     base: Bootstrap,
-    /// Where in the listener its filters stand.
+    /// The JSON pointer of the filters in the listener.
     pointer: &'static str,
     before: Vec<Value>,
-    /// What a caller reaches who is let in.
+    /// The filter after those that decide.
     last: Value,
 }
 
@@ -198,7 +198,7 @@ impl Chain {
         let base = fixture
             .bootstrap()?
             .set(&format!("{CONNECTION_MANAGER}/access_log"), json!([]))?
-            // Both must meet the path as the client has written it.
+            // Both must get the path that the client sent.
             .set(&format!("{CONNECTION_MANAGER}/normalize_path"), json!(false))?
             .set(&format!("{CONNECTION_MANAGER}/merge_slashes"), json!(false))?
             .set(&format!("{CONNECTION_MANAGER}/path_with_escaped_slashes_action"), json!("KEEP_UNCHANGED"))?
@@ -221,7 +221,7 @@ impl Chain {
         Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })
     }
 
-    /// The filter of the example with this document.
+    /// Returns the filter of the example with this document.
     fn filter(&self, layer: Layer, document: &Value) -> Result<Value> {
         let (base, text) = (self.base.clone(), document.to_string());
         let configured = match layer {
@@ -242,7 +242,7 @@ impl Chain {
     }
 }
 
-/// The filters of the example's listener.
+/// Returns the filters of the example's listener.
 fn filters<'b>(base: &'b Bootstrap, pointer: &str) -> Result<&'b [Value]> {
     Ok(base.at(&format!("/static_resources/listeners/0{pointer}"))?.as_array().context("no filters")?)
 }

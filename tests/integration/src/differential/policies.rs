@@ -1,11 +1,11 @@
-//! Random AuthorizationPolicies, within what Istio's validation takes.
+//! Random AuthorizationPolicies that Istio's validation accepts.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
 use super::{Layer, PolicySet};
 
-/// Stands for the port that the set's listener is on.
+/// The placeholder for the port of the set's listener.
 pub(super) const PORT: &str = "@port";
 
 type Choices = &'static [&'static str];
@@ -54,7 +54,7 @@ const SOURCE: &[(&str, Choices)] = &[
     ("ipBlocks", IP_BLOCKS),
     ("remoteIpBlocks", REMOTE_IP_BLOCKS),
 ];
-/// Service accounts stand without principals and namespaces.
+/// Istio does not combine service accounts with principals or namespaces.
 const SOURCE_BY_ACCOUNT: &[(&str, Choices)] = &[
     ("serviceAccounts", SERVICE_ACCOUNTS),
     ("trustDomains", TRUST_DOMAINS),
@@ -86,7 +86,7 @@ const CONDITIONS: &[(&str, Choices)] = &[
     ("experimental.envoy.filters.http.set_metadata[list]", &["[x]", "[x*]", "x", "[*]"]),
 ];
 
-/// One to five policies of the namespace `default`.
+/// Returns one to five policies in the namespace `default`.
 pub(super) fn random_set(rng: &mut Rng, layer: Layer) -> PolicySet {
     (0..rng.usize(1..=5))
         .map(|number| {
@@ -101,7 +101,7 @@ pub(super) fn random_set(rng: &mut Rng, layer: Layer) -> PolicySet {
 }
 
 fn random_rule(rng: &mut Rng, layer: Layer) -> Value {
-    // On TCP a field of HTTP decides for the whole rule, so it must be rare for the others to be of account.
+    // On TCP, one HTTP field decides a whole rule. If such fields were frequent, the others would rarely matter.
     let layer = if rng.usize(..4) == 0 { Layer::Http } else { layer };
     let mut rule = json!({});
     let from = random_list(rng, |rng| {
@@ -118,7 +118,7 @@ fn random_rule(rng: &mut Rng, layer: Layer) -> Value {
     rule
 }
 
-/// Nothing, one, or rarely two.
+/// Returns no item, one, or rarely two.
 fn random_list(rng: &mut Rng, make: impl Fn(&mut Rng) -> Value) -> Vec<Value> {
     let count = [0, 0, 1, 1, 1, 2][rng.usize(..6)];
     (0..count).map(|_| make(rng)).collect()
@@ -144,7 +144,7 @@ fn choose<'c>(rng: &mut Rng, choices: &[(&'c str, Choices)], layer: Layer) -> (&
     }
 }
 
-/// Besides the conditions that begin with `request.`.
+/// The HTTP-only fields. Conditions with the prefix `request.` are also HTTP-only.
 const HTTP_ONLY: [&str; 4] = ["hosts", "methods", "paths", "requestPrincipals"];
 
 fn negated(name: &str) -> String {

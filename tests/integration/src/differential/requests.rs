@@ -1,16 +1,16 @@
-//! Random requests, as the bytes of HTTP/1.1.
+//! Random requests as the bytes of HTTP/1.1.
 
 use fastrand::Rng;
 
-/// A request. Every part is one of a few choices, so that it often meets a policy.
+/// A request. Every part is one of a few choices, so that policies often match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) host: &'static str,
-    /// Header lines without the token.
+    /// The header lines, without the token.
     pub(super) lines: Vec<&'static [u8]>,
-    /// Which token it shows.
+    /// The index of the token.
     pub(super) token: Option<usize>,
 }
 
@@ -64,7 +64,7 @@ impl Sample {
         bytes
     }
 
-    /// Whether a header that policies ask for has several lines.
+    /// Returns `true` if a header that policies use has several lines.
     pub(super) fn repeats_header(&self) -> bool {
         let name = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_ascii_lowercase();
         let names: Vec<_> = self.lines.iter().map(|line| name(line)).collect();
@@ -86,7 +86,7 @@ impl Sample {
         self.host.contains('@') || self.host.contains(".:") || self.host.ends_with('.')
     }
 
-    /// Requests with a part less.
+    /// Returns requests with one part less.
     pub(super) fn smaller(&self) -> Vec<Self> {
         let plain = Self { method: "GET", path: "/", host: "x", lines: Vec::new(), token: None };
         let mut smaller = vec![

@@ -1,4 +1,4 @@
-//! Makes a case that differs as small as it can be.
+//! Minimizes a case whose verdicts differ.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::environment::Environment;
 use super::{Mismatch, PolicySet, SETS_PER_ENVOY, Sample};
 
-/// The smallest case found, as text.
+/// Returns the smallest case as text.
 pub(super) fn shrink(mut mismatch: Mismatch) -> Result<String> {
     while let Some(smaller) = step(&mismatch)? {
         mismatch = smaller;
@@ -22,7 +22,7 @@ pub(super) fn shrink(mut mismatch: Mismatch) -> Result<String> {
     ))
 }
 
-/// A case with one part less that still differs without explanation.
+/// Returns a case with one part less whose verdicts still differ without an explanation.
 fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
     let samples = mismatch.sample.iter().flat_map(Sample::smaller);
     let mut candidates: Vec<Mismatch> =
@@ -47,7 +47,7 @@ fn step(mismatch: &Mismatch) -> Result<Option<Mismatch>> {
     Ok(None)
 }
 
-/// Sets with one policy, rule, field or value less, and no list empty that Istio would refuse.
+/// Returns sets with one policy, rule, field or value less, without the empty lists that Istio rejects.
 fn smaller_sets(set: &PolicySet) -> Vec<PolicySet> {
     let mut pointers = Vec::new();
     let whole = Value::from(set.clone());
@@ -73,7 +73,7 @@ fn smaller_sets(set: &PolicySet) -> Vec<PolicySet> {
     sets
 }
 
-/// Whether what is left of a rule, selector or condition still says something.
+/// Returns `true` if a rule, selector or condition is valid without this field.
 fn removable(fields: &serde_json::Map<String, Value>, name: &str) -> bool {
     match name {
         "from" | "to" | "when" => true,

@@ -1,4 +1,4 @@
-//! Envoys that follow one another without a moment in which nobody listens (`--restart-epoch`).
+//! Envoys that replace each other without downtime (`--restart-epoch`).
 
 use std::fs;
 use std::path::Path;
@@ -10,23 +10,23 @@ use super::{Envoy, Start, launch};
 use crate::bootstrap::Bootstrap;
 use crate::wait;
 
-/// An old Envoy ends two seconds after its successor serves; this much later it is an error.
+/// An Envoy ends two seconds after its successor is ready. This is the limit for the end.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// Which Envoy in the row this is, and where the first one wrote what the later ones must know.
+/// The position in a series of hot restarts, and the file that the Envoys of the series share.
 #[derive(Debug, Clone, Copy)]
 pub struct Epoch<'a> {
-    /// 0 is the first.
+    /// The restart epoch. The first Envoy has 0.
     pub number: u32,
-    /// A file that is there from the first one on.
+    /// The file with the base ID, which the first Envoy writes.
     pub base_id: &'a Path,
 }
 
 impl Envoy {
-    /// Starts an Envoy of a row. The listener of a later one must name the very port that the first one got.
+    /// Starts an Envoy of a series. The listener of a successor must have the port that the first Envoy got.
     ///
     /// # Errors
-    /// Returns an error if it ends or does not serve in time.
+    /// Returns an error if Envoy ends, or is not ready in time.
     pub fn start_epoch(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path, epoch: Epoch<'_>) -> Result<Self> {
         let file = epoch.base_id.to_string_lossy();
         let number = epoch.number.to_string();
@@ -43,8 +43,8 @@ impl Envoy {
     /// Waits for the end of an Envoy that has a successor.
     ///
     /// # Errors
-    /// Returns an error if it does not end in time.
-    pub fn superseded(mut self) -> Result<()> {
+    /// Returns an error if Envoy does not end in time.
+    pub fn wait_for_end(mut self) -> Result<()> {
         wait::until("the old Envoy ends", END_LIMIT, || self.process.ended()).map(|_| ())
     }
 }

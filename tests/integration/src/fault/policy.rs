@@ -1,4 +1,4 @@
-//! Policies that change while they are asked, and what decides by them, by a file that Envoy watches.
+//! Policies that change under load, and the module that evaluates them, through files that Envoy watches.
 
 use std::fs;
 use std::thread;
@@ -15,12 +15,12 @@ use crate::scratch::write_whole;
 use crate::{tools, wait};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Within which new policies must decide, and broken ones must be refused.
+/// The time limit for new policies to apply and for invalid ones to be rejected.
 const UPDATE_LIMIT: Duration = Duration::from_secs(10);
-/// Counts what Envoy was sent and has refused.
-const REFUSED: &str = "extension_config_discovery.http_filter.spiffe-authz.update_rejected";
+/// The counter of rejected updates.
+const REJECTED: &str = "extension_config_discovery.http_filter.spiffe-authz.update_rejected";
 
-/// The policies of the example and one more, by which one tells which version decides.
+/// The policies of the example, and one more that identifies the version.
 #[derive(Debug)]
 pub(super) struct Policies {
     document: Value,
@@ -32,12 +32,12 @@ impl Policies {
         Ok(Self { document: environment.example()?.document()?, version: 0 })
     }
 
-    /// Changes the policies every second, for so long.
+    /// Changes the policies every second for this duration.
     pub(super) fn change(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
         self.every_second(long, |policies| policies.next(environment))
     }
 
-    /// Puts a new file of the module in the place of the one before every second, for so long, and then the first one again.
+    /// Replaces the module with a new file every second for this duration, and then restores the first file.
     pub(super) fn change_module(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
         let module = tools::path(tools::MODULE)?;
         let seen = self.every_second(long, |policies| {
@@ -45,7 +45,7 @@ impl Policies {
             fs::copy(&module, &copy)?;
             let example = environment.example()?.text(&module.to_string_lossy(), &copy.to_string_lossy())?;
             policies.next_in(environment, example)?;
-            // What is loaded does not need its file.
+            // A loaded module does not need its file.
             Ok(fs::remove_file(&copy)?)
         })?;
         self.next(environment)?;
@@ -64,29 +64,31 @@ impl Policies {
         Ok(format!("{count} updates, the slowest decided after {} ms", slowest.as_millis()))
     }
 
-    /// Publishes policies that do not compile: they must be refused and counted, and the ones before must serve on, for so long.
-    pub(super) fn break_and_mend(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
+    /// Publishes policies that do not compile, for this duration. Envoy must reject and count them, and the previous
+    /// ones must still apply.
+    pub(super) fn break_and_restore(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
         self.next(environment)?;
-        let refused = environment.httpbin.stat(REFUSED)?.with_context(|| format!("Envoy does not count {REFUSED}"))?;
+        let rejected =
+            environment.httpbin.stat(REJECTED)?.with_context(|| format!("Envoy does not count {REJECTED}"))?;
         let mut broken = self.document.clone();
         broken["trustDomain"] = json!("EXAMPLE.org");
         publish(environment, &broken)?;
-        wait::until("the broken policies are refused", UPDATE_LIMIT, || {
-            Ok((environment.httpbin.stat(REFUSED)? > Some(refused)).then_some(()))
+        wait::until("the invalid policies are rejected", UPDATE_LIMIT, || {
+            Ok((environment.httpbin.stat(REJECTED)? > Some(rejected)).then_some(()))
         })?;
         thread::sleep(long);
-        ensure!(decides(environment, self.version)?, "the policies before the broken ones do not decide");
-        ensure!(environment.httpbin.stat(REFUSED)? == Some(refused + 1), "one refusal was not counted as one");
+        ensure!(decides(environment, self.version)?, "the previous policies no longer apply");
+        ensure!(environment.httpbin.stat(REJECTED)? == Some(rejected + 1), "expected one rejected update");
         self.next(environment)?;
-        Ok("refused and counted".to_owned())
+        Ok("rejected and counted".to_owned())
     }
 
-    /// Publishes the next version, and waits until it decides.
+    /// Publishes the next version, and waits until it applies.
     fn next(&mut self, environment: &Federation<'_>) -> Result<()> {
         self.next_in(environment, environment.example()?)
     }
 
-    /// As `next`, with the filter of this bootstrap.
+    /// Does the same with the filter of this bootstrap.
     fn next_in(&mut self, environment: &Federation<'_>, bootstrap: Bootstrap) -> Result<()> {
         self.version += 1;
         let mut document = self.document.clone();
@@ -103,10 +105,10 @@ impl Policies {
     }
 }
 
-/// Gives httpbin's Envoy this configuration document.
+/// Replaces the document of httpbin's Envoy.
 ///
 /// # Errors
-/// Returns an error if its file cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn publish(environment: &Federation<'_>, document: &Value) -> Result<()> {
     publish_in(environment, environment.example()?, document)
 }
@@ -116,7 +118,7 @@ fn publish_in(environment: &Federation<'_>, bootstrap: Bootstrap, document: &Val
     write_whole(&environment.directory().join(FILTER_FILE), &bootstrap.filter_file()?)
 }
 
-/// Whether this version decides: it lets `sleep` read its own number, and no other.
+/// Returns `true` if this version applies: `sleep` can read the path of this number only.
 fn decides(environment: &Federation<'_>, version: u32) -> Result<bool> {
     let mut client = Client::plain(environment.caller(LOCAL, "sleep")?.address()?)?;
     let mut status = |version: u32| Ok::<_, anyhow::Error>(client.get(&format!("/version/{version}"))?.status);

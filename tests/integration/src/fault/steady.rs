@@ -1,4 +1,4 @@
-//! The environment on which faults are brought about, and the requests that flow there.
+//! The environment in which faults are injected, and the requests in it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::federation::{CALLERS, FEDERATED, Federation, Fit, LOCAL};
 use crate::load::{Call, Caller};
 use crate::scratch::write_whole;
 
-/// The file of the filter's settings, which Envoy watches.
+/// The file with the filter's configuration, which Envoy watches.
 pub(super) const FILTER_FILE: &str = "filter.json";
 
-/// Identities are good for 16 seconds and renewed after three (SPIRE dates them back by ten, and renews them at half of their
-/// life); connections are renewed every second, so that identities come into use. Policies come from a file. A request that
-/// fails says why.
+/// SVIDs are valid for 16 seconds and renewed after three: SPIRE backdates them by ten seconds and renews them at half
+/// of their lifetime. Connections are renewed every second, so that new SVIDs are used. Policies come from a file. A
+/// failed request contains its cause.
 pub const STEADY: Fit = Fit { ttl: Duration::from_secs(16), httpbin, gateway: guarding, client, ..Fit::NONE };
 
 fn httpbin(bootstrap: Bootstrap, directory: &Path) -> Result<Bootstrap> {
     let file = directory.join(FILTER_FILE);
     let (bootstrap, content) = guarding(bootstrap)?.watched_filter(&file)?;
-    // An Envoy that takes the place of another goes on with the policies that there are.
+    // A successor in a hot restart keeps the current policies.
     if !file.exists() {
         write_whole(&file, &content)?;
     }
@@ -43,17 +43,17 @@ fn client(bootstrap: Bootstrap) -> Result<Bootstrap> {
     bootstrap.connection_manager(json!({"local_reply_config": local_replies()}))
 }
 
-/// Envoy's own errors have the response flags and the details for their text.
+/// Envoy's own errors have the response flags and details in their body.
 fn local_replies() -> Value {
     let errors = json!({"op": "GE", "value": {"default_value": 500, "runtime_key": "local_replies"}});
     let text = json!({"text_format_source": {"inline_string": "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"}});
     json!({"mappers": [{"filter": {"status_code_filter": {"comparison": errors}}, "body_format_override": text}]})
 }
 
-/// The callers of the examples, each with requests that are allowed and requests that are denied.
+/// Returns the callers of the examples, with requests that are allowed and requests that are denied.
 ///
 /// # Errors
-/// Returns an error if an Envoy does not tell its address.
+/// Returns an error if the address of an Envoy is unknown.
 pub fn callers(environment: &Federation<'_>) -> Result<Vec<Caller>> {
     let calls = |trust_domain: &str, name: &str| -> Vec<Call> {
         let call = |host, method, path, allowed| Call { host, method, path, allowed };
@@ -66,7 +66,7 @@ pub fn callers(environment: &Federation<'_>) -> Result<Vec<Caller>> {
             ],
             (FEDERATED, "sleep") => vec![
                 call(SERVER_HOST, "GET", "/public/news", true),
-                // The policy for the own domain's sleep must not match the other's.
+                // The policy for `sleep` of the local domain must not match the federated one.
                 call(SERVER_HOST, "GET", "/status/200", false),
                 call(GATEWAY_HOST, "GET", "/partners/news", true),
                 call(GATEWAY_HOST, "GET", "/public/news", false),

@@ -1,4 +1,4 @@
-//! Identities and authorities that change.
+//! The rotation of identities and authorities.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::secrets::{serial_number, trusts};
 use crate::spire::Server;
 use crate::wait;
 
-/// An identity is renewed after seconds.
+/// The time limit for the renewal of an SVID, which takes seconds.
 const ROTATION_LIMIT: Duration = Duration::from_secs(30);
 const BUNDLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits until every Envoy of these trust domains shows another certificate.
+/// Waits until every Envoy of these trust domains presents a new certificate.
 pub(super) fn identities_rotate(environment: &Federation<'_>, sides: &[Side]) -> Result<()> {
     let envoys: Vec<&Envoy> = sides.iter().flat_map(|side| environment.envoys_of(*side)).collect();
     let before = envoys.iter().map(|envoy| serial_number(envoy)).collect::<Result<Vec<_>>>()?;
@@ -25,23 +25,25 @@ pub(super) fn identities_rotate(environment: &Federation<'_>, sides: &[Side]) ->
     Ok(())
 }
 
-/// Gives a trust domain a new authority, and revokes the old one, in the order of SPIRE's documentation: nobody may be asked to
-/// trust what it does not know yet.
+/// Adds an authority to a trust domain, and revokes the old one, in the order of SPIRE's documentation: peers trust the
+/// new authority before it signs.
 pub(super) fn authority_rotates(environment: &Federation<'_>, side: Side) -> Result<()> {
     let (server, across) = (&environment.domain(side).spire.server, &environment.domain(side.across()).spire.server);
     let (old, old_id) = (server.authorities()?, server.authority("show", None)?);
     let new_id = server.authority("prepare", None)?;
     let new: Vec<String> = server.authorities()?.into_iter().filter(|authority| !old.contains(authority)).collect();
-    let ([old], [new]) = (old.as_slice(), new.as_slice()) else { anyhow::bail!("not one old and one new authority") };
+    let ([old], [new]) = (old.as_slice(), new.as_slice()) else {
+        anyhow::bail!("expected one old and one new authority")
+    };
     across.refresh()?;
     every_envoy(environment, "the new authority is trusted", |envoy| trusts(envoy, new))?;
 
     let agent = agent_serial_number(server)?;
     server.authority("activate", Some(&new_id))?;
     server.authority("taint", Some(&old_id))?;
-    // What the old authority has signed is replaced at once, the agent's own identity, too.
+    // SPIRE replaces the SVIDs of the old authority immediately, including the agent's own.
     identities_rotate(environment, &[side])?;
-    wait::until("another identity of the agent", ROTATION_LIMIT, || {
+    wait::until("the agent has a new identity", ROTATION_LIMIT, || {
         Ok((agent_serial_number(server)? != agent).then_some(()))
     })?;
 

@@ -1,4 +1,4 @@
-//! A SPIRE server, and what is asked of it by its command.
+//! A SPIRE server and its commands.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use crate::bootstrap::text_example;
 use crate::process::Process;
 use crate::{port, tools, wait};
 
-/// Where SPIRE's own interval is shortened: five seconds, it would make a new entry wait for as long.
+/// The line of the example that `INTERVAL` replaces. SPIRE's default of five seconds would delay every new entry.
 const LOG_LEVEL: &str = "log_level    = \"INFO\"\n";
 const INTERVAL: &str = "experimental { cache_reload_interval = \"500ms\" }\n";
 
-/// A SPIRE server; ended when dropped.
+/// A SPIRE server. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Server {
     process: Option<Process>,
@@ -26,22 +26,22 @@ pub struct Server {
     federated: Option<Federated>,
 }
 
-/// Where a server that federates has its bundle endpoint, and where the one of the other trust domain is.
+/// The bundle endpoints of a server that federates and of the other trust domain.
 #[derive(Debug, Clone)]
 pub struct Federated {
-    /// The port of the server's own endpoint.
+    /// The port of the server's own bundle endpoint.
     pub port: u16,
     /// The other trust domain.
     pub with: String,
-    /// The port where its endpoint is reached.
+    /// The port of the other trust domain's bundle endpoint.
     pub their_port: u16,
 }
 
 impl Server {
-    /// Starts the server of a trust domain in this directory, and waits until it answers.
+    /// Starts the server of a trust domain in this directory, and waits until it is ready.
     ///
     /// # Errors
-    /// Returns an error if it does not start in time.
+    /// Returns an error if the server is not ready in time.
     pub fn start(directory: &Path, trust_domain: &str, federated: Option<Federated>) -> Result<Self> {
         let (port, data) = (port::free()?, directory.join("server"));
         fs::create_dir_all(&data)?;
@@ -53,10 +53,10 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts it again, with what it has on its disk.
+    /// Starts the server again with the data on its disk.
     ///
     /// # Errors
-    /// Returns an error if it does not start in time.
+    /// Returns an error if the server is not ready in time.
     pub fn restart(&mut self) -> Result<()> {
         let mut command = Command::new(tools::path(tools::SPIRE_SERVER)?);
         command.args(["run", "-expandEnv", "-config"]).arg(self.directory.join("server.conf"));
@@ -73,10 +73,10 @@ impl Server {
         Ok(())
     }
 
-    /// Stops it, as whoever maintains it would.
+    /// Stops the server, as in maintenance.
     ///
     /// # Errors
-    /// Returns an error if it does not run.
+    /// Returns an error if the server does not run.
     pub fn stop(&mut self) -> Result<()> {
         self.process.take().context("the server does not run").map(drop)
     }
@@ -93,12 +93,12 @@ impl Server {
         &self.directory
     }
 
-    /// The port of its API.
+    /// The port of the server's API.
     pub(super) const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Runs a command of spire-server on it; returns what it prints.
+    /// Runs a command of spire-server on this server, and returns its output.
     ///
     /// # Errors
     /// Returns an error if the command fails.
@@ -113,10 +113,10 @@ impl Server {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Makes it know the bundle of another trust domain, as whoever sets a federation up brings it there.
+    /// Sets the bundle of another trust domain, as the first step of a federation.
     ///
     /// # Errors
-    /// Returns an error if it does not take it.
+    /// Returns an error if the command fails.
     pub fn learn(&self, trust_domain: &str, format: &str, bundle: &str) -> Result<()> {
         let file = self.directory.join(format!("{trust_domain}.bundle"));
         fs::write(&file, bundle)?;
@@ -125,44 +125,44 @@ impl Server {
         self.command(&["bundle", "set", "-format", format, "-id", &id, "-path", &path]).map(|_| ())
     }
 
-    /// Fetches the bundle of the trust domain that it federates with, now.
+    /// Fetches the bundle of the federated trust domain immediately.
     ///
     /// # Errors
-    /// Returns an error if the endpoint does not answer as it should.
+    /// Returns an error if the bundle endpoint does not respond with a bundle.
     pub fn refresh(&self) -> Result<()> {
-        let with = &self.federated.as_ref().context("this server federates with nobody")?.with;
+        let with = &self.federated.as_ref().context("this server has no federated trust domain")?.with;
         self.command(&["federation", "refresh", "-id", with]).map(|_| ())
     }
 
-    /// The certificates of its own authorities, in PEM.
+    /// Returns the certificates of the server's authorities, in PEM.
     ///
     /// # Errors
-    /// Returns an error if it does not answer.
+    /// Returns an error if the command fails.
     pub fn authorities(&self) -> Result<Vec<String>> {
         const END: &str = "-----END CERTIFICATE-----\n";
         Ok(self.command(&["bundle", "show"])?.split_inclusive(END).map(str::to_owned).collect())
     }
 
-    /// Runs `localauthority x509 <action>`, for the authority of this number where the action wants one; returns the number
-    /// of the authority that was acted on.
+    /// Runs `localauthority x509 <action>`, with the ID of an authority if the action requires one. Returns the ID of
+    /// the authority in the output.
     ///
     /// # Errors
-    /// Returns an error if the server refuses.
+    /// Returns an error if the command fails.
     pub fn authority(&self, action: &str, id: Option<&str>) -> Result<String> {
         let mut arguments = vec!["localauthority", "x509", action, "-output", "json"];
         arguments.extend(id.iter().flat_map(|id| ["-authorityID", id]));
         let answer: Value = serde_json::from_str(&self.command(&arguments)?)?;
         let authorities = answer.as_object().context("no object")?;
-        // `show` answers with several, the others with the one that they acted on.
+        // `show` prints several authorities, the other actions one.
         let authority = authorities.get("active").or_else(|| authorities.values().next());
         let id = authority.and_then(|authority| authority["authority_id"].as_str());
-        id.map(str::to_owned).context("no authority in the answer")
+        id.map(str::to_owned).context("the output has no authority")
     }
 
-    /// Mints an X509-SVID for a workload of this trust domain; returns the certificate and its key, in PEM.
+    /// Mints an X509-SVID for a workload of this trust domain. Returns the certificate and its key, in PEM.
     ///
     /// # Errors
-    /// Returns an error if the server refuses.
+    /// Returns an error if the command fails.
     pub fn mint(&self, path: &str) -> Result<(String, String)> {
         let directory = self.directory.join("minted");
         fs::create_dir_all(&directory)?;
@@ -171,19 +171,19 @@ impl Server {
         Ok((fs::read_to_string(directory.join("svid.pem"))?, fs::read_to_string(directory.join("key.pem"))?))
     }
 
-    /// The private key of its first authority, in DER, which only whoever breaks into the server gets to see.
+    /// Returns the private key of the first authority, in DER. Only an attacker on the server's machine would have it.
     ///
     /// # Errors
-    /// Returns an error if it is not where SPIRE's key manager `disk` keeps it.
+    /// Returns an error if the file of SPIRE's key manager `disk` does not contain it.
     pub fn stolen_key(&self) -> Result<Vec<u8>> {
         first_authority_key(&fs::read_to_string(self.directory.join("server/keys.json"))?)
     }
 }
 
-/// The private key of a server's first authority, in DER, out of the file of SPIRE's key manager `disk`.
+/// Returns the private key of the first authority, in DER, from the file of SPIRE's key manager `disk`.
 ///
 /// # Errors
-/// Returns an error if there is no such key.
+/// Returns an error if the file does not contain the key.
 pub fn first_authority_key(file: &str) -> Result<Vec<u8>> {
     use base64::Engine as _;
     let keys: Value = serde_json::from_str(file)?;
@@ -191,7 +191,7 @@ pub fn first_authority_key(file: &str) -> Result<Vec<u8>> {
     Ok(base64::engine::general_purpose::STANDARD.decode(key)?)
 }
 
-/// The server's file of the examples, fitted to its place.
+/// Returns the server's file of the examples, adapted to the test environment.
 fn configuration(directory: &Path, port: u16, federated: Option<&Federated>) -> Result<String> {
     let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let (port, socket, data) = (port.to_string(), at("server.sock"), at("server"));

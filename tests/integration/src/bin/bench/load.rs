@@ -1,4 +1,4 @@
-//! What is asked of each Envoy: many requests on kept connections, and one request on each of many connections.
+//! The load on each Envoy: many requests on open connections, and many connections with one request each.
 
 use std::thread;
 use std::time::Instant;
@@ -8,26 +8,26 @@ use fastrand::Rng;
 
 use crate::variants::{Subject, Variant};
 
-/// How many at a time.
+/// The number of concurrent clients.
 pub(crate) const CLIENTS: u32 = 4;
-/// Before the first round, for caches and the JIT compiler.
+/// Requests before the first round, which warm up caches and the JIT compiler.
 const WARM_UP_REQUESTS: u32 = 4000;
 const WARM_UP_CONNECTIONS: u32 = 100;
 
-/// How much is measured.
+/// The size of the measurement.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
-    /// On kept connections, a round.
+    /// Requests on open connections for each round.
     pub(crate) requests: u32,
-    /// With one request each, a round.
+    /// New connections with one request each, for each round.
     pub(crate) connections: u32,
     pub(crate) rounds: u32,
 }
 
-/// What was measured of a subject, a value for each round.
+/// The measurements of a subject, with one value for each round.
 pub(crate) struct Measured {
     pub(crate) subject: Subject,
-    /// Envoy's CPU time for a request on a kept connection, in microseconds.
+    /// Envoy's CPU time for a request on an open connection, in microseconds.
     pub(crate) request: Vec<f64>,
     /// Envoy's CPU time for a new connection and a request on it, in microseconds.
     pub(crate) connection: Vec<f64>,
@@ -36,13 +36,13 @@ pub(crate) struct Measured {
 }
 
 impl Load {
-    /// Measures all of them; in each round, every one has its turn, in another order, since one that has worked hard leaves a
-    /// slower machine to the next.
+    /// Measures all variants. Each round has its own order, because a busy variant leaves a slower machine to the next
+    /// one.
     pub(crate) fn measure(&self, variants: Vec<Variant<'_>>) -> Result<Vec<Measured>> {
         for variant in &variants {
             eprintln!("warming up: {}", variant.subject.name());
             variant.kept(WARM_UP_REQUESTS)?;
-            variant.new_ones(WARM_UP_CONNECTIONS)?;
+            variant.new_connections(WARM_UP_CONNECTIONS)?;
         }
         let empty = |variant: &Variant<'_>| Measured {
             subject: variant.subject,
@@ -58,7 +58,7 @@ impl Load {
             for (variant, measured) in turns {
                 measured.request.push(variant.kept(self.requests)?);
                 let start = Instant::now();
-                measured.connection.push(variant.new_ones(self.connections)?);
+                measured.connection.push(variant.new_connections(self.connections)?);
                 measured.rate.push(f64::from(self.connections) / start.elapsed().as_secs_f64());
             }
             eprintln!("round {round} of {}", self.rounds);
@@ -68,7 +68,7 @@ impl Load {
 }
 
 impl Variant<'_> {
-    /// Microseconds of a request, of so many on kept connections.
+    /// Returns the microseconds of a request, averaged over this number of requests on open connections.
     fn kept(&self, requests: u32) -> Result<f64> {
         self.microseconds(requests, |share| {
             let mut client = self.fixture.leaf("default", "sleep")?.connect(self.envoy.address()?)?;
@@ -80,8 +80,8 @@ impl Variant<'_> {
         })
     }
 
-    /// Microseconds of a request, of so many with a connection each.
-    fn new_ones(&self, connections: u32) -> Result<f64> {
+    /// Returns the microseconds of a request with its own connection, averaged over this number.
+    fn new_connections(&self, connections: u32) -> Result<f64> {
         self.microseconds(connections, |share| {
             let (leaf, address) = (self.fixture.leaf("default", "sleep")?, self.envoy.address()?);
             for _ in 0..share {
@@ -93,7 +93,7 @@ impl Variant<'_> {
     }
 
     fn microseconds(&self, count: u32, client: impl Fn(u32) -> Result<()> + Sync) -> Result<f64> {
-        ensure!(count.is_multiple_of(CLIENTS), "{count} cannot be shared among {CLIENTS} clients");
+        ensure!(count.is_multiple_of(CLIENTS), "{count} is not a multiple of {CLIENTS} clients");
         let before = self.envoy.cpu_time()?;
         thread::scope(|scope| -> Result<()> {
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(count / CLIENTS))).collect();
@@ -105,12 +105,12 @@ impl Variant<'_> {
     }
 }
 
-/// The middle of the rounds.
+/// Returns the median.
 pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 1, 2)
 }
 
-/// The value that `part` of so many `parts` of the rounds lie below.
+/// Returns the quantile `part / parts`.
 pub(crate) fn quantile(values: &[f64], part: usize, parts: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

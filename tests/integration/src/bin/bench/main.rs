@@ -1,9 +1,9 @@
-//! Envoy's CPU time per request, with and without the filter, beside Istio's RBAC for the same policies, in one run; and
-//! what compiling ten thousand policies takes inside Envoy.
+//! Measures Envoy's CPU time for a request with and without the filter, and with Istio's RBAC filter and the same
+//! policies. Also measures the compilation of 10,000 policies inside Envoy.
 //!
-//! Run it by `cargo xtask bench`, which gets everything that it needs. Arguments: requests per round, connections per
-//! round, rounds, the file of the plot. With `open-connections` and a number of rounds instead, it measures requests while many
-//! connections are open.
+//! Run it with `cargo xtask bench`, which provides the programs that it needs. Arguments: requests for each round,
+//! connections for each round, rounds, and the file of the plot. With `open-connections` and a number of rounds, it
+//! measures requests while many connections are open.
 
 mod load;
 mod open_connections;
@@ -24,16 +24,17 @@ use variants::Fixtures;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|first| first == "open-connections").is_some() {
-        return open_connections::run(arguments.next().context("how many rounds?")?.parse()?);
+        return open_connections::run(arguments.next().context("expected a number of rounds")?.parse()?);
     }
     if arguments.next_if(|first| first == open_connections::HOLD).is_some() {
         let mut next = || arguments.next().context("expected an address, a file, and a number of connections");
         return open_connections::hold(next()?.parse()?, &PathBuf::from(next()?), next()?.parse()?);
     }
-    let mut number =
-        |what: &str| -> Result<u32> { Ok(arguments.next().with_context(|| format!("how many {what}?"))?.parse()?) };
+    let mut number = |what: &str| -> Result<u32> {
+        Ok(arguments.next().with_context(|| format!("expected a number of {what}"))?.parse()?)
+    };
     let load = Load { requests: number("requests")?, connections: number("connections")?, rounds: number("rounds")? };
-    let file = PathBuf::from(arguments.next().context("which file for the plot?")?);
+    let file = PathBuf::from(arguments.next().context("expected a file for the plot")?);
     let wasm = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
     let module = Fixture::with(Adapter::Module, Validation::Spiffe)?;
     let fixtures = Fixtures::new(&wasm, &module)?;

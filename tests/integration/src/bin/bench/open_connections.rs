@@ -1,7 +1,7 @@
 //! Envoy's CPU time per request while many connections are open, all on one worker.
 //!
-//! The connections of each Envoy are held by a process of their own, because a process can often open no more than 20,000
-//! files. The Envoys run side by side, and in each round every one has its turn.
+//! A separate process holds the connections of each Envoy, because one process can often open only 20,000 files. All
+//! Envoys run at the same time. In each round, every Envoy is measured.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -27,12 +27,12 @@ use crate::variants::{Decider, quiet, replaced};
 
 /// The argument that makes this program hold the connections of one Envoy.
 pub(crate) const HOLD: &str = "hold-connections";
-/// The requests per round, to be spread over the connections in turn.
+/// The requests in a round, spread over the connections in turn.
 const REQUESTS: usize = 10_000;
-/// The files that a process needs in addition to its connections, at most.
+/// The maximum number of files that a process opens in addition to its connections.
 const OTHER_FILES: u64 = 200;
 
-/// The connections of an Envoy, and the number of SVIDs that they present.
+/// The number of connections to an Envoy, and the number of SVIDs on them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Scenario {
     connections: usize,
@@ -42,7 +42,7 @@ struct Scenario {
 /// The scenario that the others are compared with.
 const HUNDRED: Scenario = Scenario { connections: 100, svids: 1 };
 const SCENARIOS: [Scenario; 4] = [
-    // The connections of the benchmark of policies.
+    // The number of connections in the benchmark of policies.
     Scenario { connections: 4, svids: 1 },
     HUNDRED,
     Scenario { connections: 10_000, svids: 1 },
@@ -50,7 +50,7 @@ const SCENARIOS: [Scenario; 4] = [
 ];
 const DECIDERS: [Decider; 3] = [Decider::Nothing, Decider::Ours(Adapter::Wasm), Decider::Ours(Adapter::Module)];
 
-/// A running Envoy, and the process that holds its connections.
+/// A running Envoy, and the process with its connections.
 struct Case {
     scenario: Scenario,
     decider: Decider,
@@ -94,7 +94,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
     print(rounds, &cases)
 }
 
-/// Certificates that differ in their SPIFFE IDs, one for each of `count` callers, in a file.
+/// Writes certificates with different SPIFFE IDs for `count` callers to a file.
 fn write_svids(fixture: &Fixture, count: usize) -> Result<()> {
     eprintln!("SVIDs to issue: {count}");
     let issue = |numbers: std::ops::Range<usize>| -> Result<String> {
@@ -128,14 +128,14 @@ impl Case {
         Ok(Self { scenario, decider, envoy, holder, measured: Vec::new() })
     }
 
-    /// The microseconds of a request.
+    /// Returns the microseconds of a request.
     fn round(&mut self) -> Result<f64> {
         let before = self.envoy.cpu_time()?;
         self.holder.send()?;
         Ok((self.envoy.cpu_time()? - before).as_secs_f64() * 1e6 / f64::from(u32::try_from(REQUESTS)?))
     }
 
-    /// The memory of Envoy, in MB. Returns an error unless every connection has been open all the time.
+    /// Returns the memory of Envoy in MB, or an error if a connection was closed in between.
     fn megabytes(&self) -> Result<u64> {
         for stat in ["http.inbound.downstream_cx_active", "http.inbound.downstream_cx_total"] {
             let count = self.envoy.stat(stat)?;
@@ -145,7 +145,7 @@ impl Case {
     }
 }
 
-/// The server with one policy, which allows all callers. No connection ends by its age.
+/// The server with one policy, which allows all callers. The duration of connections is unlimited.
 fn bootstrap(fixture: &Fixture, decider: Decider) -> Result<Bootstrap> {
     let adapter = if let Decider::Ours(adapter) = decider { adapter } else { Adapter::Wasm };
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "callers", "rules": [{
@@ -161,7 +161,7 @@ fn bootstrap(fixture: &Fixture, decider: Decider) -> Result<Bootstrap> {
 }
 
 impl Holder {
-    /// Starts the process, and waits until it has opened the connections and sent a request on each.
+    /// Starts the process, and waits until it has opened the connections and sent a request on each of them.
     fn start(address: SocketAddr, svids: &Path, connections: usize) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(HOLD)
@@ -194,13 +194,13 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         self.requests = None;
-        // There is nothing to be done about a child that cannot be waited for.
+        // There is no remedy if the child cannot be waited for.
         let _ = self.child.wait();
     }
 }
 
-/// Opens connections that present the SVIDs of a file in turn, and sends a request on each. Then sends the requests of a round
-/// for each line on standard input.
+/// Opens connections that present the SVIDs of a file in turn, and sends a request on each. Then sends the requests of
+/// a round for each line on standard input.
 pub(crate) fn hold(address: SocketAddr, svids: &Path, connections: usize) -> Result<()> {
     let mut configs = Vec::new();
     for line in BufReader::new(File::open(svids)?).lines() {
@@ -230,7 +230,7 @@ pub(crate) fn hold(address: SocketAddr, svids: &Path, connections: usize) -> Res
     Ok(())
 }
 
-/// Runs `act` on each element in a thread of its own.
+/// Runs `act` on each element in its own thread.
 fn on_each(held: &mut [Vec<Client>], act: impl Fn(usize, &mut Vec<Client>) -> Result<()> + Sync) -> Result<()> {
     let act = &act;
     thread::scope(|scope| {

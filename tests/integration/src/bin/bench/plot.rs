@@ -1,4 +1,4 @@
-//! The cost by the number of policies, as a picture.
+//! The plot of the cost by the number of policies.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::variants::Decider;
 
 const SIZE: (u32, u32) = (760, 440);
 const FONT: &str = "sans-serif";
-/// Below it, on a logarithmic axis, a cost is drawn as this: within the noise of no filter.
+/// The lowest cost on the logarithmic axis. A lower cost is within the noise of no filter, and is drawn here.
 const LEAST: f64 = 0.5;
 
 const LINES: [(Decider, RGBColor); 3] = [
@@ -22,7 +22,7 @@ const LINES: [(Decider, RGBColor); 3] = [
     (Decider::Ours(Adapter::Module), RGBColor(0x2c, 0x8a, 0x4b)),
 ];
 
-/// Draws the cost over no filter into an SVG file.
+/// Draws the cost over no filter as an SVG file.
 pub(crate) fn draw(file: &Path, measured: &[Measured]) -> Result<()> {
     let results = Results(measured);
     let mut lines = Vec::new();
@@ -43,7 +43,7 @@ pub(crate) fn draw(file: &Path, measured: &[Measured]) -> Result<()> {
     let drawn = |error: DrawingAreaErrorKind<_>| anyhow!("cannot draw {}: {error}", file.display());
     area.fill(&WHITE).map_err(drawn)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption(format!("Envoy's CPU time per request, over the {bare:.0} µs without filter"), (FONT, 18))
+        .caption(format!("Envoy's CPU time per request, over the {bare:.0} µs without a filter"), (FONT, 18))
         .margin(14)
         .x_label_area_size(44)
         .y_label_area_size(60)

@@ -1,18 +1,18 @@
-//! The policies that are measured.
+//! The policies of the benchmark.
 
 use serde_json::json;
 use spiffe_authz_integration::istio::PolicySet;
 
-/// What a policy says.
+/// The form of the policies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A caller by `principals`, which Istio compares as text, GET, and a path of its own.
+    /// GET, a path for each policy, and a caller in `principals`, which Istio compares as a string.
     Paths,
-    /// A caller by `serviceAccounts`, which is a regular expression in Istio, and nothing else.
+    /// Only a caller in `serviceAccounts`, which Istio matches with a regular expression.
     Callers,
 }
 
-/// The last of `count` policies lets the caller in.
+/// Returns `count` policies. The last one allows the caller.
 pub(crate) fn policies(kind: Kind, count: u32) -> PolicySet {
     let one = |number: u32| {
         let is_last = number + 1 == count;

@@ -1,4 +1,4 @@
-//! The table, and whether the targets are met.
+//! The table of results, and the comparison with the targets.
 
 use anyhow::{Context as _, Result};
 use spiffe_authz_integration::bootstrap::Adapter;
@@ -19,10 +19,10 @@ pub(crate) fn print(load: &Load, measured: &[Measured]) -> Result<()> {
         "request each. Envoy's CPU time, user and system, in microseconds: median (the middle half of the rounds)."
     );
     println!(
-        "What a variant takes over no filter, and its share of the connections, are medians of comparisons within a round.\n"
+        "The columns \"over no filter\" and \"relative to no filter\" are medians of comparisons within a round.\n"
     );
     println!(
-        "| Variant | µs per request | over no filter | µs per new connection | connections a second | of those without filter |"
+        "| Variant | µs per request | over no filter | µs per new connection | connections a second | relative to no filter |"
     );
     println!("|---|---|---|---|---|---|");
     let results = Results(measured);
@@ -37,7 +37,7 @@ pub(crate) fn print(load: &Load, measured: &[Measured]) -> Result<()> {
             results.share_of_rate(*subject)?
         );
     }
-    println!("\n| Target | Wanted | Measured | |\n|---|---|---|---|");
+    println!("\n| Target | Limit | Measured | |\n|---|---|---|---|");
     for (target, wanted, value, met) in results.targets()? {
         println!("| {target} | {wanted} | {value:.2} | {} |", if met { "met" } else { "missed" });
     }
@@ -48,16 +48,16 @@ pub(crate) fn spread(values: &[f64]) -> String {
     format!("{:.1} ({:.1} to {:.1})", median(values), quantile(values, 1, 4), quantile(values, 3, 4))
 }
 
-/// The middle of what `compare` says of each round.
+/// Returns the median of `compare` over the rounds.
 pub(crate) fn compared(ones: &[f64], others: &[f64], compare: impl Fn(f64, f64) -> f64) -> f64 {
     let of_rounds: Vec<f64> = ones.iter().zip(others).map(|(one, other)| compare(*one, *other)).collect();
     median(&of_rounds)
 }
 
-/// A target, what is wanted, what was measured, and whether that is enough.
+/// A target, its limit, the measurement, and whether the target is met.
 type Target = (&'static str, &'static str, f64, bool);
 
-/// Everything that was measured.
+/// All measurements.
 pub(crate) struct Results<'m>(pub(crate) &'m [Measured]);
 
 impl Results<'_> {
@@ -66,22 +66,22 @@ impl Results<'_> {
         found.with_context(|| format!("{} was not measured", subject.name()))
     }
 
-    /// Microseconds that a request takes more than without filter.
+    /// Returns the microseconds of a request with this subject beyond those without a filter.
     pub(crate) fn over_no_filter(&self, subject: Subject) -> Result<f64> {
         self.over(subject, Subject::plain(Decider::Nothing))
     }
 
-    /// Microseconds that a request takes more with the one than with the other.
+    /// Returns the microseconds of a request with the one subject beyond those with the other.
     fn over(&self, one: Subject, other: Subject) -> Result<f64> {
         Ok(compared(&self.of(one)?.request, &self.of(other)?.request, |one, other| one - other))
     }
 
-    /// The time of a request with the one, as a multiple of that with the other.
+    /// Returns the time of a request with the one subject, as a multiple of the other.
     fn growth(&self, one: Subject, other: Subject) -> Result<f64> {
         Ok(compared(&self.of(one)?.request, &self.of(other)?.request, |one, other| one / other))
     }
 
-    /// New connections a second, of those without filter.
+    /// Returns the rate of new connections, relative to no filter.
     fn share_of_rate(&self, subject: Subject) -> Result<f64> {
         let bare = &self.of(Subject::plain(Decider::Nothing))?.rate;
         Ok(compared(&self.of(subject)?.rate, bare, |rate, bare| rate / bare))
@@ -122,13 +122,13 @@ impl Results<'_> {
         at_least("RBAC over Wasm, 1,000 policies", "≥ 60", times(paths(rbac, 1000), paths(WASM, 1000))?, 60.0);
         at_least("RBAC over Wasm, 1,000 of serviceAccounts", "≥ 60", times(callers(rbac), callers(WASM))?, 60.0);
         at_least(
-            "New connections a second with the module, of those without filter",
+            "New connections a second with the module, relative to no filter",
             "≥ 0.97",
             self.share_of_rate(paths(MODULE, 1))?,
             0.97,
         );
         at_least(
-            "New connections a second with Wasm, of those without filter",
+            "New connections a second with Wasm, relative to no filter",
             "≥ 0.97",
             self.share_of_rate(paths(WASM, 1))?,
             0.97,

@@ -1,4 +1,4 @@
-//! What is measured: an Envoy for each filter and number of policies.
+//! The variants that are measured: an Envoy for each filter and number of policies.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -10,16 +10,16 @@ use spiffe_authz_integration::tools;
 
 use crate::policies::{Kind, policies};
 
-/// How many policies the filters have.
+/// The numbers of policies.
 const COUNTS: [u32; 5] = [1, 10, 100, 1000, 10_000];
-/// Of them, those that Istio's RBAC is measured with: at ten thousand it would take a millisecond.
+/// The numbers of policies for Istio's RBAC filter. With 10,000, a request would take a millisecond.
 const RBAC_COUNTS: [u32; 4] = [1, 10, 100, 1000];
-/// How many policies of `Kind::Callers` there are.
+/// The number of policies of `Kind::Callers`.
 const CALLERS: u32 = 1000;
-/// Policies that are compiled.
+/// The number of policies in the measurement of compilation.
 const COMPILED: u32 = 10_000;
 
-/// What decides.
+/// The filter in the Envoy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decider {
     Nothing,
@@ -40,11 +40,11 @@ impl Decider {
     }
 }
 
-/// What is measured beside the others.
+/// The filter of a variant, and its policies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) decider: Decider,
-    /// Of what kind and how many its policies are.
+    /// The form and the number of the policies.
     pub(crate) policies: Option<(Kind, u32)>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Variant<'g> {
     pub(crate) envoy: Envoy,
 }
 
-/// The examples that the Envoys are made from.
+/// The fixtures and bootstraps of the variants.
 pub(crate) struct Fixtures<'g> {
     wasm: (&'g Fixture, Bootstrap),
     module: (&'g Fixture, Bootstrap),
@@ -86,7 +86,7 @@ impl<'g> Fixtures<'g> {
         Ok(Self { wasm: (wasm, quiet(wasm.bootstrap()?)?), module: (module, quiet(module.bootstrap()?)?) })
     }
 
-    /// Every variant, running.
+    /// Starts every variant.
     pub(crate) fn variants(&self) -> Result<Vec<Variant<'g>>> {
         let mut variants = vec![self.plain(Decider::Nothing)?, self.plain(Decider::EmptyWasm)?];
         let of_paths =
@@ -118,7 +118,8 @@ impl<'g> Fixtures<'g> {
     fn rbac(&self, kind: Kind, count: u32) -> Result<Variant<'g>> {
         let (fixture, base) = &self.wasm;
         let set = policies(kind, count);
-        let filters = istio::rbac_filters(std::slice::from_ref(&set))?.pop().context("no filters of Istio's")?.http;
+        let filters =
+            istio::rbac_filters(std::slice::from_ref(&set))?.pop().context("Istio generated no filters")?.http;
         start(fixture, &replaced(base, filters)?, Subject::of(Decider::IstiosRbac, kind, count))
     }
 
@@ -131,8 +132,7 @@ impl<'g> Fixtures<'g> {
         start(fixture, &bootstrap, Subject::of(Decider::Ours(adapter), kind, count))
     }
 
-    /// What the Wasm filter itself logs of compiling, inside Envoy, by Envoy's clock: from the fastest to the slowest of its
-    /// VMs.
+    /// Returns the time and memory of compilation in the VMs of one Envoy, from the log lines of the Wasm filter.
     pub(crate) fn compiling(&self) -> Result<String> {
         let mut times = Vec::new();
         let mut largest = 0;
@@ -140,7 +140,7 @@ impl<'g> Fixtures<'g> {
             let log = self.ours(Adapter::Wasm, kind, COMPILED)?.envoy.log()?;
             let told: Vec<(u64, u64)> = log.lines().filter_map(compiled).collect();
             // Envoy configures a trial VM, a base VM, and one for each worker.
-            ensure!(told.len() >= 2, "the filter does not tell what compiling took:\n{log}");
+            ensure!(told.len() >= 2, "the filter logs no compilation:\n{log}");
             for (milliseconds, mebibytes) in told {
                 times.push(milliseconds);
                 largest = largest.max(mebibytes);
@@ -154,7 +154,7 @@ impl<'g> Fixtures<'g> {
     }
 }
 
-/// The same server without upstream and log: less noise, the same for all.
+/// The server without an upstream and an access log, which add noise to every variant.
 pub(crate) fn quiet(server: Bootstrap) -> Result<Bootstrap> {
     server.connection_manager(json!({
         "access_log": [],
@@ -164,7 +164,7 @@ pub(crate) fn quiet(server: Bootstrap) -> Result<Bootstrap> {
     }))
 }
 
-/// These filters in the place of ours.
+/// Replaces the filter with these filters.
 pub(crate) fn replaced(base: &Bootstrap, mut filters: Vec<Value>) -> Result<Bootstrap> {
     let list = format!("{CONNECTION_MANAGER}/http_filters");
     filters.extend(base.at(&list)?.as_array().context("no filters")?.last().cloned());
@@ -177,7 +177,7 @@ fn start<'g>(fixture: &'g Fixture, bootstrap: &Bootstrap, subject: Subject) -> R
     Ok(Variant { subject, fixture, envoy })
 }
 
-/// Milliseconds and MiB in a line such as `… spiffe-authz: 7 policies compiled in 8 ms; the VM has 9 MiB`.
+/// Parses the milliseconds and MiB in a line such as `… spiffe-authz: 7 policies compiled in 8 ms; the VM has 9 MiB`.
 fn compiled(line: &str) -> Option<(u64, u64)> {
     let (_, rest) = line.split_once(&format!("{COMPILED} policies compiled in "))?;
     let mut words = rest.split_whitespace();
