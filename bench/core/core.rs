@@ -1,4 +1,4 @@
-//! Deciding and compiling, by the number of policies. Run it by `cargo xtask bench --core`, which prints a table.
+//! Measures decisions and compilation by the number of policies. `cargo xtask bench --core` runs it and prints a table.
 #![expect(missing_docs, reason = "criterion's macro writes a public function")]
 
 use std::hint::black_box;
@@ -19,12 +19,12 @@ use spiffe_authz::timestamp::Timestamp;
 const COUNTS: [u32; 3] = [10, 1_000, 10_000];
 const CALLER: &str = "spiffe://example.org/ns/default/sa/sleep";
 
-/// The worst cases: what a request of `CALLER` for the last policy's path meets.
+/// The worst cases of a request from `CALLER` for the path of the last policy.
 #[derive(Clone, Copy)]
 enum Case {
-    /// Every policy names another principal, and so none matches.
+    /// Every policy has a different principal, so none matches.
     NoneMatches,
-    /// Every policy names the caller's principal with a path of its own; the last one matches.
+    /// Every policy has the caller's principal and a path of its own. The last one matches.
     SamePrincipal,
 }
 
@@ -60,12 +60,12 @@ impl Case {
     }
 }
 
-/// All of one length, so that the texts that are compared do not grow with their number.
+/// All paths have the same length, so the length of compared strings does not depend on their number.
 fn path(number: u32) -> String {
     format!("/p{number:05}/items")
 }
 
-/// A GET of the last policy's path.
+/// A GET request for the path of the last policy.
 struct Get<'a>(&'a str);
 
 impl<'a> RequestAttributes for &Get<'a> {
@@ -105,7 +105,7 @@ impl<'a> RequestAttributes for &Get<'a> {
     }
 }
 
-/// The CPU time of the thread, so that it matters less what else the machine does.
+/// The CPU time of the thread, which other load affects less than wall-clock time.
 struct CpuTime;
 
 impl Measurement for CpuTime {
@@ -141,7 +141,7 @@ fn decide(criterion: &mut Criterion<CpuTime>) {
     for case in [Case::NoneMatches, Case::SamePrincipal] {
         let mut group = criterion.benchmark_group(format!("decide, {}", case.name()));
         for count in COUNTS {
-            let policy = PolicySet::from_json(case.document(count).as_bytes()).expect("a good document");
+            let policy = PolicySet::from_json(case.document(count).as_bytes()).expect("a valid document");
             let subject = policy.subject(policy.identity().identify(Some(CALLER.as_bytes())));
             let path = path(count - 1);
             let get = Get(&path);
@@ -162,7 +162,7 @@ fn compile(criterion: &mut Criterion<CpuTime>) {
     for count in COUNTS {
         let document = Case::NoneMatches.document(count);
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-            bencher.iter(|| PolicySet::from_json(black_box(document.as_bytes())).expect("a good document"));
+            bencher.iter(|| PolicySet::from_json(black_box(document.as_bytes())).expect("a valid document"));
         });
     }
     group.finish();

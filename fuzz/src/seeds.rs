@@ -46,7 +46,7 @@ fn bytes(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-/// The contents of a folder that need not exist.
+/// Returns the contents of a folder. A missing folder is empty.
 fn files(folder: &Path) -> Result<Vec<Vec<u8>>> {
     if !folder.is_dir() {
         return Ok(Vec::new());

@@ -17,7 +17,7 @@ pub const PROXY: &str = "spiffe://example.org/ns/istio-system/sa/gateway";
 /// The time of a request that does not state one.
 pub const NOW: Timestamp = Timestamp::from_seconds(0);
 
-/// A SPIFFE ID is the input itself, and its parts make it up again. An error is inside the input.
+/// A SPIFFE ID is the input itself, and its parts add up to it. The offset of an error is inside the input.
 pub fn spiffe_id(data: &[u8]) {
     match SpiffeId::parse(data) {
         Ok(id) => {
@@ -49,8 +49,8 @@ pub fn certificate(data: &[u8]) {
     }
 }
 
-/// The input is the lines of the header. A URI is accepted only from one line, and not if a client could have written
-/// before it or after it.
+/// The input is the lines of the header. A URI is accepted only from one line, and only if a client cannot have written
+/// text before or after it.
 pub fn xfcc(data: &[u8]) {
     const CLIENT: &[u8] = b"URI=spiffe://example.org/ns/default/sa/admin";
     let lines: Vec<&[u8]> = data.split(|byte| *byte == b'\n').collect();
@@ -59,7 +59,7 @@ pub fn xfcc(data: &[u8]) {
     assert!(line.windows(uri.len()).any(|part| part == uri));
     let joined = |parts: [&[u8]; 2]| parts.join(&b","[..]);
     for several in [joined([CLIENT, line]), joined([line, CLIENT])] {
-        assert!(caller([&*several], PROXY).is_err(), "an element more was accepted");
+        assert!(caller([&*several], PROXY).is_err(), "an additional element was accepted");
     }
     assert!(caller([*line, CLIENT], PROXY).is_err() && caller([CLIENT, *line], PROXY).is_err());
 }
@@ -80,7 +80,7 @@ pub fn metadata(data: &[u8]) {
     }
 }
 
-/// A document is accepted, or rejected with diagnostics. Lints and the other layer do not fail on what was accepted.
+/// A document is accepted, or rejected with diagnostics. Lints and the other layer do not fail on an accepted document.
 pub fn document(data: &[u8]) {
     match PolicySet::from_json(data) {
         Ok(policy) => {
@@ -124,7 +124,7 @@ fn decide_on(policy: &PolicySet, request: &CaseRequest) {
     assert_eq!(outcome, plainly(&policies));
 }
 
-/// The outcome by the rules that match, in the order of the document.
+/// The outcome of the matching rules, in the order of the document.
 fn plainly<'p>(policies: &[PolicyTrace<'p>]) -> Outcome<'p> {
     let first = |action: Action, modes: &[Mode]| {
         let policies =

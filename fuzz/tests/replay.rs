@@ -1,4 +1,4 @@
-//! Every seed and every finding of every target, without libFuzzer.
+//! Replays every seed and every finding of every target, without libFuzzer.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use spiffe_authz_fuzz::seeds::{found, seeds};
 use spiffe_authz_fuzz::{TARGETS, targets};
 
 #[test]
-fn seeds_and_findings_break_no_property() {
+fn no_input_breaks_a_property() {
     for target in TARGETS {
         let seeds = seeds(target.name).expect("the seeds");
         assert!(seeds.len() >= 3, "{}: {} seeds", target.name, seeds.len());
@@ -20,7 +20,7 @@ fn seeds_and_findings_break_no_property() {
 }
 
 #[test]
-fn seeds_reach_what_the_targets_are_about() {
+fn seeds_reach_the_accepted_cases() {
     let accepted = |target: &str, accepts: fn(&[u8]) -> bool| {
         let seeds = seeds(target).expect("the seeds");
         let accepted = seeds.iter().filter(|seed| accepts(seed)).count();
@@ -48,11 +48,14 @@ fn verdict_of(seed: &[u8]) -> Option<&'static str> {
 }
 
 #[test]
-fn every_target_has_a_program_that_xtask_knows() {
+fn every_target_has_a_program_and_is_known_to_xtask() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(folder.join("../xtask/src/fuzz.rs")).expect("xtask/src/fuzz.rs");
     let names = TARGETS.map(|target| format!("{:?}", target.name)).join(", ");
-    assert!(text.contains(&format!("const TARGETS: [&str; {}] = [{names}];", TARGETS.len())), "xtask knows others");
+    assert!(
+        text.contains(&format!("const TARGETS: [&str; {}] = [{names}];", TARGETS.len())),
+        "xtask has other targets"
+    );
     let programs = fs::read_dir(folder.join("fuzz_targets")).expect("fuzz/fuzz_targets").count();
     assert_eq!(programs, TARGETS.len());
     for target in TARGETS {
@@ -62,13 +65,13 @@ fn every_target_has_a_program_that_xtask_knows() {
 }
 
 #[test]
-fn a_finding_is_of_a_target() {
+fn every_finding_belongs_to_a_target() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("found");
     for entry in fs::read_dir(folder).expect("fuzz/found") {
         let entry = entry.expect("an entry");
         if entry.file_type().expect("a type").is_dir() {
             let name = entry.file_name();
-            assert!(TARGETS.iter().any(|target| name == target.name), "there is no target {name:?}");
+            assert!(TARGETS.iter().any(|target| name == target.name), "unknown target {name:?}");
         }
     }
 }

@@ -271,7 +271,7 @@ fn reads_dates_numbers_and_the_authority() {
     assert_eq!(Svid::parse(&leaf(&[broken])).map_err(|error| error.reason()), Err(Reason::Malformed));
 }
 
-/// Comparing all pairs of extensions would be slow for thousands of them.
+/// A comparison of all pairs of extensions would be slow with thousands of them.
 #[test]
 fn many_extensions_are_rejected() {
     let with = |count: u8| {

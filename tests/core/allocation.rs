@@ -1,5 +1,5 @@
-//! A decision allocates nothing, however many policies there are.
-#![expect(unsafe_code, reason = "an allocator is unsafe to write")]
+//! A decision allocates no memory, regardless of the number of policies.
+#![expect(unsafe_code, reason = "implementing an allocator is unsafe")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -16,16 +16,16 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: everything is the system allocator's; the count needs no allocation itself.
+// SAFETY: the system allocator does everything, and counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
+        // SAFETY: the caller fulfills the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
+        // SAFETY: the caller fulfills the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -35,14 +35,14 @@ static ALLOCATOR: Counting = Counting;
 
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 
-/// Decides each request of a caller, and counts what that allocates.
+/// Decides each request of a caller, and checks that no decision allocates.
 fn assert_no_allocation(policies: &[Value], requests: &[(Plain<'_>, Option<Verdict>)]) {
     let document = json!({"trustDomain": "example.org", "policies": policies});
-    let policy = PolicySet::from_json(document.to_string().as_bytes()).expect("a good document");
+    let policy = PolicySet::from_json(document.to_string().as_bytes()).expect("a valid document");
     let subject = support::subject(&policy, SLEEP);
     for (attributes, verdict) in requests {
         let request = Request::new(*attributes, NOW);
-        // What a host hands over owned is its own allocation, not the decision's.
+        // The owned values that a host returns are its own allocations. Fetch them before the decision.
         let _ = (request.headers().map(drop), request.metadata().map(drop));
         let before = ALLOCATIONS.get();
         let outcome = policy.decide(&subject, &request);
@@ -79,7 +79,7 @@ fn decisions_do_not_allocate() {
             (Plain { path: "/p1/", method: "PUT", ..GET }, None),
         ],
     );
-    // The count counts.
+    // Counting works.
     let before = ALLOCATIONS.get();
     drop(Box::new(1));
     assert!(ALLOCATIONS.get() > before);

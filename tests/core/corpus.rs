@@ -1,4 +1,4 @@
-//! The tables of tests/corpus, decided by the core.
+//! The core decides the tables of tests/corpus.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ struct Table {
     cases: Vec<Case>,
 }
 
-/// Each table by its name. In the program, since WebAssembly tests read no files.
+/// Each table with its name. The tables are compiled in, because WebAssembly tests cannot read files.
 macro_rules! tables {
     ($($name:literal)*) => { &[$(($name, include_str!(concat!("../corpus/", $name, ".json"))),)*] };
 }
@@ -72,7 +72,7 @@ fn every_case_is_decided_as_expected() {
     }
 }
 
-/// Where counters must be defined before they count.
+/// Some adapters must define counters before they count.
 #[test]
 fn every_count_of_every_case_was_expected() {
     for (name, text) in TABLES {
@@ -91,7 +91,7 @@ fn every_count_of_every_case_was_expected() {
 
 #[test]
 #[cfg(not(target_arch = "wasm32"))]
-fn no_table_is_forgotten() {
+fn every_table_is_included() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let files = std::fs::read_dir(directory).expect("tests/corpus");
     let mut names: Vec<String> = files

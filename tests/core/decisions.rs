@@ -1,4 +1,4 @@
-//! What policies decide, field by field.
+//! The decisions of policies, field by field.
 
 use crate::support::{GET, Plain, decide};
 use serde_json::{Value, json};
@@ -22,13 +22,13 @@ fn policy(policies: &Value) -> PolicySet {
     PolicySet::from_json(document.to_string().as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"))
 }
 
-/// Whether a rule of `source` or `operation` matches, as an ALLOW policy.
+/// Returns `true` if an ALLOW policy with a rule of this `source` or `operation` allows the request.
 fn allows(rule: &Value, id: &str, request: Plain<'_>) -> bool {
     let policy = policy(&json!([{"name": "p", "namespace": "default", "rules": [rule]}]));
     decide(&policy, id, request).decision.verdict == Verdict::Allow
 }
 
-/// The same rule in a DENY policy.
+/// Returns `true` if a DENY policy with the same rule denies the request.
 fn denies(rule: &Value, id: &str, request: Plain<'_>) -> bool {
     let policy = policy(&json!([{"name": "p", "namespace": "default", "action": "DENY", "rules": [rule]}]));
     decide(&policy, id, request).decision.verdict != Verdict::Allow
@@ -47,7 +47,7 @@ fn sources() {
         (json!({"namespaces": ["default"]}), "sa..."),
         (json!({"namespaces": ["def*"]}), "sa..."),
         (json!({"namespaces": ["*"]}), "sa.c."),
-        // Who is kept out is kept out wherever he comes from.
+        // A negated namespace applies to every trust domain.
         (json!({"notNamespaces": ["default"]}), "...cn"),
         (json!({"namespaces": ["default"], "trustDomains": ["*"]}), "saf.."),
         (json!({"namespaces": ["default"], "trustDomains": ["example.io"]}), "..f.."),
@@ -70,10 +70,10 @@ fn sources() {
 }
 
 #[test]
-fn what_is_left_unsaid_grants_less() {
+fn an_omitted_trust_domain_grants_less_access() {
     let namespaces = json!({"from": [{"source": {"namespaces": ["default"]}}]});
     assert!(denies(&namespaces, SLEEP, GET) && denies(&namespaces, FOREIGN, GET) && !denies(&namespaces, CURL, GET));
-    // `not` in a DENY policy spares somebody: the own trust domain's only.
+    // A negated field in a DENY policy exempts callers of the local trust domain only.
     let spared = json!({"from": [{"source": {"notNamespaces": ["default"]}}]});
     assert!(!denies(&spared, SLEEP, GET) && denies(&spared, FOREIGN, GET) && denies(&spared, CURL, GET));
     assert!(denies(&spared, NOBODY, GET));
@@ -170,11 +170,11 @@ fn identity_and_server_name_conditions() {
         assert_eq!(allows(&rule, id, Plain { server_name: "a.example.org", ..GET }), expected, "{rule} {id}");
     }
     assert!(!allows(&when("connection.sni", &["*"]), SLEEP, GET));
-    // A condition that says the trust domain says it for the whole rule.
+    // A condition with a trust domain applies to the whole rule.
     let both = json!({"from": [{"source": {"namespaces": ["default"]}}],
                       "when": [{"key": "source.trustDomain", "values": ["example.io"]}]});
     assert!(allows(&both, FOREIGN, GET) && !allows(&both, SLEEP, GET));
-    // All conditions.
+    // Conditions are ANDed.
     let all = json!({"when": [{"key": "source.namespace", "values": ["default"]},
                               {"key": "connection.sni", "values": ["a"]}]});
     assert!(!allows(&all, SLEEP, GET) && allows(&all, SLEEP, Plain { server_name: "a", ..GET }));
@@ -184,13 +184,13 @@ fn identity_and_server_name_conditions() {
 fn headers() {
     type Case<'a> = (&'a [(&'a str, &'a str)], [bool; 4], [bool; 4]);
     let cases: [Case<'_>; 7] = [
-        // Lines; what `a`, `a*`, `*`, not `a` give in an ALLOW policy, and in a DENY policy.
+        // The header lines, and whether `a`, `a*`, `*` and not `a` match, in an ALLOW and a DENY policy.
         (&[], [false, false, false, true], [false, false, false, true]),
         (&[("x", "a")], [true, true, true, false], [true, true, true, false]),
         (&[("x", "")], [false, false, true, true], [false, false, true, true]),
         (&[("x", "A")], [false, false, true, true], [false, false, true, true]),
         (&[("x", "ab"), ("y", "a")], [false, true, true, true], [false, true, true, true]),
-        // Several lines: the reading that grants less.
+        // With several lines, the reading that grants less access applies.
         (&[("x", "a"), ("x", "b")], [false, false, true, false], [true, true, true, true]),
         (&[("x", "a"), ("X", "a")], [true, true, true, false], [true, true, true, false]),
     ];
@@ -207,14 +207,14 @@ fn headers() {
     }
 }
 
-/// A protobuf field with this content.
+/// Encodes a protobuf field with this content.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let size = u8::try_from(content.len() & 0x7f).expect("seven bits");
     let more = u8::try_from(content.len() >> 7).expect("short content");
     [&[number << 3 | 2, size | 0x80, more], content].concat()
 }
 
-/// A serialized Metadata or Struct of text, lists of text, and objects.
+/// Encodes a Metadata or Struct with strings, lists of strings, and objects.
 fn message(value: &Value) -> Vec<u8> {
     let encode = |value: &Value| match value {
         Value::String(text) => field(3, text.as_bytes()),
@@ -236,7 +236,7 @@ fn message(value: &Value) -> Vec<u8> {
 fn tokens_and_metadata() {
     let payload = json!({"iss": "https://issuer", "sub": "alice", "aud": ["api", "web"], "azp": "app",
                          "groups": ["dev"], "n": true, "nested": {"role": "admin"}, "a][": "odd"});
-    // Structs of filters are entries of the message; those in them are values.
+    // The structs of filters are entries of the message. Nested structs are values.
     let jwt = field(
         1,
         &[field(1, b"envoy.filters.http.jwt_authn"), field(2, &message(&json!({"payload": payload})))].concat(),
@@ -277,13 +277,13 @@ fn tokens_and_metadata() {
     ] {
         assert_eq!(allows(&rule, SLEEP, request), expected, "{rule}");
     }
-    // Without a token nothing of one matches.
+    // Without a token, no field of a token matches.
     assert!(!allows(&source("requestPrincipals", "*"), SLEEP, GET));
     assert!(allows(&source("notRequestPrincipals", "*"), SLEEP, GET));
 }
 
 #[test]
-fn any_source_and_any_operation_but_both() {
+fn a_rule_needs_one_source_and_one_operation() {
     let rule = json!({
         "from": [{"source": {"serviceAccounts": ["sleep"]}}, {"source": {"namespaces": ["prod"]}}],
         "to": [{"operation": {"paths": ["/a"]}}, {"operation": {"methods": ["PUT"]}}]
@@ -310,7 +310,8 @@ fn deny_then_allow_then_the_default() {
     assert_eq!(on(&both, "/a"), (None, rule("allow", 0)));
     assert_eq!(on(&both, "/ab"), (Some(DenyReason::DeniedByPolicy), rule("x/deny", 1)));
     assert_eq!(on(&both, "/c"), (Some(DenyReason::NoPolicyAllows), None));
-    // Without any ALLOW policy, what is not denied passes; an ALLOW policy without rules lets nobody in.
+    // Without an ALLOW policy, every request is allowed that is not denied. An ALLOW policy without rules allows no
+    // one.
     assert_eq!(on(&policy(&json!([deny])), "/c"), (None, None));
     assert_eq!(on(&policy(&json!([])), "/c"), (None, None));
     assert_eq!(on(&policy(&json!([{"name": "none"}])), "/c"), (Some(DenyReason::NoPolicyAllows), None));
@@ -318,7 +319,7 @@ fn deny_then_allow_then_the_default() {
 }
 
 #[test]
-fn shadow_policies_tell_what_would_be() {
+fn shadow_policies_are_not_enforced() {
     let allow = json!({"name": "allow", "rules": [{"to": [{"operation": {"paths": ["/a*"]}}]}]});
     let shadow = |action: &str, path: &str| json!({"name": "shadow", "action": action, "mode": "shadow", "rules": [{"to": [{"operation": {"paths": [path]}}]}]});
     let on = |policies: &Value, path| {
@@ -331,7 +332,7 @@ fn shadow_policies_tell_what_would_be() {
     assert_eq!(on(&json!([allow, shadow("DENY", "/a")]), "/a"), (None, Some(by_policy)));
     assert_eq!(on(&json!([allow, shadow("DENY", "/a")]), "/ab"), (None, Some(None)));
     assert_eq!(on(&json!([allow, shadow("ALLOW", "/b")]), "/b"), (no_policy, Some(None)));
-    // The first ALLOW policy of a workload, tried out: everything else would be denied.
+    // The first ALLOW policy of a workload in shadow mode would deny everything else.
     assert_eq!(on(&json!([shadow("ALLOW", "/b")]), "/a"), (None, Some(no_policy)));
 }
 

@@ -1,4 +1,4 @@
-//! Every mistake in a configuration document, with its place and its code.
+//! Every error in a document, with its place and its code.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ fn with_operation(operation: &Value) -> Value {
 const SOURCE: &str = "/policies/0/rules/0/from/0/source";
 const OPERATION: &str = "/policies/0/rules/0/to/0/operation";
 
-/// Documents, and what is wrong with each: at most one mistake in a document here, so that each stands for itself.
+/// Documents with one error each, and the expected place and code.
 fn cases() -> Vec<(String, String, Code)> {
     let mut cases = Vec::new();
     let mut case = |document: Value, pointer: &str, code| cases.push((document.to_string(), pointer.to_owned(), code));
@@ -222,22 +222,22 @@ fn cases() -> Vec<(String, String, Code)> {
 }
 
 #[test]
-fn each_mistake_by_its_place_and_code() {
+fn each_error_has_its_place_and_code() {
     for (text, pointer, code) in cases() {
         assert_eq!(found(&text), [(pointer, code.slug())], "{text}");
     }
 }
 
 #[test]
-fn no_code_is_without_a_case() {
+fn every_code_has_a_case() {
     let mut seen: BTreeSet<Code> = cases().into_iter().map(|(_, _, code)| code).collect();
-    // These two are mistakes of the text, which no value can make.
+    // These two are errors of the JSON text, so no value can have them.
     seen.extend([Code::Syntax, Code::DuplicateField]);
     assert_eq!(seen, Code::all().collect());
 }
 
 #[test]
-fn mistakes_of_the_text() {
+fn errors_of_the_json_text() {
     for text in ["", " \n", "{", "{\"trustDomain\": \"a\",}", "\u{feff}{}", "nonsense"] {
         assert_eq!(found(text), [(String::new(), "syntax")], "{text:?}");
     }
@@ -246,7 +246,7 @@ fn mistakes_of_the_text() {
 }
 
 #[test]
-fn every_mistake_at_once() {
+fn all_errors_are_reported_at_once() {
     let document = json!({
         "trustDomain": "A", "extra": 1,
         "policies": [

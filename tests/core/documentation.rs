@@ -97,7 +97,7 @@ fn rows(header: &str) -> Vec<Vec<&'static str>> {
 
 /// A test of a mesh measures docs/mesh.md. README.md repeats the verdicts for the federated caller.
 #[test]
-fn the_readme_repeats_the_measured_verdicts() {
+fn the_readme_has_the_measured_verdicts() {
     let measured = table(MESH, "The mesh trusts example.io by | Decided by | The policy's source | Local | Federated");
     let verdict = |trust: &str, decider: &str, source: &str| {
         let row = measured.iter().find(|row| row[..3] == [trust, decider, source]);
@@ -205,7 +205,7 @@ fn examples_of_settings_compile_and_show_their_field() {
 }
 
 #[test]
-fn examples_of_rules_match_what_they_say() {
+fn examples_of_rules_match_as_documented() {
     let in_rule = |header, example: &Value| match header {
         SOURCE => json!({"from": [{"source": example}]}),
         OPERATION => json!({"to": [{"operation": example}]}),
@@ -238,7 +238,7 @@ fn lints_have_a_page_with_their_severity_and_summary() {
 }
 
 #[test]
-fn lints_find_their_examples_and_not_the_better_ones() {
+fn lints_find_their_examples_and_not_the_fixed_ones() {
     let mut examples = 0;
     for section in LINTS.split("\n## ").skip(1) {
         let name = section.lines().next().expect("a heading");
@@ -325,20 +325,20 @@ mod layout {
 
     const DESIGN: &str = include_str!("../../DESIGN.md");
 
-    /// The paths of all files below a folder.
+    /// Returns the paths of all files below a folder.
     fn files(folder: &Path) -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
         entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
     }
 
     #[test]
-    fn the_layout_is_the_tree() {
+    fn the_layout_table_matches_the_tree() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let rows: BTreeSet<&str> = super::first_column_after(DESIGN, "\n## Layout\n");
         for row in &rows {
             assert!(root.join(row).exists(), "`{row}` does not exist");
         }
-        // The core has a row for each file, and the other folders for what needs one.
+        // The core has a row for each file. The other folders have rows for selected files.
         for file in files(&root.join("src")) {
             let path = file.strip_prefix(root).expect("a path below the root").to_str().expect("a path in UTF-8");
             assert!(path.ends_with("tests.rs") || rows.contains(path), "`{path}` has no row");

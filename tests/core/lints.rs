@@ -1,4 +1,4 @@
-//! Each lint finds what it is for, and nothing where there is nothing.
+//! Each lint reports its problem, and nothing else.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spiffe_authz::lint::{Lint, Target, lint};
 use spiffe_authz::policy::{Node, PolicySet};
 
-/// What is found in a document, as `<pointer> <lint>`.
+/// Returns the lints of a document, as `<pointer> <lint>`.
 fn found(document: &Value, target: Target) -> Vec<String> {
     let text = document.to_string();
     PolicySet::from_json(text.as_bytes()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
@@ -50,7 +50,7 @@ fn denied(rule: &Value) -> Value {
 const RULE: &str = "/policies/0/rules/0";
 const SOURCE: &str = "/policies/0/rules/0/from/0/source";
 
-/// Documents that hold one thing to find, where it is, and which lint finds it.
+/// Documents with one lint each, and the pointer and the lint.
 fn cases() -> Vec<(Value, String, Lint)> {
     let mut cases = Vec::new();
     for (field, value, lint) in [
@@ -179,18 +179,18 @@ fn cases() -> Vec<(Value, String, Lint)> {
 }
 
 #[test]
-fn each_lint_finds_its_case_alone() {
+fn each_lint_finds_only_its_case() {
     for (document, pointer, lint) in cases() {
         assert_eq!(found(&document, Target::Http), [format!("{pointer} {}", lint.slug())], "{document}");
     }
 }
 
 #[test]
-fn targets_have_their_own() {
+fn lints_of_each_target() {
     let http = rules(&[call(&json!({"methods": ["GET"]}))]);
     assert_eq!(found(&http, Target::Tcp), [format!("{RULE} {}", Lint::HttpOnlyAllow.slug())]);
     assert_eq!(found(&http, Target::Http), [""; 0]);
-    // Of a DENY rule, only what is asked on TCP, too, keeps it from denying everything there.
+    // On TCP, a DENY rule denies everything unless one of its fields is evaluated there.
     let mut deny = rules(&[operation(&json!({"methods": ["GET"], "ports": ["80"]}))]);
     deny["policies"][0]["action"] = json!("DENY");
     let widened = [format!("{RULE} {}", Lint::HttpOnlyDeny.slug())];
@@ -299,14 +299,14 @@ fn values_that_are_probably_a_mistake() {
 }
 
 #[test]
-fn no_lint_is_without_a_case() {
+fn every_lint_has_a_case() {
     let mut seen: BTreeSet<Lint> = cases().into_iter().map(|(_, _, lint)| lint).collect();
     seen.extend([Lint::HttpOnlyAllow, Lint::ZtunnelNoEffect, Lint::ZtunnelDeniesMore, Lint::ZtunnelAllowsNoOne]);
     assert_eq!(seen, Lint::all().collect());
 }
 
 #[test]
-fn lints_are_ignored_where_it_is_said() {
+fn ignored_lints_are_not_reported() {
     let mut here = source(&json!({"principals": ["*"]}));
     let mut elsewhere = here.clone();
     here["policies"][0]["ignoreLints"] = json!([Lint::AnyPrincipal.slug()]);
@@ -317,7 +317,7 @@ fn lints_are_ignored_where_it_is_said() {
 }
 
 #[test]
-fn a_policy_covers_nothing_beyond_its_time() {
+fn a_policy_covers_only_its_own_period() {
     let rule = call(&json!({"methods": ["GET"]}));
     let lints = |first: &Value, second: &Value| {
         let mut policies = json!([{"name": "p", "rules": [rule]}, {"name": "q", "rules": [rule]}]);
@@ -335,7 +335,7 @@ fn a_policy_covers_nothing_beyond_its_time() {
 }
 
 #[test]
-fn what_only_looks_alike_is_not_compared() {
+fn similar_conditions_are_not_compared() {
     let same = json!({"from": [{"source": {"serviceAccounts": ["a"], "trustDomains": ["example.org"]}}]});
     let elsewhere = document(&json!([
         {"name": "p", "namespace": "n", "rules": [same]}, {"name": "p", "namespace": "m", "rules": [same]}
@@ -346,7 +346,7 @@ fn what_only_looks_alike_is_not_compared() {
     foreign["when"] = json!([{"key": "source.trustDomain", "values": ["example.io"]}]);
     let lints = found(&rules(&[own.clone(), foreign.clone()]), Target::Http);
     assert!(!lints.iter().any(|lint| lint.contains("shadowed")), "{lints:?}");
-    // A trust domain that is only excluded does not say which one a namespace belongs to.
+    // A condition that only excludes a trust domain does not define the trust domain of a namespace.
     let excluded = json!({"key": "source.trustDomain", "notValues": ["old.example.org"]});
     let mut local = own;
     local["when"] = json!([excluded]);

@@ -1,4 +1,4 @@
-//! The core by its public interface.
+//! Tests of the core through its public interface.
 
 mod allocation;
 mod corpus;

@@ -1,19 +1,22 @@
-//! SPIFFE IDs by this parser and by the crate `spiffe`: the same answer for every text, but for known differences.
+//! Compares this parser of SPIFFE IDs with the crate `spiffe`: both have the same result for every string, except known
+//! differences.
 
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 use spiffe_authz::spiffe_id::SpiffeId;
 
-/// The crate sets no limit on the whole ID; SPIFFE-ID section 2.3 asks for 2,048 bytes, and we take no more.
+/// The maximum length of an ID. SPIFFE-ID section 2.3 requires support for 2,048 bytes, and this parser accepts no
+/// more. The crate has no limit.
 const LIMIT: usize = 2048;
 
-/// What both make of a text: trust domain and path.
+/// Returns the trust domain and the path of a string.
 fn ours(text: &str) -> Option<(String, String)> {
     let id = SpiffeId::parse(text.as_bytes()).ok()?;
     Some((id.trust_domain().as_str().to_owned(), id.path().to_owned()))
 }
 
 fn theirs(text: &str) -> Option<(String, String)> {
-    // The crate folds upper case in scheme and trust domain (section 2.4); here it is refused (section 2.1).
+    // The crate converts upper case in the scheme and the trust domain (section 2.4). This parser rejects it (section
+    // 2.1).
     let head = text.splitn(4, '/').take(3);
     if head.flat_map(str::chars).any(|character| character.is_ascii_uppercase()) {
         return None;
@@ -23,7 +26,7 @@ fn theirs(text: &str) -> Option<(String, String)> {
 }
 
 #[test]
-fn on_chosen_texts() {
+fn chosen_strings() {
     for text in [
         "",
         "spiffe:",
@@ -68,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn on_texts_near_the_grammar(text in "(spiffe|SPIFFE|spiff)://[a-cA._:@%-]{0,6}(/[a-cA-C0._%?#~ -]{0,4}){0,5}") {
+    fn strings_near_the_grammar(text in "(spiffe|SPIFFE|spiff)://[a-cA._:@%-]{0,6}(/[a-cA-C0._%?#~ -]{0,4}){0,5}") {
         prop_assert_eq!(ours(&text), theirs(&text));
     }
 }

@@ -84,7 +84,7 @@ impl<'a> RequestAttributes for Plain<'a> {
     }
 }
 
-/// The subject with this SPIFFE ID. An empty one is an anonymous caller.
+/// Returns the subject with this SPIFFE ID. An empty ID is an anonymous caller.
 pub(crate) fn subject(policies: &PolicySet, id: &str) -> Subject {
     let identity = if id.is_empty() { Identity::Anonymous } else { policies.identity().identify(Some(id.as_bytes())) };
     assert_eq!(identity.rejection(), None, "{id}");

@@ -197,7 +197,7 @@ mod tests {
     use super::{Call, Response, Tally};
 
     #[test]
-    fn tells_wrong_verdicts_from_errors() {
+    fn distinguishes_wrong_verdicts_from_errors() {
         let response = |status| Ok(Response { status, headers: Vec::new(), body: b"UF why".to_vec() });
         for (allowed, answer, right, wrong, errors) in [
             (true, response(200), true, 0, 0),

@@ -1,4 +1,4 @@
-//! Who may do what: each field of a policy, on a real Envoy, and what an operator sees of it.
+//! Every field of a policy in a real Envoy, and the logs and counters of the decisions.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
 
 spiffe_authz_integration::test_with_each_adapter![
-    each_field_lets_in_and_keeps_out,
-    a_denial_is_told_to_client_and_operator,
+    each_field_allows_and_denies,
+    a_denial_is_reported_to_client_and_operator,
     decisions_are_counted,
-    an_optional_peer_passes_as_nobody,
+    an_optional_peer_can_be_anonymous,
 ];
 
 fn allow(name: &str, source: &Value, operation: &Value) -> Value {
@@ -46,14 +46,14 @@ const FOREIGN_PROD: &str = "spiffe://example.io/ns/prod/sa/web";
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const OTHER_SLEEP: &str = "spiffe://example.org/ns/other/sa/sleep";
 
-fn each_field_lets_in_and_keeps_out(adapter: Adapter) -> Result<()> {
+fn each_field_allows_and_denies(adapter: Adapter) -> Result<()> {
     const NONE: &str = "no-policy-allows";
     let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
     let cases = [
-        // Caller, method, path, the policy that allows or the reason of the denial.
+        // The caller, the method, the path, and the policy that allows or the reason for the denial.
         (LOCAL_PROD, "GET", "/namespace", Ok("default/by-namespace")),
         (SLEEP, "GET", "/namespace", Err(NONE)),
-        // The same namespace of another trust domain is another namespace.
+        // The same namespace in a different trust domain is a different namespace.
         (FOREIGN_PROD, "GET", "/namespace", Err(NONE)),
         (SLEEP, "GET", "/account", Ok("default/by-account")),
         (OTHER_SLEEP, "GET", "/account", Err(NONE)),
@@ -88,14 +88,14 @@ fn each_field_lets_in_and_keeps_out(adapter: Adapter) -> Result<()> {
     Ok(())
 }
 
-fn a_denial_is_told_to_client_and_operator(adapter: Adapter) -> Result<()> {
+fn a_denial_is_reported_to_client_and_operator(adapter: Adapter) -> Result<()> {
     let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
     let mut sleep = server.caller("default", "sleep")?;
     assert_eq!(sleep.get("/account")?.status, 200);
     let denied = sleep.get("/open/secret?x=1")?;
     assert_eq!((denied.status, denied.text().as_str()), (403, "spiffe-authz: access denied"));
 
-    // To a gRPC client: the HTTP status 200 and PERMISSION_DENIED.
+    // A gRPC client gets HTTP status 200 and PERMISSION_DENIED.
     let grpc = sleep.request("POST", "/pkg.Service/Method", &[b"content-type: application/grpc"])?;
     assert_eq!((grpc.status, grpc.header("grpc-status")), (200, Some("7")));
     assert_eq!(grpc.header("grpc-message"), Some("spiffe-authz: access denied"));
@@ -109,7 +109,7 @@ fn a_denial_is_told_to_client_and_operator(adapter: Adapter) -> Result<()> {
         "source_ip": "127.0.0.1", "remote_ip": "127.0.0.1", "sni": null,
     });
     let mut line = log[1].clone();
-    // The time and the port are not the same from run to run.
+    // The time and the port differ between runs.
     line.as_object_mut().expect("a line is an object").retain(|field, _| field != "time" && field != "port");
     assert_eq!(line, expected);
     assert_eq!((&log[0]["verdict"], &log[0]["reason"]), (&json!("allow"), &Value::Null));
@@ -121,12 +121,12 @@ fn a_denial_is_told_to_client_and_operator(adapter: Adapter) -> Result<()> {
         "path": "/open/secret?x=1", "host": "httpbin.example.org", "policy": "default/no-secrets", "rule": 0,
     });
     assert_eq!(lines[1], expected);
-    // The allowed request would be denied by the shadow policy, which is worth a line too.
+    // The shadow policy would deny the allowed request, which is also logged.
     assert_eq!((&lines[0]["mode"], &lines[0]["policy"]), (&json!("shadow"), &json!("default/strict")));
     Ok(())
 }
 
-/// What the filter has logged of decisions.
+/// Returns the log lines of the filter.
 fn log_lines(log: &str) -> Result<Vec<Value>> {
     let texts = log.lines().filter_map(|line| line.get(line.find(r#"{"event":"#)?..));
     texts.map(|text| Ok(serde_json::from_str(text)?)).collect()
@@ -146,15 +146,15 @@ fn decisions_are_counted(adapter: Adapter) -> Result<()> {
     assert_eq!(count(["enforce", "audit", "none", "watch"])?, Some(3));
     assert_eq!(count(["shadow", "deny", "denied-by-policy", "default/strict"])?, Some(5));
     let prometheus = server.envoy.admin("/stats/prometheus")?.text();
-    // Envoy sets its own name and that of the namespace before the names of a module's metrics.
+    // Envoy adds prefixes to the names of a module's metrics.
     let prefix = if adapter == Adapter::Module { "envoy_dynamicmodulescustom_" } else { "" };
     let line = r#"spiffe_authz_decisions{spiffe_authz_mode="enforce",spiffe_authz_verdict="allow",spiffe_authz_reason="none",spiffe_authz_policy="default/by-account"} 4"#;
     let ours: Vec<&str> = prometheus.lines().filter(|line| line.contains("spiffe_authz_decisions{")).collect();
-    assert!(ours.contains(&&*format!("{prefix}{line}")), "not among {ours:#?}");
+    assert!(ours.contains(&&*format!("{prefix}{line}")), "expected {line} in {ours:#?}");
     Ok(())
 }
 
-fn an_optional_peer_passes_as_nobody(adapter: Adapter) -> Result<()> {
+fn an_optional_peer_can_be_anonymous(adapter: Adapter) -> Result<()> {
     let mut document = document();
     document["identity"] = json!({"peer": "optional"});
     let health = json!({"name": "health", "rules": [{"to": [{"operation": {"paths": ["/health"]}}]}]});

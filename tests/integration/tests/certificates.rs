@@ -1,7 +1,7 @@
-//! Certificates that are no X509-SVIDs, on a real Envoy: each is stopped, and by whom.
+//! Certificates that are not X509-SVIDs, in a real Envoy: every one is rejected, by Envoy or by the filter.
 //!
-//! Envoy's SPIFFE validator lets many of them through; the default validator with pooled authorities, which nobody
-//! should use, lets nearly all through. Whatever reaches the filter is refused there with its own reason.
+//! Envoy's SPIFFE validator accepts many of them. The default validator with pooled authorities, which is insecure,
+//! accepts almost all. The filter denies each certificate that reaches it with its own reason.
 
 use anyhow::{Context as _, Result, ensure};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
@@ -13,16 +13,16 @@ use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
 
 spiffe_authz_integration::test_with_each_adapter![
-    what_the_spiffe_validator_accepts_and_the_filter_refuses,
-    what_the_spiffe_validator_refuses_is_refused_by_the_filter_too,
-    an_authority_speaks_for_its_own_trust_domain_only,
+    the_filter_denies_what_the_spiffe_validator_accepts,
+    the_filter_denies_what_the_spiffe_validator_rejects,
+    an_authority_signs_only_for_its_own_trust_domain,
     unusual_and_good,
-    nobody_enters_without_certificate,
+    a_caller_without_a_certificate_is_denied,
 ];
 
 const ID: &str = "spiffe://example.org/ns/default/sa/sleep";
 
-/// Lets everybody in whose identity counts, whatever form their path has.
+/// Allows every accepted identity, with any form of the path.
 fn open_to_all() -> Value {
     json!({
         "trustDomain": "example.org",
@@ -32,7 +32,7 @@ fn open_to_all() -> Value {
     })
 }
 
-/// What became of a caller.
+/// The result for a caller.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     HandshakeRejected,
@@ -44,7 +44,7 @@ fn fate(envoy: &Envoy, leaf: &Leaf) -> Result<Fate> {
     let before = envoy.access_log()?.len();
     let answer = leaf.connect(envoy.address()?).and_then(|mut client| client.get("/"));
     let Ok(response) = answer else {
-        ensure!(envoy.access_log()?.len() == before, "a refused handshake has left a request");
+        ensure!(envoy.access_log()?.len() == before, "a rejected handshake is in the access log");
         return Ok(Fate::HandshakeRejected);
     };
     let log = envoy.access_log_of(before + 1)?;
@@ -56,7 +56,8 @@ fn denied(reason: &str) -> Fate {
     Fate::Denied(reason.to_owned())
 }
 
-/// Same certificates under both validators. `by_spiffe` is `None` where the SPIFFE validator itself refuses.
+/// Checks the same certificates with both validators. `by_spiffe` is `None` if the SPIFFE validator rejects the
+/// certificate.
 fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Result<()> {
     for validation in [Validation::Spiffe, Validation::Pooled] {
         let server = ProtectedServer::with(adapter, validation, &open_to_all())?;
@@ -76,7 +77,7 @@ fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Res
     Ok(())
 }
 
-fn what_the_spiffe_validator_accepts_and_the_filter_refuses(adapter: Adapter) -> Result<()> {
+fn the_filter_denies_what_the_spiffe_validator_accepts(adapter: Adapter) -> Result<()> {
     let two = |second: &str| Shape { names: vec![Name::uri(ID), Name::uri(second)], ..Shape::svid(ID) };
     let path = |path: &[u8]| Shape::svid([b"spiffe://example.org/", path].concat());
     let usage = |usage| Shape { extended_key_usages: vec![usage], ..Shape::svid(ID) };
@@ -108,7 +109,7 @@ fn what_the_spiffe_validator_accepts_and_the_filter_refuses(adapter: Adapter) ->
     ] {
         cases.push((name, shape, Some(reason), reason));
     }
-    // The default validator wants `clientAuth` itself.
+    // The default validator itself requires `clientAuth`.
     cases.push((
         "serverAuth only",
         usage(ExtendedKeyUsagePurpose::ServerAuth),
@@ -131,7 +132,7 @@ fn what_the_spiffe_validator_accepts_and_the_filter_refuses(adapter: Adapter) ->
     check(adapter, cases)
 }
 
-fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapter) -> Result<()> {
+fn the_filter_denies_what_the_spiffe_validator_rejects(adapter: Adapter) -> Result<()> {
     let names = |names: Vec<Name>| Shape { names, ..Shape::svid(ID) };
     let uri = |uri: &[u8]| Shape::svid(uri);
     let usages = |key_usages: Vec<KeyUsagePurpose>| Shape { key_usages, ..Shape::svid(ID) };
@@ -149,7 +150,7 @@ fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapt
             ("https only", uri(b"https://example.org/a"), None, "spiffe-id-scheme"),
             ("no SAN", names(vec![]), None, "certificate-no-uri-san"),
             ("DNS only", names(vec![Name::dns("example.org")]), None, "certificate-no-uri-san"),
-            ("foreign trust domain", uri(b"spiffe://example.com/a"), None, "foreign-trust-domain"),
+            ("unlisted trust domain", uri(b"spiffe://example.com/a"), None, "foreign-trust-domain"),
             ("upper-case trust domain", uri(b"spiffe://EXAMPLE.org/a"), None, "spiffe-id-trust-domain-character"),
             ("upper-case scheme", uri(b"SPIFFE://example.org/a"), None, "spiffe-id-scheme"),
             ("port", uri(b"spiffe://example.org:1/a"), None, "spiffe-id-trust-domain-character"),
@@ -167,7 +168,7 @@ fn what_the_spiffe_validator_refuses_is_refused_by_the_filter_too(adapter: Adapt
     )
 }
 
-fn an_authority_speaks_for_its_own_trust_domain_only(adapter: Adapter) -> Result<()> {
+fn an_authority_signs_only_for_its_own_trust_domain(adapter: Adapter) -> Result<()> {
     let server = ProtectedServer::with(adapter, Validation::Spiffe, &open_to_all())?;
     let forged = server.fixture.federated.sign(&Shape::svid(ID))?;
     assert_eq!(fate(&server.envoy, &forged)?, Fate::HandshakeRejected);
@@ -181,7 +182,7 @@ fn unusual_and_good(adapter: Adapter) -> Result<()> {
     let longest = format!("spiffe://example.org/{}", "a".repeat(2048 - 21));
     let with_dns = |dns: &[u8]| Shape { names: vec![Name::dns(dns), Name::uri(ID)], ..Shape::svid(ID) };
     let cases = [
-        ("DNS names beside", with_dns(b"sleep.example.org"), ID),
+        ("additional DNS names", with_dns(b"sleep.example.org"), ID),
         ("delimiters in a DNS name", with_dns(b"a;URI=spiffe://example.org/x,\"b"), ID),
         (
             "delimiters in the subject",
@@ -200,7 +201,7 @@ fn unusual_and_good(adapter: Adapter) -> Result<()> {
     Ok(())
 }
 
-fn nobody_enters_without_certificate(adapter: Adapter) -> Result<()> {
+fn a_caller_without_a_certificate_is_denied(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let bootstrap = fixture.bootstrap()?.configuration(&open_to_all().to_string())?;
     let required = Envoy::start(&Start::tested("required")?, &bootstrap, fixture.scratch.path())?;

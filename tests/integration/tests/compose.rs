@@ -1,6 +1,6 @@
-//! `docker compose up`: the demo's table, and every scenario of federation, in containers.
+//! `docker compose up`: the table of the demo, and every scenario of federation, in containers.
 
-// `cargo xtask test --no-compose` leaves this module out.
+// `cargo xtask test --no-compose` skips this module by name.
 mod containers {
     use anyhow::{Result, ensure};
     use spiffe_authz_integration::compose::{Containers, Project};
@@ -8,7 +8,7 @@ mod containers {
 
     const PAGE: &str = include_str!("../../../docs/federate.md");
 
-    /// The table of the demo: who asks, whom, what; status, reason, policy.
+    /// The table of the demo: caller, server and request; status, reason and policy.
     const TABLE: &str = "\
         CALLER ASKS REQUEST STATUS REASON POLICY
         spiffe://example.org/ns/default/sa/sleep httpbin.example.org GET /status/200 200 - default/sleep-reads
@@ -35,25 +35,28 @@ mod containers {
     fn all(project: &Project) -> Result<()> {
         assert_eq!(words(&project.demo()?), words(TABLE));
         assert!(on_page().count() > 2 && on_page().all(|row| words(TABLE).contains(&words(row)[0])), "federate.md");
-        containers_are_told_by_their_labels(project)?;
+        containers_are_identified_by_their_labels(project)?;
         scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
         assert_eq!(project.fetch_new_authority()?, (1, 2), "authorities of example.io that example.org knows");
-        // Again, with everything running.
+        // Repeat it while everything runs.
         project.up()?;
         assert_eq!(words(&project.demo()?), words(&format!("{TABLE}\n{TABLE}")));
         Ok(())
     }
 
-    fn containers_are_told_by_their_labels(project: &Project) -> Result<()> {
+    fn containers_are_identified_by_their_labels(project: &Project) -> Result<()> {
         let none = project.container_identity(&[]);
-        ensure!(none.is_err_and(|error| error.to_string().contains("no identity issued")), "an identity for anybody");
+        ensure!(
+            none.is_err_and(|error| error.to_string().contains("no identity issued")),
+            "an unregistered container got an identity"
+        );
         let identity = project.container_identity(&["spiffe-authz.workload=stranger"])?;
         let ids: Vec<&str> = identity.lines().filter(|line| line.starts_with("SPIFFE ID:")).collect();
         assert_eq!(words(&ids.join("\n")), words("SPIFFE ID: spiffe://example.org/ns/other/sa/stranger"));
         Ok(())
     }
 
-    /// The rows that docs/federate.md shows.
+    /// The rows in docs/federate.md.
     fn on_page() -> impl Iterator<Item = &'static str> {
         let (_, section) = PAGE.split_once("\n## Run the example\n").unwrap_or_default();
         let table = section.split("```text\n").nth(1).and_then(|rest| rest.split("…").next());

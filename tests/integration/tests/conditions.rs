@@ -1,4 +1,4 @@
-//! What a rule may ask of a request besides method, path and host, read from a real Envoy.
+//! Fields and conditions other than method, path and host, in a real Envoy.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ spiffe_authz_integration::test_with_each_adapter![
     verified_tokens,
 ];
 
-/// One policy for each rule, and each rule with a path of its own: `/<its number>`.
+/// Returns one policy for each rule. Each rule has the path `/<its number>`.
 fn document(rules: &[Value]) -> Value {
     let policies: Vec<Value> = rules
         .iter()
@@ -37,7 +37,7 @@ fn source(field: &str, value: &str) -> Value {
     json!({"from": [{"source": {field: [value]}}]})
 }
 
-/// Which of the rules let a request with these headers in.
+/// Returns the rules that allow a request with these headers.
 fn admitted(client: &mut Client, count: usize, headers: &[&[u8]]) -> Result<Vec<usize>> {
     let mut admitted = Vec::new();
     for number in 0..count {
@@ -62,7 +62,7 @@ fn headers_line_by_line(adapter: Adapter) -> Result<()> {
     assert_eq!(with(&[])?, [3, 4]);
     assert_eq!(with(&[b"x-role: admin"])?, [0, 1, 2, 4]);
     assert_eq!(with(&[b"x-role: admin", b"x-role: nobody"])?, [2, 4]);
-    // One line with a comma means the same as two lines, so every member must match as well.
+    // A line with a comma is equivalent to two lines, so every member must match.
     assert_eq!(with(&[b"x-role: admin,nobody"])?, [2, 4]);
     assert_eq!(with(&[b"x-role: abc, admin"])?, [1, 2, 4]);
     assert_eq!(with(&[b"x-role: guest, nobody"])?, [2, 3, 4]);
@@ -88,7 +88,7 @@ fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
         assert_eq!(admitted(&mut client, rules.len(), headers)?, [0, 3, 4, 5, 6], "{headers:?}");
     }
 
-    // Behind a proxy, Envoy takes the remote address from the proxy's header.
+    // With a trusted hop, Envoy reads the remote address from a header of the proxy.
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?;
     let bootstrap = bootstrap.connection_manager(json!({"xff_num_trusted_hops": 1}))?;

@@ -1,4 +1,5 @@
-//! Configurations at start and on update: a bad one is refused with every mistake, and the one before goes on serving.
+//! Configurations at start and in updates: an invalid one is rejected with every error, and the previous one still
+//! applies.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -11,15 +12,15 @@ use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::{tools, wait};
 
 spiffe_authz_integration::test_with_each_adapter![
-    a_bad_configuration_is_refused_at_start_with_every_mistake,
-    a_bad_listener_update_is_refused_and_the_one_before_serves_on,
+    an_invalid_configuration_is_rejected_at_start_with_every_error,
+    an_invalid_listener_update_is_rejected_and_the_previous_one_applies,
     a_policy_update_drops_no_connection,
     every_supported_envoy_enforces_the_example,
 ];
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Lets in GET for these paths.
+/// Allows GET requests for these paths.
 fn document(paths: &[&str]) -> Value {
     json!({
         "trustDomain": "example.org",
@@ -27,7 +28,7 @@ fn document(paths: &[&str]) -> Value {
     })
 }
 
-/// Three mistakes in three places.
+/// A document with three errors in three places.
 fn bad_document() -> Value {
     let mut document = document(&["/a"]);
     document["trustDomain"] = json!("EXAMPLE.org");
@@ -42,7 +43,7 @@ const MISTAKES: [&str; 3] = [
     "spiffe-authz: /policies/0/rules/0/when: empty: ",
 ];
 
-fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) -> Result<()> {
+fn an_invalid_configuration_is_rejected_at_start_with_every_error(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let refused = |text: &str| {
         let bootstrap = fixture.bootstrap()?.configuration(text)?;
@@ -50,7 +51,7 @@ fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) 
     };
     let log = refused(&bad_document().to_string())?;
     for mistake in MISTAKES {
-        assert!(log.contains(mistake), "`{mistake}` is not in:\n{log}");
+        assert!(log.contains(mistake), "expected `{mistake}` in:\n{log}");
     }
     for (text, mistake) in [
         ("", "spiffe-authz: /: syntax: the configuration is empty"),
@@ -59,12 +60,12 @@ fn a_bad_configuration_is_refused_at_start_with_every_mistake(adapter: Adapter) 
         ("{}", "spiffe-authz: /trustDomain: missing-field: "),
     ] {
         let log = refused(text)?;
-        assert!(log.contains(mistake), "`{mistake}` is not in:\n{log}");
+        assert!(log.contains(mistake), "expected `{mistake}` in:\n{log}");
     }
     Ok(())
 }
 
-fn a_bad_listener_update_is_refused_and_the_one_before_serves_on(adapter: Adapter) -> Result<()> {
+fn an_invalid_listener_update_is_rejected_and_the_previous_one_applies(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let file = fixture.scratch.join("listeners.json");
     let good = fixture.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
@@ -84,11 +85,11 @@ fn a_bad_listener_update_is_refused_and_the_one_before_serves_on(adapter: Adapte
     let mut fresh = fixture.leaf("default", "sleep")?.connect(address)?;
     assert_eq!((fresh.get("/a")?.status, fresh.get("/b")?.status), (200, 403), "on a new connection");
 
-    // And a good one is taken afterwards. The port must be the same, since the listener is.
+    // Envoy accepts a later valid update. The port must stay the same, because the update replaces the listener.
     let better = good.configuration(&document(&["/b"]).to_string())?;
     fixture.scratch.write("listeners.json", &better.listeners_file()?)?;
     wait_for(&envoy, "listener_manager.lds.update_success", 2)?;
-    wait::until("the new policy decides", LIMIT, || {
+    wait::until("the new policy applies", LIMIT, || {
         let mut fresh = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         Ok((fresh.get("/b")?.status == 200 && fresh.get("/a")?.status == 403).then_some(()))
     })
@@ -109,14 +110,14 @@ fn a_policy_update_drops_no_connection(adapter: Adapter) -> Result<()> {
         fixture.scratch.write("filter.json", &bootstrap.filter_file()?).map(|_| ())
     };
     update(&document(&["/b"]))?;
-    wait::until("the new policy decides on the old connection", LIMIT, || {
+    wait::until("the new policy applies to the old connection", LIMIT, || {
         let (a, b) = (client.get("/a")?.status, client.get("/b")?.status);
         assert!(matches!((a, b), (200 | 403, 200 | 403)), "{a} {b}");
         Ok(((a, b) == (403, 200)).then_some(()))
     })?;
 
     update(&bad_document())?;
-    wait::until("the bad policy is refused", LIMIT, || {
+    wait::until("the invalid policy is rejected", LIMIT, || {
         assert_eq!(client.get("/b")?.status, 200);
         let log = envoy.log()?;
         Ok(MISTAKES.iter().all(|mistake| log.contains(mistake)).then_some(()))
@@ -148,7 +149,7 @@ fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
     Ok(())
 }
 
-/// A DENY policy for one caller, and an ALLOW policy for all.
+/// A DENY policy for one caller, and an ALLOW policy for every caller.
 fn all_but_stranger(fixture: &Fixture) -> Result<Bootstrap> {
     let document = json!({
         "trustDomain": "example.org", "identity": {"peer": "optional"},
@@ -162,15 +163,15 @@ fn all_but_stranger(fixture: &Fixture) -> Result<Bootstrap> {
     fixture.bootstrap()?.configuration(&document.to_string())
 }
 
-/// Envoy 1.37 does not expose the certificate to Wasm filters. With `peer: optional`, a caller whose certificate cannot be read
-/// must not be taken for a caller without one: no DENY policy for its identity would match.
+/// Envoy 1.37 does not expose the certificate to Wasm filters. With `peer: optional`, the filter must not treat such a
+/// caller as anonymous, because then no DENY policy for its identity would match.
 #[test]
 fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
     let fixture = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
     let unreadable = ("403", "peer-certificate-unreadable");
     for (release, stranger, sleep) in [
         (tools::UNSUPPORTED_ENVOY, unreadable, unreadable),
-        // The control: a release that exposes it.
+        // The control: a release that exposes the certificate.
         (tools::OLDEST_ENVOY, ("403", "denied-by-policy"), ("200", "")),
     ] {
         let start = Start { program: tools::path(release)?, ..Start::tested(release)? };
@@ -187,7 +188,7 @@ fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
 }
 
 #[test]
-fn an_envoy_that_is_not_supported_rejects_the_module() -> Result<()> {
+fn an_unsupported_envoy_rejects_the_module() -> Result<()> {
     const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/dynamic_module_config";
     let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
     symlink(tools::path(tools::MODULE)?, fixture.scratch.join("libspiffe_authz.so"))?;
@@ -196,12 +197,12 @@ fn an_envoy_that_is_not_supported_rejects_the_module() -> Result<()> {
     let start = |release| Ok::<_, anyhow::Error>(Start { program: tools::path(release)?, ..Start::tested(release)? });
     let log = Envoy::rejected(&start(tools::UNSUPPORTED_ENVOY)?, &bootstrap, fixture.scratch.path())?;
     assert!(log.contains("Failed to load dynamic module"), "{log}");
-    // The control: a release that is supported finds it by the same name.
+    // The control: a supported release finds it by the same name.
     Envoy::start(&start(tools::OLDEST_ENVOY)?, &bootstrap, fixture.scratch.path()).map(|_| ())
 }
 
 #[test]
-fn the_server_with_federation_is_the_server_with_another_configuration() -> Result<()> {
+fn the_federated_example_differs_only_in_its_configuration() -> Result<()> {
     let federated = Bootstrap::example("federation/server/envoy.yaml")?;
     let text = federated.at(CONFIGURATION)?.as_str().unwrap_or_default().to_owned();
     let same = Bootstrap::example("server/envoy.yaml")?.configuration(&text)?;
@@ -210,7 +211,7 @@ fn the_server_with_federation_is_the_server_with_another_configuration() -> Resu
 }
 
 #[test]
-fn the_server_with_the_module_is_the_server_with_another_filter() -> Result<()> {
+fn the_module_example_differs_only_in_its_filter() -> Result<()> {
     let value = |bootstrap: &Bootstrap| serde_json::from_str::<Value>(&bootstrap.to_json());
     let fitted = Bootstrap::example(Adapter::Wasm.example())?.with(Adapter::Module)?;
     assert_eq!(value(&fitted)?, value(&Bootstrap::example(Adapter::Module.example())?)?);
@@ -218,7 +219,7 @@ fn the_server_with_the_module_is_the_server_with_another_filter() -> Result<()> 
 }
 
 #[test]
-fn the_command_takes_the_configurations_of_the_examples() -> Result<()> {
+fn the_command_accepts_the_examples() -> Result<()> {
     const GATEWAY: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
     const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/filter_config/value";
     const TCP: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/filter_config/value";

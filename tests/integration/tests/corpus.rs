@@ -1,4 +1,4 @@
-//! The tables of tests/corpus, decided by the filter in a real Envoy.
+//! The filter in a real Envoy decides the tables of tests/corpus.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,7 +29,7 @@ struct Table {
 }
 
 fn every_case_is_decided_as_expected(adapter: Adapter) -> Result<()> {
-    // The SPIFFE validator stops some of the identities before the filter meets them.
+    // The SPIFFE validator would reject some of the identities before the filter sees them.
     let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let mut cases = 0;
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus"))? {
@@ -43,7 +43,7 @@ fn every_case_is_decided_as_expected(adapter: Adapter) -> Result<()> {
 }
 
 fn run_table(fixture: &Fixture, path: &Path) -> Result<usize> {
-    // The port that a table names is the listener's.
+    // The port in a table is the port of the listener.
     let reserved = ReservedPort::new()?;
     let port = reserved.number();
     let text = fs::read_to_string(path)?.replace(&SERVER_PORT.to_string(), &port.to_string());
@@ -63,7 +63,7 @@ fn run_table(fixture: &Fixture, path: &Path) -> Result<usize> {
         let verdict = if allowed.with_context(|| case.name.clone())? { "allow" } else { "deny" };
         ensure!(verdict == case.expect.verdict.slug(), "{}: {verdict}", case.name);
         if table.layer == Layer::Tcp {
-            // A connection is logged at its end, and the next may end before.
+            // A connection is logged at its end. Wait, because the next connection can end before it.
             envoy.access_log_of(position + 1)?;
         }
     }
@@ -71,11 +71,11 @@ fn run_table(fixture: &Fixture, path: &Path) -> Result<usize> {
     for (case, line) in table.cases.iter().zip(&lines) {
         for (name, expected) in [("reason", &case.expect.reason), ("policy", &case.expect.policy)] {
             if let Some(expected) = expected {
-                ensure!(line[name] == **expected, "{}: {expected} expected: {line}", case.name);
+                ensure!(line[name] == **expected, "{}: expected {expected}: {line}", case.name);
             }
         }
         if let Some(rule) = case.expect.rule {
-            ensure!(line["rule"] == *rule.to_string(), "{}: rule {rule} expected: {line}", case.name);
+            ensure!(line["rule"] == *rule.to_string(), "{}: expected rule {rule}: {line}", case.name);
         }
     }
     Ok(table.cases.len())
@@ -89,7 +89,8 @@ fn start(fixture: &Fixture, table: &Table, port: u16, key: &TokenKey) -> Result<
         .set(&format!("{CONNECTION_MANAGER}/normalize_path"), json!(false))?
         .set(&format!("{CONNECTION_MANAGER}/merge_slashes"), json!(false))?
         .set(&format!("{CONNECTION_MANAGER}/path_with_escaped_slashes_action"), json!("KEEP_UNCHANGED"))?
-        // Each caller is behind one trusted proxy, which reports the remote address. Every spelling reaches the filter.
+        // Each caller comes through a trusted proxy, which reports the remote address. Paths reach the filter
+        // unchanged.
         .connection_manager(json!({
             "xff_num_trusted_hops": 1,
             "strip_trailing_host_dot": false,
@@ -111,10 +112,10 @@ fn start(fixture: &Fixture, table: &Table, port: u16, key: &TokenKey) -> Result<
     Envoy::start(&Start::tested("corpus")?, &bootstrap, fixture.scratch.path())
 }
 
-/// Where the network filter that sets filter state stands.
+/// The JSON pointer of the network filter that sets filter state.
 const SET_FILTER_STATE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
-/// Leaves what a tunnel leaves, of this very connection.
+/// Sets the filter state that HBONE sets, from this connection.
 fn peer_principal() -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
@@ -134,7 +135,7 @@ fn start_tcp(fixture: &Fixture, table: &Table, port: u16, database: &Database) -
     Envoy::start(&Start::tested("corpus")?, &bootstrap, fixture.scratch.path())
 }
 
-/// The connection of a case's caller.
+/// Connects as the caller of a case.
 fn client(fixture: &Fixture, address: SocketAddr, request: &CaseRequest) -> Result<Client> {
     let leaf = match &request.peer {
         None => None,
@@ -142,12 +143,12 @@ fn client(fixture: &Fixture, address: SocketAddr, request: &CaseRequest) -> Resu
         Some(id) => Some(fixture.local.sign(&Shape::svid(id))?),
     };
     let source = request.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    // A server name lives as long as the program.
+    // The config requires a static server name.
     let server = request.sni.clone().map(|name| &*name.leak());
     Client::tls_from(source, address, client_config(leaf.as_ref())?, server)
 }
 
-/// Sends a case's request; tells whether it passes.
+/// Sends the request of a case. Returns `true` if it is allowed.
 fn request(fixture: &Fixture, address: SocketAddr, request: &CaseRequest, key: &TokenKey) -> Result<bool> {
     let mut client = client(fixture, address, request)?;
     let host = request.host.as_deref().unwrap_or("corpus.example");

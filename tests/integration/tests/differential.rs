@@ -1,4 +1,4 @@
-//! The filter against Istio's own RBAC, on both layers and with both adapters.
+//! Compares the filter with Istio's RBAC, on both layers and with both adapters.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,21 +6,21 @@ use anyhow::Result;
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::differential::{self, Comparison, Layer};
 
-/// Verdicts on requests, and on connections, each of which wants a handshake.
+/// The number of requests, and of connections. Each connection requires a handshake.
 const PAIRS: [(Layer, usize); 2] = [(Layer::Http, 100_000), (Layer::Tcp, 4_000)];
 
-fn grants_what_istio_grants_but_for_named_differences(layer: Layer, adapter: Adapter) -> Result<()> {
+fn compare_with_istio(layer: Layer, adapter: Adapter) -> Result<()> {
     let comparison = Comparison { layer, adapter };
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let pairs = PAIRS.iter().find(|(of, _)| *of == layer).map_or(0, |(_, pairs)| *pairs);
     let options = format!("--layer {layer:?} --adapter {adapter:?} --pairs {pairs} --seed {seed}").to_lowercase();
-    println!("repeat it by `cargo xtask differential {options}`");
+    println!("repeat it with `cargo xtask differential {options}`");
     let summary = differential::run(comparison, pairs, seed)?;
     println!("{summary:?}");
-    // Were nearly all denied, or none, little would be compared.
+    // If almost all or almost none were denied, the comparison would be weak.
     let some = pairs / 10..pairs * 9 / 10;
     assert!(summary.pairs >= pairs && some.contains(&summary.allowed), "{summary:?}");
-    // Each named difference occurs, or it is no difference.
+    // Each named difference must occur.
     let differences = match (layer, adapter) {
         (Layer::Http, _) => 6,
         (Layer::Tcp, Adapter::Module) => 3,
@@ -31,21 +31,21 @@ fn grants_what_istio_grants_but_for_named_differences(layer: Layer, adapter: Ada
 }
 
 #[test]
-fn requests_by_wasm() -> Result<()> {
-    grants_what_istio_grants_but_for_named_differences(Layer::Http, Adapter::Wasm)
+fn wasm_requests() -> Result<()> {
+    compare_with_istio(Layer::Http, Adapter::Wasm)
 }
 
 #[test]
-fn requests_by_the_module() -> Result<()> {
-    grants_what_istio_grants_but_for_named_differences(Layer::Http, Adapter::Module)
+fn module_requests() -> Result<()> {
+    compare_with_istio(Layer::Http, Adapter::Module)
 }
 
 #[test]
-fn connections_by_wasm() -> Result<()> {
-    grants_what_istio_grants_but_for_named_differences(Layer::Tcp, Adapter::Wasm)
+fn wasm_connections() -> Result<()> {
+    compare_with_istio(Layer::Tcp, Adapter::Wasm)
 }
 
 #[test]
-fn connections_by_the_module() -> Result<()> {
-    grants_what_istio_grants_but_for_named_differences(Layer::Tcp, Adapter::Module)
+fn module_connections() -> Result<()> {
+    compare_with_istio(Layer::Tcp, Adapter::Module)
 }

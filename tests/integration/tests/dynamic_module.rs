@@ -1,5 +1,5 @@
-//! What only the dynamic module has, on a real Envoy: configurations of routes, outputs for Envoy's own filters, panics that
-//! are caught, new code without a restart.
+//! Features of the dynamic module only, in a real Envoy: configurations of routes, outputs for Envoy's own filters,
+//! caught panics, and new code without a restart.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const ROUTES: &str = "/route_config/virtual_hosts/0/routes";
 const FILTER: &str = "/http_filters/0";
 
-/// Lets `sleep` in, with GET.
+/// Allows GET requests of `sleep`.
 fn document() -> Value {
     json!({"trustDomain": "example.org", "policies": [{
         "name": "sleep-reads", "namespace": "default", "rules": [{
@@ -33,12 +33,12 @@ fn fixture() -> Result<(Fixture, Bootstrap)> {
     Ok((fixture, bootstrap))
 }
 
-/// The module that the filter names.
+/// The module of the filter.
 fn of_filter(bootstrap: &Bootstrap) -> Result<Value> {
     bootstrap.at(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/dynamic_module_config")).cloned()
 }
 
-/// A route for each path, with what it says for itself.
+/// Adds a route for each path, with its configuration.
 fn with_routes(
     bootstrap: &Bootstrap,
     module: &Value,
@@ -60,7 +60,7 @@ fn with_routes(
 }
 
 #[test]
-fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
+fn a_route_can_have_a_document_or_shadow_mode() -> Result<()> {
     let own = json!({"configuration": {"trustDomain": "example.org", "policies": [{
         "name": "curl-only", "rules": [{"from": [{"source": {"principals": ["*/sa/curl"]}}]}]
     }]}});
@@ -72,7 +72,7 @@ fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
         (tools::OLDEST_ENVOY, "per_route_config_name"),
     ] {
         let (fixture, bootstrap) = fixture()?;
-        // Routes of older releases name a module, which Envoy looks for in a directory; it knows it for the same file.
+        // Before 1.40, routes name a module, which Envoy looks up in a directory. Envoy recognizes the same file.
         symlink(tools::path(tools::MODULE)?, fixture.scratch.join("libspiffe_authz.so"))?;
         let module = if release == tools::ENVOY { of_filter(&bootstrap)? } else { json!({"name": "spiffe_authz"}) };
         let bootstrap =
@@ -82,7 +82,7 @@ fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
         let leaf = |id: &str| fixture.local.sign(&spiffe_authz_integration::authority::Shape::svid(id));
         let mut sleep = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         let mut curl = fixture.leaf("default", "curl")?.connect(envoy.address()?)?;
-        // Who has no identity that counts stays out of every route.
+        // A caller without an accepted identity is denied on every route.
         let mut misshapen = leaf("spiffe://example.org/workload")?.connect(envoy.address()?)?;
         let expected =
             [("/", 200, 403, 403), ("/own", 403, 200, 403), ("/shadow", 200, 200, 403), ("/both", 200, 200, 403)];
@@ -93,7 +93,7 @@ fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
         let log = envoy.access_log_of(12)?;
         let facts = |line: &Value| (line["verdict"].clone(), line["policy"].clone(), line["reason"].clone());
         assert_eq!(facts(&log[4]), (json!("allow"), json!("curl-only"), Value::Null), "{}", log[4]);
-        assert_eq!(facts(&log[7]), (json!("allow"), Value::Null, Value::Null), "in shadow no policy decides");
+        assert_eq!(facts(&log[7]), (json!("allow"), Value::Null, Value::Null), "no policy is enforced in shadow mode");
         assert_eq!(facts(&log[8]), (json!("deny"), Value::Null, json!("wrong-pattern")));
         let shadow =
             |verdict, reason, policy| envoy.stat(&Adapter::Module.counter(["shadow", verdict, reason, policy]));
@@ -104,7 +104,7 @@ fn a_route_may_bring_its_own_document_or_switch_to_shadow() -> Result<()> {
 }
 
 #[test]
-fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
+fn a_route_with_errors_is_rejected_with_every_error() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let policies = json!([{"name": "a", "rules": [{"when": []}]}]);
     for (own, mistakes) in [
@@ -123,14 +123,14 @@ fn what_a_route_says_wrong_is_refused_with_every_mistake() -> Result<()> {
         let bootstrap = with_routes(&bootstrap, &of_filter(&bootstrap)?, "filter_name", &[("/own", &own)])?;
         let log = Envoy::rejected(&Start::tested("routes")?, &bootstrap, fixture.scratch.path())?;
         for mistake in mistakes {
-            assert!(log.contains(&format!("spiffe-authz: {mistake}")), "`{mistake}` is not in:\n{log}");
+            assert!(log.contains(&format!("spiffe-authz: {mistake}")), "expected `{mistake}` in:\n{log}");
         }
     }
     Ok(())
 }
 
 #[test]
-fn what_a_route_says_to_another_module_is_a_denial() -> Result<()> {
+fn a_route_of_another_module_is_denied() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let copy = fixture.scratch.join("copy.so");
     fs::copy(tools::path(tools::MODULE)?, &copy)?;
@@ -144,7 +144,7 @@ fn what_a_route_says_to_another_module_is_a_denial() -> Result<()> {
 }
 
 #[test]
-fn another_filter_name_is_refused() -> Result<()> {
+fn an_unknown_filter_name_is_rejected() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let bootstrap =
         bootstrap.set(&format!("{CONNECTION_MANAGER}{FILTER}/typed_config/filter_name"), json!("spiffe"))?;
@@ -154,7 +154,7 @@ fn another_filter_name_is_refused() -> Result<()> {
 }
 
 #[test]
-fn filters_of_envoys_own_can_match_what_was_found_out() -> Result<()> {
+fn other_filters_can_match_the_facts() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let sleep = "spiffe://example.org/ns/default/sa/sleep";
     let by_state = json!({"filter_state": {"key": "spiffe_authz_peer", "string_match": {"exact": sleep}}});
@@ -200,7 +200,7 @@ fn filters_of_envoys_own_can_match_what_was_found_out() -> Result<()> {
 }
 
 #[test]
-fn a_certificate_that_is_not_handed_over_is_a_denial() -> Result<()> {
+fn a_missing_certificate_is_denied() -> Result<()> {
     let state = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
     for peer in ["required", "optional"] {
         let (fixture, bootstrap) = fixture()?;
@@ -217,7 +217,7 @@ fn a_certificate_that_is_not_handed_over_is_a_denial() -> Result<()> {
 }
 
 #[test]
-fn a_panic_denies_that_request_alone() -> Result<()> {
+fn a_panic_denies_only_its_request() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let [ours, panicking] = [tools::MODULE, tools::PANICKING_MODULE].map(tools::path);
     let bootstrap = bootstrap.text(&ours?.to_string_lossy(), &panicking?.to_string_lossy())?;
@@ -235,7 +235,7 @@ fn a_panic_denies_that_request_alone() -> Result<()> {
 }
 
 #[test]
-fn new_code_under_a_new_path_takes_over_without_a_restart() -> Result<()> {
+fn a_module_with_a_new_path_replaces_the_old_one() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let module = tools::path(tools::MODULE)?;
     let copies = ["first.so", "second.so"].map(|name| fixture.scratch.join(name));
@@ -252,7 +252,7 @@ fn new_code_under_a_new_path_takes_over_without_a_restart() -> Result<()> {
     let second = at(&copies[1])?
         .configuration(&json!({"trustDomain": "example.org", "policies": [{"name": "none"}]}).to_string())?;
     fixture.scratch.write("filter.json", &second.filter_file()?)?;
-    wait::until("the new module decides on the old connection", LIMIT, || {
+    wait::until("the new module applies to the old connection", LIMIT, || {
         Ok((client.get("/")?.status == 403).then_some(()))
     })?;
     let maps = fs::read_to_string(format!("/proc/{}/maps", envoy.process().id()))?;
@@ -261,7 +261,7 @@ fn new_code_under_a_new_path_takes_over_without_a_restart() -> Result<()> {
 }
 
 #[test]
-fn validation_by_envoy_can_be_asked_for() -> Result<()> {
+fn validation_by_envoy_can_be_required() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let mut document = document();
     document["identity"] = json!({"requireValidated": true});
@@ -290,7 +290,7 @@ fn validation_by_envoy_can_be_asked_for() -> Result<()> {
 }
 
 #[test]
-fn identities_come_from_a_tunnel_or_a_named_proxy_too() -> Result<()> {
+fn identities_from_hbone_or_a_trusted_proxy() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let sleep = "spiffe://example.org/ns/default/sa/sleep";
     let with = |identity: Value| {

@@ -1,4 +1,4 @@
-//! What only the network filter of the dynamic module has, in a real Envoy.
+//! Features of the module's network filter only, in a real Envoy.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -9,7 +9,7 @@ use spiffe_authz_integration::tcp::{Database, First, GREETING, Session};
 use spiffe_authz_integration::tools;
 
 #[test]
-fn a_server_that_speaks_first_hears_of_nobody_who_is_denied_on_every_envoy() -> Result<()> {
+fn a_denied_caller_never_reaches_a_server_that_speaks_first() -> Result<()> {
     for release in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
         let (fixture, database) =
             (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
@@ -49,7 +49,7 @@ fn a_server_that_speaks_first_hears_of_nobody_who_is_denied_on_every_envoy() -> 
 }
 
 #[test]
-fn without_the_certificate_in_filter_state_nobody_enters() -> Result<()> {
+fn without_the_certificate_in_filter_state_everything_is_denied() -> Result<()> {
     let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
     for (kept, reason) in [(1, "peer-certificate-mismatch"), (0, "peer-certificate-unreadable")] {
         let (fixture, database) =
@@ -66,7 +66,7 @@ fn without_the_certificate_in_filter_state_nobody_enters() -> Result<()> {
 }
 
 #[test]
-fn a_bad_configuration_is_refused_with_every_mistake() -> Result<()> {
+fn an_invalid_configuration_is_rejected_with_every_error() -> Result<()> {
     let (fixture, database) = (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
     let document = json!({"trustDomain": "EXAMPLE.org", "policies": [{"name": "a", "rulez": []}]});
     let bootstrap = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document.to_string())?;

@@ -1,4 +1,4 @@
-//! Every file of examples/bootstrap: what users copy must not omit a setting that protects them.
+//! Every file of examples/bootstrap has the settings that protect its users.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -25,9 +25,10 @@ const TCP_PROXY_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.netwo
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
 
-/// The longest handshake, in seconds.
+/// The longest allowed handshake, in seconds.
 const MAX_HANDSHAKE: u64 = 30;
-/// The longest connection, in seconds: SPIRE's identities live for an hour by default, and are renewed after half of it.
+/// The longest allowed connection, in seconds. SPIRE's SVIDs are valid for an hour by default, and are renewed after
+/// half of it.
 const MAX_CONNECTION: u64 = 1800;
 
 /// The names of all Envoy configurations, such as `server/envoy.yaml`.
@@ -53,7 +54,7 @@ fn value(bootstrap: &Bootstrap) -> Result<Value> {
 }
 
 #[test]
-fn every_example_sets_what_protects_it() -> Result<()> {
+fn every_example_has_the_protective_settings() -> Result<()> {
     for name in names()? {
         assert_eq!(omissions(&value(&Bootstrap::example(&name)?)?), [""; 0], "{name}");
     }
@@ -128,7 +129,7 @@ fn omissions(bootstrap: &Value) -> Vec<String> {
     }
     visit(bootstrap, &mut |value| {
         if value.get("envoy_grpc").is_some() {
-            // Envoy's own interval of 30 s outlives short identities.
+            // Envoy's default interval of 30 s is longer than a short-lived SVID is valid.
             let back_off = &value["envoy_grpc"]["retry_policy"]["retry_back_off"];
             require(&mut found, at_most(&back_off["max_interval"], 5), &value["envoy_grpc"], "retry_back_off");
         }
@@ -179,7 +180,7 @@ fn manager_omissions(manager: &Value, place: &Value, found: &mut Vec<String>) {
     let underscores = options["headers_with_underscores_action"] == "REJECT_REQUEST";
     require(found, underscores, place, "headers_with_underscores_action");
     if items(&manager["upgrade_configs"]).any(|upgrade| upgrade["upgrade_type"] == "CONNECT") {
-        // CONNECT has no path. Its streams carry connections.
+        // A CONNECT stream carries connections, so its duration must be limited, too.
         require(found, at_most(&options["max_stream_duration"], MAX_CONNECTION), place, "max_stream_duration");
         return;
     }
@@ -217,7 +218,7 @@ fn visit(value: &Value, visitor: &mut impl FnMut(&Value)) {
     }
 }
 
-/// An example with the path of the filter here, if it has one.
+/// Returns an example with the path of the built filter, if it has the filter.
 fn in_place(name: &str) -> Result<Bootstrap> {
     let mut bootstrap = Bootstrap::example(name)?;
     for (place, variable) in [(WASM, tools::WASM), (MODULE, tools::MODULE)] {
@@ -229,7 +230,7 @@ fn in_place(name: &str) -> Result<Bootstrap> {
 }
 
 #[test]
-fn envoy_accepts_every_example_and_finds_nothing_deprecated() -> Result<()> {
+fn every_example_is_valid_without_deprecated_fields() -> Result<()> {
     let scratch = Scratch::new()?;
     for name in names()? {
         let (accepted, log) = Envoy::validate(&in_place(&name)?, scratch.path())?;
@@ -290,10 +291,10 @@ fn a_caller_that_stalls_in_the_handshake_is_disconnected() -> Result<()> {
         closed.with_context(|| server.name.clone())?;
     }
     let last = servers.last().context("no servers")?;
-    assert!(last.since.elapsed() > Duration::from_secs(5), "the handshakes were rejected, not timed out");
+    assert!(last.since.elapsed() > Duration::from_secs(5), "the handshakes were rejected before the timeout");
     for server in &mut servers {
         let answer = server.complete.get("/status/200");
-        answer.with_context(|| format!("{}: the complete handshake timed out, too", server.name))?;
+        answer.with_context(|| format!("{}: the complete handshake timed out", server.name))?;
         server.envoy.process().check_running()?;
     }
     Ok(())
@@ -310,7 +311,7 @@ fn wait_for_end(stream: &mut TcpStream, deadline: Instant) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => return Err(error.into()),
-            // The server's part of the handshake.
+            // These bytes are the server's part of the handshake.
             Ok(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Faults under a steady load of requests: no verdict is wrong, and every caller is served again soon.
+//! Faults under a steady load: no verdict is wrong, and every caller recovers soon.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,12 +12,12 @@ use spiffe_authz_integration::load::Load;
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::wait;
 
-/// How long a fault lasts that has no end of its own.
+/// The duration of a fault that has no end.
 const LONG: Duration = Duration::from_secs(4);
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The flood of one test would be a fault that the other does not expect.
+/// Tests run alone, because the flood of one test would disturb the others.
 static ALONE: Mutex<()> = Mutex::new(());
 
 spiffe_authz_integration::test_with_each_adapter![no_fault_changes_a_verdict];
@@ -40,11 +40,11 @@ fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
         ensure!(requests > 50, "{fault}: only {requests} requests");
     }
     println!("errors: {:#?}", load.tally().errors);
-    // Nobody was denied because something could not be read, or was not there.
+    // No request was denied because an attribute was unreadable or missing.
     let reasons = faults.environment.deny_reasons()?;
     assert_eq!(reasons.iter().map(String::as_str).collect::<Vec<_>>(), ["denied-by-policy", "no-policy-allows"]);
-    // The check can fail: policies that let everybody in are seen.
+    // The check can fail: it detects policies that allow every caller.
     let open = json!({"trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "policies": []});
     fault::publish(faults.environment, &open)?;
-    wait::until("wrong verdicts are seen", LIMIT, || Ok((load.tally().wrong.len() > 10).then_some(())))
+    wait::until("wrong verdicts are detected", LIMIT, || Ok((load.tally().wrong.len() > 10).then_some(())))
 }

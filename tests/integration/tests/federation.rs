@@ -1,4 +1,4 @@
-//! Two federated trust domains, each with its own SPIRE: who is let in, and who is not.
+//! Two federated trust domains, each with its own SPIRE, and the callers that are allowed.
 
 use anyhow::Result;
 use spiffe_authz_integration::bootstrap::Adapter;

@@ -1,4 +1,4 @@
-//! Nothing that a client sends takes the filter down: the next good request on the same worker passes.
+//! No request stops the filter: the next valid request on the same worker is allowed.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::http2::Connection;
 
 spiffe_authz_integration::test_with_each_adapter![
-    bytes_that_are_no_text,
-    headers_of_sixty_kilobytes,
+    bytes_that_are_not_utf8,
+    headers_of_60_kilobytes,
     a_thousand_denials_at_once_do_not_flood_the_log,
     control_characters_in_a_path_are_escaped_in_the_log,
 ];
 
-/// Reads every attribute that a policy can ask for.
+/// A server whose policies use every attribute.
 fn server(adapter: Adapter) -> Result<ProtectedServer> {
     ProtectedServer::with(
         adapter,
@@ -32,7 +32,7 @@ fn raw(client: &mut Client, request: &[u8]) -> Result<u16> {
     Ok(client.raw(request)?.status)
 }
 
-fn bytes_that_are_no_text(adapter: Adapter) -> Result<()> {
+fn bytes_that_are_not_utf8(adapter: Adapter) -> Result<()> {
     let server = server(adapter)?;
     let mut client = server.caller("default", "sleep")?;
     for header in [b"x-bytes: \xff\xfe\x80".as_slice(), b"user-agent: \xc3\x28", b"cookie: \xf0\x9f", b"accept: \x80"] {
@@ -40,7 +40,7 @@ fn bytes_that_are_no_text(adapter: Adapter) -> Result<()> {
     }
     let mut paths = 0;
     for path in [b"/\xff\xfe".as_slice(), b"/%ff%fe", b"/%", b"/%zz", b"/\\..\\", b"/;x=\x80?\xff#\xfe"] {
-        // Envoy may refuse the path, and then close; the filter may deny it; what must not be is that it breaks.
+        // Envoy can reject the path and close the connection, and the filter can deny the request. It must not fail.
         let request = [b"GET ", path, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
         let status = raw(&mut server.caller("default", "sleep")?, &request)?;
         assert!([200, 400].contains(&status), "{path:?}: {status}");
@@ -55,13 +55,13 @@ fn bytes_that_are_no_text(adapter: Adapter) -> Result<()> {
     still_well(&server, &mut client)
 }
 
-fn headers_of_sixty_kilobytes(adapter: Adapter) -> Result<()> {
+fn headers_of_60_kilobytes(adapter: Adapter) -> Result<()> {
     let server = server(adapter)?;
     let mut client = server.caller("default", "sleep")?;
     let long = "x".repeat(56_000);
     assert_eq!(client.request("GET", "/", &[format!("x-long: {long}").as_bytes()])?.status, 200);
     assert_eq!(client.get(&format!("/{long}"))?.status, 200);
-    // More than Envoy takes.
+    // Longer than Envoy accepts.
     let longer = "x".repeat(62_000);
     let response = server.caller("default", "sleep")?.request("GET", "/", &[format!("x-long: {longer}").as_bytes()])?;
     assert_eq!(response.status, 431);

@@ -1,4 +1,4 @@
-//! HTTP/3, where the client chooses the number of its connection: it must not choose its identity with it.
+//! HTTP/3, where the client chooses the number of its connection. The number must not select an identity.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http3::{Client, ConnectionId};
 
 spiffe_authz_integration::test_with_each_adapter![
-    a_connection_id_names_no_caller,
-    a_connection_id_names_no_caller_on_several_workers,
+    a_connection_id_selects_no_caller,
+    a_connection_id_selects_no_caller_on_several_workers,
 ];
 
 const LISTENER: &str = "/static_resources/listeners/0";
@@ -18,8 +18,8 @@ const CHOSEN: ConnectionId = [0x5a, 1, 2, 3, 4, 5, 6, 7];
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const STRANGER: &str = "spiffe://example.org/ns/other/sa/stranger";
 
-/// The example over QUIC, at two addresses. Each has a list of its own of the connection IDs that were used recently, and both
-/// have one filter.
+/// The example over QUIC, at two addresses. Each address tracks its own recently used connection IDs, and both share
+/// one filter.
 fn over_quic(fixture: &Fixture) -> Result<Bootstrap> {
     let example = fixture.bootstrap()?;
     let mut listener = example.at(LISTENER)?.clone();
@@ -45,11 +45,11 @@ fn over_quic(fixture: &Fixture) -> Result<Bootstrap> {
     example.set(LISTENER, listener)?.set(&log, logged)?.connection_manager(json!({"codec_type": "HTTP3"}))
 }
 
-fn a_connection_id_names_no_caller(adapter: Adapter) -> Result<()> {
+fn a_connection_id_selects_no_caller(adapter: Adapter) -> Result<()> {
     with_workers(adapter, "1")
 }
 
-fn a_connection_id_names_no_caller_on_several_workers(adapter: Adapter) -> Result<()> {
+fn a_connection_id_selects_no_caller_on_several_workers(adapter: Adapter) -> Result<()> {
     with_workers(adapter, "2")
 }
 
@@ -63,7 +63,7 @@ fn with_workers(adapter: Adapter, workers: &str) -> Result<()> {
     let mut kept = Client::connect(first, &sleep, Some(CHOSEN))?;
     ensure!(kept.get(PATH)? == 200, "sleep is denied");
     ensure!(Client::connect(second, &stranger, None)?.get(PATH)? == 403, "stranger is allowed");
-    // The same number, while the first connection is open.
+    // Use the same number while the first connection is open.
     let chosen = Client::connect(second, &stranger, Some(CHOSEN))?.get(PATH)?;
     ensure!(kept.get(PATH)? == 200, "sleep is denied afterwards, on its connection");
     ensure!(Client::connect(first, &sleep, None)?.get(PATH)? == 200, "sleep is denied afterwards");
@@ -71,8 +71,8 @@ fn with_workers(adapter: Adapter, workers: &str) -> Result<()> {
     let log = envoy.access_log_of(5)?;
     let presented: Vec<&Value> = log.iter().map(|line| &line["presented"]).collect();
     assert_eq!(presented, [SLEEP, STRANGER, STRANGER, SLEEP, SLEEP]);
-    // Without this, the test would pass because Envoy numbers the connections by itself.
-    assert_eq!(log[0]["connection"], log[2]["connection"], "Envoy does not number connections by their IDs any more");
+    // Otherwise, the test would pass because Envoy assigns the numbers itself.
+    assert_eq!(log[0]["connection"], log[2]["connection"], "Envoy no longer numbers connections by their IDs");
     assert_ne!(log[0]["connection"], log[1]["connection"]);
     assert_eq!(chosen, 403, "stranger is allowed as sleep: {}", log[2]);
     assert_eq!((&log[2]["peer"], &log[2]["reason"]), (&json!(STRANGER), &json!("no-policy-allows")));

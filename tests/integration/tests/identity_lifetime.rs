@@ -1,4 +1,4 @@
-//! Identities that end while connections are open: by expiry, by revocation, and policies by their dates.
+//! Identities that end while connections are open, through expiry and revocation, and policies that end by date.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ spiffe_authz_integration::test_with_each_adapter![
 ];
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// The lifetime of an SVID that expires during a test, in seconds: long enough for a busy machine to start Envoys before.
+/// The lifetime of an SVID that expires during a test, in seconds. It is long enough to start Envoys on a busy machine.
 const SHORT: i64 = 12;
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 
@@ -55,12 +55,12 @@ fn seconds_now() -> Result<i64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().try_into()?)
 }
 
-/// The last line of the access log, once it has this number of lines.
+/// Returns the last line of the access log when it has this number of lines.
 fn last_line(envoy: &Envoy, count: usize) -> Result<Value> {
     envoy.access_log_of(count)?.pop().context("the access log is empty")
 }
 
-/// Envoy's RBAC filter, which allows the same caller by its certificate, in our filter's place.
+/// Replaces the filter with Envoy's RBAC filter, which allows the same caller by its certificate.
 fn with_rbac(bootstrap: Bootstrap) -> Result<Bootstrap> {
     let rbac = json!({"name": "rbac", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
@@ -97,7 +97,7 @@ fn an_expired_svid_is_denied_on_an_open_connection(adapter: Adapter) -> Result<(
     ensure!(!http2.get("/x")?, "an expired SVID is allowed on an HTTP/2 connection");
     ensure!(control.get("/x")?.status == 200, "a valid SVID is denied");
     ensure!(allowed.get("/x")?, "`expired: allow` denies");
-    ensure!(by_rbac.get("/x")?, "RBAC denies: it would be enough");
+    ensure!(by_rbac.get("/x")?, "RBAC denies an expired SVID, too");
     match adapter {
         // Envoy does not let a Wasm filter drain the connection of an HTTP request.
         Adapter::Wasm => ensure!(http1.get("/x")?.status == 403 && !http2.get("/x")?, "an expired SVID is allowed"),
@@ -178,7 +178,7 @@ fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
     let federated = fixture.federated.sign(&Shape::svid("spiffe://example.io/ns/default/sa/sleep"))?;
     let local = fixture.leaf("default", "sleep")?;
     let (is_revoked, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
-    // Every caller keeps its connection for as long as Envoy does, and each answer must have the status that is right by then.
+    // Every caller keeps its connection while Envoy does. Each response must have the expected status.
     let call = |leaf: &Leaf, after: u16| -> Result<(usize, usize)> {
         let mut client = leaf.connect(address)?;
         let mut statuses = (0, 0);
@@ -188,7 +188,7 @@ fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
                 client = leaf.connect(address)?;
                 continue;
             };
-            // While the update is on its way, either answer is right.
+            // While the update is on its way, both statuses are valid.
             let is_right = response.status == after || (!was_revoked && response.status == 200);
             ensure!(is_right, "{} {} the revocation", response.status, if was_revoked { "after" } else { "before" });
             let count = if was_revoked { &mut statuses.1 } else { &mut statuses.0 };

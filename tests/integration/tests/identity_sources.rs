@@ -1,5 +1,4 @@
-//! Where the caller's identity comes from, when it is not the client certificate of the connection: Istio's tunnel, and a
-//! named proxy. That certificate itself is what every other test is about.
+//! Sources of the caller's identity other than the client certificate of the connection: HBONE and a trusted proxy.
 
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use spiffe_authz_integration::tcp::{Database, First};
 use spiffe_authz_integration::wait;
 
 spiffe_authz_integration::test_with_each_adapter![
-    a_cancelled_tunnel_leaves_its_identity_to_no_one,
-    a_connection_and_its_requests_have_callers_of_their_own,
+    a_canceled_connect_leaves_no_identity,
+    a_connection_and_its_requests_have_their_own_callers,
     a_request_without_an_identity_inherits_none,
 ];
 
@@ -25,7 +24,7 @@ const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const CURL: &str = "spiffe://example.org/ns/default/sa/curl";
 const GATEWAY: &str = "spiffe://example.org/ns/edge/sa/gateway";
 
-/// What came of a request, as the access log has it: its caller, and the policy or the reason.
+/// Returns the caller of the last request, and its policy or reason, from the access log.
 fn last_line(envoy: &Envoy, count: usize) -> Result<(Value, Value)> {
     let lines = envoy.access_log_of(count)?;
     let line = lines.last().context("no line")?;
@@ -33,7 +32,7 @@ fn last_line(envoy: &Envoy, count: usize) -> Result<(Value, Value)> {
     Ok((line["peer"].clone(), what.clone()))
 }
 
-/// An Envoy that opens tunnels to `server` with this certificate.
+/// An Envoy that opens HBONE tunnels to `server` with this certificate.
 fn tunnel_client(fixture: &Fixture, name: &str, leaf: &Leaf, server: &Envoy) -> Result<Envoy> {
     let certificate = fixture.scratch.write(&format!("{name}.secret.json"), &leaf.secret())?;
     let bootstrap = Bootstrap::tunnel_client(server.address()?.port())?.secrets_at(
@@ -50,10 +49,10 @@ fn tunnel_server(fixture: &Fixture) -> Result<Bootstrap> {
 }
 
 #[test]
-fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
-    // The pooled authorities let a certificate with several names reach the filter.
+fn over_hbone_the_caller_is_the_one_that_opened_the_stream() -> Result<()> {
+    // With pooled authorities, a certificate with several URIs reaches the filter.
     let fixture = Fixture::new(Validation::Pooled)?;
-    // So does a header with underscores.
+    // Headers with underscores must reach the filter.
     let underscores = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config/common_http_protocol_options/headers_with_underscores_action";
     let bootstrap = tunnel_server(&fixture)?.set(underscores, json!("ALLOW"))?;
     let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, fixture.scratch.path())?;
@@ -68,7 +67,7 @@ fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
     ];
     for (count, (name, leaf, peer, what)) in (1..).zip(cases) {
         let client = tunnel_client(&fixture, name, &leaf, &server)?;
-        // What a client writes inside is a header like any other.
+        // A header of the inner request is an ordinary header.
         let forged = [format!("io.istio.peer_principal: {SLEEP}"), format!("x-forwarded-client-cert: URI={SLEEP}")];
         let forged = forged.each_ref().map(|line| line.as_bytes());
         let status = Client::plain(client.address()?)?.request("GET", "/status/200", &forged)?.status;
@@ -79,7 +78,7 @@ fn behind_a_tunnel_the_caller_is_who_opened_it() -> Result<()> {
 }
 
 #[test]
-fn without_a_name_from_the_tunnel_nobody_gets_in() -> Result<()> {
+fn without_a_principal_from_hbone_everything_is_denied() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
     let bootstrap = tunnel_server(&fixture)?;
@@ -92,9 +91,9 @@ fn without_a_name_from_the_tunnel_nobody_gets_in() -> Result<()> {
     Ok(())
 }
 
-/// The cancelled CONNECT leaves an idle connection to the inner listener in Envoy's pool. With filter state that Envoy cannot
-/// hash, the next caller gets that connection, and with it the identity of the first.
-fn a_cancelled_tunnel_leaves_its_identity_to_no_one(adapter: Adapter) -> Result<()> {
+/// The canceled CONNECT leaves an idle connection to the inner listener in Envoy's pool. With filter state that Envoy
+/// cannot hash, the next caller would get this connection with the identity of the first one.
+fn a_canceled_connect_leaves_no_identity(adapter: Adapter) -> Result<()> {
     const INNER: &str = "httpbin:80";
     const ATTEMPTS: usize = 12;
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
@@ -122,9 +121,9 @@ fn a_cancelled_tunnel_leaves_its_identity_to_no_one(adapter: Adapter) -> Result<
     Ok(())
 }
 
-/// `max_connection_duration` alone waits for the streams of a connection, and CONNECT has no end of its own.
+/// `max_connection_duration` alone waits for the streams of a connection, and a CONNECT stream does not end by itself.
 #[test]
-fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
+fn an_hbone_stream_ends_after_the_duration_of_the_example() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let duration = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/common_http_protocol_options/max_stream_duration";
     let lasting = tunnel_server(&fixture)?;
@@ -142,7 +141,7 @@ fn a_tunnel_ends_after_the_duration_of_the_example() -> Result<()> {
     Ok(())
 }
 
-/// A workload's Envoy that believes the gateway, and hands the header on so.
+/// The Envoy of a workload that trusts the gateway. `forward` configures how it forwards the header.
 fn protected(fixture: &Fixture, forward: &Value) -> Result<Envoy> {
     Envoy::start(&Start::tested("protected")?, &protection(fixture, forward)?, fixture.scratch.path())
 }
@@ -158,7 +157,7 @@ fn protection(fixture: &Fixture, forward: &Value) -> Result<Bootstrap> {
     fixture.bootstrap()?.configuration(&document.to_string())?.connection_manager(forward.clone())
 }
 
-/// The same bootstrap with the access log's fields `connection_peer` and `request_peer`: the filter state that names each caller.
+/// Adds the filter state with the caller to the access log, as `connection_peer` and `request_peer`.
 fn logging_filter_state(bootstrap: Bootstrap, adapter: Adapter) -> Result<Bootstrap> {
     let pointer = format!("{CONNECTION_MANAGER}/access_log/0/typed_config/log_format/json_format");
     let mut fields = bootstrap.at(&pointer)?.clone();
@@ -170,7 +169,7 @@ fn logging_filter_state(bootstrap: Bootstrap, adapter: Adapter) -> Result<Bootst
     bootstrap.set(&pointer, fields)
 }
 
-/// The gateway of the examples in front of it, which tells of its callers so.
+/// The gateway of the examples. `tells` configures how it reports its callers.
 fn gateway(fixture: &Fixture, server: &Envoy, tells: &Value) -> Result<Envoy> {
     let leaf = fixture.local.sign(&Shape::svid(GATEWAY))?;
     let certificate = fixture.scratch.write("gateway.secret.json", &leaf.secret())?;
@@ -190,24 +189,24 @@ fn forward_only() -> Value {
     json!({"forward_client_cert_details": "FORWARD_ONLY"})
 }
 
-/// What a client may write to be taken for `sleep`.
+/// A header with which a client claims to be `sleep`.
 const FORGED: &[u8] = b"x-forwarded-client-cert: \
     By=spiffe://example.org/ns/edge/sa/gateway;URI=spiffe://example.org/ns/default/sa/sleep";
 
 #[test]
-fn a_named_gateway_tells_who_calls() -> Result<()> {
+fn a_trusted_gateway_reports_its_callers() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let server = protected(&fixture, &forward_only())?;
     let gateway = gateway(&fixture, &server, &sanitize_set())?;
     let connect = |account: &str| fixture.leaf("default", account)?.connect(gateway.address()?);
     let (mut sleep, mut curl) = (connect("sleep")?, connect("curl")?);
-    // By turns, over the gateway's own connections: each request has its own caller.
+    // Callers alternate on the gateway's connections. Each request has its own caller.
     for round in 0..3 {
         assert_eq!(sleep.request("GET", "/a", &[])?.status, 200);
         assert_eq!(last_line(&server, round * 3 + 1)?, (json!(SLEEP), json!("default/sleep")));
         assert_eq!(curl.request("GET", "/a", &[])?.status, 403);
         assert_eq!(last_line(&server, round * 3 + 2)?, (json!(CURL), json!("no-policy-allows")));
-        // What the client claims, the gateway writes over.
+        // The gateway overwrites the header of the client.
         assert_eq!(curl.request("GET", "/a", &[FORGED])?.status, 403);
         assert_eq!(last_line(&server, round * 3 + 3)?, (json!(CURL), json!("no-policy-allows")));
     }
@@ -215,7 +214,7 @@ fn a_named_gateway_tells_who_calls() -> Result<()> {
 }
 
 #[test]
-fn the_header_of_anybody_else_is_not_believed() -> Result<()> {
+fn the_header_of_an_untrusted_proxy_is_ignored() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let server = protected(&fixture, &forward_only())?;
     for (count, account) in (1..).zip(["sleep", "curl", "gateway"]) {
@@ -228,11 +227,11 @@ fn the_header_of_anybody_else_is_not_believed() -> Result<()> {
 }
 
 #[test]
-fn a_gateway_or_an_envoy_that_is_set_otherwise_lets_nobody_in() -> Result<()> {
+fn wrong_header_settings_deny_everything() -> Result<()> {
     let append =
         json!({"forward_client_cert_details": "APPEND_FORWARD", "set_current_client_cert_details": {"uri": true}});
     let cases = [
-        // How the workload's Envoy hands on; how the gateway tells, what the client claims, and what comes of it.
+        // The settings of the workload's Envoy and of the gateway, the header of the client, and the expected result.
         (
             forward_only(),
             vec![
@@ -263,11 +262,11 @@ fn connect_as_gateway(fixture: &Fixture, server: &Envoy) -> Result<Client> {
     fixture.local.sign(&Shape::svid(GATEWAY))?.connect(server.address()?)
 }
 
-/// The server that trusts the gateway, with the filter state of both layers in the access log; and the same with the network
-/// filter, which allows the gateway's connections, before the HTTP filter.
+/// Returns the server that trusts the gateway, with the filter state of both layers in the access log. The second one
+/// also has the network filter before the HTTP filter, and allows the gateway's connections.
 fn without_and_with_network_filter(fixture: &Fixture) -> Result<[Envoy; 2]> {
     let bootstrap = logging_filter_state(protection(fixture, &forward_only())?, fixture.adapter)?;
-    // The network filter comes from the example of TCP, and with it the filter state that it needs.
+    // The TCP example has the network filter and the filter state that it needs.
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "gateway", "namespace": "edge", "rules": [
         {"from": [{"source": {"principals": ["example.org/ns/edge/sa/gateway"]}}]}
     ]}]});
@@ -283,8 +282,8 @@ fn without_and_with_network_filter(fixture: &Fixture) -> Result<[Envoy; 2]> {
     Ok([without, with])
 }
 
-/// Each layer sets filter state under names of its own, so that none overwrites the other's.
-fn a_connection_and_its_requests_have_callers_of_their_own(adapter: Adapter) -> Result<()> {
+/// The layers set filter state with different keys, so that neither overwrites the other.
+fn a_connection_and_its_requests_have_their_own_callers(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let servers = without_and_with_network_filter(&fixture)?;
     for (server, connection_peer) in servers.iter().zip([json!(null), json!(GATEWAY)]) {

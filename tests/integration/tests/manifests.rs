@@ -1,4 +1,4 @@
-//! The manifests of examples/istio that protect what the filter relies on; tests/istio-mesh applies them.
+//! The manifests of examples/istio that provide what the filter relies on. tests/istio-mesh applies them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn documents(file: &Path) -> Result<Vec<Value>> {
     text.split("\n---\n").map(|document| Ok(serde_saphyr::from_str(document)?)).collect()
 }
 
-/// The workloads that these resources select: namespace and labels.
+/// Returns the workloads that these resources select, as namespace and labels.
 fn selected(resources: &[Value], selector: &str) -> BTreeSet<String> {
     let one = |resource: &Value| {
         let spec = &resource["spec"][selector];
@@ -73,7 +73,7 @@ fn the_mesh_normalizes_paths_and_keeps_counters() -> Result<()> {
     let helm = documents(&examples().join("3-istio/helm/istiod.yaml"))?.remove(0);
     for settings in [&istio["spec"]["meshConfig"], &helm["meshConfig"]] {
         assert_eq!(settings["pathNormalization"], json!({"normalization": "DECODE_AND_MERGE_SLASHES"}));
-        // The counters without which the doctor cannot say whether the SPIRE agent answers.
+        // Without these counters, the doctor cannot report whether the SPIRE agent responds.
         let kept = &settings["defaultConfig"]["proxyStatsMatcher"]["inclusionPrefixes"];
         assert_eq!(*kept, json!(["sds.", "cluster.sds-grpc."]));
     }

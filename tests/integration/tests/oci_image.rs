@@ -1,4 +1,4 @@
-//! Istio's own fetcher pulls the filter's images from a registry on loopback, as a proxy does.
+//! Istio's image fetcher pulls the filter's images from a registry on loopback, like a proxy.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -33,8 +33,8 @@ fn istio_pulls_the_filter_from_both_layouts() -> Result<()> {
     ensure!(pulled.len() == 2 && digests.len() == 2, "{pulled:?} of {digests:?}");
     for image in &pulled {
         let name = image["name"].as_str().context("no name")?;
-        ensure!(image["digest"].as_str() == digests.get(name).copied(), "{image} is not {digests:?}");
-        ensure!(image["moduleSha256"] == module, "{image} is not the filter, {module}");
+        ensure!(image["digest"].as_str() == digests.get(name).copied(), "{image}: expected one of {digests:?}");
+        ensure!(image["moduleSha256"] == module, "{image}: expected the filter {module}");
     }
     Ok(())
 }

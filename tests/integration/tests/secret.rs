@@ -1,4 +1,4 @@
-//! `spiffe-authz secret` on what a real Envoy holds from a real SPIRE agent.
+//! `spiffe-authz secret` with the secrets that a real Envoy got from a real SPIRE agent.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::{tools, wait};
 
 #[test]
-fn tells_what_envoy_has_from_spire() -> Result<()> {
+fn reports_the_secrets_from_spire() -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = Environment::start(scratch.path(), LONG, Ok)?;
     let file = scratch.path().join("config_dump.json");

@@ -1,4 +1,4 @@
-//! The settings of the examples' connection manager that leave one spelling of each attribute, in a real Envoy.
+//! The settings of the examples' connection manager that normalize attributes, in a real Envoy.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ spiffe_authz_integration::test_with_each_adapter![
     a_host_has_one_spelling,
 ];
 
-/// Starts the example with these policies, each a name, an action and its rules.
+/// Starts the example with these policies: name, action and rules.
 fn server(adapter: Adapter, policies: &[(&str, &str, Value)]) -> Result<ProtectedServer> {
     let policy = |(name, action, rules): &(&str, &str, Value)| json!({"name": name, "action": action, "rules": rules});
     let policies: Vec<Value> = policies.iter().map(policy).collect();
@@ -59,7 +59,7 @@ fn a_header_name_has_one_spelling(adapter: Adapter) -> Result<()> {
     let server = server(adapter, &[("all", "ALLOW", json!([{}])), ("denied", "DENY", denied)])?;
     for (header, status) in [
         (&b"x-role: guest"[..], 403),
-        // Servers that speak CGI read `x_role` and `x-role` as one name.
+        // CGI servers do not distinguish `x_role` from `x-role`.
         (b"x_role: guest", 400),
         (b"X_Role: guest", 400),
         (b"x-role: admin", 200),

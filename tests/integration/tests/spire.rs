@@ -1,4 +1,4 @@
-//! Identities from a real SPIRE server and agent: they rotate, and the agent fails, while requests flow.
+//! Identities from a real SPIRE server and agent: they rotate, and the agent fails, while requests continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,13 +20,13 @@ use spiffe_authz_integration::wait;
 
 spiffe_authz_integration::test_with_each_adapter![
     identities_rotate_while_requests_flow,
-    a_dead_agent_stops_nothing_and_comes_back,
-    spire_identities_are_told_apart,
+    a_dead_agent_stops_nothing,
+    spire_identities_are_distinguished,
 ];
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Sends allowed and denied requests until `during` ends; every answer must be right.
+/// Sends allowed and denied requests until `during` ends. Every response must be right.
 fn under_load<T>(caller: &Envoy, during: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let address = caller.address()?;
@@ -51,7 +51,7 @@ fn under_load<T>(caller: &Envoy, during: impl FnOnce() -> Result<T>) -> Result<(
     })
 }
 
-/// Connections between the Envoys end after a second, so that new identities come into use.
+/// Connections between the Envoys end after a second, so that new SVIDs are used.
 fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
     let duration = "common_http_protocol_options/max_connection_duration";
     bootstrap.set(&format!("{CONNECTION_MANAGER}/{duration}"), json!("1s"))
@@ -64,10 +64,10 @@ fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
     let ((), count) = under_load(&sleep, || {
         for envoy in [&sleep, &environment.server] {
             let first = serial_number(envoy)?;
-            ensure!(first.is_some(), "Envoy shows no certificate of its own");
+            ensure!(first.is_some(), "Envoy has no certificate");
             wait::until("another certificate", LIMIT, || Ok((serial_number(envoy)? != first).then_some(())))?;
         }
-        // A while beyond the end of the first certificates.
+        // Wait until the first certificates have expired.
         thread::sleep(Duration::from_secs(8));
         Ok(())
     })?;
@@ -76,7 +76,7 @@ fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
     Ok(())
 }
 
-fn a_dead_agent_stops_nothing_and_comes_back(adapter: Adapter) -> Result<()> {
+fn a_dead_agent_stops_nothing(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut environment = Environment::with(adapter, scratch.path(), LONG, short_connections)?;
     let sleep = environment.caller("sleep")?;
@@ -87,7 +87,7 @@ fn a_dead_agent_stops_nothing_and_comes_back(adapter: Adapter) -> Result<()> {
         spire.restart_agent()
     })?;
     assert!(count > 100, "{count} requests");
-    // A caller that starts afterwards gets its identity from the agent that came back.
+    // A caller that starts later gets its identity from the restarted agent.
     let curl = environment.caller("curl")?;
     assert_eq!(Client::plain(curl.address()?)?.get("/public/news")?.status, 200);
     wait::until("the caller in the access log", LIMIT, || {
@@ -96,7 +96,7 @@ fn a_dead_agent_stops_nothing_and_comes_back(adapter: Adapter) -> Result<()> {
     })
 }
 
-fn spire_identities_are_told_apart(adapter: Adapter) -> Result<()> {
+fn spire_identities_are_distinguished(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = Environment::with(adapter, scratch.path(), LONG, Ok)?;
     for (count, (name, namespace, path, status, policy)) in [
@@ -119,8 +119,8 @@ fn spire_identities_are_told_apart(adapter: Adapter) -> Result<()> {
 
 /// The lifetime of an SVID in [`a_client_that_rotates_is_never_denied`]. SPIRE replaces an SVID when half of it is left.
 const TTL: Duration = Duration::from_secs(60);
-/// The bound on the age of connections there: less than half of [`TTL`], by the five seconds that Envoy takes to drain a
-/// connection and the delay of a busy machine.
+/// The bound on the age of connections in this test. It is less than half of [`TTL`], minus the five seconds that Envoy
+/// takes to drain a connection, and the delay of a busy machine.
 const BOUND: &str = "20s";
 /// The time that the clients are observed, in seconds: more than two lifetimes.
 const OBSERVED: u32 = 140;
@@ -140,7 +140,7 @@ fn bounded(bootstrap: Bootstrap, options: &str, is_bounded: bool) -> Result<Boot
     bootstrap.without(&options, DURATION)
 }
 
-/// Sends requests until `is_over`. Returns the number of answers with each status.
+/// Sends requests until `is_over`. Returns the number of responses for each status.
 fn statuses(address: SocketAddr, is_over: &AtomicBool) -> Result<BTreeMap<u16, u64>> {
     let mut client = Client::plain(address)?;
     let mut statuses = BTreeMap::new();
@@ -151,7 +151,7 @@ fn statuses(address: SocketAddr, is_over: &AtomicBool) -> Result<BTreeMap<u16, u
     Ok(statuses)
 }
 
-/// A client's Envoy that sends to a server's Envoy with the filter.
+/// The Envoy of a client, which sends requests to the Envoy of a server with the filter.
 struct Pair<'e> {
     server: &'e Envoy,
     client: Envoy,
@@ -170,7 +170,7 @@ impl Pair<'_> {
         ensure!(used > Some(0), "{name}: no connection of this protocol");
         let expired = self.server.stat(&self.adapter.counter(["enforce", "deny", "svid-expired", "none"]))?;
         if self.is_bounded {
-            ensure!(statuses.keys().eq(&[200]), "{name}: an answer other than 200");
+            ensure!(statuses.keys().eq(&[200]), "{name}: a status other than 200");
             ensure!(expired.is_none_or(|expired| expired == 0), "{name}: svid-expired is {expired:?}");
         } else {
             ensure!(statuses.contains_key(&403), "{name}: no denial, so the bound is not what prevents denials");
@@ -180,7 +180,8 @@ impl Pair<'_> {
     }
 }
 
-/// All Envoys run side by side: for each adapter and protocol, one pair with bounded connections, and one without as the control.
+/// All Envoys run at the same time. For each adapter and protocol, one pair has bounded connections, and the control
+/// has none.
 #[test]
 fn a_client_that_rotates_is_never_denied() -> Result<()> {
     let scratch = Scratch::new()?;

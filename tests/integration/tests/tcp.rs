@@ -1,4 +1,4 @@
-//! The network filter in a real Envoy: who may connect, and that nothing passes before that is decided.
+//! The network filter in a real Envoy: which callers can connect, and that no data passes before the decision.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,16 +17,16 @@ use spiffe_authz_integration::tcp::{Database, First, GREETING, Session, echoes, 
 use spiffe_authz_integration::{tools, wait};
 
 spiffe_authz_integration::test_with_each_adapter![
-    the_example_lets_in_by_identity_and_server_name,
+    the_example_allows_by_identity_and_server_name,
     callers_of_every_kind,
     a_denied_caller_never_sees_the_greeting,
-    a_caller_without_certificate_gets_the_greeting_where_policies_let_it_in,
-    a_policy_update_holds_for_new_connections,
+    an_anonymous_caller_gets_the_greeting_if_policies_allow_it,
+    a_policy_update_applies_to_new_connections,
 ];
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Lets in these principals; `peer` as in the document.
+/// Allows these principals. `peer` is the field of the document.
 fn document(principals: &[&str], peer: &str) -> Value {
     json!({
         "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "identity": {"peer": peer},
@@ -48,8 +48,8 @@ fn connect(fixture: &Fixture, address: SocketAddr, principal: Option<&str>) -> R
     Client::tls(address, client_config(leaf.as_ref())?)
 }
 
-/// The example before this database, with this document, and lenient in the handshake, so that the filter meets
-/// everybody.
+/// The example with this database and document. It does not require a client certificate, so that every caller reaches
+/// the filter.
 fn lenient(fixture: &Fixture, database: &Database, document: &Value) -> Result<Bootstrap> {
     fixture
         .tcp_bootstrap(database)?
@@ -61,7 +61,7 @@ fn start(fixture: &Fixture, bootstrap: &Bootstrap) -> Result<Envoy> {
     Envoy::start(&Start::tested("tcp")?, bootstrap, fixture.scratch.path())
 }
 
-fn the_example_lets_in_by_identity_and_server_name(adapter: Adapter) -> Result<()> {
+fn the_example_allows_by_identity_and_server_name(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     for program in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
         let database = Database::start(First::Client)?;
@@ -76,13 +76,13 @@ fn the_example_lets_in_by_identity_and_server_name(adapter: Adapter) -> Result<(
             let config = client_config(Some(&leaf(&fixture, principal)?))?;
             echoes(Client::tls_from([127, 0, 0, 1].into(), address, config, Some(name))?)
         };
-        // A connection is logged at its end, so that each is waited for.
+        // A connection is logged at its end. Wait for each.
         assert!(named(SLEEP, "db.example.org")?);
         envoy.access_log_of(1)?;
         assert!(!named(SLEEP, "admin.example.org")?);
         envoy.access_log_of(2)?;
         assert!(!named("example.org/ns/other/sa/stranger", "db.example.org")?);
-        assert_eq!(database.lines(), 1, "of one of three");
+        assert_eq!(database.lines(), 1, "lines of one connection");
         let log = envoy.access_log_of(3)?;
         assert_eq!((&log[0]["verdict"], &log[0]["policy"]), (&json!("allow"), &json!("default/sleep-queries")));
         assert_eq!(log[0]["peer"], json!(format!("spiffe://{SLEEP}")));
@@ -97,7 +97,7 @@ fn the_example_lets_in_by_identity_and_server_name(adapter: Adapter) -> Result<(
 }
 
 fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
-    // The default validator, so that the filter meets what the SPIFFE validator stops.
+    // The default validator, because the SPIFFE validator rejects some of the certificates.
     let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let database = Database::start(First::Client)?;
     let mut document = document(&[SLEEP, "example.io/ns/default/sa/sleep"], "required");
@@ -113,13 +113,13 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
     let envoy = start(&fixture, &lenient(&fixture, &database, &document)?)?;
     for (position, (principal, allowed, reason)) in callers.into_iter().enumerate() {
         assert_eq!(echoes(connect(&fixture, envoy.address()?, principal)?)?, allowed, "{principal:?}");
-        // A connection is logged at its end, so that each is waited for.
+        // A connection is logged at its end. Wait for each.
         let line = &envoy.access_log_of(position + 1)?[position];
         assert_eq!(line["reason"].as_str().unwrap_or("-"), reason, "{principal:?}: {line}");
     }
     assert_eq!(database.lines(), 2);
 
-    // Without TLS there is nobody to let in, unless that is said.
+    // Without TLS, every caller is anonymous and denied, unless the document allows anonymous callers.
     let without_tls = |document: &Value| -> Result<Envoy> {
         let bootstrap = lenient(&fixture, &database, document)?;
         start(&fixture, &bootstrap.without("/static_resources/listeners/0/filter_chains/0", "transport_socket")?)
@@ -156,10 +156,11 @@ fn a_denied_caller_never_sees_the_greeting(adapter: Adapter) -> Result<()> {
     assert!(of("allow").all(|line| sent(line) > 0), "{log:?}");
 
     if adapter == Adapter::Module {
-        assert_eq!(database.connections(), 25, "the database has heard of callers that were denied");
+        assert_eq!(database.connections(), 25, "a denied connection reached the database");
         return Ok(());
     }
-    // Where Envoy connects to the database at once, the greeting may come before the caller is known, and is held.
+    // If Envoy connects to the database immediately, the greeting can arrive before the caller is known. The filter
+    // holds it.
     let at_once = example.set(&format!("{TCP_PROXY}/upstream_connect_mode"), json!("IMMEDIATE"))?;
     let envoy = start(&fixture, &at_once)?;
     for _ in 0..25 {
@@ -168,14 +169,14 @@ fn a_denied_caller_never_sees_the_greeting(adapter: Adapter) -> Result<()> {
             assert!(!denied.echoes("select 1")?, "{stranger:?}");
         }
     }
-    // What was held comes with the answer to the client's first line.
+    // The held data arrives with the response to the client's first line.
     let mut allowed = Session::from(connect(&fixture, envoy.address()?, Some(SLEEP))?);
     allowed.send("select 1")?;
     assert_eq!((allowed.line()?.as_deref(), allowed.line()?.as_deref()), (Some(GREETING), Some("select 1")));
     Ok(())
 }
 
-fn a_caller_without_certificate_gets_the_greeting_where_policies_let_it_in(adapter: Adapter) -> Result<()> {
+fn an_anonymous_caller_gets_the_greeting_if_policies_allow_it(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Pooled)?;
     let database = Database::start(First::Server)?;
     let mut document = document(&[SLEEP], "optional");
@@ -187,15 +188,15 @@ fn a_caller_without_certificate_gets_the_greeting_where_policies_let_it_in(adapt
 }
 
 #[test]
-fn who_never_finishes_the_handshake_gets_nothing_and_is_closed() -> Result<()> {
+fn an_unfinished_handshake_gets_no_data_and_is_closed() -> Result<()> {
     let fixture = Fixture::new(Validation::Pooled)?;
     let database = Database::start(First::Server)?;
-    // Without Envoy's own timeout, the filter's ends the connection.
+    // If Envoy has no timeout, the filter's timeout ends the connection.
     let at_once = lenient(&fixture, &database, &document(&[SLEEP], "optional"))?
         .without("/static_resources/listeners/0/filter_chains/0", "transport_socket_connect_timeout")?
         .set(&format!("{TCP_PROXY}/upstream_connect_mode"), json!("IMMEDIATE"))?;
     let envoy = start(&fixture, &at_once)?;
-    // Twice, since what looks after held connections ends with the last of them, and begins anew with the next.
+    // Twice, because the timer for held connections stops with the last of them, and starts again with the next.
     for lines in 1..=2 {
         let mut hello = Vec::new();
         let name = ServerName::try_from("db.example.org")?;
@@ -210,7 +211,7 @@ fn who_never_finishes_the_handshake_gets_nothing_and_is_closed() -> Result<()> {
     Ok(())
 }
 
-fn a_policy_update_holds_for_new_connections(adapter: Adapter) -> Result<()> {
+fn a_policy_update_applies_to_new_connections(adapter: Adapter) -> Result<()> {
     let fixture = Fixture::with(adapter, Validation::Spiffe)?;
     let database = Database::start(First::Client)?;
     let before = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document(&[SLEEP], "required").to_string())?;
@@ -230,15 +231,15 @@ fn a_policy_update_holds_for_new_connections(adapter: Adapter) -> Result<()> {
     };
     update(&document(&[curl], "required"))?;
     wait::until(
-        "the new policy decides",
+        "the new policy applies",
         LIMIT,
         || Ok(echoes(connect(&fixture, address, Some(curl))?)?.then_some(())),
     )?;
     assert!(!echoes(connect(&fixture, address, Some(SLEEP))?)?);
-    assert!(old.echoes("select 1")?, "a connection was let in once");
+    assert!(old.echoes("select 1")?, "a connection is decided once");
 
     update(&json!({"trustDomain": "EXAMPLE.org", "policies": []}))?;
-    wait::until("the bad policy is refused", LIMIT, || {
+    wait::until("the invalid policy is rejected", LIMIT, || {
         Ok(envoy.log()?.contains("spiffe-authz: /trustDomain: invalid-value: ").then_some(()))
     })?;
     assert!(echoes(connect(&fixture, address, Some(curl))?)?);
@@ -247,7 +248,7 @@ fn a_policy_update_holds_for_new_connections(adapter: Adapter) -> Result<()> {
 
 #[test]
 fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
-    // The very same document twice: only the root ID tells Envoy that these are two plugins.
+    // The documents are identical. Only the root ID makes them two plugins in Envoy.
     let fixture = Fixture::new(Validation::Spiffe)?;
     let document = json!({
         "trustDomain": "example.org",
@@ -267,7 +268,7 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
     let envoy = start(&fixture, &bootstrap.set(filters, json!(list))?)?;
     let mut sleep = connect(&fixture, envoy.address()?, Some(SLEEP))?;
     assert_eq!((sleep.get("/public")?.status, sleep.get("/other")?.status), (200, 200));
-    // As a connection this caller is denied; asked for a request, it would not be.
+    // The caller is denied on the connection. As a request, it would be allowed.
     let mut curl = connect(&fixture, envoy.address()?, Some("example.org/ns/default/sa/curl"))?;
     assert!(curl.get("/public").is_err());
     let mut sleep = connect(&fixture, envoy.address()?, Some(SLEEP))?;
@@ -276,7 +277,7 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
 }
 
 #[test]
-fn a_configuration_for_the_other_layer_lets_nothing_through() -> Result<()> {
+fn a_configuration_for_the_other_layer_denies_everything() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let bootstrap = fixture.bootstrap()?;
     let pointer = format!("{CONNECTION_MANAGER}/http_filters/0/typed_config/config");

@@ -1,5 +1,5 @@
-//! Calls the hooks as Envoy does, with a host of the tests, so that a sanitizer can check the memory accesses. Their behavior is tested
-//! in real Envoys.
+//! Calls the hooks as Envoy does, with a test host, so that a sanitizer can check the memory accesses. Other tests
+//! check the behavior in real Envoys.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Host {
     }
 }
 
-/// The host behind a pointer.
+/// Returns the host of a pointer.
 unsafe fn host<'h>(pointer: *mut c_void) -> &'h Host {
     // SAFETY: the tests give `Host::pointer`, and keep the host.
     unsafe { &*pointer.cast::<Host>() }
@@ -95,7 +95,7 @@ unsafe fn owned(buffer: Buffer<'_>) -> Text {
     unsafe { buffer.get() }.into()
 }
 
-/// The callbacks, each of which is sound if the module follows the interface, which the tests check.
+/// Defines the callbacks. Each is sound if the module follows the interface, which the tests check.
 macro_rules! callbacks {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block)*) => {
         $(

@@ -166,7 +166,7 @@ mod tests {
     use super::Adapter;
 
     #[test]
-    fn tells_reasons_of_denials_from_other_counters() {
+    fn distinguishes_enforced_denials_from_other_counters() {
         for adapter in Adapter::ALL {
             let reason = |values| adapter.deny_reason(&format!("{}: 7", adapter.counter(values))).map(str::to_owned);
             let denied = reason(["enforce", "deny", "denied-by-policy", "default/nobody-reads.admin"]);

@@ -12,7 +12,7 @@ use crate::support::{at, from_file, set, wait_for};
 const CLUSTER: &str = "/static_resources/clusters/0";
 const ID: &str = "spiffe://example.org/ns/default/sa/sleep";
 
-/// Clusters that differ from that of the example.
+/// Clusters that differ from the cluster of the example.
 struct Clusters<'s> {
     scratch: &'s Scratch,
     base: Value,
@@ -52,7 +52,7 @@ fn clusters_are_distinguished() -> Result<()> {
     let local = Authority::new("example.org")?;
     let bootstrap = client(&scratch, &local)?;
     let mut clusters = Clusters { scratch: &scratch, base: bootstrap.at(CLUSTER)?.clone(), made: Vec::new() };
-    // The route of the example leads to this one.
+    // The route of the example uses this cluster.
     clusters.add("httpbin", &[])?;
     clusters.presenting("expired", &local, (-2 * DAY, -DAY))?;
     clusters.presenting("early", &local, (DAY, 2 * DAY))?;

@@ -1,4 +1,4 @@
-//! HBONE: TLS terminates in one listener, and the filter decides in another.
+//! HBONE: one listener terminates TLS, and the filter is in another one.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;

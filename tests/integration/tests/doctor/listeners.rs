@@ -1,4 +1,4 @@
-//! Handshake, request and filter: what is wrong stands in a listener.
+//! Findings about handshakes, requests and filters, whose cause is a listener.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use spiffe_authz_integration::tools;
 use crate::support::{LISTENER, Listeners, PATIENCE, any_path, at, document, filter, healthy, run, set, wait_for};
 
 #[test]
-fn listeners_are_told_apart() -> Result<()> {
+fn listeners_are_distinguished() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
@@ -47,12 +47,12 @@ fn listeners_are_told_apart() -> Result<()> {
         ("order", &["acts-before-filter"]),
         ("unguarded", &["listener-unguarded"]),
         ("tcp", &["tcp-unguarded"]),
-        // The example federates with nobody.
+        // The example has no federated trust domains.
         ("tcp-guarded", &["bundle-unnamed"]),
         ("awaited", &["filter-not-loaded"]),
         ("allow", &["filter-not-loaded", "filter-fail-open"]),
         ("deny", &["filter-not-loaded"]),
-        // Envoy rejects an answer without the filter, as a file gives it.
+        // Envoy rejects a response from a file if it does not contain the filter.
         ("-", &["updates-rejected"]),
     ];
     let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
@@ -103,12 +103,12 @@ fn manager(name: &str) -> String {
     at(CONNECTION_MANAGER, name)
 }
 
-/// The place of the connection manager among the network filters.
+/// The JSON pointer of the network filter at this position.
 fn network_filter(position: usize) -> String {
     at(LISTENER, &format!("filter_chains/0/filters/{position}"))
 }
 
-/// A document with this rule, as text.
+/// Returns a document with this rule, as a string.
 fn rule(rule: &Value) -> Value {
     json!(document(&["example.io"], rule).to_string())
 }
@@ -138,7 +138,7 @@ fn add_request(listeners: &mut Listeners) -> Result<()> {
     listeners.add("sni", &[server_name, (&at(LISTENER, "listener_filters"), json!(null))])
 }
 
-/// Callers get around the filter, or choose what it compares. Next to each, the safe form.
+/// Listeners where callers bypass the filter or choose what it evaluates, each with its safe form.
 fn add_bypasses(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     let filters = bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?;
     let (own, router) = (filters.first().context("the filter")?, filters.last().context("the router")?);
@@ -170,7 +170,7 @@ fn add_bypasses(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> 
     Ok(())
 }
 
-/// Where the caller's identity comes from. Next to each, the sound form.
+/// Listeners with different sources of the caller's identity, each with its correct form.
 fn add_identity(listeners: &mut Listeners) -> Result<()> {
     let details = manager("forward_client_cert_details");
     listeners.add("xfcc-kept", &[(&details, json!("ALWAYS_FORWARD_ONLY"))])?;
@@ -196,7 +196,7 @@ fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     listeners.add("fail-open", &[(&failure, json!("FAIL_OPEN"))])?;
     listeners.add("stays-down", &[(&failure, json!(null))])?;
     listeners.add("disabled", &[(&filter("/disabled"), json!(true))])?;
-    // The workload has no such file.
+    // The workload does not have this file.
     let remote = json!({"remote": {
         "http_uri": {"uri": "http://httpbin/filter.wasm", "cluster": "httpbin", "timeout": "1s"},
         "sha256": "0".repeat(64), "retry_policy": {"num_retries": 0}
@@ -210,7 +210,7 @@ fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     listeners.add("order", &[(&manager("http_filters"), json!(filters))])?;
     listeners.add("unguarded", &[(&filter(""), json!(null))])?;
     listeners.add("tcp", &[(&network_filter(1), tcp_proxy())])?;
-    // The same callers on TCP, with the filter for connections.
+    // The same on TCP, with the network filter.
     let wasm = tools::path(tools::WASM)?;
     let guarded =
         Bootstrap::example("tcp/envoy.yaml")?.text(WASM, &wasm.to_string_lossy())?.text("database", "httpbin")?;
@@ -241,9 +241,9 @@ fn tcp_proxy() -> Value {
     }})
 }
 
-/// One listener with many filter chains, some of them plain, and the filter by discovery under a name of the operator's choice.
+/// One listener with many filter chains, some of them in plain text, and a filter with an arbitrary name through ECDS.
 #[test]
-fn a_listener_as_istio_makes_it_is_understood() -> Result<()> {
+fn a_listener_generated_by_istio_is_understood() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let name = "extensions.istio.io/trafficextension/mesh.policies";
@@ -290,7 +290,7 @@ fn a_listener_as_istio_makes_it_is_understood() -> Result<()> {
     Ok(())
 }
 
-/// A filter by discovery, from a file with these.
+/// Returns a filter that comes from a file with these resources through ECDS.
 fn discovered(scratch: &Scratch, name: &str, resources: &Value) -> Result<Value> {
     let file = scratch.write(&format!("{name}.json"), &json!({"resources": resources}).to_string())?;
     let kinds = ["wasm.v3.Wasm", "rbac.v3.RBAC"]

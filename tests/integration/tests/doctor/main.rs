@@ -1,4 +1,4 @@
-//! The command `doctor`: each finding is made in a real Envoy, which shows it alone; a healthy Envoy shows none.
+//! The command `doctor`: a real Envoy produces each finding alone, and a healthy Envoy none.
 
 mod calling;
 mod hbone;
@@ -20,7 +20,7 @@ use spiffe_authz_integration::tools;
 use crate::support::{healthy, run, wait_for};
 
 #[test]
-fn a_healthy_envoy_shows_nothing() -> Result<()> {
+fn a_healthy_envoy_has_no_findings() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     // The oldest release is tested in a version with known bypasses: the only one with a Wasm engine.
     let vulnerable: &[(&str, &[&str])] = &[("-", &["envoy-vulnerable"])];
@@ -41,9 +41,9 @@ fn a_healthy_envoy_shows_nothing() -> Result<()> {
     Ok(())
 }
 
-/// An Envoy of the caller's side has nothing to decide. Its secrets, which only a cluster uses, are checked.
+/// An Envoy of a client makes no decisions. The secrets of its clusters are checked.
 #[test]
-fn a_calling_envoy_is_examined() -> Result<()> {
+fn the_envoy_of_a_client_is_checked() -> Result<()> {
     let scratch = Scratch::new()?;
     let bootstrap = Bootstrap::client(1)?.agent(&scratch.join("no-agent.sock"))?;
     let envoy = Envoy::start(&Start::tested("client")?, &bootstrap, scratch.path())?;

@@ -1,4 +1,4 @@
-//! Identity and trust: what is wrong stands in the secrets.
+//! Findings about identity and trust, whose cause is a secret.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::support::{
 const FOREIGN: &str = "spiffe://example.io/ns/default/sa/httpbin";
 
 #[test]
-fn secrets_are_told_apart() -> Result<()> {
+fn secrets_are_distinguished() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
@@ -28,7 +28,7 @@ fn secrets_are_told_apart() -> Result<()> {
         ("malformed", &["svid-malformed"]),
         ("foreign", &["svid-foreign"]),
         ("file", &["svid-foreign"]),
-        // Envoy refuses an answer without the secret, as a file gives it.
+        // Envoy rejects a response from a file if it does not contain the secret.
         ("nowhere", &["secret-missing", "secret-rejected"]),
         ("pooled", &["bundles-pooled"]),
         ("single", &["spiffe-validator-missing"]),
@@ -88,13 +88,13 @@ fn add_validation(listeners: &mut Listeners) -> Result<()> {
     listeners.add("matcher", &[(&context("match_typed_subject_alt_names"), own_only)])
 }
 
-/// A secret like this one under another name, in a file of that name.
+/// Returns a copy of this secret with another name, in a file of that name.
 fn renamed(fixture: &Fixture, from: &str, to: &str, secret: &str) -> Result<Value> {
     let content = secret.replace(&format!("\"{from}\""), &format!("\"{to}\""));
     Ok(from_file(to, &fixture.scratch.write(&format!("{to}.json"), &content)?))
 }
 
-/// A certificate of the other trust domain in files, which only `certs` tells of.
+/// Returns a certificate of the federated trust domain in files, which only `certs` shows.
 fn file_certificate(fixture: &Fixture) -> Result<Value> {
     let leaf = fixture.federated.sign(&Shape::svid(FOREIGN))?;
     let secret: Value = serde_json::from_str(&leaf.secret())?;

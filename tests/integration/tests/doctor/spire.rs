@@ -1,4 +1,4 @@
-//! What a real SPIRE agent does not give.
+//! Secrets that a real SPIRE agent does not provide.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use crate::support::{
     LIMIT, Listeners, PATIENCE, any_path, at, bundle_pointer, certificate_pointer, doctor, document, run, wait_for,
 };
 
-/// Who the server is.
+/// The SPIFFE ID of the server.
 const HTTPBIN: &str = "spiffe://example.org/ns/default/sa/httpbin";
 
-/// The server of the example with further listeners, beside a real SPIRE agent.
+/// The server of the example with more listeners, and a real SPIRE agent.
 fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
     let mut bootstrap = Bootstrap::server(upstream.port())?.agent(&spire.socket())?;
     for pointer in [certificate_pointer(), bundle_pointer()] {
@@ -35,9 +35,9 @@ fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
     listeners.into(bootstrap)
 }
 
-/// With both bundles from SPIRE, and one of a trust domain that nobody names.
+/// Both bundles come from SPIRE, and one of a trust domain that the document does not list.
 #[test]
-fn the_federated_examples_are_in_order() -> Result<()> {
+fn the_federated_examples_have_no_findings() -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = Federation::start(scratch.path(), Fit::NONE)?;
     let answer = wait_for(&environment.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
@@ -49,7 +49,7 @@ fn the_federated_examples_are_in_order() -> Result<()> {
 }
 
 #[test]
-fn what_spire_does_not_give_is_told() -> Result<()> {
+fn missing_secrets_are_reported() -> Result<()> {
     let scratch = Scratch::new()?;
     let mut spire = Spire::start(scratch.path(), LONG)?;
     let upstream = Upstream::start()?;
@@ -59,7 +59,7 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
         Envoy::start(&Start { program, name, arguments: &[] }, &bootstrap, scratch.path())
     };
     let server = start("httpbin")?;
-    // No entry says who this is.
+    // No registration entry matches this workload.
     let unknown = start("nobody")?;
     let wrong: [(&str, &[&str]); 3] = [
         ("federated", &["bundle-missing"]),
@@ -86,7 +86,7 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
         assert!(text.contains(line), "docs/troubleshoot.md shows `{line}`:\n{text}");
     }
 
-    // Nobody says any more who this is. The certificate is still there, and nothing else would tell.
+    // Without its entry, the workload keeps its certificate, so only the agent's state shows the problem.
     let entries = spire.server.command(&["entry", "show", "-spiffeID", HTTPBIN, "-output", "json"])?;
     let entries: Value = serde_json::from_str(&entries)?;
     let entry = entries.pointer("/entries/0/id").and_then(Value::as_str).context("an entry")?;
@@ -108,13 +108,13 @@ fn what_spire_does_not_give_is_told() -> Result<()> {
     ];
     wait_for(&server, scratch.path(), &wrong)?;
     spire.restart_agent()?;
-    wait::until("the agent is found again", LIMIT, || {
+    wait::until("the agent is available again", LIMIT, || {
         let answer = doctor(&server)?;
         Ok(answer.messages("agent-unreachable").is_empty().then_some(()))
     })
 }
 
-/// The part of the doctor's report that docs/troubleshoot.md shows.
+/// The part of a report in docs/troubleshoot.md.
 fn documented_lines() -> Result<Vec<&'static str>> {
     let page = include_str!("../../../../docs/troubleshoot.md");
     let (_, section) = page.split_once("\n## Read a report\n").context("a heading")?;

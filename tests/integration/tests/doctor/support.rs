@@ -1,4 +1,4 @@
-//! Asks the doctor, and makes the listeners that it is asked about.
+//! Runs the doctor, and creates listeners for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,9 +14,9 @@ use spiffe_authz_integration::fixture::Fixture;
 use spiffe_authz_integration::{tools, wait};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-/// Where the one listener of the example stands.
+/// The JSON pointer of the listener in the example.
 pub(crate) const LISTENER: &str = "/static_resources/listeners/0";
-/// How long Envoy waits for what does not come before it serves without.
+/// The time after which Envoy starts a listener without the secret or filter that it waits for.
 pub(crate) const PATIENCE: &str = "0.5s";
 
 /// The codes that the doctor reports for an Envoy, by listener or cluster; `-` is neither.
@@ -56,13 +56,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
-/// Asks the doctor about a running Envoy.
+/// Runs the doctor on a running Envoy.
 pub(crate) fn doctor(envoy: &Envoy) -> Result<Answer> {
     let (status, report) = run(&[&envoy.admin_address().to_string(), "--format", "json"])?;
     Ok(Answer { status, report: serde_json::from_str(&report)? })
 }
 
-/// Asks the doctor about pages that were saved, with one of the forms of `stats`.
+/// Runs the doctor on saved pages, with one of the formats of `stats`.
 pub(crate) fn doctor_of_saved(envoy: &Envoy, directory: &Path, stats: &str) -> Result<Answer> {
     let mut arguments = vec!["--format".to_owned(), "json".to_owned()];
     for (option, page) in [("--config-dump", "config_dump"), ("--certs", "certs"), ("--stats", stats)] {
@@ -80,7 +80,7 @@ pub(crate) fn expected(findings: &[(&str, &[&str])]) -> Findings {
     findings.iter().map(|(listener, found)| ((*listener).to_owned(), codes(found))).collect()
 }
 
-/// Waits until the doctor says this and nothing else, of the running Envoy and of its saved pages.
+/// Waits until the doctor reports exactly these findings, for the running Envoy and for its saved pages.
 pub(crate) fn wait_for(envoy: &Envoy, directory: &Path, findings: &[(&str, &[&str])]) -> Result<Answer> {
     let expected = expected(findings);
     let until = |ask: &dyn Fn() -> Result<Answer>| {
@@ -90,7 +90,7 @@ pub(crate) fn wait_for(envoy: &Envoy, directory: &Path, findings: &[(&str, &[&st
             last = Some(answer.findings());
             Ok((last.as_ref() == Some(&expected)).then_some(answer))
         })
-        .with_context(|| format!("wanted {expected:#?}, found {last:#?}"))
+        .with_context(|| format!("expected {expected:#?}, got {last:#?}"))
     };
     let answer = until(&|| doctor(envoy))?;
     for stats in ["stats", "stats?format=json"] {
@@ -100,7 +100,7 @@ pub(crate) fn wait_for(envoy: &Envoy, directory: &Path, findings: &[(&str, &[&st
     Ok(answer)
 }
 
-/// What the listeners of a test are made from.
+/// The base of the listeners in a test.
 pub(crate) struct Listeners {
     base: Value,
     made: Vec<Value>,
@@ -111,7 +111,7 @@ impl Listeners {
         Ok(Self { base: bootstrap.at(LISTENER)?.clone(), made: Vec::new() })
     }
 
-    /// Adds a listener that differs from the example at these places; `null` takes away.
+    /// Adds a listener with these changes to the example. `null` removes a value.
     pub(crate) fn add(&mut self, name: &str, changes: &[(&str, Value)]) -> Result<()> {
         let mut listener = self.base.clone();
         listener["name"] = json!(name);
@@ -130,29 +130,29 @@ impl Listeners {
 /// Sets or, with `null`, removes a field.
 pub(crate) fn set(root: &mut Value, pointer: &str, value: Value) -> Result<()> {
     let (parent, name) = pointer.rsplit_once('/').context("no pointer")?;
-    let parent = root.pointer_mut(parent).with_context(|| format!("nothing at {pointer}"))?;
+    let parent = root.pointer_mut(parent).with_context(|| format!("no value at {pointer}"))?;
     match parent {
         Value::Object(fields) if value.is_null() => {
-            fields.remove(name).with_context(|| format!("nothing at {pointer}"))?;
+            fields.remove(name).with_context(|| format!("no value at {pointer}"))?;
         }
         Value::Object(fields) => {
             fields.insert(name.to_owned(), value);
         }
         Value::Array(items) => {
             let position: usize = name.parse()?;
-            ensure!(position < items.len(), "nothing at {pointer}");
+            ensure!(position < items.len(), "no value at {pointer}");
             if value.is_null() {
                 items.remove(position);
             } else {
                 items[position] = value;
             }
         }
-        _ => anyhow::bail!("nothing at {pointer}"),
+        _ => anyhow::bail!("no value at {pointer}"),
     }
     Ok(())
 }
 
-/// A document whose only rule is this.
+/// Returns a document with this rule.
 pub(crate) fn document(federated: &[&str], rule: &Value) -> Value {
     json!({"trustDomain": "example.org", "federatedTrustDomains": federated, "policies": [{"name": "p", "rules": [rule]}]})
 }
@@ -169,12 +169,12 @@ pub(crate) fn filter(name: &str) -> String {
     format!("{CONNECTION_MANAGER}/http_filters/0{name}")
 }
 
-/// A secret that comes from a file.
+/// Returns a secret that comes from a file.
 pub(crate) fn from_file(name: &str, path: &Path) -> Value {
     json!({"name": name, "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"}})
 }
 
-/// The example, with both authorities in use.
+/// Returns the example, with both authorities in use.
 pub(crate) fn healthy(fixture: &Fixture) -> Result<Bootstrap> {
     fixture.bootstrap()?.configuration(&document(&["example.io"], &any_path()).to_string())
 }

@@ -1,4 +1,4 @@
-//! Updates that Envoy refuses, and such that wait.
+//! Updates that Envoy rejects, and updates that wait.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use spiffe_authz_integration::fixture::{Fixture, Validation};
 use crate::support::{Answer, any_path, at, certificate_pointer, document, healthy, run, set, wait_for};
 
 #[test]
-fn refused_and_waiting_updates_are_told() -> Result<()> {
+fn rejected_and_waiting_updates_are_reported() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let directory = &fixture.scratch;
     let file = directory.join("listeners.json");
@@ -43,7 +43,7 @@ fn refused_and_waiting_updates_are_told() -> Result<()> {
     assert!(mistakes[0].starts_with("/federatedTrustDomains/0: invalid-value: "), "{mistakes:?}");
     assert!(mistakes[1].starts_with("/policies/0/actoin: unknown-field: "), "{mistakes:?}");
 
-    // A good update that waits for a secret: what is there serves on.
+    // A valid update that waits for a secret. The current configuration still applies.
     let mut waiting = Bootstrap::example("server/envoy.yaml")?.at(&certificate_pointer())?.clone();
     waiting["name"] = json!("waited-for");
     waiting["sds_config"]["initial_fetch_timeout"] = json!("0s");
@@ -54,14 +54,14 @@ fn refused_and_waiting_updates_are_told() -> Result<()> {
     let remaining: &[&str] = &["labels-missing", "updates-rejected"];
     wait_for(&envoy, directory.path(), &[("inbound", warming), ("-", remaining)])?;
 
-    // A certificate that Envoy cannot take.
+    // A certificate that Envoy rejects.
     directory.write("certificate.json", &mismatched(&fixture)?)?;
     let rejected: &[&str] = &["listener-warming", "agent-unreachable", "secret-rejected"];
     wait_for(&envoy, directory.path(), &[("inbound", rejected), ("-", remaining)])?;
     Ok(())
 }
 
-/// The certificate of one leaf with the key of another.
+/// Returns the certificate of one leaf with the key of another.
 fn mismatched(fixture: &Fixture) -> Result<String> {
     let mut secret: Value = serde_json::from_str(&fixture.leaf("default", "httpbin")?.secret())?;
     let other: Value = serde_json::from_str(&fixture.leaf("default", "httpbin")?.secret())?;
@@ -71,7 +71,7 @@ fn mismatched(fixture: &Fixture) -> Result<String> {
 }
 
 #[test]
-fn a_refused_policy_update_is_told() -> Result<()> {
+fn a_rejected_policy_update_is_reported() -> Result<()> {
     let fixture = Fixture::new(Validation::Spiffe)?;
     let file = fixture.scratch.join("filter.json");
     let good = healthy(&fixture)?;
