@@ -105,7 +105,7 @@ impl<'a> RequestAttributes for &Get<'a> {
     }
 }
 
-/// The CPU time of the thread, which other load affects less than wall-clock time.
+/// The CPU time of the thread, which is less sensitive to concurrent load than wall-clock time.
 struct CpuTime;
 
 impl Measurement for CpuTime {

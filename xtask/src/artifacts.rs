@@ -1,4 +1,4 @@
-//! Builds what a user installs, into target/dist.
+//! Builds the files that users install, in target/dist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::process::run;
 use crate::tools::wasm::{Toolchain, WASI};
 use crate::workspace;
 
-/// What the filter may weigh: every proxy of a mesh downloads it.
+/// The maximum size of the Wasm filter, which every proxy of a mesh downloads.
 const MAX_WASM_BYTES: u64 = 600_000;
 
-/// Builds the filter, in both its forms, and the command.
+/// Builds the Wasm filter, the dynamic module and the command.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     let size = build_wasm(toolchain)?;
     eprintln!("building the dynamic module and the command");
@@ -25,12 +25,12 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// Builds the Wasm filter alone; returns its size in bytes.
+/// Builds the Wasm filter alone. Returns the size in bytes.
 pub(crate) fn build_wasm(toolchain: &Toolchain) -> Result<u64> {
     fs::create_dir_all(workspace::dist())?;
     eprintln!("building the Wasm filter");
     let wasm = build_filter(toolchain, "spiffe-authz-wasm")?;
-    let size = fs::metadata(&wasm).with_context(|| format!("{} was not built", wasm.display()))?.len();
+    let size = fs::metadata(&wasm).with_context(|| format!("{}: cannot read the built file", wasm.display()))?.len();
     if size > MAX_WASM_BYTES {
         bail!("the filter has {size} bytes, more than {MAX_WASM_BYTES}");
     }
@@ -38,13 +38,13 @@ pub(crate) fn build_wasm(toolchain: &Toolchain) -> Result<u64> {
     Ok(size)
 }
 
-/// The dynamic module with a header that makes it panic, for the tests.
+/// Builds the dynamic module with a header that causes a panic, for the tests.
 pub(crate) fn build_panicking_module() -> Result<PathBuf> {
     run(native().args(["--package", "spiffe-authz-dynamic-module", "--features", "panic-on-request"]))?;
     Ok(workspace::target().join("debug").join(MODULE))
 }
 
-/// What Cargo calls the dynamic module.
+/// The file name that Cargo gives the dynamic module.
 const MODULE: &str = "libspiffe_authz_dynamic_module.so";
 
 fn native() -> Command {
@@ -53,17 +53,17 @@ fn native() -> Command {
     cargo
 }
 
-/// Builds a package that is a proxy-wasm filter.
+/// Builds a package with a proxy-wasm filter.
 pub(crate) fn build_filter(toolchain: &Toolchain, package: &str) -> Result<PathBuf> {
     run(toolchain.cargo("build", WASI).args(["--quiet", "--profile", "wasm", "--package", package]))?;
     let file = format!("wasm/{}.wasm", package.replace('-', "_"));
     Ok(toolchain.target_directory().join(WASI).join(file))
 }
 
-/// Copies beside the place and renames, so that nobody loads half a file.
+/// Copies the file under a temporary name and renames it, so that no program loads a partial file.
 fn install(from: &Path, name: &str) -> Result<()> {
     let part = workspace::dist().join(format!("{name}.part"));
-    fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::copy(from, &part).with_context(|| format!("{}: cannot copy the file", from.display()))?;
     fs::rename(&part, workspace::dist().join(name))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The benchmark, the differential test of any size, and the soak: programs of `tests/integration`, with everything that they
+//! The benchmark, the differential test and the soak test: programs of `tests/integration`, with the tools that they
 //! need.
 
 use std::process::Command;
@@ -8,10 +8,10 @@ use anyhow::Result;
 use crate::tools::Tools;
 use crate::{artifacts, process, workspace};
 
-/// What decides, as the programs name it: the Wasm filter, the dynamic module.
+/// The adapters, as the programs name them.
 pub(crate) const ADAPTERS: [&str; 2] = ["wasm", "module"];
 
-/// Becomes the benchmark, which measures every variant in turn, `rounds` times.
+/// Executes the benchmark, which measures every variant `rounds` times.
 pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
@@ -30,7 +30,7 @@ pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
     Err(process::replace(&mut bench))
 }
 
-/// Becomes the benchmark of open connections.
+/// Executes the benchmark of open connections.
 pub(crate) fn run_open_connections(rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
@@ -39,7 +39,7 @@ pub(crate) fn run_open_connections(rounds: u32) -> Result<()> {
     Err(process::replace(&mut bench))
 }
 
-/// Becomes the long run of the memory's test.
+/// Executes the measurement of memory.
 pub(crate) fn run_memory(connections: u32, reloads: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
@@ -48,7 +48,7 @@ pub(crate) fn run_memory(connections: u32, reloads: u32) -> Result<()> {
     Err(process::replace(&mut memory))
 }
 
-/// Becomes the comparison of the filter with Istio's RBAC, of so many verdicts on this layer by this adapter made from `seed`.
+/// Executes the differential test: `pairs` verdicts on this layer, with this adapter, generated from `seed`.
 pub(crate) fn run_differential(layer: String, adapter: String, pairs: usize, seed: u64) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;
@@ -57,7 +57,7 @@ pub(crate) fn run_differential(layer: String, adapter: String, pairs: usize, see
     Err(process::replace(&mut differential))
 }
 
-/// Becomes the soak of this adapter, of so many minutes.
+/// Executes the soak test of this adapter for this number of minutes.
 pub(crate) fn run_soak(adapter: String, minutes: u64, seed: Option<u64>) -> Result<()> {
     let tools = Tools::find_or_get()?;
     artifacts::build(&tools.wasm)?;

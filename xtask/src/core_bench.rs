@@ -1,4 +1,4 @@
-//! The benchmark of the core alone, as a table: `bench/core`, measured by criterion.
+//! The benchmark of the core alone: `bench/core`, measured by criterion, as a table.
 
 use std::fs;
 use std::path::Path;
@@ -10,20 +10,20 @@ use serde_json::Value;
 use crate::process::run as run_command;
 use crate::workspace;
 
-/// What a decision among ten thousand policies may take.
+/// The target for a decision with 10,000 policies.
 const MAX_DECISION_NANOSECONDS: f64 = 200.0;
-/// What it may take of what it takes among ten.
+/// The target for its growth since 10 policies.
 const MAX_GROWTH: f64 = 1.1;
 const FEW: &str = "10";
 const MANY: &str = "10000";
 
-/// Measures, and prints the table.
+/// Runs the benchmark and prints the table.
 pub(crate) fn run() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root());
     run_command(cargo.args(["bench", "--quiet", "--locked", "--package", "spiffe-authz-core-bench"]))?;
     let measured = workspace::target().join("criterion");
-    println!("\n| Nanoseconds, with so many policies | 10 | 1,000 | 10,000 |\n|---|---|---|---|");
+    println!("\n| Nanoseconds by number of policies | 10 | 1,000 | 10,000 |\n|---|---|---|---|");
     for group in ["decide, no policy matches", "decide, all name the caller", "compile"] {
         let [few, some, many] = [FEW, "1000", MANY].map(|count| nanoseconds(&measured, group, count));
         let (few, some, many) = (few?, some?, many?);
@@ -32,7 +32,7 @@ pub(crate) fn run() -> Result<()> {
             let growth = many / few;
             let met = |met| if met { "met" } else { "missed" };
             eprintln!(
-                "{group}: at most {MAX_DECISION_NANOSECONDS} ns: {}; at most {MAX_GROWTH} times that of ten: {} ({growth:.2})",
+                "{group}: at most {MAX_DECISION_NANOSECONDS} ns: {}; at most {MAX_GROWTH} times the cost of 10 policies: {} ({growth:.2})",
                 met(many <= MAX_DECISION_NANOSECONDS),
                 met(growth <= MAX_GROWTH)
             );
@@ -41,10 +41,10 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The median that criterion has left in its directory.
+/// Reads the median that criterion has written.
 fn nanoseconds(measured: &Path, group: &str, count: &str) -> Result<f64> {
     let file = measured.join(group).join(count).join("new/estimates.json");
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = fs::read_to_string(&file).with_context(|| format!("{}: cannot read the file", file.display()))?;
     let estimates: Value = serde_json::from_str(&text)?;
-    estimates["median"]["point_estimate"].as_f64().context("criterion has left no median")
+    estimates["median"]["point_estimate"].as_f64().context("criterion wrote no median")
 }

@@ -1,4 +1,4 @@
-//! The demo: `tests/integration/src/bin/demo.rs` with everything that it needs, and no more.
+//! The demo: `tests/integration/src/bin/demo.rs` with the tools that it needs.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::tools::Runtime;
 use crate::tools::wasm::Toolchain;
 use crate::{artifacts, process, workspace};
 
-/// Becomes the demo; with `keep`, it runs until it is interrupted.
+/// Executes the demo. With `keep`, it runs until it is interrupted.
 pub(crate) fn run(keep: bool) -> Result<()> {
     let toolchain = Toolchain::find_or_get()?;
     let runtime = Runtime::find_or_get_during(|| {

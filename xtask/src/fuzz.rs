@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use crate::process::run as run_command;
 use crate::workspace;
 
-/// The targets, as `fuzz` names them.
+/// The names of the targets in `fuzz`.
 pub(crate) const TARGETS: [&str; 6] = ["spiffe_id", "certificate", "xfcc", "metadata", "document", "decide"];
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-/// The flags of cargo-fuzz: coverage that guides libFuzzer, and the sanitizer.
+/// The flags of cargo-fuzz: coverage for libFuzzer, and the sanitizer.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Ccodegen-units=1 -Cdebug-assertions";
@@ -42,8 +42,8 @@ fn fuzz(name: &str, program: PathBuf, minutes: u64) -> Result<()> {
     let mut fuzzer = Command::new(program);
     fuzzer.arg(format!("-max_total_time={}", minutes * 60)).args(["-timeout=10", "-print_final_stats=1"]);
     fuzzer.arg(format!("-artifact_prefix={}/", found.display())).arg(corpus).arg(seeds);
-    let status = fuzzer.status().with_context(|| format!("cannot start the target {name}"))?;
-    // A folder without findings is not for the repository.
+    let status = fuzzer.status().with_context(|| format!("{name}: cannot start the target"))?;
+    // Removes the folder if it has no findings, so that it is not committed.
     let _ = fs::remove_dir(&found);
     ensure!(status.success(), "{name}: an input breaks a property; it is in {}", found.display());
     Ok(())

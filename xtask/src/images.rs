@@ -1,6 +1,7 @@
-//! The images that docker-compose.yaml names, made from the pinned binaries where no registry can be reached.
+//! The images in docker-compose.yaml, built from the pinned binaries if no registry can be reached.
 //!
-//! They have what the compose file asks of the official ones: names, entrypoints, paths and users. A shell, too, in Envoy's.
+//! They have the properties of the official images that the compose file uses: names, entrypoints, paths and users. The
+//! image of Envoy also has a shell.
 
 mod root_file_system;
 
@@ -20,12 +21,12 @@ use crate::versions::{ENVOY, SPIRE};
 use crate::workspace;
 
 const PULL_LIMIT: Duration = Duration::from_secs(300);
-/// The label of images that were made here: what they were made of, hashed.
+/// The label of images that were built here, with a hash of their recipe.
 const LABEL: &str = "spiffe-authz.made-of";
-/// This file, which says what is in them.
+/// The source of this file, which is part of the recipe.
 const RECIPE: &str = include_str!("images.rs");
 const ENTRYPOINT: &str = include_str!("images/envoy-entrypoint.sh");
-/// What the scripts of examples/compose and the entrypoint run.
+/// The programs that the scripts of examples/compose and the entrypoint use.
 const PROGRAMS: [&str; 15] = [
     "bash", "cat", "chmod", "chown", "date", "env", "grep", "id", "mkdir", "rm", "sed", "setpriv", "tail", "tee",
     "timeout",
@@ -34,11 +35,11 @@ const PROGRAMS: [&str; 15] = [
 struct Image {
     name: String,
     make: fn() -> Result<RootFileSystem>,
-    /// What a Dockerfile would say of it.
+    /// The instructions of a Dockerfile.
     instructions: &'static [&'static str],
 }
 
-/// Makes every image that is not there yet; an engine that had to be started stays up.
+/// Builds every missing image. Keeps the engine running if it was started here.
 pub(crate) fn make() -> Result<()> {
     let engine = Engine::find_or_start()?;
     for image in images() {
@@ -48,7 +49,7 @@ pub(crate) fn make() -> Result<()> {
     Ok(())
 }
 
-/// Finds, pulls or, where no registry answers, makes every image.
+/// Finds or pulls every image. Builds those that cannot be pulled.
 pub(crate) fn find_or_get() -> Result<()> {
     for image in images() {
         let name = &image.name;
@@ -56,7 +57,7 @@ pub(crate) fn find_or_get() -> Result<()> {
             let mut pull = Command::new("docker");
             match run_logged(&format!("docker pull {name}"), pull.args(["pull", name]), PULL_LIMIT) {
                 Ok(()) => continue,
-                Err(error) => eprintln!("  no registry has it for us: {error:#}"),
+                Err(error) => eprintln!("  cannot pull it: {error:#}"),
             }
         }
         image.find_or_make()?;
@@ -93,7 +94,7 @@ fn images() -> [Image; 3] {
 }
 
 impl Image {
-    /// The image's label; empty when it is a pulled one, `None` when there is no image of this name.
+    /// Returns the image's label, which is empty for a pulled image, or `None` if there is no image of this name.
     fn label(&self) -> Option<String> {
         let format = format!("--format={{{{index .Config.Labels \"{LABEL}\"}}}}");
         Some(output(Command::new("docker").args(["image", "inspect", &format, &self.name]))?.trim().to_owned())
@@ -108,10 +109,10 @@ impl Image {
     fn find_or_make(&self) -> Result<()> {
         let (name, recipe) = (&self.name, self.recipe());
         match self.label() {
-            Some(label) if label == recipe => eprintln!("image {name}: made here before"),
-            Some(label) if label.is_empty() => eprintln!("image {name}: the official one is there"),
+            Some(label) if label == recipe => eprintln!("image {name}: already built here"),
+            Some(label) if label.is_empty() => eprintln!("image {name}: already pulled"),
             _ => {
-                eprintln!("image {name}: making it from the binaries in {}", workspace::cache()?.display());
+                eprintln!("image {name}: building it from the binaries in {}", workspace::cache()?.display());
                 self.import(&(self.make)()?, &recipe)?;
             }
         }
@@ -126,7 +127,7 @@ impl Image {
             import.args(["--change", instruction]);
         }
         import.arg(&archive).arg(&self.name).stdout(Stdio::null());
-        let status = import.status().context("cannot start docker")?;
+        let status = import.status().context("docker: cannot start")?;
         ensure!(status.success(), "{} failed ({status})", shown(&import));
         fs::remove_file(archive)?;
         Ok(())
@@ -184,7 +185,7 @@ mod tests {
         for (file, key) in [("docker-compose.yaml", "image: "), ("examples/compose/Dockerfile", "FROM ")] {
             let text = fs::read_to_string(workspace::root().join(file)).expect(file);
             let values = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.split(' ').next());
-            // What the compose file builds itself has no version.
+            // The images that the compose file builds have no version.
             let found: BTreeSet<&str> = values.filter(|name| name.contains(':')).collect();
             assert!(found.len() > 1 && found.iter().all(|name| named.iter().any(|n| n == name)), "{file}: {found:?}");
         }

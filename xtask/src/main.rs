@@ -1,4 +1,4 @@
-//! `cargo xtask`: gets the tools, builds, runs the demo and the tests.
+//! `cargo xtask`: installs the tools, builds, and runs the demo and the tests.
 
 mod artifacts;
 mod bench;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Gets the tools, builds, runs the demo and the tests of spiffe-authz.
+/// Installs the tools, builds, and runs the demo and the tests of spiffe-authz
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Arguments {
@@ -28,92 +28,92 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Finds or gets everything that is run and not ours: Envoy, SPIRE, Kubernetes, Istio, the WebAssembly targets.
+    /// Finds or installs the third-party tools: Envoy, SPIRE, Kubernetes, Istio, Wasm
     Tools,
-    /// Builds into target/dist: spiffe-authz.wasm, libspiffe_authz.so and spiffe-authz.
+    /// Builds spiffe-authz.wasm, libspiffe_authz.so and spiffe-authz in target/dist
     Build,
-    /// Builds the filter as images for Istio, in target/dist/oci, and prints their digests.
+    /// Builds the filter as images for Istio in target/dist/oci, and prints the digests
     Oci,
-    /// Shows real SPIRE identities authorized inside a real Envoy, as a table.
+    /// Runs real SPIRE and Envoy, and prints who is allowed, who is denied, and why
     Demo {
-        /// Stay up after the table, and print curl lines to try.
+        /// Keep the demo running after the table, and print commands to try
         #[arg(long)]
         keep: bool,
     },
-    /// Follows examples/istio on a real Kubernetes, Istio and SPIRE on this machine, and shows each step's check.
+    /// Follows examples/istio with a real Kubernetes, Istio and SPIRE on this machine
     Mesh {
-        /// Stay up afterwards, and print the KUBECONFIG and what to try.
+        /// Keep the mesh running before the clean-up, and print commands to try
         #[arg(long)]
         keep: bool,
     },
-    /// Makes the images that docker-compose.yaml names from the pinned binaries, where no registry can be reached.
+    /// Builds the images in docker-compose.yaml from the pinned binaries
     Images,
-    /// Runs every check and every test.
+    /// Runs every check and every test
     Test {
-        /// Leave out the tests in containers, on a machine that cannot run any.
+        /// Skip the tests in containers
         #[arg(long)]
         no_compose: bool,
     },
-    /// Measures Envoy's CPU time per request with and without the filter, or the core alone.
+    /// Measures Envoy's CPU time per request, or the cost of the core alone
     Bench {
-        /// Measure the core alone: deciding and compiling, by the number of policies.
+        /// Measure the core alone: decisions and compilation, by the number of policies
         #[arg(long, conflicts_with_all = ["requests", "connections", "rounds"])]
         core: bool,
-        /// Measure requests while 100 and 10,000 connections are open, with one SVID and with 5,000.
+        /// Measure requests while 100 and 10,000 connections are open, with 1 and 5,000 SVIDs
         #[arg(long, conflicts_with_all = ["core", "requests", "connections"])]
         open_connections: bool,
-        /// Requests per variant and round.
+        /// The requests for each variant and round
         #[arg(long, default_value_t = 5_000)]
         requests: u32,
-        /// New connections, with a request each, per variant and round.
+        /// The new connections, with one request each, for each variant and round
         #[arg(long, default_value_t = 128)]
         connections: u32,
-        /// Rounds; in each, every variant has its turn, in another order.
+        /// The rounds. Each one measures every variant, in a new order
         #[arg(long, default_value_t = 40)]
         rounds: u32,
     },
-    /// Holds Envoy's memory with the dynamic module against growth, over connections and configurations.
+    /// Measures that Envoy's memory does not grow with the dynamic module
     Memory {
-        /// Connections, each with a request.
+        /// The connections, with one request each
         #[arg(long, default_value_t = 100_000)]
         connections: u32,
-        /// Configurations, each with a request.
+        /// The configurations, with one request each
         #[arg(long, default_value_t = 1000)]
         reloads: u32,
     },
-    /// Compares the filter's verdicts with those of Istio's RBAC, on random policies and requests or connections.
+    /// Compares the filter with Istio's RBAC, with random policies and requests
     Differential {
-        /// What verdicts are about: requests or connections.
+        /// The layer: `http` for requests, `tcp` for connections
         #[arg(long, default_value = "http", value_parser = ["http", "tcp"])]
         layer: String,
-        /// What decides: the Wasm filter or the dynamic module.
+        /// The adapter: the Wasm filter or the dynamic module
         #[arg(long, default_value = "wasm", value_parser = bench::ADAPTERS)]
         adapter: String,
-        /// Verdicts to compare.
+        /// The number of verdicts
         #[arg(long, default_value_t = 100_000)]
         pairs: usize,
-        /// What policies and requests are made from.
+        /// The seed of the random policies and requests
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Fuzzes the core with libFuzzer.
+    /// Fuzzes the core with libFuzzer
     Fuzz {
-        /// The minutes for each target.
+        /// The minutes for each target
         #[arg(long, default_value_t = 1)]
         minutes: u64,
-        /// The target; all of them by default.
+        /// The target. The default is all of them
         #[arg(value_parser = fuzz::TARGETS)]
         target: Option<String>,
     },
-    /// Brings faults about at random under a steady load of requests, and reports what became of them.
+    /// Injects random faults under a steady load, and prints a report
     Soak {
-        /// What decides: the Wasm filter or the dynamic module.
+        /// The adapter: the Wasm filter or the dynamic module
         #[arg(long, default_value = "wasm", value_parser = bench::ADAPTERS)]
         adapter: String,
-        /// For how many minutes.
+        /// The duration in minutes
         #[arg(long, default_value_t = 60)]
         minutes: u64,
-        /// What is random is made from it; if left out, it is another one each time.
+        /// The seed of the random faults. The default is a new one for each run
         #[arg(long)]
         seed: Option<u64>,
     },

@@ -1,4 +1,4 @@
-//! The mesh on one machine: `tests/istio-mesh/src/bin/mesh.rs` with everything that it needs.
+//! The mesh on one machine: `tests/istio-mesh/src/bin/mesh.rs` with the tools that it needs.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::tools::control_plane::ControlPlane;
 use crate::tools::wasm::Toolchain;
 use crate::{artifacts, process, workspace};
 
-/// Becomes the tour of the mesh; with `keep`, it runs until it is interrupted.
+/// Executes the mesh. With `keep`, it runs until it is interrupted.
 pub(crate) fn run(keep: bool) -> Result<()> {
     let toolchain = Toolchain::find_or_get()?;
     let runtime = Runtime::find_or_get_during(|| artifacts::build(&toolchain))?;

@@ -1,4 +1,4 @@
-//! The filter as images, in the two layouts that Istio's proxies pull: an OCI layout directory, made without a registry.
+//! The filter as images in an OCI layout directory, without a registry, in the two layouts that Istio's proxies pull.
 //!
 //! Source: the Wasm Image Specification (solo-io/wasm, `spec`), and `pkg/wasm/imagefetcher.go` of Istio.
 
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::tools::wasm::Toolchain;
 use crate::{artifacts, workspace};
 
-/// The name under which Istio looks for the module, in an image's last layer.
+/// The name of the module in an image's last layer, which Istio requires.
 const MODULE: &str = "plugin.wasm";
 const NAME: &str = "org.opencontainers.image.ref.name";
 const TITLE: &str = "org.opencontainers.image.title";
@@ -26,7 +26,7 @@ const IMAGE_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MODULE_CONFIG: &str = "application/vnd.module.wasm.config.v1+json";
 const MODULE_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
 
-/// Builds the filter and its images; prints the images' names and digests.
+/// Builds the filter and its images. Prints the names and digests of the images.
 pub(crate) fn run() -> Result<()> {
     artifacts::build(&Toolchain::find_or_get()?)?;
     for (name, digest) in build()? {
@@ -35,17 +35,18 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Writes the images of the built filter to target/dist/oci; returns their names and digests.
+/// Writes the images of the built filter to target/dist/oci. Returns their names and digests.
 pub(crate) fn build() -> Result<Vec<(String, String)>> {
     let file = workspace::dist().join("spiffe-authz.wasm");
-    let module = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let module = fs::read(&file).with_context(|| format!("{}: cannot read the file", file.display()))?;
     write(&module, &workspace::dist().join("oci"))
 }
 
-/// Writes the images of `module` to `directory`, in place of what is there. The same module gives the same bytes.
+/// Replaces the content of `directory` with the images of `module`. The same module gives the same bytes.
 fn write(module: &[u8], directory: &Path) -> Result<Vec<(String, String)>> {
     if directory.exists() {
-        fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+        fs::remove_dir_all(directory)
+            .with_context(|| format!("{}: cannot remove the directory", directory.display()))?;
     }
     let layout = Layout { blobs: directory.join("blobs/sha256") };
     fs::create_dir_all(&layout.blobs)?;
@@ -70,7 +71,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// As of `FROM scratch`, `COPY plugin.wasm ./`: what any registry and any tool takes.
+    /// Writes an image like `FROM scratch`, `COPY plugin.wasm ./`, which every registry and tool accepts.
     fn image(&self, module: &[u8]) -> Result<Value> {
         let tar = archive(module)?;
         let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
@@ -84,7 +85,7 @@ impl Layout {
         self.manifest(&config, &[layer])
     }
 
-    /// The module as it is, and what runs it: two layers, as Istio wants it.
+    /// Writes an artifact with two layers, as Istio requires: the module, and the runtime configuration.
     fn artifact(&self, module: &[u8]) -> Result<Value> {
         let runtime = json!({"type": "envoy_proxy", "abiVersions": ["v0.2.1"]});
         let config = self.blob(MODULE_CONFIG, runtime.to_string().as_bytes())?;
@@ -100,11 +101,11 @@ impl Layout {
         self.blob(MANIFEST, manifest.to_string().as_bytes())
     }
 
-    /// Stores a blob under its digest; returns its descriptor.
+    /// Stores a blob under its digest. Returns the descriptor.
     fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<Value> {
         let digest = digest(bytes);
         let name = digest.trim_start_matches("sha256:");
-        fs::write(self.blobs.join(name), bytes).with_context(|| format!("cannot write blob {digest}"))?;
+        fs::write(self.blobs.join(name), bytes).with_context(|| format!("blob {digest}: cannot write the file"))?;
         Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
     }
 }
@@ -113,7 +114,7 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-/// A tar archive with the module alone, of nobody and no time.
+/// Creates a tar archive with only the module, without an owner or a time.
 fn archive(module: &[u8]) -> Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
     header.set_size(u64::try_from(module.len())?);
@@ -132,7 +133,7 @@ mod tests {
 
     use super::write;
 
-    /// Every file below a directory.
+    /// Returns every file below a directory.
     fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
@@ -152,7 +153,7 @@ mod tests {
         let layout = directory.path().join("oci");
         let images = write(b"\0asm one", &layout).unwrap();
         let first = files(&layout);
-        // Over what is there: nothing of it is left.
+        // The second module replaces the files of the first one.
         assert_ne!(write(b"\0asm two", &layout).unwrap(), images);
         assert_eq!(files(&layout).len(), first.len());
         assert_eq!(write(b"\0asm one", &layout).unwrap(), images);

@@ -1,4 +1,4 @@
-//! Runs other programs: in the foreground, or into a log with progress lines.
+//! Runs other programs, in the foreground or with a log file.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,38 +14,38 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const LOG_TAIL_LINES: usize = 20;
 
-/// Runs `command` to its end with our own output.
+/// Runs `command` with the output of this process, and waits for its end.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    let status = command.status().with_context(|| format!("{}: cannot start", shown(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", shown(command));
     }
     Ok(())
 }
 
-/// Becomes `command`, so that whoever ends us ends it; returns only the error when that fails.
+/// Replaces this process with `command`, so that a signal reaches it. Returns only if this fails.
 pub(crate) fn replace(command: &mut Command) -> Error {
     let error = command.exec();
-    Error::new(error).context(format!("cannot start {}", shown(command)))
+    Error::new(error).context(format!("{}: cannot start", shown(command)))
 }
 
-/// What `command` prints on its standard output, or `None` when it cannot be started or fails.
+/// Returns the standard output of `command`, or `None` if it cannot be started or fails.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a long step: its output goes to a log file, and a line every 15 seconds tells that it goes on.
+/// Runs a long step with its output in a log file, and prints a line every 15 seconds.
 pub(crate) fn run_logged(what: &str, command: &mut Command, limit: Duration) -> Result<()> {
     let log = log_file(what)?;
     eprintln!("  {what} … (log: {})", log.display());
-    let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let file = File::create(&log).with_context(|| format!("{}: cannot write the file", log.display()))?;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
         .spawn()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
+        .with_context(|| format!("{}: cannot start", shown(command)))?;
     let start = Instant::now();
     let mut next_line = PROGRESS_INTERVAL;
     let status = loop {
@@ -55,7 +55,7 @@ pub(crate) fn run_logged(what: &str, command: &mut Command, limit: Duration) -> 
         if start.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            bail!("{what}: no end after {} s; see {}", limit.as_secs(), log.display());
+            bail!("{what}: not finished after {} s; see {}", limit.as_secs(), log.display());
         }
         if start.elapsed() > next_line {
             eprintln!("  {what}: {} s", start.elapsed().as_secs());
@@ -65,7 +65,7 @@ pub(crate) fn run_logged(what: &str, command: &mut Command, limit: Duration) -> 
     };
     if !status.success() {
         eprintln!("{}", tail(&log)?);
-        bail!("{what} failed ({status}); the whole log is {}", log.display());
+        bail!("{what} failed ({status}); see {}", log.display());
     }
     eprintln!("  {what}: done in {} s", start.elapsed().as_secs());
     Ok(())
@@ -86,7 +86,7 @@ fn tail(log: &Path) -> Result<String> {
     Ok(lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n"))
 }
 
-/// A command as a person would type it.
+/// Returns the command line.
 pub(crate) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")

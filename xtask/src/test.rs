@@ -17,10 +17,10 @@ use crate::{artifacts, images, oci, workspace};
 
 const SOAK_MINUTES: &str = "3";
 
-/// Runs everything, containers only `with_compose`; ends with the runners' closing lines and their sum.
+/// Runs everything, with tests in containers if `with_compose`. Prints the results of the test runners and their sum.
 pub(crate) fn run(with_compose: bool) -> Result<()> {
     let tools = Tools::find_or_get()?;
-    // Early, since it may fail; an engine that had to be started ends with this function.
+    // Start the engine early, because it can fail. It is stopped at the end of this function if it was started here.
     let engine = if with_compose { Some(containers()?) } else { None };
     let control_plane = ControlPlane::find_or_get()?;
     let cargo_tools =
@@ -38,7 +38,8 @@ struct CargoTools {
 }
 
 fn containers() -> Result<Engine> {
-    let engine = Engine::find_or_start().context("no tests in containers (`--no-compose` goes on without them)")?;
+    let engine =
+        Engine::find_or_start().context("cannot run the tests in containers (use `--no-compose` to skip them)")?;
     images::find_or_get()?;
     Ok(engine)
 }
@@ -53,7 +54,7 @@ fn steps(
     report.check("format", native(&["fmt", "--all", "--check"]))?;
     report.check("clippy", native(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let mut dependencies = Command::new(&cargo_tools.deny);
-    // Without the advisories, whose database is not part of the repository.
+    // The database of advisories is not part of the repository.
     dependencies.args(["--locked", "--workspace", "check", "licenses", "sources", "bans"]);
     dependencies.current_dir(workspace::root());
     report.check("licenses, sources and duplicates of the dependencies", dependencies)?;
@@ -67,7 +68,7 @@ fn steps(
     wasi.args(["--package", "spiffe-authz", "--lib", "--test", "*"]);
     wasi.env(
         "CARGO_TARGET_WASM32_WASIP1_RUNNER",
-        // node's WASI crashes in V8's fast calls of its functions when the module's memory has grown large (seen in 20.20).
+        // node's WASI crashes in V8's fast calls if the memory of the module has become large (seen in 20.20).
         format!(
             "node --no-warnings --no-turbo-fast-api-calls {}",
             workspace::root().join("xtask/wasi-runner.mjs").display()
@@ -80,7 +81,7 @@ fn steps(
     report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
 
     let mut sanitized = native(&["test", "--locked", "--package", "spiffe-authz-dynamic-module"]);
-    // A target, so that what runs while building is left alone; the sanitizer comes with the stable compiler.
+    // With a target, the flags do not apply to build scripts. The sanitizer comes with the stable compiler.
     sanitized.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(workspace::target().join("sanitizer"));
     sanitized.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
     report.tests("the dynamic module's hooks under AddressSanitizer", sanitized)?;
@@ -93,7 +94,7 @@ fn steps(
     if with_compose {
         integration.env("SPIFFE_AUTHZ_DOCKER", docker::client()?);
     } else {
-        println!("\n── the tests in containers are left out (--no-compose)");
+        println!("\n── skipping the tests in containers (--no-compose)");
         integration.args(["--", "--skip", "containers::"]);
     }
     report.tests("real Envoy and real SPIRE", integration)?;
@@ -118,7 +119,7 @@ fn native(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// What ran, how long it took, and what the runners said at their end.
+/// The steps, their duration, and the results of the test runners.
 #[derive(Default)]
 struct Report {
     steps: Vec<(String, u64)>,
@@ -133,12 +134,12 @@ struct Counts {
 }
 
 impl Report {
-    /// A step that has no tests to count.
+    /// Runs a step without tests.
     fn check(&mut self, name: &str, command: Command) -> Result<()> {
         self.step(name, command).map(|_| ())
     }
 
-    /// A step that must run tests.
+    /// Runs a step that must run at least one test.
     fn tests(&mut self, name: &str, command: Command) -> Result<()> {
         if self.step(name, command)? == Counts::default() {
             bail!("{name}: no test ran");
@@ -150,7 +151,7 @@ impl Report {
         println!("\n── {name}: {}", shown(&command));
         let start = Instant::now();
         let mut child =
-            command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("{}: cannot start", shown(&command)))?;
         let mut counts = Counts::default();
         for line in BufReader::new(child.stdout.take().context("no output to read")?).lines() {
             let line = line?;
@@ -183,7 +184,7 @@ impl Report {
     }
 }
 
-/// The counts in `test result: ok. 8 passed; 0 failed; …`.
+/// Parses the counts in `test result: ok. 8 passed; 0 failed; …`.
 fn closing_line(line: &str) -> Option<Counts> {
     let mut words = line.strip_prefix("test result: ")?.split_whitespace().skip(1);
     let passed = words.next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! The tools that are not ours: found, or got, and then kept in a per-user cache.
+//! The third-party tools. Missing ones are installed in a cache of the user.
 
 pub(crate) mod cargo_deny;
 pub(crate) mod control_plane;
@@ -19,19 +19,19 @@ use anyhow::{Result, anyhow};
 
 use crate::{versions, workspace};
 
-/// The programs that the demo runs: Envoy and SPIRE.
+/// The programs of the demo: Envoy and SPIRE.
 pub(crate) struct Runtime {
     envoy: PathBuf,
     spire: PathBuf,
 }
 
 impl Runtime {
-    /// Finds each program, and gets those that are missing.
+    /// Finds each program, and installs missing ones.
     pub(crate) fn find_or_get() -> Result<Self> {
         Ok(Self { envoy: envoy::find_or_get(&versions::ENVOY)?, spire: spire::find_or_get()? })
     }
 
-    /// As `find_or_get`, while `build` runs: SPIRE is built by Go, and our own programs by Cargo.
+    /// Does the same while `build` runs, because Go builds SPIRE and Cargo builds our programs.
     pub(crate) fn find_or_get_during(build: impl FnOnce() -> Result<()>) -> Result<Self> {
         thread::scope(|scope| {
             let runtime = scope.spawn(Self::find_or_get);
@@ -41,7 +41,7 @@ impl Runtime {
         })
     }
 
-    /// Tells a program of `tests/integration` where these programs and the Wasm filter are.
+    /// Sets the environment variables with the paths of these programs and the Wasm filter, for `tests/integration`.
     pub(crate) fn describe_to(&self, command: &mut Command) {
         command
             .env("SPIFFE_AUTHZ_ENVOY", &self.envoy)
@@ -51,7 +51,7 @@ impl Runtime {
     }
 }
 
-/// Everything that the tests run.
+/// The tools of the tests.
 pub(crate) struct Tools {
     pub(crate) wasm: wasm::Toolchain,
     runtime: Runtime,
@@ -62,7 +62,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Finds each tool, and gets those that are missing.
+    /// Finds each tool, and installs missing ones.
     pub(crate) fn find_or_get() -> Result<Self> {
         let tools = Self {
             wasm: wasm::Toolchain::find_or_get()?,
@@ -76,7 +76,7 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Tells a program of `tests/integration` where everything is.
+    /// Sets the environment variables with the paths of all tools, for `tests/integration`.
     pub(crate) fn describe_to(&self, command: &mut Command) {
         self.runtime.describe_to(command);
         command

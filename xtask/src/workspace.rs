@@ -1,4 +1,4 @@
-//! Where things are.
+//! The paths of the workspace and the cache.
 
 use std::env;
 use std::fs;
@@ -17,18 +17,18 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Where our own artifacts go.
+/// The directory of our artifacts.
 pub(crate) fn dist() -> PathBuf {
     root().join("target/dist")
 }
 
-/// The per-user cache of third-party tools, so that another clone finds them.
+/// The cache of third-party tools, which all clones of a user share.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = env::var_os("XDG_CACHE_HOME")
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cache")))
-        .context("there is no home directory; set XDG_CACHE_HOME to a directory for the tools")?;
+        .context("cannot find the home directory (set XDG_CACHE_HOME to a directory for the tools)")?;
     Ok(base.join("spiffe-authz"))
 }
 
@@ -44,18 +44,18 @@ fn cached_in(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -
         return Ok(entry);
     }
     let part = cache.join(format!("{name}.part-{}", std::process::id()));
-    // An interrupted run with the same process number may have left this directory with files in it.
+    // An interrupted run with the same process ID can have left files in this directory.
     if part.exists() {
-        fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
+        fs::remove_dir_all(&part).with_context(|| format!("{}: cannot remove the directory", part.display()))?;
     }
-    fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    fs::create_dir(&part).with_context(|| format!("cannot create {}", part.display()))?;
+    fs::create_dir_all(cache).with_context(|| format!("{}: cannot create the directory", cache.display()))?;
+    fs::create_dir(&part).with_context(|| format!("{}: cannot create the directory", part.display()))?;
     let made = make(&part).and_then(|()| {
         fs::rename(&part, &entry).or_else(|error| if entry.is_dir() { Ok(()) } else { Err(error.into()) })
     });
     if part.exists() {
-        // Go and cargo leave read-only directories behind at most in their own caches, never here.
-        fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
+        // Only the caches of Go and Cargo have read-only directories.
+        fs::remove_dir_all(&part).with_context(|| format!("{}: cannot remove the directory", part.display()))?;
     }
     made.map(|()| entry)
 }

@@ -1,4 +1,4 @@
-//! A root file system: some programs, with the shared libraries that they need, and little else.
+//! A root file system with programs and the shared libraries that they need.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,13 +12,13 @@ use crate::process::{output, run};
 /// A directory tree that becomes an image.
 pub(crate) struct RootFileSystem {
     directory: PathBuf,
-    /// Directories of another user than root, apart: to give them away, we would have to be root.
+    /// Directories of a user other than root. They are separate, because only root can change the owner of a directory.
     owned: PathBuf,
     owner: Option<u32>,
 }
 
 impl RootFileSystem {
-    /// An empty one, in this directory.
+    /// Creates an empty root file system in this directory.
     pub(crate) fn new(place: PathBuf) -> Result<Self> {
         if place.exists() {
             fs::remove_dir_all(&place)?;
@@ -29,17 +29,17 @@ impl RootFileSystem {
         Ok(root)
     }
 
-    /// A program of this machine, found as a shell would find it.
+    /// Adds a program of this machine, as found by a shell.
     pub(crate) fn add_system_program(&mut self, name: &str) -> Result<()> {
         let found = output(Command::new("sh").args(["-c", "command -v \"$0\"", name]));
-        let found = found.with_context(|| format!("this machine has no program {name}"))?;
+        let found = found.with_context(|| format!("cannot find the program {name} on this machine"))?;
         self.add_program(Path::new(found.trim()), &format!("usr/bin/{name}"))
     }
 
-    /// A program at this path, with its libraries at theirs.
+    /// Adds a program at this path, with its libraries at their paths.
     pub(crate) fn add_program(&mut self, program: &Path, path: &str) -> Result<()> {
         self.copy(program, path)?;
-        // A static program has none, which ldd reports as a failure.
+        // A static program has no libraries, which ldd reports as a failure.
         let libraries = output(Command::new("ldd").arg(program)).unwrap_or_default();
         for library in libraries.lines().filter_map(library) {
             self.copy(Path::new(library), library.trim_start_matches('/'))?;
@@ -47,7 +47,7 @@ impl RootFileSystem {
         Ok(())
     }
 
-    /// A text file.
+    /// Adds a text file.
     pub(crate) fn write(&mut self, path: &str, text: &str, executable: bool) -> Result<()> {
         let place = self.place(path)?;
         fs::write(&place, text)?;
@@ -56,30 +56,30 @@ impl RootFileSystem {
         Ok(())
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub(crate) fn link(&mut self, to: &str, path: &str) -> Result<()> {
         symlink(to, self.place(path)?)?;
         Ok(())
     }
 
-    /// A directory of root.
+    /// Adds a directory of root.
     pub(crate) fn directory(&mut self, path: &str) -> Result<()> {
         Ok(fs::create_dir_all(self.directory.join(path))?)
     }
 
-    /// A directory where everybody may write.
+    /// Adds a directory in which every user can write.
     pub(crate) fn temporary_directory(&mut self, path: &str) -> Result<()> {
         self.directory(path)?;
         Ok(fs::set_permissions(self.directory.join(path), fs::Permissions::from_mode(0o1777))?)
     }
 
-    /// A directory of this user and the group of the same number.
+    /// Adds a directory of this user and the group with the same number.
     pub(crate) fn owned_directory(&mut self, path: &str, owner: u32) -> Result<()> {
         self.owner = Some(owner);
         Ok(fs::create_dir_all(self.owned.join(path))?)
     }
 
-    /// Everything, in a tar archive beside it; the directory is gone afterwards.
+    /// Writes everything to a tar archive next to the directory, and removes the directory.
     pub(crate) fn archive(&self) -> Result<PathBuf> {
         let archive = self.directory.with_file_name("image.tar");
         run(tar("--create", &archive, 0, &self.directory).arg("."))?;
@@ -94,13 +94,13 @@ impl RootFileSystem {
 
     fn copy(&self, from: &Path, path: &str) -> Result<()> {
         let place = self.place(path)?;
-        fs::copy(from, place).with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::copy(from, place).with_context(|| format!("{}: cannot copy the file", from.display()))?;
         Ok(())
     }
 
     fn place(&self, path: &str) -> Result<PathBuf> {
         let place = self.directory.join(path);
-        fs::create_dir_all(place.parent().context("a path without parent")?)?;
+        fs::create_dir_all(place.parent().context("a path without a parent")?)?;
         Ok(place)
     }
 }
@@ -112,7 +112,8 @@ fn tar(action: &str, archive: &Path, owner: u32, directory: &Path) -> Command {
     tar
 }
 
-/// The path in a line of ldd: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader's, `/lib64/ld… (0x…)`.
+/// Returns the path in a line of ldd, such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` or `/lib64/ld…
+/// (0x…)`.
 fn library(line: &str) -> Option<&str> {
     line.split_whitespace().find(|word| word.starts_with('/'))
 }

@@ -1,5 +1,5 @@
-//! What a mesh needs beside Envoy and SPIRE: Kubernetes, Istio, SPIRE's controller manager, KWOK, the Gateway API; built
-//! from their Go modules.
+//! The programs of a mesh except Envoy and SPIRE: Kubernetes, Istio, SPIRE's controller manager, KWOK and the Gateway
+//! API. Go builds them from their modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::versions::{
 };
 use crate::workspace::cached;
 
-/// Without tables of symbols, which nobody reads here, the programs are half the size.
+/// Removes the symbol tables, which no test uses. This halves the size of the programs.
 const STRIPPED: &str = "-s -w";
 
-/// The cache entries: directories of programs, and of what else comes with their modules.
+/// The cache entries: directories with programs and other files of their modules.
 pub(crate) struct ControlPlane {
     etcd: PathBuf,
     kubernetes: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Finds each, and builds those that are not there.
+    /// Finds each entry, and builds missing ones.
     pub(crate) fn find_or_get() -> Result<Self> {
         Ok(Self {
             etcd: etcd()?,
@@ -40,7 +40,7 @@ impl ControlPlane {
         })
     }
 
-    /// Tells a program of `tests/istio-mesh` where everything is.
+    /// Sets the environment variables with these directories, for `tests/istio-mesh`.
     pub(crate) fn describe_to(&self, command: &mut Command) {
         command
             .env("SPIFFE_AUTHZ_ETCD", &self.etcd)
@@ -63,7 +63,7 @@ fn etcd() -> Result<PathBuf> {
         programs: &[("etcd", ".")],
     };
     cached(&format!("etcd-{ETCD}"), |directory| {
-        eprintln!("etcd {ETCD}: building it from the Go module (one minute when nothing is cached)");
+        eprintln!("etcd {ETCD}: building it from the Go module (one minute without a cache)");
         module.build(directory)
     })
 }
@@ -84,7 +84,7 @@ fn kubernetes() -> Result<PathBuf> {
         ],
     };
     cached(&format!("kubernetes-{KUBERNETES}"), |directory| {
-        eprintln!("Kubernetes {KUBERNETES}: building it from the Go module (six minutes when nothing is cached)");
+        eprintln!("Kubernetes {KUBERNETES}: building it from the Go module (six minutes without a cache)");
         module.build(directory)
     })
 }
@@ -100,7 +100,7 @@ fn istio() -> Result<PathBuf> {
         programs: &[("pilot-discovery", "./pilot/cmd/pilot-discovery"), ("istioctl", "./istioctl/cmd/istioctl")],
     };
     cached(&format!("istio-{ISTIO}"), |directory| {
-        eprintln!("Istio: building istiod and istioctl from the Go module (four minutes when nothing is cached)");
+        eprintln!("Istio: building istiod and istioctl from the Go module (four minutes without a cache)");
         module.build(directory)
     })
 }
@@ -116,7 +116,9 @@ fn controller_manager() -> Result<PathBuf> {
         programs: &[("spire-controller-manager", "./cmd")],
     };
     cached(&format!("spire-controller-manager-{SPIRE_CONTROLLER_MANAGER}"), |directory| {
-        eprintln!("SPIRE controller manager {SPIRE_CONTROLLER_MANAGER}: building it from the Go module (a minute)");
+        eprintln!(
+            "SPIRE controller manager {SPIRE_CONTROLLER_MANAGER}: building it from the Go module (one minute without a cache)"
+        );
         module.build(directory)?;
         copy(&module.source()?.join("config/crd/bases"), &directory.join("crds"))
     })
@@ -148,7 +150,7 @@ fn kwok() -> Result<PathBuf> {
         programs: &[("kwok", "./cmd/kwok")],
     };
     cached(&format!("kwok-{KWOK}"), |directory| {
-        eprintln!("KWOK {KWOK}: building it from the Go module (a minute when nothing is cached)");
+        eprintln!("KWOK {KWOK}: building it from the Go module (one minute without a cache)");
         module.build(directory)?;
         let stages = module.source()?.join("kustomize/stage");
         copy(&stages.join("pod/fast"), &directory.join("stages/pod"))?;
@@ -156,10 +158,11 @@ fn kwok() -> Result<PathBuf> {
     })
 }
 
-/// Copies the files of a directory, and none of those below; not their read-only mode, which they have in the module cache.
+/// Copies the files of a directory, but not its subdirectories, and not the read-only mode that they have in the module
+/// cache.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("there is no {}", from.display()))? {
+    for entry in fs::read_dir(from).with_context(|| format!("{}: cannot read the directory", from.display()))? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             fs::write(to.join(entry.file_name()), fs::read(entry.path())?)?;
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn one_istio_is_used_everywhere() {
         let go_mod = fs::read_to_string(root().join("tests/istio-rbac/go.mod")).expect("tests/istio-rbac/go.mod");
-        assert!(go_mod.contains(&format!("\tistio.io/istio v{ISTIO}\n")), "tests/istio-rbac takes another Istio");
+        assert!(go_mod.contains(&format!("\tistio.io/istio v{ISTIO}\n")), "tests/istio-rbac uses a different Istio");
         let go_sum = fs::read_to_string(root().join("tests/istio-rbac/go.sum")).expect("tests/istio-rbac/go.sum");
         assert!(go_sum.contains(&format!("\nistio.io/istio v{ISTIO} {ISTIO_SUM}\n")), "the sums of Istio differ");
     }

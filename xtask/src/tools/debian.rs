@@ -12,11 +12,11 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Installs packages.
 ///
 /// # Errors
-/// With what root must do, when we are not root or `apt-get` fails.
+/// Returns an error with the command for root if this user is not root, or if `apt-get` fails.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let remedy = format!("as root: apt-get update && apt-get install {}", packages.join(" "));
     if !is_root() {
-        bail!("these packages must be installed {remedy}");
+        bail!("packages are missing ({remedy})");
     }
     run_logged("apt-get update", Command::new("apt-get").args(["update", "-qq"]), LIMIT)
         .with_context(|| remedy.clone())?;
@@ -25,7 +25,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run_logged(&format!("apt-get install {}", packages.join(" ")), install.args(packages), LIMIT).context(remedy)
 }
 
-/// Whether we are root.
+/// Returns `true` if this user is root.
 pub(crate) fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }

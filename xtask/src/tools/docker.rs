@@ -1,4 +1,4 @@
-//! The Docker engine and its Compose plugin: those of the machine, or Debian's engine and the plugin built from its Go module.
+//! The Docker engine and the Compose plugin of this machine, or Debian's engine and a plugin built from its Go module.
 
 use std::env;
 use std::fs::{self, File};
@@ -20,26 +20,26 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// An engine that answers. One that was started here ends with this value.
+/// A running engine. Dropping it stops an engine that was started here.
 pub(crate) struct Engine {
     daemon: Option<Child>,
 }
 
 impl Engine {
-    /// The engine of the machine, or one that is started, with a `docker compose` that works.
+    /// Finds a running engine or starts one, with a working `docker compose`.
     ///
     /// # Errors
-    /// In one line, when this machine cannot run containers.
+    /// Returns an error if this machine cannot run containers.
     pub(crate) fn find_or_start() -> Result<Self> {
         let engine = if answers() { Self { daemon: None } } else { Self { daemon: Some(start()?) } };
         install_compose()?;
         Ok(engine)
     }
 
-    /// Leaves the engine running, and says so, if it was started here.
+    /// Keeps the engine running if it was started here, and prints its process ID.
     pub(crate) fn keep(mut self) {
         if let Some(daemon) = self.daemon.take() {
-            eprintln!("Docker: dockerd stays up as process {}; `kill {}` ends it", daemon.id(), daemon.id());
+            eprintln!("Docker: dockerd keeps running as process {} (stop it with `kill {}`)", daemon.id(), daemon.id());
         }
     }
 }
@@ -47,7 +47,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
-        // By its number; SIGTERM, so that it ends its containers and takes its network rules back.
+        // SIGTERM makes dockerd stop its containers and remove its network rules.
         let told = Command::new("kill").arg(daemon.id().to_string()).status();
         let deadline = Instant::now() + STOP_LIMIT;
         while told.is_ok() && Instant::now() < deadline {
@@ -60,9 +60,9 @@ impl Drop for Engine {
     }
 }
 
-/// The path of the command.
+/// Returns the path of the command.
 pub(crate) fn client() -> Result<PathBuf> {
-    on_path("docker").context("there is no command docker")
+    on_path("docker").context("cannot find the command docker")
 }
 
 fn answers() -> bool {
@@ -72,7 +72,7 @@ fn answers() -> bool {
 fn start() -> Result<Child> {
     if on_path("dockerd").is_none() {
         let packages = DEBIAN_DOCKER_PACKAGES;
-        eprintln!("Docker: no engine answers and none is installed; taking Debian's: {}", packages.join(" "));
+        eprintln!("Docker: no engine runs and none is installed; installing Debian's packages: {}", packages.join(" "));
         debian::install(&packages).context("this machine cannot run containers: no Docker engine can be installed")?;
     }
     ensure!(
@@ -81,28 +81,28 @@ fn start() -> Result<Child> {
     );
     let log = target().join("xtask-logs/dockerd.log");
     fs::create_dir_all(target().join("xtask-logs"))?;
-    eprintln!("Docker: no engine answers; starting dockerd (log: {})", log.display());
-    let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    eprintln!("Docker: no engine runs; starting dockerd (log: {})", log.display());
+    let file = File::create(&log).with_context(|| format!("{}: cannot write the file", log.display()))?;
     let mut command = Command::new("dockerd");
-    // In our process group: an interrupt from the keyboard ends both.
+    // dockerd is in our process group, so an interrupt from the keyboard ends both.
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    let mut daemon = command.spawn().context("cannot start dockerd")?;
+    let mut daemon = command.spawn().context("dockerd: cannot start")?;
     let deadline = Instant::now() + START_LIMIT;
     while !answers() {
         if let Some(status) = daemon.try_wait()? {
             bail!("this machine cannot run containers: dockerd ended ({status}); see {}", log.display());
         }
         if Instant::now() > deadline {
-            // Its end is all that is left to ask for.
+            // Stop it.
             drop(Engine { daemon: Some(daemon) });
-            bail!("this machine cannot run containers: dockerd does not answer; see {}", log.display());
+            bail!("this machine cannot run containers: dockerd does not respond; see {}", log.display());
         }
         thread::sleep(POLL_INTERVAL);
     }
     Ok(daemon)
 }
 
-/// Puts the plugin where `docker` looks for it, unless there is one of version 2 or later.
+/// Installs the plugin in the directory of Docker's plugins, unless version 2 or later is installed.
 fn install_compose() -> Result<()> {
     let version = output(Command::new("docker").args(["compose", "version", "--short"]));
     if version.is_some_and(|version| !version.trim_start_matches('v').starts_with("1.")) {
@@ -110,23 +110,21 @@ fn install_compose() -> Result<()> {
     }
     let built = cached(&format!("docker-compose-{COMPOSE}"), build_compose)?.join("docker-compose");
     let plugins =
-        env::home_dir().context("there is no home directory for Docker's plugins")?.join(".docker/cli-plugins");
+        env::home_dir().context("cannot find the home directory for Docker's plugins")?.join(".docker/cli-plugins");
     fs::create_dir_all(&plugins)?;
     let place = plugins.join("docker-compose");
     eprintln!("Docker Compose {COMPOSE}: linking {} to {}", place.display(), built.display());
     if place.symlink_metadata().is_ok() {
         fs::remove_file(&place)?;
     }
-    symlink(&built, &place).with_context(|| format!("cannot write {}", place.display()))?;
+    symlink(&built, &place).with_context(|| format!("{}: cannot create the link", place.display()))?;
     let works = output(Command::new("docker").args(["compose", "version"])).is_some();
     ensure!(works, "`docker compose` does not work with the plugin {}", place.display());
     Ok(())
 }
 
 fn build_compose(directory: &Path) -> Result<()> {
-    eprintln!(
-        "Docker Compose {COMPOSE}: building the plugin from its Go module (three minutes when nothing is cached)"
-    );
+    eprintln!("Docker Compose {COMPOSE}: building the plugin from its Go module (three minutes without a cache)");
     let link = format!("-s -w -X github.com/docker/compose/v2/internal.Version=v{COMPOSE}");
     let module = GoModule {
         path: "github.com/docker/compose/v2",

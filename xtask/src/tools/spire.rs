@@ -8,10 +8,10 @@ use super::go::GoModule;
 use crate::versions::{SPIRE, SPIRE_REPLACE, SPIRE_SUM};
 use crate::workspace::cached;
 
-/// The directory with `spire-server` and `spire-agent`.
+/// Returns the directory with `spire-server` and `spire-agent`.
 pub(crate) fn find_or_get() -> Result<PathBuf> {
     cached(&format!("spire-{SPIRE}"), |directory| {
-        eprintln!("SPIRE {SPIRE}: building server and agent from the Go module (five minutes when nothing is cached)");
+        eprintln!("SPIRE {SPIRE}: building server and agent from the Go module (five minutes without a cache)");
         let module = GoModule {
             path: "github.com/spiffe/spire",
             version: SPIRE,
@@ -21,6 +21,6 @@ pub(crate) fn find_or_get() -> Result<PathBuf> {
             link: "",
             programs: &[("spire-server", "./cmd/spire-server"), ("spire-agent", "./cmd/spire-agent")],
         };
-        module.build(directory).context("SPIRE needs Go with cgo: a C compiler must be there")
+        module.build(directory).context("cannot build SPIRE (Go with cgo and a C compiler are required)")
     })
 }

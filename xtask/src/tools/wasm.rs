@@ -1,4 +1,4 @@
-//! A Rust that compiles for WebAssembly: rustup's targets, or Debian's compiler with its standard library's sources.
+//! A Rust toolchain for WebAssembly: rustup's targets, or Debian's compiler with the sources of the standard library.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,23 +11,23 @@ use crate::process::{output, run_logged};
 use crate::versions::{DEBIAN_WASM_LINKER, DEBIAN_WASM_PACKAGES};
 use crate::workspace;
 
-/// What runs inside Envoy.
+/// The target of the filter in Envoy.
 pub(crate) const WASI: &str = "wasm32-wasip1";
-/// What wasm-bindgen-test runs.
+/// The target of wasm-bindgen-test.
 pub(crate) const BARE: &str = "wasm32-unknown-unknown";
 
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the compiler comes from.
+/// The source of the compiler.
 pub(crate) enum Toolchain {
-    /// rustup has both targets installed.
+    /// rustup, with both targets.
     Rustup,
-    /// Debian's packages; the standard library is built along.
+    /// Debian's packages. Cargo also builds the standard library.
     Debian,
 }
 
 impl Toolchain {
-    /// The ordinary way first; where rustup cannot download, Debian's packages.
+    /// Uses rustup, or Debian's packages if rustup cannot download.
     pub(crate) fn find_or_get() -> Result<Self> {
         if rustup_has_targets() {
             return Ok(Self::Rustup);
@@ -35,18 +35,18 @@ impl Toolchain {
         if debian_is_complete() {
             return Ok(Self::Debian);
         }
-        eprintln!("WebAssembly targets: asking rustup for {WASI} and {BARE}");
+        eprintln!("WebAssembly targets: installing {WASI} and {BARE} with rustup");
         let mut rustup = Command::new("rustup");
         match run_logged("rustup target add", rustup.args(["target", "add", WASI, BARE]), RUSTUP_LIMIT) {
             Ok(()) => return Ok(Self::Rustup),
-            Err(error) => eprintln!("  rustup could not: {error:#}"),
+            Err(error) => eprintln!("  rustup failed: {error:#}"),
         }
-        eprintln!("WebAssembly targets: taking Debian's compiler instead: {}", DEBIAN_WASM_PACKAGES.join(" "));
+        eprintln!("WebAssembly targets: installing Debian's compiler instead: {}", DEBIAN_WASM_PACKAGES.join(" "));
         debian::install(&DEBIAN_WASM_PACKAGES)?;
         if debian_is_complete() {
             return Ok(Self::Debian);
         }
-        bail!("Debian's packages are installed, and yet there is no compiler for WebAssembly among them")
+        bail!("Debian's packages are installed, but a file of the WebAssembly toolchain is missing")
     }
 
     pub(crate) const fn name(&self) -> &'static str {
@@ -56,7 +56,7 @@ impl Toolchain {
         }
     }
 
-    /// `cargo SUBCOMMAND` for `target`.
+    /// Returns `cargo SUBCOMMAND` for `target`.
     pub(crate) fn cargo(&self, subcommand: &str, target: &str) -> Command {
         let mut command;
         match self {
@@ -77,14 +77,14 @@ impl Toolchain {
                 if target == WASI {
                     let mut flags = "-L native=/usr/lib/wasm32-wasi -C link-self-contained=no".to_owned();
                     if subcommand == "test" {
-                        // What calls a program's `main`; a module without one must not have it.
+                        // The startup file that calls `main`. A module without `main` must not contain it.
                         flags.push_str(" -C link-arg=/usr/lib/wasm32-wasi/crt1-command.o");
-                        // std's test harness names thread functions that a libc without threads does not have.
+                        // The test harness of std uses thread functions that a libc without threads does not have.
                         flags.push_str(" -C link-arg=--unresolved-symbols=ignore-all");
                     }
                     command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags);
                 }
-                // The environment of a rustup cargo that started us would lead Debian's astray.
+                // The variables of rustup's cargo, which started this program, would select the wrong compiler.
                 for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "RUSTFLAGS", "RUSTC_WRAPPER"] {
                     command.env_remove(variable);
                 }
@@ -95,7 +95,8 @@ impl Toolchain {
         command
     }
 
-    /// Apart from the native one for Debian's compiler, since two compilers in one directory rebuild everything in turn.
+    /// Returns a separate directory for Debian's compiler, because two compilers in one directory rebuild everything in
+    /// turn.
     pub(crate) fn target_directory(&self) -> PathBuf {
         match self {
             Self::Rustup => workspace::target(),

@@ -1,4 +1,4 @@
-//! `wasm-bindgen-test-runner`, of the very version of wasm-bindgen in Cargo.lock: the two must agree.
+//! `wasm-bindgen-test-runner` of the version of wasm-bindgen in Cargo.lock. The two must be the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::workspace::{cached, root, target};
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// The path of the runner.
+/// Returns the path of the runner.
 pub(crate) fn find_or_get() -> Result<PathBuf> {
     let lock = fs::read_to_string(root().join("Cargo.lock"))?;
-    let version = locked_version(&lock, "wasm-bindgen").context("Cargo.lock names no wasm-bindgen")?;
+    let version = locked_version(&lock, "wasm-bindgen").context("Cargo.lock does not contain wasm-bindgen")?;
     let entry = cached(&format!("wasm-bindgen-{version}"), |directory| get(version, directory))?;
     Ok(entry.join("bin/wasm-bindgen-test-runner"))
 }
@@ -24,7 +24,7 @@ fn get(version: &str, directory: &Path) -> Result<()> {
     eprintln!("wasm-bindgen {version}: building its test runner (three minutes)");
     run_logged(
         "building wasm-bindgen-cli",
-        // Without --locked: its own lock file names a version that was withdrawn.
+        // `--locked` would fail, because the lock file of the crate contains a yanked version.
         Command::new("cargo")
             .args(["install", "wasm-bindgen-cli", "--no-track", "--version", version, "--root"])
             .arg(directory)
@@ -36,7 +36,7 @@ fn get(version: &str, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version of `package` in a lock file.
+/// Returns the version of `package` in a lock file.
 fn locked_version<'l>(lock: &'l str, package: &str) -> Option<&'l str> {
     let name = format!("name = \"{package}\"");
     let mut lines = lock.lines().skip_while(|line| *line != name);
