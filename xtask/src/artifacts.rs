@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::run;
+use crate::process::{cargo, run};
 use crate::tools::wasm::{Toolchain, WASI};
 use crate::workspace;
 
@@ -48,9 +48,7 @@ pub(crate) fn build_panicking_module() -> Result<PathBuf> {
 const MODULE: &str = "libspiffe_authz_dynamic_module.so";
 
 fn native() -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).args(["build", "--quiet", "--locked"]);
-    cargo
+    cargo(&["build", "--quiet", "--locked"])
 }
 
 /// Builds a package with a proxy-wasm filter.

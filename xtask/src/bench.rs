@@ -69,19 +69,7 @@ pub(crate) fn run_soak(adapter: String, minutes: u64, seed: Option<u64>) -> Resu
 }
 
 fn program(name: &str, arguments: &[String]) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root());
-    cargo.args([
-        "run",
-        "--quiet",
-        "--locked",
-        "--release",
-        "--package",
-        "spiffe-authz-integration",
-        "--bin",
-        name,
-        "--",
-    ]);
-    cargo.args(arguments);
+    let mut cargo = process::cargo_binary("run", "spiffe-authz-integration", name);
+    cargo.args(["--release", "--"]).args(arguments);
     cargo
 }

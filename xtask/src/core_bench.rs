@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::process::run as run_command;
-use crate::workspace;
+use crate::{process, workspace};
 
 /// The target for a decision with 10,000 policies.
 const MAX_DECISION_NANOSECONDS: f64 = 200.0;
@@ -19,9 +17,7 @@ const MANY: &str = "10000";
 
 /// Runs the benchmark and prints the table.
 pub(crate) fn run() -> Result<()> {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root());
-    run_command(cargo.args(["bench", "--quiet", "--locked", "--package", "spiffe-authz-core-bench"]))?;
+    process::run(&mut process::cargo(&["bench", "--quiet", "--locked", "--package", "spiffe-authz-core-bench"]))?;
     let measured = workspace::target().join("criterion");
     println!("\n| Nanoseconds by number of policies | 10 | 1,000 | 10,000 |\n|---|---|---|---|");
     for group in ["decide, no policy matches", "decide, all name the caller", "compile"] {

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::tools::Runtime;
 use crate::tools::wasm::Toolchain;
-use crate::{artifacts, process, workspace};
+use crate::{artifacts, process};
 
 /// Executes the demo. With `keep`, it runs until it is interrupted.
 pub(crate) fn run(keep: bool) -> Result<()> {
@@ -24,8 +24,5 @@ pub(crate) fn run(keep: bool) -> Result<()> {
 }
 
 fn demo(subcommand: &str) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root());
-    cargo.args([subcommand, "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "demo"]);
-    cargo
+    process::cargo_binary(subcommand, "spiffe-authz-integration", "demo")
 }

@@ -6,8 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::process::run as run_command;
-use crate::workspace;
+use crate::{process, workspace};
 
 /// The names of the targets in `fuzz`.
 pub(crate) const TARGETS: [&str; 6] = ["spiffe_id", "certificate", "xfcc", "metadata", "document", "decide"];
@@ -25,7 +24,7 @@ pub(crate) fn run(target: Option<&str>, minutes: u64) -> Result<()> {
     let mut cargo = cargo("build");
     cargo.args(["--release", "--features", "libfuzzer", "--target", TRIPLE, "--target-dir"]).arg(&build);
     cargo.args(chosen.iter().flat_map(|name| ["--bin", name]));
-    run_command(cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", FLAGS))?;
+    process::run(cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", FLAGS))?;
     for name in chosen {
         fuzz(name, build.join(TRIPLE).join("release").join(name), minutes)?;
     }
@@ -38,7 +37,7 @@ fn fuzz(name: &str, program: PathBuf, minutes: u64) -> Result<()> {
     let found = workspace::root().join("fuzz/found").join(name);
     fs::create_dir_all(&corpus)?;
     fs::create_dir_all(&found)?;
-    run_command(cargo("run").args(["--bin", "seeds", "--", name]).arg(&seeds))?;
+    process::run(cargo("run").args(["--bin", "seeds", "--", name]).arg(&seeds))?;
     let mut fuzzer = Command::new(program);
     fuzzer.arg(format!("-max_total_time={}", minutes * 60)).args(["-timeout=10", "-print_final_stats=1"]);
     fuzzer.arg(format!("-artifact_prefix={}/", found.display())).arg(corpus).arg(seeds);
@@ -50,8 +49,5 @@ fn fuzz(name: &str, program: PathBuf, minutes: u64) -> Result<()> {
 }
 
 fn cargo(subcommand: &str) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root());
-    cargo.args([subcommand, "--quiet", "--locked", "--package", "spiffe-authz-fuzz"]);
-    cargo
+    process::cargo(&[subcommand, "--quiet", "--locked", "--package", "spiffe-authz-fuzz"])
 }

@@ -1,7 +1,5 @@
 //! The mesh on one machine: `tests/istio-mesh/src/bin/mesh.rs` with the tools that it needs.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::tools::Runtime;
@@ -14,11 +12,9 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     let toolchain = Toolchain::find_or_get()?;
     let runtime = Runtime::find_or_get_during(|| artifacts::build(&toolchain))?;
     let control_plane = ControlPlane::find_or_get()?;
-    let mut mesh = Command::new("cargo");
-    mesh.current_dir(workspace::root());
-    mesh.args(["run", "--quiet", "--locked", "--package", "spiffe-authz-mesh", "--bin", "mesh", "--"]);
+    let mut mesh = process::cargo_binary("run", "spiffe-authz-mesh", "mesh");
     if keep {
-        mesh.arg("--keep");
+        mesh.args(["--", "--keep"]);
     }
     runtime.describe_to(&mut mesh);
     mesh.env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));

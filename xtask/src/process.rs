@@ -10,9 +10,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result, bail};
 
+use crate::workspace;
+
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const LOG_TAIL_LINES: usize = 20;
+
+/// Returns `cargo` with these arguments, in the root of the repository.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(arguments);
+    cargo
+}
+
+/// Returns `cargo SUBCOMMAND` for a binary of a package. The arguments of the binary follow after `--`.
+pub(crate) fn cargo_binary(subcommand: &str, package: &str, binary: &str) -> Command {
+    cargo(&[subcommand, "--quiet", "--locked", "--package", package, "--bin", binary])
+}
 
 /// Runs `command` with the output of this process, and waits for its end.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
@@ -72,7 +86,7 @@ pub(crate) fn run_logged(what: &str, command: &mut Command, limit: Duration) -> 
 }
 
 fn log_file(what: &str) -> Result<PathBuf> {
-    let directory = super::workspace::target().join("xtask-logs");
+    let directory = workspace::target().join("xtask-logs");
     std::fs::create_dir_all(&directory)?;
     let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     Ok(directory.join(format!("{name}.log")))

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bench::ADAPTERS;
-use crate::process::shown;
+use crate::process::{cargo, cargo_binary, shown};
 use crate::tools::control_plane::ControlPlane;
 use crate::tools::docker::{self, Engine};
 use crate::tools::wasm::{BARE, WASI};
@@ -51,17 +51,17 @@ fn steps(
     with_compose: bool,
     report: &mut Report,
 ) -> Result<()> {
-    report.check("format", native(&["fmt", "--all", "--check"]))?;
-    report.check("clippy", native(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    report.check("format", cargo(&["fmt", "--all", "--check"]))?;
+    report.check("clippy", cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let mut dependencies = Command::new(&cargo_tools.deny);
     // The database of advisories is not part of the repository.
     dependencies.args(["--locked", "--workspace", "check", "licenses", "sources", "bans"]);
     dependencies.current_dir(workspace::root());
     report.check("licenses, sources and duplicates of the dependencies", dependencies)?;
-    report.tests("the core", native(&["test", "--locked", "--package", "spiffe-authz"]))?;
-    report.tests("the command and xtask", native(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
+    report.tests("the core", cargo(&["test", "--locked", "--package", "spiffe-authz"]))?;
+    report.tests("the command and xtask", cargo(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
 
-    let fuzz = native(&["test", "--locked", "--package", "spiffe-authz-fuzz"]);
+    let fuzz = cargo(&["test", "--locked", "--package", "spiffe-authz-fuzz"]);
     report.tests("the seeds and findings of fuzzing", fuzz)?;
 
     let mut wasi = tools.wasm.cargo("test", WASI);
@@ -80,7 +80,7 @@ fn steps(
     bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", &cargo_tools.wasm_bindgen_runner);
     report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
 
-    let mut sanitized = native(&["test", "--locked", "--package", "spiffe-authz-dynamic-module"]);
+    let mut sanitized = cargo(&["test", "--locked", "--package", "spiffe-authz-dynamic-module"]);
     // With a target, the flags do not apply to build scripts. The sanitizer comes with the stable compiler.
     sanitized.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(workspace::target().join("sanitizer"));
     sanitized.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
@@ -88,7 +88,7 @@ fn steps(
 
     artifacts::build(&tools.wasm)?;
     oci::build()?;
-    let mut integration = native(&["test", "--locked", "--package", "spiffe-authz-integration"]);
+    let mut integration = cargo(&["test", "--locked", "--package", "spiffe-authz-integration"]);
     tools.describe_to(&mut integration);
     integration.env("SPIFFE_AUTHZ_MODULE_PANICKING", artifacts::build_panicking_module()?);
     if with_compose {
@@ -98,25 +98,18 @@ fn steps(
         integration.args(["--", "--skip", "containers::"]);
     }
     report.tests("real Envoy and real SPIRE", integration)?;
-    let mut mesh = native(&["test", "--locked", "--package", "spiffe-authz-mesh"]);
+    let mut mesh = cargo(&["test", "--locked", "--package", "spiffe-authz-mesh"]);
     tools.describe_to(&mut mesh);
     control_plane.describe_to(&mut mesh);
     report.tests("a mesh: real Kubernetes, Istio, SPIRE and Envoys", mesh)?;
     for adapter in ADAPTERS {
-        let mut soak =
-            native(&["run", "--quiet", "--locked", "--package", "spiffe-authz-integration", "--bin", "soak", "--"]);
-        tools.describe_to(soak.args([adapter, SOAK_MINUTES]));
+        let mut soak = cargo_binary("run", "spiffe-authz-integration", "soak");
+        tools.describe_to(soak.args(["--", adapter, SOAK_MINUTES]));
         report.check(&format!("a short soak, {adapter}"), soak)?;
     }
-    let mut doc = native(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    let mut doc = cargo(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     report.check("documentation", doc)
-}
-
-fn native(arguments: &[&str]) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).args(arguments);
-    cargo
 }
 
 /// The steps, their duration, and the results of the test runners.
