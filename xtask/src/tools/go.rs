@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::process::{output, run, run_logged};
 
@@ -69,10 +70,10 @@ impl GoModule<'_> {
         let module = format!("{}@v{}", self.path, self.version);
         let json = output(go(Dependencies::Completed)?.args(["mod", "download", "-json", &module]))
             .with_context(|| format!("cannot download {module} (Go and a module proxy are required)"))?;
-        let sum = field(&json, "Sum").with_context(|| format!("go reported no checksum of {module}"))?;
+        let Download { directory, sum } = Download::parse(&json).with_context(|| module.clone())?;
         let expected = self.sum;
         ensure!(sum == expected, "{module} has the checksum {sum}; xtask/src/versions.rs expects {expected}");
-        Ok(PathBuf::from(field(&json, "Dir").with_context(|| format!("go named no directory for {module}"))?))
+        Ok(directory)
     }
 
     /// Builds the programs in `directory`. It uses copies of the module's go.mod and go.sum, so that the dependencies
@@ -113,15 +114,29 @@ fn alone(go_mod: &str, version: &str) -> String {
     text
 }
 
-/// A text field of Go's indented JSON.
-fn field<'j>(json: &'j str, name: &str) -> Option<&'j str> {
-    let start = format!("\"{name}\": \"");
-    json.lines().find_map(|line| line.trim().strip_prefix(&start)?.split('"').next())
+/// The output of `go mod download -json`.
+#[derive(Debug, PartialEq, Eq)]
+struct Download {
+    /// The directory of the sources.
+    directory: PathBuf,
+    /// The checksum, as in go.sum.
+    sum: String,
+}
+
+impl Download {
+    fn parse(json: &str) -> Result<Self> {
+        let output: Value = serde_json::from_str(json).context("the output of `go mod download` is not JSON")?;
+        let field = |name: &str| {
+            let value = output[name].as_str().map(str::to_owned);
+            value.with_context(|| format!("the output of `go mod download` has no `{name}`"))
+        };
+        Ok(Self { directory: field("Dir")?.into(), sum: field("Sum")? })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Dependencies, alone, checked_go, field, go};
+    use super::{Dependencies, Download, alone, checked_go, go};
 
     /// Returns a variable, as `go` reads it in an environment that would turn off the checks.
     fn seen(variable: &str) -> String {
@@ -146,10 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn reads_gos_answer() {
+    fn the_output_of_a_download_is_read() {
         let json = "{\n\t\"Path\": \"example.org/x\",\n\t\"Dir\": \"/tmp/x@v1\",\n\t\"Sum\": \"h1:abc=\"\n}";
-        assert_eq!(field(json, "Dir"), Some("/tmp/x@v1"));
-        assert_eq!(field(json, "Zip"), None);
+        let download = Download { directory: "/tmp/x@v1".into(), sum: "h1:abc=".to_owned() };
+        assert_eq!(Download::parse(json).expect("a download"), download);
+        let error = Download::parse("{\"Dir\": \"/tmp/x@v1\"}").expect_err("no checksum");
+        assert_eq!(error.to_string(), "the output of `go mod download` has no `Sum`");
     }
 
     #[test]
