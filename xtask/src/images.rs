@@ -6,12 +6,12 @@
 mod root_file_system;
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
 
 use self::root_file_system::RootFileSystem;
 use crate::process::{output, run_logged, shown};
@@ -101,9 +101,14 @@ impl Image {
     }
 
     fn recipe(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        (&self.name, RECIPE, ENTRYPOINT).hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
+        let mut hash = Sha256::new();
+        for part in [&*self.name, RECIPE, ENTRYPOINT] {
+            // With the lengths, different parts cannot give the same bytes.
+            hash.update(part.len().to_string());
+            hash.update(":");
+            hash.update(part);
+        }
+        format!("{:x}", hash.finalize())
     }
 
     fn find_or_make(&self) -> Result<()> {
