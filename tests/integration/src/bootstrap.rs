@@ -182,19 +182,11 @@ impl Bootstrap {
         self.text(place, &crate::tools::path(variable)?.to_string_lossy())
     }
 
-    /// The server's example with the Wasm filter, on loopback and free ports.
-    ///
-    /// # Errors
-    /// Returns an error if a substitution does not find its value.
-    pub fn server(upstream_port: u16) -> Result<Self> {
-        Self::server_with(Adapter::Wasm, upstream_port)
-    }
-
     /// The server's example with this adapter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
-    pub fn server_with(adapter: Adapter, upstream_port: u16) -> Result<Self> {
+    pub fn server(adapter: Adapter, upstream_port: u16) -> Result<Self> {
         let example = Self { adapter, ..Self::example(adapter.example())? };
         example.guarding()?.port(UPSTREAM_PORT, upstream_port)
     }
@@ -221,19 +213,11 @@ impl Bootstrap {
         self.in_place(adapter)?.text("0.0.0.0", "127.0.0.1")?.port(SERVER_PORT, 0)?.port(ADMIN_PORT, 0)
     }
 
-    /// The example of the TCP server with the Wasm filter, on loopback and free ports.
-    ///
-    /// # Errors
-    /// Returns an error if a substitution does not find its value.
-    pub fn tcp(database_port: u16) -> Result<Self> {
-        Self::tcp_with(Adapter::Wasm, database_port)
-    }
-
     /// The example of the TCP server with this adapter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
-    pub fn tcp_with(adapter: Adapter, database_port: u16) -> Result<Self> {
+    pub fn tcp(adapter: Adapter, database_port: u16) -> Result<Self> {
         let example = Self { adapter, ..Self::example(adapter.tcp_example())? };
         example.guarding()?.port(DATABASE_PORT, database_port)
     }
@@ -275,19 +259,11 @@ impl Bootstrap {
         self.set(&format!("{TCP_FILTER}/typed_config/dynamic_module_config"), json!({"name": "spiffe_authz"}))
     }
 
-    /// The example of the HBONE server with the Wasm filter, on loopback and free ports.
-    ///
-    /// # Errors
-    /// Returns an error if a substitution does not find its value.
-    pub fn tunnel_server(upstream_port: u16) -> Result<Self> {
-        Self::tunnel_server_with(Adapter::Wasm, upstream_port)
-    }
-
     /// The example of the HBONE server with this adapter, on loopback and free ports.
     ///
     /// # Errors
     /// Returns an error if a substitution does not find its value.
-    pub fn tunnel_server_with(adapter: Adapter, upstream_port: u16) -> Result<Self> {
+    pub fn tunnel_server(adapter: Adapter, upstream_port: u16) -> Result<Self> {
         Self::example("tunnel/server/envoy.yaml")?
             .with_inner(adapter)?
             .in_place(adapter)?

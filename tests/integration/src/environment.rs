@@ -33,15 +33,7 @@ impl<'d> Environment<'d> {
     ///
     /// # Errors
     /// Returns an error if a part does not start.
-    pub fn start(directory: &'d Path, ttl: Duration, fit: impl FnOnce(Bootstrap) -> Result<Bootstrap>) -> Result<Self> {
-        Self::with(Adapter::Wasm, directory, ttl, fit)
-    }
-
-    /// Does the same with this adapter.
-    ///
-    /// # Errors
-    /// Returns an error if a part does not start.
-    pub fn with(
+    pub fn start(
         adapter: Adapter,
         directory: &'d Path,
         ttl: Duration,
@@ -49,7 +41,7 @@ impl<'d> Environment<'d> {
     ) -> Result<Self> {
         let spire = Spire::start(directory, ttl)?;
         let upstream = Upstream::start()?;
-        let bootstrap = fit(Bootstrap::server_with(adapter, upstream.port())?.agent(&spire.socket())?)?;
+        let bootstrap = fit(Bootstrap::server(adapter, upstream.port())?.agent(&spire.socket())?)?;
         let server = envoy(&spire, "httpbin", "httpbin", &bootstrap, directory)?;
         Ok(Self { server, upstream, spire, directory })
     }

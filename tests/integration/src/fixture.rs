@@ -46,15 +46,7 @@ impl Fixture {
     ///
     /// # Errors
     /// Returns an error if one of them cannot be created.
-    pub fn new(validation: Validation) -> Result<Self> {
-        Self::with(Adapter::Wasm, validation)
-    }
-
-    /// Does the same for this adapter.
-    ///
-    /// # Errors
-    /// Returns an error if one of them cannot be created.
-    pub fn with(adapter: Adapter, validation: Validation) -> Result<Self> {
+    pub fn new(adapter: Adapter, validation: Validation) -> Result<Self> {
         let scratch = Scratch::new()?;
         let (local, federated) = (Authority::new("example.org")?, Authority::new("example.io")?);
         scratch.write("certificate.json", &local.sign(&Shape::svid(SERVER_ID))?.secret())?;
@@ -71,7 +63,7 @@ impl Fixture {
     /// # Errors
     /// Returns an error if a substitution does not find its value.
     pub fn bootstrap(&self) -> Result<Bootstrap> {
-        Bootstrap::server_with(self.adapter, self.upstream.port())?
+        Bootstrap::server(self.adapter, self.upstream.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
     }
 
@@ -98,16 +90,8 @@ impl ProtectedServer {
     ///
     /// # Errors
     /// Returns an error if Envoy does not start.
-    pub fn start(validation: Validation, document: &Value) -> Result<Self> {
-        Self::with(Adapter::Wasm, validation, document)
-    }
-
-    /// Does the same with this adapter.
-    ///
-    /// # Errors
-    /// Returns an error if Envoy does not start.
-    pub fn with(adapter: Adapter, validation: Validation, document: &Value) -> Result<Self> {
-        let fixture = Fixture::with(adapter, validation)?;
+    pub fn start(adapter: Adapter, validation: Validation, document: &Value) -> Result<Self> {
+        let fixture = Fixture::new(adapter, validation)?;
         let bootstrap = fixture.bootstrap()?.configuration(&document.to_string())?;
         let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
         Ok(Self { envoy, fixture })

@@ -53,7 +53,7 @@ impl Measured {
 /// # Errors
 /// Returns an error if a request gets a wrong verdict, or a configuration does not apply.
 pub fn measure(amounts: Amounts) -> Result<Measured> {
-    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Module, Validation::Spiffe)?;
     let file = fixture.scratch.join("filter.json");
     let base = fixture
         .bootstrap()?

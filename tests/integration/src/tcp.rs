@@ -163,7 +163,7 @@ impl Fixture {
     /// # Errors
     /// Returns an error if a substitution does not find its value.
     pub fn tcp_bootstrap(&self, database: &Database) -> Result<Bootstrap> {
-        Bootstrap::tcp_with(self.adapter, database.port())?
+        Bootstrap::tcp(self.adapter, database.port())?
             .secrets(&self.scratch.join("certificate.json"), &self.scratch.join("validation.json"))
     }
 }

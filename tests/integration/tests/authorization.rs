@@ -48,7 +48,7 @@ const OTHER_SLEEP: &str = "spiffe://example.org/ns/other/sa/sleep";
 
 fn each_field_allows_and_denies(adapter: Adapter) -> Result<()> {
     const NONE: &str = "no-policy-allows";
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document())?;
     let cases = [
         // The caller, the method, the path, and the policy that allows or the reason for the denial.
         (LOCAL_PROD, "GET", "/namespace", Ok("default/by-namespace")),
@@ -89,7 +89,7 @@ fn each_field_allows_and_denies(adapter: Adapter) -> Result<()> {
 }
 
 fn a_denial_is_reported_to_client_and_operator(adapter: Adapter) -> Result<()> {
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document())?;
     let mut sleep = server.caller("default", "sleep")?;
     assert_eq!(sleep.get("/account")?.status, 200);
     let denied = sleep.get("/open/secret?x=1")?;
@@ -133,7 +133,7 @@ fn log_lines(log: &str) -> Result<Vec<Value>> {
 }
 
 fn decisions_are_counted(adapter: Adapter) -> Result<()> {
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document())?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document())?;
     let mut sleep = server.caller("default", "sleep")?;
     for _ in 0..3 {
         sleep.get("/account")?;
@@ -159,7 +159,7 @@ fn an_optional_peer_can_be_anonymous(adapter: Adapter) -> Result<()> {
     document["identity"] = json!({"peer": "optional"});
     let health = json!({"name": "health", "rules": [{"to": [{"operation": {"paths": ["/health"]}}]}]});
     document["policies"].as_array_mut().expect("a list").push(health);
-    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::new(adapter, Validation::Pooled)?;
     let bootstrap = fixture
         .bootstrap()?
         .configuration(&document.to_string())?

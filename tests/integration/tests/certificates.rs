@@ -60,7 +60,7 @@ fn denied(reason: &str) -> Fate {
 /// certificate.
 fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Result<()> {
     for validation in [Validation::Spiffe, Validation::Pooled] {
-        let server = ProtectedServer::with(adapter, validation, &open_to_all())?;
+        let server = ProtectedServer::start(adapter, validation, &open_to_all())?;
         for (name, shape, by_spiffe, by_filter) in &cases {
             let expected = match (validation, by_spiffe) {
                 (Validation::Spiffe, None) => Fate::HandshakeRejected,
@@ -169,7 +169,7 @@ fn the_filter_denies_what_the_spiffe_validator_rejects(adapter: Adapter) -> Resu
 }
 
 fn an_authority_signs_only_for_its_own_trust_domain(adapter: Adapter) -> Result<()> {
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &open_to_all())?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &open_to_all())?;
     let forged = server.fixture.federated.sign(&Shape::svid(ID))?;
     assert_eq!(fate(&server.envoy, &forged)?, Fate::HandshakeRejected);
     let federated = "spiffe://example.io/ns/default/sa/sleep";
@@ -193,7 +193,7 @@ fn unusual_and_good(adapter: Adapter) -> Result<()> {
         ("no extended key usage", Shape { extended_key_usages: vec![], ..Shape::svid(ID) }, ID),
         ("no basic constraints", Shape { is_ca: IsCa::NoCa, ..Shape::svid(ID) }, ID),
     ];
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &open_to_all())?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &open_to_all())?;
     for (name, shape, id) in cases {
         let leaf = server.fixture.local.sign(&shape)?;
         assert_eq!(fate(&server.envoy, &leaf)?, Fate::Admitted(id.to_owned()), "{name}");
@@ -202,7 +202,7 @@ fn unusual_and_good(adapter: Adapter) -> Result<()> {
 }
 
 fn a_caller_without_a_certificate_is_denied(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::new(adapter, Validation::Pooled)?;
     let bootstrap = fixture.bootstrap()?.configuration(&open_to_all().to_string())?;
     let required = Envoy::start(&Start::tested("required")?, &bootstrap, fixture.scratch.path())?;
     let answer = Client::tls(required.address()?, client_config(None)?).and_then(|mut client| client.get("/"));

@@ -56,7 +56,7 @@ fn headers_line_by_line(adapter: Adapter) -> Result<()> {
         json!({"when": [{"key": "request.headers[x-role]", "notValues": ["admin"]}]}),
         when("request.headers[:method]", &["GET"]),
     ];
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document(&rules))?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document(&rules))?;
     let mut client = server.caller("default", "sleep")?;
     let mut with = |headers: &[&[u8]]| admitted(&mut client, rules.len(), headers);
     assert_eq!(with(&[])?, [3, 4]);
@@ -81,7 +81,7 @@ fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
         when("remote.ip", &["127.0.0.1"]),
         json!({"when": [{"key": "connection.sni", "notValues": ["*"]}]}),
     ];
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document(&rules))?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document(&rules))?;
     let mut client = server.caller("default", "sleep")?;
     let forwarded: &[&[u8]] = &[b"x-forwarded-for: 203.0.113.7"];
     for headers in [&[][..], forwarded] {
@@ -89,7 +89,7 @@ fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
     }
 
     // With a trusted hop, Envoy reads the remote address from a header of the proxy.
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?;
     let bootstrap = bootstrap.connection_manager(json!({"xff_num_trusted_hops": 1}))?;
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
@@ -100,7 +100,7 @@ fn addresses_and_server_name(adapter: Adapter) -> Result<()> {
 }
 
 fn without_filter_state_addresses_are_denied(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let rules = [json!({"from": [{"source": {"notIpBlocks": ["10.0.0.0/8"]}}]})];
     let state = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_new_connection";
     let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?.set(state, json!([]))?;
@@ -123,7 +123,7 @@ fn verified_tokens(adapter: Adapter) -> Result<()> {
         when("experimental.envoy.filters.http.set_metadata[zone]", &["a*"]),
     ];
     let key = TokenKey::new()?;
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let bootstrap = fixture.bootstrap()?.configuration(&document(&rules).to_string())?;
     let filters = vec![key.filter(&["https://issuer.example"]), metadata_filter(&json!({"zone": "abc"}))];
     let bootstrap = bootstrap.filters_before(filters, &METADATA)?;

@@ -44,7 +44,7 @@ const MISTAKES: [&str; 3] = [
 ];
 
 fn an_invalid_configuration_is_rejected_at_start_with_every_error(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let refused = |text: &str| {
         let bootstrap = fixture.bootstrap()?.configuration(text)?;
         Envoy::rejected(&Start::tested("server")?, &bootstrap, fixture.scratch.path())
@@ -66,7 +66,7 @@ fn an_invalid_configuration_is_rejected_at_start_with_every_error(adapter: Adapt
 }
 
 fn an_invalid_listener_update_is_rejected_and_the_previous_one_applies(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let file = fixture.scratch.join("listeners.json");
     let good = fixture.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
     let (bootstrap, content) = good.clone().watched_listeners(&file)?;
@@ -96,7 +96,7 @@ fn an_invalid_listener_update_is_rejected_and_the_previous_one_applies(adapter: 
 }
 
 fn a_policy_update_drops_no_connection(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let file = fixture.scratch.join("filter.json");
     let before = fixture.bootstrap()?.configuration(&document(&["/a"]).to_string())?;
     let (bootstrap, content) = before.clone().watched_filter(&file)?;
@@ -133,7 +133,7 @@ fn a_policy_update_drops_no_connection(adapter: Adapter) -> Result<()> {
 
 fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
     for release in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
-        let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+        let fixture = Fixture::new(adapter, Validation::Spiffe)?;
         let start = Start { program: tools::path(release)?, ..Start::tested("server")? };
         let envoy = Envoy::start(&start, &fixture.bootstrap()?, fixture.scratch.path())?;
         let mut sleep = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
@@ -167,7 +167,7 @@ fn all_but_stranger(fixture: &Fixture) -> Result<Bootstrap> {
 /// caller as anonymous, because then no DENY policy for its identity would match.
 #[test]
 fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
-    let fixture = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let unreadable = ("403", "peer-certificate-unreadable");
     for (release, stranger, sleep) in [
         (tools::UNSUPPORTED_ENVOY, unreadable, unreadable),
@@ -190,7 +190,7 @@ fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
 #[test]
 fn an_unsupported_envoy_rejects_the_module() -> Result<()> {
     const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/dynamic_module_config";
-    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Module, Validation::Spiffe)?;
     symlink(tools::path(tools::MODULE)?, fixture.scratch.join("libspiffe_authz.so"))?;
     // Releases before 1.38 have no field for a file.
     let bootstrap = all_but_stranger(&fixture)?.set(MODULE, json!({"name": "spiffe_authz"}))?;

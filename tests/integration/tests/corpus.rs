@@ -30,7 +30,7 @@ struct Table {
 
 fn every_case_is_decided_as_expected(adapter: Adapter) -> Result<()> {
     // The SPIFFE validator would reject some of the identities before the filter sees them.
-    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::new(adapter, Validation::Pooled)?;
     let mut cases = 0;
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus"))? {
         let path = file?.path();

@@ -28,7 +28,7 @@ fn document() -> Value {
 }
 
 fn fixture() -> Result<(Fixture, Bootstrap)> {
-    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Module, Validation::Spiffe)?;
     let bootstrap = fixture.bootstrap()?.configuration(&document().to_string())?;
     Ok((fixture, bootstrap))
 }

@@ -11,8 +11,7 @@ use spiffe_authz_integration::tools;
 #[test]
 fn a_denied_caller_never_reaches_a_server_that_speaks_first() -> Result<()> {
     for release in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
-        let (fixture, database) =
-            (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
+        let (fixture, database) = (Fixture::new(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
         let start = Start { program: tools::path(release)?, ..Start::tested("tcp")? };
         let mut bootstrap = fixture.tcp_bootstrap(&database)?;
         if release != tools::ENVOY {
@@ -52,8 +51,7 @@ fn a_denied_caller_never_reaches_a_server_that_speaks_first() -> Result<()> {
 fn without_the_certificate_in_filter_state_everything_is_denied() -> Result<()> {
     let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
     for (kept, reason) in [(1, "peer-certificate-mismatch"), (0, "peer-certificate-unreadable")] {
-        let (fixture, database) =
-            (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
+        let (fixture, database) = (Fixture::new(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
         let bootstrap = fixture.tcp_bootstrap(&database)?;
         let list = bootstrap.at(states)?.as_array().context("no list")?[..kept].to_vec();
         let bootstrap = bootstrap.clone().set(states, json!(list))?;
@@ -67,7 +65,7 @@ fn without_the_certificate_in_filter_state_everything_is_denied() -> Result<()> 
 
 #[test]
 fn an_invalid_configuration_is_rejected_with_every_error() -> Result<()> {
-    let (fixture, database) = (Fixture::with(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
+    let (fixture, database) = (Fixture::new(Adapter::Module, Validation::Spiffe)?, Database::start(First::Server)?);
     let document = json!({"trustDomain": "EXAMPLE.org", "policies": [{"name": "a", "rulez": []}]});
     let bootstrap = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document.to_string())?;
     let log = Envoy::rejected(&Start::tested("tcp")?, &bootstrap, fixture.scratch.path())?;

@@ -11,7 +11,8 @@ use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::client_config;
 use spiffe_authz_integration::bootstrap::{
-    ADMIN_PORT, Bootstrap, CONNECTION_MANAGER, DATABASE_PORT, MODULE, SERVER_HOST, TLS, UPSTREAM_PORT, WASM, examples,
+    ADMIN_PORT, Adapter, Bootstrap, CONNECTION_MANAGER, DATABASE_PORT, MODULE, SERVER_HOST, TLS, UPSTREAM_PORT, WASM,
+    examples,
 };
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
@@ -283,7 +284,7 @@ fn servers(fixture: &Fixture) -> Result<Vec<Server>> {
 
 #[test]
 fn a_caller_that_stalls_in_the_handshake_is_disconnected() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let mut servers = servers(&fixture)?;
     assert!(servers.len() >= 7, "only {} servers", servers.len());
     for server in &mut servers {

@@ -16,7 +16,7 @@ spiffe_authz_integration::test_with_each_adapter![
 
 /// A server whose policies use every attribute.
 fn server(adapter: Adapter) -> Result<ProtectedServer> {
-    ProtectedServer::with(
+    ProtectedServer::start(
         adapter,
         Validation::Spiffe,
         &json!({
@@ -70,7 +70,7 @@ fn headers_of_60_kilobytes(adapter: Adapter) -> Result<()> {
 
 fn a_thousand_denials_at_once_do_not_flood_the_log(adapter: Adapter) -> Result<()> {
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document)?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document)?;
     let mut client = server.caller("default", "sleep")?;
     let started = std::time::Instant::now();
     for _ in 0..1000 {
@@ -88,7 +88,7 @@ fn control_characters_in_a_path_are_escaped_in_the_log(adapter: Adapter) -> Resu
     const HOSTILE: &str = "/x?\u{9b}\u{85}\u{202e}";
     const ORDINARY: &str = "/x?y=%7e~";
     let document = json!({"trustDomain": "example.org", "policies": [{"name": "none"}]});
-    let server = ProtectedServer::with(adapter, Validation::Spiffe, &document)?;
+    let server = ProtectedServer::start(adapter, Validation::Spiffe, &document)?;
     let leaf = server.fixture.leaf("default", "sleep")?;
     let mut connection = Connection::open(server.address()?, &leaf)?;
     for path in [HOSTILE, ORDINARY] {

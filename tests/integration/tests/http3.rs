@@ -54,7 +54,7 @@ fn a_connection_id_selects_no_caller_on_several_workers(adapter: Adapter) -> Res
 }
 
 fn with_workers(adapter: Adapter, workers: &str) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let start = Start { arguments: &[WORKERS, workers], ..Start::tested("http3")? };
     let envoy = Envoy::start(&start, &over_quic(&fixture)?, fixture.scratch.path())?;
     let [first, second] = envoy.addresses()?[..] else { anyhow::bail!("the listener does not have two addresses") };

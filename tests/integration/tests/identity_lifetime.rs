@@ -72,7 +72,7 @@ fn with_rbac(bootstrap: Bootstrap) -> Result<Bootstrap> {
 }
 
 fn an_expired_svid_is_denied_on_an_open_connection(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let denying = server(&fixture, "denying", &json!({}))?;
     let allowing = server(&fixture, "allowing", &json!({"expired": "allow"}))?;
     let rbac = start(&fixture, "rbac", &with_rbac(fixture.bootstrap()?)?)?;
@@ -110,7 +110,7 @@ fn an_expired_svid_is_denied_on_an_open_connection(adapter: Adapter) -> Result<(
 }
 
 fn an_expired_svid_is_denied_in_a_resumed_session(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let mut bootstrap = fixture.bootstrap()?.configuration(&document(&json!({})).to_string())?;
     for kind in ["stateless", "stateful"] {
         bootstrap = bootstrap.set(&format!("{TLS}/disable_{kind}_session_resumption"), json!(false))?;
@@ -132,7 +132,7 @@ fn an_expired_svid_is_denied_in_a_resumed_session(adapter: Adapter) -> Result<()
 }
 
 fn an_expired_svid_closes_its_tcp_connection(adapter: Adapter) -> Result<()> {
-    let (fixture, database) = (Fixture::with(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
+    let (fixture, database) = (Fixture::new(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
     let bootstrap = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document(&json!({})).to_string())?;
     let envoy = start(&fixture, "tcp", &bootstrap)?;
     let mut short = Session::from(short_lived(&fixture)?.connect(envoy.address()?)?);
@@ -171,7 +171,7 @@ impl<'g> Revoking<'g> {
 
 fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
     const CALLERS: usize = 4;
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let fitted = |document: &str| fixture.bootstrap()?.configuration(document);
     let revoking = Revoking::start(&fixture, fitted, &json!({"trustDomains": ["example.io"]}))?;
     let address = revoking.envoy.address()?;
@@ -217,7 +217,7 @@ fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
 }
 
 fn a_revoked_identity_loses_its_tcp_connection(adapter: Adapter) -> Result<()> {
-    let (fixture, database) = (Fixture::with(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
+    let (fixture, database) = (Fixture::new(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
     let fitted = |document: &str| fixture.tcp_bootstrap(&database)?.tcp_configuration(document);
     let revoking = Revoking::start(&fixture, fitted, &json!({"spiffeIds": [SLEEP]}))?;
     let address: SocketAddr = revoking.envoy.address()?;
@@ -232,7 +232,7 @@ fn a_revoked_identity_loses_its_tcp_connection(adapter: Adapter) -> Result<()> {
 }
 
 fn a_policy_expires_without_an_update(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let mut document = document(&json!({}));
     document["policies"][0]["expires"] = json!(Timestamp::from_seconds(seconds_now()? + SHORT).to_string());
     let lasting = json!({"name": "lasting", "rules": [{"to": [{"operation": {"paths": ["/lasting"]}}]}]});

@@ -45,13 +45,13 @@ fn tunnel_client(fixture: &Fixture, name: &str, leaf: &Leaf, server: &Envoy) -> 
 
 fn tunnel_server(fixture: &Fixture) -> Result<Bootstrap> {
     let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
-    Bootstrap::tunnel_server(fixture.upstream.port())?.secrets(&certificate, &validation)
+    Bootstrap::tunnel_server(Adapter::Wasm, fixture.upstream.port())?.secrets(&certificate, &validation)
 }
 
 #[test]
 fn over_hbone_the_caller_is_the_one_that_opened_the_stream() -> Result<()> {
     // With pooled authorities, a certificate with several URIs reaches the filter.
-    let fixture = Fixture::new(Validation::Pooled)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Pooled)?;
     // Headers with underscores must reach the filter.
     let underscores = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config/common_http_protocol_options/headers_with_underscores_action";
     let bootstrap = tunnel_server(&fixture)?.set(underscores, json!("ALLOW"))?;
@@ -79,7 +79,7 @@ fn over_hbone_the_caller_is_the_one_that_opened_the_stream() -> Result<()> {
 
 #[test]
 fn without_a_principal_from_hbone_everything_is_denied() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
     let bootstrap = tunnel_server(&fixture)?;
     let router = bootstrap.at(&format!("{filters}/1"))?.clone();
@@ -96,9 +96,9 @@ fn without_a_principal_from_hbone_everything_is_denied() -> Result<()> {
 fn a_canceled_connect_leaves_no_identity(adapter: Adapter) -> Result<()> {
     const INNER: &str = "httpbin:80";
     const ATTEMPTS: usize = 12;
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
-    let bootstrap = Bootstrap::tunnel_server_with(adapter, fixture.upstream.port())?;
+    let bootstrap = Bootstrap::tunnel_server(adapter, fixture.upstream.port())?;
     let bootstrap = bootstrap.every_secret(&certificate, &validation)?;
     let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, fixture.scratch.path())?;
     let (sleep, stranger) = (fixture.leaf("default", "sleep")?, fixture.leaf("other", "stranger")?);
@@ -124,7 +124,7 @@ fn a_canceled_connect_leaves_no_identity(adapter: Adapter) -> Result<()> {
 /// `max_connection_duration` alone waits for the streams of a connection, and a CONNECT stream does not end by itself.
 #[test]
 fn an_hbone_stream_ends_after_the_duration_of_the_example() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let duration = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/common_http_protocol_options/max_stream_duration";
     let lasting = tunnel_server(&fixture)?;
     let short = lasting.clone().set(duration, json!("1s"))?;
@@ -195,7 +195,7 @@ const FORGED: &[u8] = b"x-forwarded-client-cert: \
 
 #[test]
 fn a_trusted_gateway_reports_its_callers() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let server = protected(&fixture, &forward_only())?;
     let gateway = gateway(&fixture, &server, &sanitize_set())?;
     let connect = |account: &str| fixture.leaf("default", account)?.connect(gateway.address()?);
@@ -215,7 +215,7 @@ fn a_trusted_gateway_reports_its_callers() -> Result<()> {
 
 #[test]
 fn the_header_of_an_untrusted_proxy_is_ignored() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let server = protected(&fixture, &forward_only())?;
     for (count, account) in (1..).zip(["sleep", "curl", "gateway"]) {
         let status =
@@ -244,7 +244,7 @@ fn wrong_header_settings_deny_everything() -> Result<()> {
         (sanitize_set(), vec![(sanitize_set(), vec![], "xfcc-not-by-proxy")]),
         (append, vec![(sanitize_set(), vec![], "xfcc-several-elements")]),
     ];
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     for (hands_on, gateways) in cases {
         let server = protected(&fixture, &hands_on)?;
         for (count, (tells, claims, reason)) in (1..).zip(gateways) {
@@ -284,7 +284,7 @@ fn without_and_with_network_filter(fixture: &Fixture) -> Result<[Envoy; 2]> {
 
 /// The layers set filter state with different keys, so that neither overwrites the other.
 fn a_connection_and_its_requests_have_their_own_callers(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let servers = without_and_with_network_filter(&fixture)?;
     for (server, connection_peer) in servers.iter().zip([json!(null), json!(GATEWAY)]) {
         assert_eq!(connect_as_gateway(&fixture, server)?.request("GET", "/a", &[FORGED])?.status, 200);
@@ -298,7 +298,7 @@ fn a_connection_and_its_requests_have_their_own_callers(adapter: Adapter) -> Res
 /// A request inherits nothing from the previous request on its connection, or from the connection.
 fn a_request_without_an_identity_inherits_none(adapter: Adapter) -> Result<()> {
     const FIELDS: [&str; 7] = ["peer", "request_peer", "trust_domain", "service_account", "policy", "rule", "reason"];
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     for server in without_and_with_network_filter(&fixture)? {
         let mut gateway = connect_as_gateway(&fixture, &server)?;
         assert_eq!(gateway.request("GET", "/a", &[FORGED])?.status, 200);

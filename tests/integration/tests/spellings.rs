@@ -15,7 +15,7 @@ spiffe_authz_integration::test_with_each_adapter![
 fn server(adapter: Adapter, policies: &[(&str, &str, Value)]) -> Result<ProtectedServer> {
     let policy = |(name, action, rules): &(&str, &str, Value)| json!({"name": name, "action": action, "rules": rules});
     let policies: Vec<Value> = policies.iter().map(policy).collect();
-    ProtectedServer::with(adapter, Validation::Spiffe, &json!({"trustDomain": "example.org", "policies": policies}))
+    ProtectedServer::start(adapter, Validation::Spiffe, &json!({"trustDomain": "example.org", "policies": policies}))
 }
 
 fn a_caller_does_not_choose_its_remote_address(adapter: Adapter) -> Result<()> {

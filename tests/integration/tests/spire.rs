@@ -59,7 +59,7 @@ fn short_connections(bootstrap: Bootstrap) -> Result<Bootstrap> {
 
 fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = Environment::with(adapter, scratch.path(), Duration::from_secs(12), short_connections)?;
+    let environment = Environment::start(adapter, scratch.path(), Duration::from_secs(12), short_connections)?;
     let sleep = environment.caller("sleep")?;
     let ((), count) = under_load(&sleep, || {
         for envoy in [&sleep, &environment.server] {
@@ -78,7 +78,7 @@ fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
 
 fn a_dead_agent_stops_nothing(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut environment = Environment::with(adapter, scratch.path(), LONG, short_connections)?;
+    let mut environment = Environment::start(adapter, scratch.path(), LONG, short_connections)?;
     let sleep = environment.caller("sleep")?;
     let spire = &mut environment.spire;
     let ((), count) = under_load(&sleep, || {
@@ -98,7 +98,7 @@ fn a_dead_agent_stops_nothing(adapter: Adapter) -> Result<()> {
 
 fn spire_identities_are_distinguished(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = Environment::with(adapter, scratch.path(), LONG, Ok)?;
+    let environment = Environment::start(adapter, scratch.path(), LONG, Ok)?;
     for (count, (name, namespace, path, status, policy)) in [
         ("sleep", "default", "/status/200", 200, json!("default/sleep-reads")),
         ("curl", "default", "/status/200", 403, json!(null)),
@@ -192,7 +192,7 @@ fn a_client_that_rotates_is_never_denied() -> Result<()> {
     };
     let mut servers = Vec::new();
     for (adapter, is_bounded) in Adapter::ALL.into_iter().flat_map(|adapter| [(adapter, true), (adapter, false)]) {
-        let bootstrap = bounded(Bootstrap::server_with(adapter, upstream.port())?, CONNECTION_MANAGER, is_bounded)?;
+        let bootstrap = bounded(Bootstrap::server(adapter, upstream.port())?, CONNECTION_MANAGER, is_bounded)?;
         let envoy = start("httpbin", &format!("server-{adapter}-{is_bounded}"), bootstrap)?;
         servers.push((adapter, is_bounded, envoy));
     }

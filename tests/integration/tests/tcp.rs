@@ -62,7 +62,7 @@ fn start(fixture: &Fixture, bootstrap: &Bootstrap) -> Result<Envoy> {
 }
 
 fn the_example_allows_by_identity_and_server_name(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     for program in [tools::ENVOY, tools::PREVIOUS_ENVOY, tools::OLDEST_ENVOY] {
         let database = Database::start(First::Client)?;
         let start = Start { program: tools::path(program)?, ..Start::tested("example")? };
@@ -98,7 +98,7 @@ fn the_example_allows_by_identity_and_server_name(adapter: Adapter) -> Result<()
 
 fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
     // The default validator, because the SPIFFE validator rejects some of the certificates.
-    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::new(adapter, Validation::Pooled)?;
     let database = Database::start(First::Client)?;
     let mut document = document(&[SLEEP, "example.io/ns/default/sa/sleep"], "required");
     let callers = [
@@ -136,7 +136,7 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
 }
 
 fn a_denied_caller_never_sees_the_greeting(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::new(adapter, Validation::Pooled)?;
     let database = Database::start(First::Server)?;
     let example = lenient(&fixture, &database, &document(&[SLEEP], "required"))?;
     let envoy = start(&fixture, &example)?;
@@ -177,7 +177,7 @@ fn a_denied_caller_never_sees_the_greeting(adapter: Adapter) -> Result<()> {
 }
 
 fn an_anonymous_caller_gets_the_greeting_if_policies_allow_it(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Pooled)?;
+    let fixture = Fixture::new(adapter, Validation::Pooled)?;
     let database = Database::start(First::Server)?;
     let mut document = document(&[SLEEP], "optional");
     document["policies"][0]["rules"] = json!([{}]);
@@ -189,7 +189,7 @@ fn an_anonymous_caller_gets_the_greeting_if_policies_allow_it(adapter: Adapter) 
 
 #[test]
 fn an_unfinished_handshake_gets_no_data_and_is_closed() -> Result<()> {
-    let fixture = Fixture::new(Validation::Pooled)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Pooled)?;
     let database = Database::start(First::Server)?;
     // If Envoy has no timeout, the filter's timeout ends the connection.
     let at_once = lenient(&fixture, &database, &document(&[SLEEP], "optional"))?
@@ -212,7 +212,7 @@ fn an_unfinished_handshake_gets_no_data_and_is_closed() -> Result<()> {
 }
 
 fn a_policy_update_applies_to_new_connections(adapter: Adapter) -> Result<()> {
-    let fixture = Fixture::with(adapter, Validation::Spiffe)?;
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let database = Database::start(First::Client)?;
     let before = fixture.tcp_bootstrap(&database)?.tcp_configuration(&document(&[SLEEP], "required").to_string())?;
     let file = fixture.scratch.join("filter.json");
@@ -249,7 +249,7 @@ fn a_policy_update_applies_to_new_connections(adapter: Adapter) -> Result<()> {
 #[test]
 fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
     // The documents are identical. Only the root ID makes them two plugins in Envoy.
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let document = json!({
         "trustDomain": "example.org",
         "policies": [
@@ -278,7 +278,7 @@ fn one_configuration_serves_connections_and_their_requests() -> Result<()> {
 
 #[test]
 fn a_configuration_for_the_other_layer_denies_everything() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let bootstrap = fixture.bootstrap()?;
     let pointer = format!("{CONNECTION_MANAGER}/http_filters/0/typed_config/config");
     let mut config = bootstrap.at(&pointer)?.clone();

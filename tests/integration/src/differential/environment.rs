@@ -133,7 +133,7 @@ impl Pair {
 impl Environment {
     pub(super) fn start(comparison: Comparison, sets: &[PolicySet]) -> Result<Self> {
         // The SPIFFE validator rejects a caller without a certificate, even if the listener does not require one.
-        let fixture = Fixture::with(comparison.adapter, Validation::Pooled)?;
+        let fixture = Fixture::new(comparison.adapter, Validation::Pooled)?;
         let key = TokenKey::new()?;
         let database = Database::start(First::Client)?;
         let ports = sets.iter().map(|_| ReservedPort::new()).collect::<Result<Vec<_>>>()?;

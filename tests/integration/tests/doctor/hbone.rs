@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use spiffe_authz_integration::bootstrap::{Bootstrap, TLS};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 
@@ -12,14 +12,14 @@ const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/t
 
 fn server(fixture: &Fixture) -> Result<Bootstrap> {
     let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
-    Bootstrap::tunnel_server(fixture.upstream.port())?
+    Bootstrap::tunnel_server(Adapter::Wasm, fixture.upstream.port())?
         .secrets(&certificate, &validation)?
         .set(&at(FILTERS, "0/typed_config/on_request_headers/0/factory_key"), json!("envoy.hashable_string"))
 }
 
 #[test]
 fn both_listeners_are_one_channel() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let sound = server(&fixture)?;
     let names = ["/static_resources/listeners/0/name", "/static_resources/listeners/1/name"];
     let [outer, inner] = names.map(|name| sound.at(name).map(|name| name.as_str().unwrap_or_default().to_owned()));

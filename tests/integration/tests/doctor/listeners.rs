@@ -12,7 +12,7 @@ use crate::support::{LISTENER, Listeners, PATIENCE, any_path, at, document, filt
 
 #[test]
 fn listeners_are_distinguished() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
     listeners.add("healthy", &[])?;
@@ -66,7 +66,7 @@ fn listeners_are_distinguished() -> Result<()> {
 
 #[test]
 fn a_module_needs_the_certificate_and_its_routes_are_read() -> Result<()> {
-    let fixture = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Module, Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
     listeners.add("healthy", &[])?;
@@ -244,7 +244,7 @@ fn tcp_proxy() -> Value {
 /// One listener with many filter chains, some of them in plain text, and a filter with an arbitrary name through ECDS.
 #[test]
 fn a_listener_generated_by_istio_is_understood() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let name = "extensions.istio.io/trafficextension/mesh.policies";
     let mut plugin = bootstrap.at(&filter(""))?.clone();

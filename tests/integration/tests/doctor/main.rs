@@ -11,7 +11,7 @@ mod updates;
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use spiffe_authz_integration::bootstrap::Bootstrap;
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::scratch::Scratch;
@@ -21,7 +21,7 @@ use crate::support::{healthy, run, wait_for};
 
 #[test]
 fn a_healthy_envoy_has_no_findings() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     // The oldest release is tested in a version with known bypasses: the only one with a Wasm engine.
     let vulnerable: &[(&str, &[&str])] = &[("-", &["envoy-vulnerable"])];
     for (program, wanted, status) in [(tools::ENVOY, &[][..], 0), (tools::OLDEST_ENVOY, vulnerable, 3)] {

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Authority, DAY, Name, Shape, pooled_validation, spiffe_validation};
-use spiffe_authz_integration::bootstrap::{CONFIGURATION, TLS};
+use spiffe_authz_integration::bootstrap::{Adapter, CONFIGURATION, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 
@@ -15,7 +15,7 @@ const FOREIGN: &str = "spiffe://example.io/ns/default/sa/httpbin";
 
 #[test]
 fn secrets_are_distinguished() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let bootstrap = healthy(&fixture)?;
     let mut listeners = Listeners::of(&bootstrap)?;
     add_certificates(&mut listeners, &fixture)?;

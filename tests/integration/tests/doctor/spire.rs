@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Bootstrap, CONFIGURATION};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
 use spiffe_authz_integration::environment::LONG;
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::federation::{Federation, Fit};
@@ -20,7 +20,7 @@ const HTTPBIN: &str = "spiffe://example.org/ns/default/sa/httpbin";
 
 /// The server of the example with more listeners, and a real SPIRE agent.
 fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
-    let mut bootstrap = Bootstrap::server(upstream.port())?.agent(&spire.socket())?;
+    let mut bootstrap = Bootstrap::server(Adapter::Wasm, upstream.port())?.agent(&spire.socket())?;
     for pointer in [certificate_pointer(), bundle_pointer()] {
         let mut config = bootstrap.at(&pointer)?.clone();
         config["sds_config"]["initial_fetch_timeout"] = json!(PATIENCE);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Bootstrap, CONNECTION_MANAGER};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 
@@ -10,7 +10,7 @@ use crate::support::{Answer, any_path, at, certificate_pointer, document, health
 
 #[test]
 fn rejected_and_waiting_updates_are_reported() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let directory = &fixture.scratch;
     let file = directory.join("listeners.json");
     let good = healthy(&fixture)?.set("/stats_config/stats_tags", json!([]))?;
@@ -72,7 +72,7 @@ fn mismatched(fixture: &Fixture) -> Result<String> {
 
 #[test]
 fn a_rejected_policy_update_is_reported() -> Result<()> {
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let file = fixture.scratch.join("filter.json");
     let good = healthy(&fixture)?;
     let (bootstrap, content) = good.clone().watched_filter(&file)?;

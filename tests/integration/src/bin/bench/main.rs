@@ -35,8 +35,8 @@ fn main() -> Result<()> {
     };
     let load = Load { requests: number("requests")?, connections: number("connections")?, rounds: number("rounds")? };
     let file = PathBuf::from(arguments.next().context("expected a file for the plot")?);
-    let wasm = Fixture::with(Adapter::Wasm, Validation::Spiffe)?;
-    let module = Fixture::with(Adapter::Module, Validation::Spiffe)?;
+    let wasm = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
+    let module = Fixture::new(Adapter::Module, Validation::Spiffe)?;
     let fixtures = Fixtures::new(&wasm, &module)?;
     println!("{}\n", fixtures.compiling()?);
     let measured = load.measure(fixtures.variants()?)?;

@@ -70,7 +70,7 @@ struct Holder {
 /// Measures every scenario and variant, and prints the table.
 pub(crate) fn run(rounds: u32) -> Result<()> {
     raise_file_limit()?;
-    let fixture = Fixture::new(Validation::Spiffe)?;
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let counts: BTreeSet<usize> = SCENARIOS.iter().map(|scenario| scenario.svids).collect();
     counts.into_iter().try_for_each(|count| write_svids(&fixture, count))?;
     let mut cases = Vec::new();
@@ -152,7 +152,7 @@ fn bootstrap(fixture: &Fixture, decider: Decider) -> Result<Bootstrap> {
         "from": [{"source": {"namespaces": ["default"]}}],
         "to": [{"operation": {"methods": ["GET"], "paths": ["/status/*"]}}]
     }]}]});
-    let bootstrap = Bootstrap::server_with(adapter, fixture.upstream.port())?
+    let bootstrap = Bootstrap::server(adapter, fixture.upstream.port())?
         .secrets(&fixture.scratch.join("certificate.json"), &fixture.scratch.join("validation.json"))?
         .configuration(&document.to_string())?
         .without(&format!("{CONNECTION_MANAGER}/common_http_protocol_options"), "max_connection_duration")?;
