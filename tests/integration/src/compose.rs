@@ -225,7 +225,7 @@ impl TestEnvironment for Containers<'_> {
 fn docker(arguments: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new(tools::path(tools::DOCKER)?);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("cannot start docker")?;
+    let mut child = command.spawn().context("docker: cannot start")?;
     // A command that does not read its input can already have ended.
     let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes());
     let output = child.wait_with_output()?;

@@ -198,7 +198,7 @@ impl Mismatch {
         }
         let text = Value::from(self.set.clone()).to_string();
         let names = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if self.caller.is_misshapen() {
+        if self.caller.is_malformed() {
             return Some("identity that does not match the pattern");
         }
         if self.caller.is_federated()

@@ -61,7 +61,7 @@ impl fmt::Display for Fault {
             Self::PoliciesChange => ("policies change every second", None),
             Self::PoliciesBreak => ("policies that do not compile", None),
             Self::ModuleChanges => ("module changes every second", None),
-            Self::EnvoyRestarts => ("Envoy restarted hot", None),
+            Self::EnvoyRestarts => ("hot restart of Envoy", None),
             Self::Flood => ("1,000 connections a second", None),
         };
         match side {

@@ -10,7 +10,7 @@ use crate::http::{Client, Stream};
 
 /// RFC 9113 section 3.4: the client connection preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The stream of the CONNECT request.
+/// The number of the first stream of a client.
 const STREAM: u32 = 1;
 
 // RFC 9113 section 6: the types of frames, and their flags.
@@ -104,7 +104,7 @@ pub struct Tunnel {
 ///
 /// # Errors
 /// Returns an error if the handshake or the write fails.
-pub fn cancelled_connect(address: SocketAddr, leaf: &Leaf, authority: &str) -> Result<impl Stream> {
+pub fn canceled_connect(address: SocketAddr, leaf: &Leaf, authority: &str) -> Result<impl Stream> {
     let mut stream = connect(address, leaf)?;
     let bytes = [opening(authority), frame(RST_STREAM, 0, STREAM, &CANCEL.to_be_bytes())].concat();
     stream.write_all(&bytes)?;

@@ -69,7 +69,7 @@ impl Client {
             while stream.recv_data().await?.is_some() {}
             anyhow::Ok(status.as_u16())
         };
-        self.runtime.block_on(async { timeout(TIMEOUT, exchange).await.context("no answer over HTTP/3 in time")? })
+        self.runtime.block_on(async { timeout(TIMEOUT, exchange).await.context("no response over HTTP/3 in time")? })
     }
 }
 

@@ -82,7 +82,7 @@ pub fn measure(amounts: Amounts) -> Result<Measured> {
         let next = base.clone().configuration(&document(number).to_string())?;
         fixture.scratch.write("filter.json", &next.filter_file()?)?;
         let path = format!("/{number}");
-        wait::until("the new configuration decides", LIMIT, || Ok((client.get(&path)?.status == 200).then_some(())))?;
+        wait::until("the new configuration applies", LIMIT, || Ok((client.get(&path)?.status == 200).then_some(())))?;
         if number == early {
             reloads[0] = resident(&mut envoy)?;
         }

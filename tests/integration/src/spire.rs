@@ -21,7 +21,7 @@ const WORKLOADS: &str = "/opt/workloads";
 /// The line of the example that `INTERVAL` replaces. SPIRE's default of five seconds would delay every new entry.
 const LOG_LEVEL: &str = "log_level      = \"INFO\"\n";
 const INTERVAL: &str = "experimental { sync_interval = \"1s\" }\n";
-/// The block that is removed, because the tests have no Docker daemon.
+/// The block that is removed, because the plugin would look for a Docker daemon.
 const DOCKER_ATTESTOR: &str = "  WorkloadAttestor \"docker\" {\n    plugin_data {}\n  }\n";
 /// The lifetime of SVIDs in the examples.
 const TTL: &str = "\"x509_svid_ttl\": 3600";

@@ -16,7 +16,7 @@ spiffe_authz_integration::test_with_each_adapter![
     the_filter_denies_what_the_spiffe_validator_accepts,
     the_filter_denies_what_the_spiffe_validator_rejects,
     an_authority_signs_only_for_its_own_trust_domain,
-    unusual_and_good,
+    unusual_but_valid,
     a_caller_without_a_certificate_is_denied,
 ];
 
@@ -163,7 +163,7 @@ fn the_filter_denies_what_the_spiffe_validator_rejects(adapter: Adapter) -> Resu
             ("no key usage", usages(vec![]), None, "certificate-key-usage-missing"),
             ("no digitalSignature", usages(vec![KeyUsagePurpose::KeyAgreement]), None, ""),
             ("expired", Shape { validity: (-2 * DAY, -DAY), ..Shape::svid(ID) }, None, ""),
-            ("not yet good", Shape { validity: (DAY, 2 * DAY), ..Shape::svid(ID) }, None, ""),
+            ("not yet valid", Shape { validity: (DAY, 2 * DAY), ..Shape::svid(ID) }, None, ""),
         ],
     )
 }
@@ -178,7 +178,7 @@ fn an_authority_signs_only_for_its_own_trust_domain(adapter: Adapter) -> Result<
     Ok(())
 }
 
-fn unusual_and_good(adapter: Adapter) -> Result<()> {
+fn unusual_but_valid(adapter: Adapter) -> Result<()> {
     let longest = format!("spiffe://example.org/{}", "a".repeat(2048 - 21));
     let with_dns = |dns: &[u8]| Shape { names: vec![Name::dns(dns), Name::uri(ID)], ..Shape::svid(ID) };
     let cases = [

@@ -72,7 +72,7 @@ fn a_route_can_have_a_document_or_shadow_mode() -> Result<()> {
         (tools::OLDEST_ENVOY, "per_route_config_name"),
     ] {
         let (fixture, bootstrap) = fixture()?;
-        // Before 1.40, routes name a module, which Envoy looks up in a directory. Envoy recognizes the same file.
+        // In older releases, routes name a module, which Envoy looks up in a directory. Envoy recognizes the same file.
         symlink(tools::path(tools::MODULE)?, fixture.scratch.join("libspiffe_authz.so"))?;
         let module = if release == tools::ENVOY { of_filter(&bootstrap)? } else { json!({"name": "spiffe_authz"}) };
         let bootstrap =
@@ -83,12 +83,12 @@ fn a_route_can_have_a_document_or_shadow_mode() -> Result<()> {
         let mut sleep = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         let mut curl = fixture.leaf("default", "curl")?.connect(envoy.address()?)?;
         // A caller without an accepted identity is denied on every route.
-        let mut misshapen = leaf("spiffe://example.org/workload")?.connect(envoy.address()?)?;
+        let mut malformed = leaf("spiffe://example.org/workload")?.connect(envoy.address()?)?;
         let expected =
             [("/", 200, 403, 403), ("/own", 403, 200, 403), ("/shadow", 200, 200, 403), ("/both", 200, 200, 403)];
-        for (path, of_sleep, of_curl, of_misshapen) in expected {
-            let found = (sleep.get(path)?.status, curl.get(path)?.status, misshapen.get(path)?.status);
-            assert_eq!(found, (of_sleep, of_curl, of_misshapen), "{release} {path}");
+        for (path, of_sleep, of_curl, of_malformed) in expected {
+            let found = (sleep.get(path)?.status, curl.get(path)?.status, malformed.get(path)?.status);
+            assert_eq!(found, (of_sleep, of_curl, of_malformed), "{release} {path}");
         }
         let log = envoy.access_log_of(12)?;
         let facts = |line: &Value| (line["verdict"].clone(), line["policy"].clone(), line["reason"].clone());

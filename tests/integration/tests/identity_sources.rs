@@ -9,7 +9,7 @@ use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CLIENT_TLS, CONNEC
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
-use spiffe_authz_integration::http2::{Tunnel, cancelled_connect};
+use spiffe_authz_integration::http2::{Tunnel, canceled_connect};
 use spiffe_authz_integration::tcp::{Database, First};
 use spiffe_authz_integration::wait;
 
@@ -104,11 +104,11 @@ fn a_canceled_connect_leaves_no_identity(adapter: Adapter) -> Result<()> {
     let (sleep, stranger) = (fixture.leaf("default", "sleep")?, fixture.leaf("other", "stranger")?);
     let status =
         |leaf: &Leaf| -> Result<u16> { Ok(Tunnel::open(server.address()?, leaf, INNER)?.client().get("/x")?.status) };
-    assert_eq!((status(&stranger)?, status(&sleep)?), (403, 200), "without a cancelled CONNECT");
+    assert_eq!((status(&stranger)?, status(&sleep)?), (403, 200), "without a canceled CONNECT");
     let mut log = Vec::new();
     for attempt in 1..=ATTEMPTS {
-        let _open = cancelled_connect(server.address()?, &sleep, INNER)?;
-        wait::until("the CONNECT is cancelled", LIMIT, || {
+        let _open = canceled_connect(server.address()?, &sleep, INNER)?;
+        wait::until("the CONNECT is canceled", LIMIT, || {
             let reset = server.stat("http.tunnel.downstream_rq_rx_reset")?;
             Ok((reset >= Some(attempt.try_into()?)).then_some(()))
         })?;

@@ -36,7 +36,7 @@ fn no_workload_with_the_filter_resumes_sessions() -> Result<()> {
     assert_eq!(selected(&connections, "workloadSelector"), selected(&filters, "selector"));
     for filter in &connections {
         let patches = filter["spec"]["configPatches"].as_array().context("no patches")?;
-        let tls = patches.iter().find(|patch| patch["applyTo"] == "FILTER_CHAIN").context("no patch of TLS")?;
+        let tls = patches.iter().find(|patch| patch["applyTo"] == "FILTER_CHAIN").context("no patch for TLS")?;
         let socket = &tls["patch"]["value"]["transport_socket"]["typed_config"];
         for field in ["disable_stateless_session_resumption", "disable_stateful_session_resumption"] {
             assert_eq!(socket[field], true, "{filter}");

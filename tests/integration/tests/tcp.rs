@@ -82,7 +82,7 @@ fn the_example_allows_by_identity_and_server_name(adapter: Adapter) -> Result<()
         assert!(!named(SLEEP, "admin.example.org")?);
         envoy.access_log_of(2)?;
         assert!(!named("example.org/ns/other/sa/stranger", "db.example.org")?);
-        assert_eq!(database.lines(), 1, "lines of one connection");
+        assert_eq!(database.lines(), 1, "only one of three connections is allowed");
         let log = envoy.access_log_of(3)?;
         assert_eq!((&log[0]["verdict"], &log[0]["policy"]), (&json!("allow"), &json!("default/sleep-queries")));
         assert_eq!(log[0]["peer"], json!(format!("spiffe://{SLEEP}")));
@@ -204,7 +204,7 @@ fn an_unfinished_handshake_gets_no_data_and_is_closed() -> Result<()> {
         let mut stream = TcpStream::connect(envoy.address()?)?;
         stream.write_all(&hello)?;
         stream.set_read_timeout(Some(LIMIT))?;
-        stream.read_to_end(&mut Vec::new()).context("it is closed")?;
+        stream.read_to_end(&mut Vec::new()).context("cannot read to the end")?;
         let log = envoy.access_log_of(lines)?;
         assert_eq!(log[lines - 1]["reason"], "peer-certificate-unreadable", "{log:?}");
     }
@@ -236,7 +236,7 @@ fn a_policy_update_applies_to_new_connections(adapter: Adapter) -> Result<()> {
         || Ok(echoes(connect(&fixture, address, Some(curl))?)?.then_some(())),
     )?;
     assert!(!echoes(connect(&fixture, address, Some(SLEEP))?)?);
-    assert!(old.echoes("select 1")?, "a connection is decided once");
+    assert!(old.echoes("select 1")?, "the update closed an old connection");
 
     update(&json!({"trustDomain": "EXAMPLE.org", "policies": []}))?;
     wait::until("the invalid policy is rejected", LIMIT, || {

@@ -69,7 +69,7 @@ type Memory = [(&'static str, u64); 4];
 
 fn memory(environment: &Federation<'_>) -> Result<Memory> {
     Ok([
-        ("httpbin (the one that serves)", environment.httpbin.memory()?),
+        ("httpbin (current)", environment.httpbin.memory()?),
         ("gateway", environment.gateway.memory()?),
         ("client, local domain", environment.caller(LOCAL, "sleep")?.memory()?),
         ("client, federated domain", environment.caller(FEDERATED, "sleep")?.memory()?),

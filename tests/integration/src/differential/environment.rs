@@ -90,7 +90,7 @@ impl Caller {
         self.id().starts_with("spiffe://example.io/")
     }
 
-    pub(super) fn is_misshapen(&self) -> bool {
+    pub(super) fn is_malformed(&self) -> bool {
         !self.id().is_empty() && !self.id().contains("/ns/")
     }
 
@@ -210,14 +210,18 @@ impl Chain {
         let pointer = "/filter_chains/0/filters/1/typed_config/http_filters";
         let before = vec![key.filter(&ISSUERS), metadata_filter(&json!({"zone": "abc", "list": ["x", "y"]}))];
         let with_before = base.clone().filters_before(before, &METADATA)?;
-        let [before @ .., _, last] = filters(&with_before, pointer)? else { bail!("the example has no two filters") };
+        let [before @ .., _, last] = filters(&with_before, pointer)? else {
+            bail!("expected at least two filters in the example")
+        };
         Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })
     }
 
     fn tcp(fixture: &Fixture, database: &Database) -> Result<Self> {
         let base = fixture.tcp_bootstrap(database)?.set(&format!("{TLS}/require_client_certificate"), json!(false))?;
         let pointer = "/filter_chains/0/filters";
-        let [before @ .., _, last] = filters(&base, pointer)? else { bail!("the example has no two filters") };
+        let [before @ .., _, last] = filters(&base, pointer)? else {
+            bail!("expected at least two filters in the example")
+        };
         Ok(Self { before: before.to_vec(), last: last.clone(), base, pointer })
     }
 
@@ -228,7 +232,9 @@ impl Chain {
             Layer::Http => base.configuration(&text)?,
             Layer::Tcp => base.tcp_configuration(&text)?,
         };
-        let [.., filter, _] = filters(&configured, self.pointer)? else { bail!("the example has no two filters") };
+        let [.., filter, _] = filters(&configured, self.pointer)? else {
+            bail!("expected at least two filters in the example")
+        };
         Ok(filter.clone())
     }
 

@@ -101,7 +101,7 @@ impl Policies {
             }],
         }));
         publish_in(environment, bootstrap, &document)?;
-        wait::until("the new policies decide", UPDATE_LIMIT, || Ok(decides(environment, self.version)?.then_some(())))
+        wait::until("the new policies apply", UPDATE_LIMIT, || Ok(decides(environment, self.version)?.then_some(())))
     }
 }
 

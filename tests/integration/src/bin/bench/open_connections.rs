@@ -250,7 +250,7 @@ fn request_in_turn(clients: &mut [Client], count: usize) -> Result<()> {
 }
 
 /// Raises the limit of open files to the hard limit, for this process and its children.
-#[expect(unsafe_code, reason = "getrlimit and setrlimit are foreign functions")]
+#[expect(unsafe_code, reason = "getrlimit and setrlimit are C functions")]
 fn raise_file_limit() -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for the write.
