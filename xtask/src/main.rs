@@ -62,58 +62,58 @@ enum Task {
         /// Measure requests while 100 and 10,000 connections are open, with 1 and 5,000 SVIDs
         #[arg(long, conflicts_with_all = ["core", "requests", "connections"])]
         open_connections: bool,
-        /// The requests for each variant and round
+        /// Requests for each variant and round
         #[arg(long, default_value_t = 5_000)]
         requests: u32,
-        /// The new connections, with one request each, for each variant and round
+        /// New connections, with one request each, for each variant and round
         #[arg(long, default_value_t = 128)]
         connections: u32,
-        /// The rounds. Each one measures every variant, in a new order
+        /// Rounds, each with every variant in a new order
         #[arg(long, default_value_t = 40)]
         rounds: u32,
     },
     /// Measures that Envoy's memory does not grow with the dynamic module
     Memory {
-        /// The connections, with one request each
+        /// Connections, with one request each
         #[arg(long, default_value_t = 100_000)]
         connections: u32,
-        /// The configurations, with one request each
+        /// Configurations, with one request each
         #[arg(long, default_value_t = 1000)]
         reloads: u32,
     },
     /// Compares the filter with Istio's RBAC, with random policies and requests
     Differential {
-        /// The layer: `http` for requests, `tcp` for connections
+        /// Layer of the decisions: `http` for requests, `tcp` for connections
         #[arg(long, default_value = "http", value_parser = ["http", "tcp"])]
         layer: String,
-        /// The adapter: the Wasm filter or the dynamic module
+        /// Adapter: the Wasm filter or the dynamic module
         #[arg(long, default_value = "wasm", value_parser = bench::ADAPTERS)]
         adapter: String,
-        /// The number of verdicts
+        /// Number of verdicts
         #[arg(long, default_value_t = 100_000)]
         pairs: usize,
-        /// The seed of the random policies and requests
+        /// Seed of the random policies and requests
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
     /// Fuzzes the core with libFuzzer
     Fuzz {
-        /// The minutes for each target
+        /// Minutes for each target
         #[arg(long, default_value_t = 1)]
         minutes: u64,
-        /// The target. The default is all of them
+        /// Target (default: all targets)
         #[arg(value_parser = fuzz::TARGETS)]
         target: Option<String>,
     },
     /// Injects random faults under a steady load, and prints a report
     Soak {
-        /// The adapter: the Wasm filter or the dynamic module
+        /// Adapter: the Wasm filter or the dynamic module
         #[arg(long, default_value = "wasm", value_parser = bench::ADAPTERS)]
         adapter: String,
-        /// The duration in minutes
+        /// Duration in minutes
         #[arg(long, default_value_t = 60)]
         minutes: u64,
-        /// The seed of the random faults. The default is a new one for each run
+        /// Seed of the random faults (default: a new one for each run)
         #[arg(long)]
         seed: Option<u64>,
     },
