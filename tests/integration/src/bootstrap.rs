@@ -188,7 +188,7 @@ impl Bootstrap {
     /// Returns an error if a substitution does not find its value.
     pub fn server(adapter: Adapter, upstream_port: u16) -> Result<Self> {
         let example = Self { adapter, ..Self::example(adapter.example())? };
-        example.guarding()?.port(UPSTREAM_PORT, upstream_port)
+        example.on_loopback()?.port(UPSTREAM_PORT, upstream_port)
     }
 
     /// The example of the server with federation, on loopback and free ports.
@@ -196,7 +196,7 @@ impl Bootstrap {
     /// # Errors
     /// Returns an error if a substitution does not find its value.
     pub fn federated_server(adapter: Adapter, upstream_port: u16) -> Result<Self> {
-        Self::example("federation/server/envoy.yaml")?.with(adapter)?.guarding()?.port(UPSTREAM_PORT, upstream_port)
+        Self::example("federation/server/envoy.yaml")?.with(adapter)?.on_loopback()?.port(UPSTREAM_PORT, upstream_port)
     }
 
     /// The gateway's example, on loopback and free ports.
@@ -204,11 +204,11 @@ impl Bootstrap {
     /// # Errors
     /// Returns an error if a substitution does not find its value.
     pub fn gateway(adapter: Adapter, server: SocketAddr) -> Result<Self> {
-        Self::example("federation/gateway/envoy.yaml")?.with(adapter)?.endpoint(SERVER_HOST, server)?.guarding()
+        Self::example("federation/gateway/envoy.yaml")?.with(adapter)?.endpoint(SERVER_HOST, server)?.on_loopback()
     }
 
-    /// Adapts an example with the filter.
-    fn guarding(self) -> Result<Self> {
+    /// Replaces the path of the adapter, and listens on loopback and free ports.
+    fn on_loopback(self) -> Result<Self> {
         let adapter = self.adapter;
         self.in_place(adapter)?.text("0.0.0.0", "127.0.0.1")?.port(SERVER_PORT, 0)?.port(ADMIN_PORT, 0)
     }
@@ -219,7 +219,7 @@ impl Bootstrap {
     /// Returns an error if a substitution does not find its value.
     pub fn tcp(adapter: Adapter, database_port: u16) -> Result<Self> {
         let example = Self { adapter, ..Self::example(adapter.tcp_example())? };
-        example.guarding()?.port(DATABASE_PORT, database_port)
+        example.on_loopback()?.port(DATABASE_PORT, database_port)
     }
 
     /// The client's example, on loopback and free ports.

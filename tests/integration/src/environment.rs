@@ -12,7 +12,7 @@ use crate::upstream::Upstream;
 use crate::{tools, wait};
 
 /// The lifetime of an SVID in the examples.
-pub const LONG: Duration = Duration::from_secs(3600);
+pub const SVID_TTL: Duration = Duration::from_secs(3600);
 
 const SECRETS_LIMIT: Duration = Duration::from_secs(20);
 
@@ -29,7 +29,7 @@ pub struct Environment<'d> {
 }
 
 impl<'d> Environment<'d> {
-    /// Starts everything except the callers. `ttl` is the lifetime of SVIDs. `fit` can change the server's bootstrap.
+    /// Starts everything except the callers. `ttl` is the lifetime of SVIDs. `change` modifies the server's bootstrap.
     ///
     /// # Errors
     /// Returns an error if a part does not start.
@@ -37,11 +37,11 @@ impl<'d> Environment<'d> {
         adapter: Adapter,
         directory: &'d Path,
         ttl: Duration,
-        fit: impl FnOnce(Bootstrap) -> Result<Bootstrap>,
+        change: impl FnOnce(Bootstrap) -> Result<Bootstrap>,
     ) -> Result<Self> {
         let spire = Spire::start(directory, ttl)?;
         let upstream = Upstream::start()?;
-        let bootstrap = fit(Bootstrap::server(adapter, upstream.port())?.agent(&spire.socket())?)?;
+        let bootstrap = change(Bootstrap::server(adapter, upstream.port())?.agent(&spire.socket())?)?;
         let server = envoy(&spire, "httpbin", "httpbin", &bootstrap, directory)?;
         Ok(Self { server, upstream, spire, directory })
     }

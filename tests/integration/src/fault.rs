@@ -147,9 +147,9 @@ impl<'e, 'd> Faults<'e, 'd> {
     ///
     /// # Errors
     /// Returns an error if the fault cannot be injected, or recovery takes too long.
-    pub fn run(&mut self, fault: Fault, long: Duration, load: &Load) -> Result<Outcome> {
+    pub fn run(&mut self, fault: Fault, duration: Duration, load: &Load) -> Result<Outcome> {
         let start = Instant::now();
-        let seen = self.inject(fault, long).with_context(|| fault.to_string())?;
+        let seen = self.inject(fault, duration).with_context(|| fault.to_string())?;
         let lasted = start.elapsed();
         let recovery = load.recovered(RECOVERY_LIMIT).with_context(|| fault.to_string())?;
         if let Fault::AgentDies(side) | Fault::ServerStops(side) = fault {
@@ -159,7 +159,7 @@ impl<'e, 'd> Faults<'e, 'd> {
         Ok(Outcome { fault, lasted, recovery, seen })
     }
 
-    fn inject(&mut self, fault: Fault, long: Duration) -> Result<String> {
+    fn inject(&mut self, fault: Fault, duration: Duration) -> Result<String> {
         match fault {
             Fault::IdentitiesRotate => {
                 for _ in 0..ROTATIONS {
@@ -170,33 +170,33 @@ impl<'e, 'd> Faults<'e, 'd> {
             Fault::AgentDies(side) => {
                 let spire = &mut self.environment.domain_mut(side).spire;
                 spire.kill_agent()?;
-                thread::sleep(long);
+                thread::sleep(duration);
                 spire.restart_agent()?;
             }
             Fault::ServerStops(side) => {
                 let server = &mut self.environment.domain_mut(side).spire.server;
                 server.stop()?;
-                thread::sleep(long);
+                thread::sleep(duration);
                 server.restart()?;
             }
             Fault::EndpointUnreachable(side) => {
                 self.environment.domain(side).endpoint.cut(true);
                 let refreshed = self.environment.domain(side.across()).spire.server.refresh();
-                thread::sleep(long);
+                thread::sleep(duration);
                 self.environment.domain(side).endpoint.cut(false);
                 ensure!(refreshed.is_err(), "the endpoint was reachable");
                 self.environment.domain(side.across()).spire.server.refresh()?;
             }
-            Fault::PoliciesChange => return self.policies.change(self.environment, long),
-            Fault::PoliciesBreak => return self.policies.break_and_restore(self.environment, long),
-            Fault::ModuleChanges => return self.policies.change_module(self.environment, long),
+            Fault::PoliciesChange => return self.policies.change(self.environment, duration),
+            Fault::PoliciesBreak => return self.policies.break_and_restore(self.environment, duration),
+            Fault::ModuleChanges => return self.policies.change_module(self.environment, duration),
             Fault::EnvoyRestarts => self.environment.restart_httpbin()?,
-            Fault::Flood => return self.flood(long),
+            Fault::Flood => return self.flood(duration),
         }
         Ok(String::new())
     }
 
-    fn flood(&mut self, long: Duration) -> Result<String> {
+    fn flood(&mut self, duration: Duration) -> Result<String> {
         let call = |path, allowed| Call { host: crate::bootstrap::SERVER_HOST, method: "GET", path, allowed };
         let (local, federated) = (&self.environment.local, &self.environment.federated);
         let callers = [
@@ -207,7 +207,7 @@ impl<'e, 'd> Faults<'e, 'd> {
                 call: call("/status/200", false),
             },
         ];
-        let flood = flood(self.environment.httpbin.address()?, &callers, FLOOD_RATE, long)?;
+        let flood = flood(self.environment.httpbin.address()?, &callers, FLOOD_RATE, duration)?;
         let seen = format!("{:.0} connections a second, {} errors", flood.rate, flood.tally.error_count());
         self.flooded.add(flood.tally);
         self.fastest_flood = flood.rate.max(self.fastest_flood);

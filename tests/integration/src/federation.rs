@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::authority::{Authority, Leaf, Shape};
 use crate::bootstrap::{Adapter, Bootstrap, GATEWAY_HOST, SERVER_HOST};
-use crate::environment::{LONG, await_identity, envoy};
+use crate::environment::{SVID_TTL, await_identity, envoy};
 use crate::envoy::{Envoy, Epoch, Start};
 use crate::http::Client;
 use crate::relay::Relay;
@@ -71,7 +71,7 @@ pub struct Federation<'d> {
     /// SPIRE of example.io.
     pub federated: Domain,
     outsider: Authority,
-    fit: Fit,
+    changes: Changes,
     epoch: u32,
     directory: &'d Path,
 }
@@ -88,7 +88,7 @@ pub struct Domain {
 
 /// The differences between environments.
 #[derive(Debug, Clone, Copy)]
-pub struct Fit {
+pub struct Changes {
     /// The adapter in the Envoys of httpbin and the gateway.
     pub adapter: Adapter,
     /// The lifetime of SVIDs.
@@ -101,10 +101,10 @@ pub struct Fit {
     pub client: fn(Bootstrap) -> Result<Bootstrap>,
 }
 
-impl Fit {
+impl Changes {
     /// No changes to the examples.
     pub const NONE: Self =
-        Self { adapter: Adapter::Wasm, ttl: LONG, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
+        Self { adapter: Adapter::Wasm, ttl: SVID_TTL, httpbin: |bootstrap, _| Ok(bootstrap), gateway: Ok, client: Ok };
 }
 
 impl<'d> Federation<'d> {
@@ -112,25 +112,25 @@ impl<'d> Federation<'d> {
     ///
     /// # Errors
     /// Returns an error if a part does not start.
-    pub fn start(directory: &'d Path, fit: Fit) -> Result<Self> {
+    pub fn start(directory: &'d Path, changes: Changes) -> Result<Self> {
         let outsider = Authority::new(OUTSIDER)?;
-        let [local, federated] = domains(directory, fit.ttl, &outsider)?;
+        let [local, federated] = domains(directory, changes.ttl, &outsider)?;
         let upstream = Upstream::start()?;
-        let bootstrap = Bootstrap::federated_server(fit.adapter, upstream.port())?.agent(&local.spire.socket())?;
-        let httpbin = start_httpbin(&local.spire, &(fit.httpbin)(bootstrap, directory)?, directory, 0)?;
-        let bootstrap = Bootstrap::gateway(fit.adapter, httpbin.address()?)?.agent(&local.spire.socket())?;
-        let gateway = envoy(&local.spire, "gateway", "gateway", &(fit.gateway)(bootstrap)?, directory)?;
+        let bootstrap = Bootstrap::federated_server(changes.adapter, upstream.port())?.agent(&local.spire.socket())?;
+        let httpbin = start_httpbin(&local.spire, &(changes.httpbin)(bootstrap, directory)?, directory, 0)?;
+        let bootstrap = Bootstrap::gateway(changes.adapter, httpbin.address()?)?.agent(&local.spire.socket())?;
+        let gateway = envoy(&local.spire, "gateway", "gateway", &(changes.gateway)(bootstrap)?, directory)?;
         let mut callers = BTreeMap::new();
         for (trust_domain, name) in CALLERS {
             let spire = if trust_domain == LOCAL { &local.spire } else { &federated.spire };
             let bootstrap = Bootstrap::federated_client(httpbin.address()?, gateway.address()?)?;
-            let bootstrap = (fit.client)(bootstrap.agent(&spire.socket())?)?;
+            let bootstrap = (changes.client)(bootstrap.agent(&spire.socket())?)?;
             let caller = envoy(spire, name, &format!("{trust_domain}-{name}"), &bootstrap, directory)?;
             await_identity(&caller)?;
             callers.insert(format!("{trust_domain}/{name}"), caller);
         }
         await_identity(&gateway)?;
-        Ok(Self { callers, gateway, httpbin, upstream, local, federated, outsider, fit, epoch: 0, directory })
+        Ok(Self { callers, gateway, httpbin, upstream, local, federated, outsider, changes, epoch: 0, directory })
     }
 
     /// Returns the Envoy of a caller.
@@ -153,7 +153,7 @@ impl<'d> Federation<'d> {
     /// Returns an error if the admin interface does not respond.
     pub fn deny_reasons(&self) -> Result<BTreeSet<String>> {
         let stats = self.httpbin.admin("/stats?usedonly&filter=spiffe_authz")?.text();
-        let reasons = stats.lines().filter_map(|line| self.fit.adapter.deny_reason(line));
+        let reasons = stats.lines().filter_map(|line| self.changes.adapter.deny_reason(line));
         Ok(reasons.map(str::to_owned).collect())
     }
 
@@ -161,8 +161,8 @@ impl<'d> Federation<'d> {
     pub fn envoys_of(&self, side: Side) -> impl Iterator<Item = &Envoy> {
         let is_local = side == Side::Local;
         let callers = self.callers.iter().filter(move |(name, _)| name.starts_with(LOCAL) == is_local);
-        let guarding = [&self.gateway, &self.httpbin].into_iter().filter(move |_| is_local);
-        callers.map(|(_, envoy)| envoy).chain(guarding)
+        let servers = [&self.gateway, &self.httpbin].into_iter().filter(move |_| is_local);
+        callers.map(|(_, envoy)| envoy).chain(servers)
     }
 
     /// Returns one of the two trust domains.
@@ -187,7 +187,7 @@ impl<'d> Federation<'d> {
     /// # Errors
     /// Returns an error if a substitution does not find its value.
     pub fn example(&self) -> Result<Bootstrap> {
-        Bootstrap::federated_server(self.fit.adapter, self.upstream.port())
+        Bootstrap::federated_server(self.changes.adapter, self.upstream.port())
     }
 
     /// The directory of the environment.
@@ -203,7 +203,7 @@ impl<'d> Federation<'d> {
     pub fn restart_httpbin(&mut self) -> Result<()> {
         let port = self.httpbin.address()?.port();
         let bootstrap = self.example()?.agent(&self.local.spire.socket())?;
-        let bootstrap = (self.fit.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
+        let bootstrap = (self.changes.httpbin)(bootstrap, self.directory)?.listening_on(port)?;
         self.epoch += 1;
         let successor = start_httpbin(&self.local.spire, &bootstrap, self.directory, self.epoch)?;
         std::mem::replace(&mut self.httpbin, successor).wait_for_end()

@@ -196,17 +196,17 @@ impl Client {
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
-    fitted(TcpStream::connect(address).with_context(|| format!("{address}: cannot connect"))?)
+    configured(TcpStream::connect(address).with_context(|| format!("{address}: cannot connect"))?)
 }
 
 fn connect_from(source: IpAddr, address: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.connect(&address.into()).with_context(|| format!("{address}: cannot connect"))?;
-    fitted(socket.into())
+    configured(socket.into())
 }
 
-fn fitted(stream: TcpStream) -> Result<TcpStream> {
+fn configured(stream: TcpStream) -> Result<TcpStream> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;

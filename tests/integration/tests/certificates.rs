@@ -34,26 +34,26 @@ fn open_to_all() -> Value {
 
 /// The result for a caller.
 #[derive(Debug, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     HandshakeRejected,
     Denied(String),
-    Admitted(String),
+    Allowed(String),
 }
 
-fn fate(envoy: &Envoy, leaf: &Leaf) -> Result<Fate> {
+fn outcome(envoy: &Envoy, leaf: &Leaf) -> Result<Outcome> {
     let before = envoy.access_log()?.len();
     let answer = leaf.connect(envoy.address()?).and_then(|mut client| client.get("/"));
     let Ok(response) = answer else {
         ensure!(envoy.access_log()?.len() == before, "a rejected handshake is in the access log");
-        return Ok(Fate::HandshakeRejected);
+        return Ok(Outcome::HandshakeRejected);
     };
     let log = envoy.access_log_of(before + 1)?;
     let text = |key: &str| log[before][key].as_str().map(str::to_owned).context("no such field in the access log");
-    Ok(if response.status == 200 { Fate::Admitted(text("peer")?) } else { Fate::Denied(text("reason")?) })
+    Ok(if response.status == 200 { Outcome::Allowed(text("peer")?) } else { Outcome::Denied(text("reason")?) })
 }
 
-fn denied(reason: &str) -> Fate {
-    Fate::Denied(reason.to_owned())
+fn denied(reason: &str) -> Outcome {
+    Outcome::Denied(reason.to_owned())
 }
 
 /// Checks the same certificates with both validators. `by_spiffe` is `None` if the SPIFFE validator rejects the
@@ -63,16 +63,16 @@ fn check(adapter: Adapter, cases: Vec<(&str, Shape, Option<&str>, &str)>) -> Res
         let server = ProtectedServer::start(adapter, validation, &open_to_all())?;
         for (name, shape, by_spiffe, by_filter) in &cases {
             let expected = match (validation, by_spiffe) {
-                (Validation::Spiffe, None) => Fate::HandshakeRejected,
+                (Validation::Spiffe, None) => Outcome::HandshakeRejected,
                 (Validation::Spiffe, Some(reason)) => denied(reason),
-                (Validation::Pooled, _) if by_filter.is_empty() => Fate::HandshakeRejected,
+                (Validation::Pooled, _) if by_filter.is_empty() => Outcome::HandshakeRejected,
                 (Validation::Pooled, _) => denied(by_filter),
             };
-            let found = fate(&server.envoy, &server.fixture.local.sign(shape)?)?;
+            let found = outcome(&server.envoy, &server.fixture.local.sign(shape)?)?;
             assert_eq!(found, expected, "{name}, {validation:?}");
         }
-        let good = fate(&server.envoy, &server.fixture.local.sign(&Shape::svid(ID))?)?;
-        assert_eq!(good, Fate::Admitted(ID.to_owned()), "after the others, {validation:?}");
+        let good = outcome(&server.envoy, &server.fixture.local.sign(&Shape::svid(ID))?)?;
+        assert_eq!(good, Outcome::Allowed(ID.to_owned()), "after the others, {validation:?}");
     }
     Ok(())
 }
@@ -171,10 +171,10 @@ fn the_filter_denies_what_the_spiffe_validator_rejects(adapter: Adapter) -> Resu
 fn an_authority_signs_only_for_its_own_trust_domain(adapter: Adapter) -> Result<()> {
     let server = ProtectedServer::start(adapter, Validation::Spiffe, &open_to_all())?;
     let forged = server.fixture.federated.sign(&Shape::svid(ID))?;
-    assert_eq!(fate(&server.envoy, &forged)?, Fate::HandshakeRejected);
+    assert_eq!(outcome(&server.envoy, &forged)?, Outcome::HandshakeRejected);
     let federated = "spiffe://example.io/ns/default/sa/sleep";
     let good = server.fixture.federated.sign(&Shape::svid(federated))?;
-    assert_eq!(fate(&server.envoy, &good)?, Fate::Admitted(federated.to_owned()));
+    assert_eq!(outcome(&server.envoy, &good)?, Outcome::Allowed(federated.to_owned()));
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn unusual_but_valid(adapter: Adapter) -> Result<()> {
     let server = ProtectedServer::start(adapter, Validation::Spiffe, &open_to_all())?;
     for (name, shape, id) in cases {
         let leaf = server.fixture.local.sign(&shape)?;
-        assert_eq!(fate(&server.envoy, &leaf)?, Fate::Admitted(id.to_owned()), "{name}");
+        assert_eq!(outcome(&server.envoy, &leaf)?, Outcome::Allowed(id.to_owned()), "{name}");
     }
     Ok(())
 }

@@ -213,8 +213,8 @@ fn the_federated_example_differs_only_in_its_configuration() -> Result<()> {
 #[test]
 fn the_module_example_differs_only_in_its_filter() -> Result<()> {
     let value = |bootstrap: &Bootstrap| serde_json::from_str::<Value>(&bootstrap.to_json());
-    let fitted = Bootstrap::example(Adapter::Wasm.example())?.with(Adapter::Module)?;
-    assert_eq!(value(&fitted)?, value(&Bootstrap::example(Adapter::Module.example())?)?);
+    let adapted = Bootstrap::example(Adapter::Wasm.example())?.with(Adapter::Module)?;
+    assert_eq!(value(&adapted)?, value(&Bootstrap::example(Adapter::Module.example())?)?);
     Ok(())
 }
 

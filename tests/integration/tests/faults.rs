@@ -7,13 +7,13 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::fault::{self, Fault, Faults, STEADY, callers};
-use spiffe_authz_integration::federation::{Federation, Fit};
+use spiffe_authz_integration::federation::{Changes, Federation};
 use spiffe_authz_integration::load::Load;
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::wait;
 
 /// The duration of a fault that has no end.
-const LONG: Duration = Duration::from_secs(4);
+const FAULT_DURATION: Duration = Duration::from_secs(4);
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -25,13 +25,13 @@ spiffe_authz_integration::test_with_each_adapter![no_fault_changes_a_verdict];
 fn no_fault_changes_a_verdict(adapter: Adapter) -> Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new()?;
-    let mut environment = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
+    let mut environment = Federation::start(scratch.path(), Changes { adapter, ..STEADY })?;
     let load = Load::start(callers(&environment)?);
     load.recovered(LIMIT)?;
     let mut faults = Faults::on(&mut environment)?;
     for fault in Fault::all(adapter) {
         let before = load.tally();
-        let outcome = faults.run(fault, LONG, &load)?;
+        let outcome = faults.run(fault, FAULT_DURATION, &load)?;
         let tally = load.tally();
         let (requests, errors) = (tally.requests - before.requests, tally.error_count() - before.error_count());
         println!("{outcome}; {requests} requests, {errors} errors");

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::federation::{Federation, Fit};
+use spiffe_authz_integration::federation::{Changes, Federation};
 use spiffe_authz_integration::scenario::{self, Expectation};
 use spiffe_authz_integration::scratch::Scratch;
 
@@ -10,7 +10,7 @@ spiffe_authz_integration::test_with_each_adapter![every_scenario_of_federation];
 
 fn every_scenario_of_federation(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = Federation::start(scratch.path(), Fit { adapter, ..Fit::NONE })?;
+    let environment = Federation::start(scratch.path(), Changes { adapter, ..Changes::NONE })?;
     let mut scenarios = scenario::federation()?;
     scenario::play(&scenarios, &environment)?;
     // The check can fail.

@@ -153,11 +153,11 @@ struct Revoking<'g> {
 }
 
 impl<'g> Revoking<'g> {
-    fn start(fixture: &'g Fixture, fitted: impl Fn(&str) -> Result<Bootstrap>, revoked: &Value) -> Result<Self> {
+    fn start(fixture: &'g Fixture, adapted: impl Fn(&str) -> Result<Bootstrap>, revoked: &Value) -> Result<Self> {
         let file = fixture.scratch.join("listeners.json");
-        let (bootstrap, content) = fitted(&document(&json!({})).to_string())?.watched_listeners(&file)?;
+        let (bootstrap, content) = adapted(&document(&json!({})).to_string())?.watched_listeners(&file)?;
         fixture.scratch.write("listeners.json", &content)?;
-        let revoking = fitted(&document(&json!({"revoked": revoked})).to_string())?.listeners_file()?;
+        let revoking = adapted(&document(&json!({"revoked": revoked})).to_string())?.listeners_file()?;
         Ok(Self { fixture, envoy: start(fixture, "revoking", &bootstrap)?, revoking })
     }
 
@@ -172,8 +172,8 @@ impl<'g> Revoking<'g> {
 fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
     const CALLERS: usize = 4;
     let fixture = Fixture::new(adapter, Validation::Spiffe)?;
-    let fitted = |document: &str| fixture.bootstrap()?.configuration(document);
-    let revoking = Revoking::start(&fixture, fitted, &json!({"trustDomains": ["example.io"]}))?;
+    let adapted = |document: &str| fixture.bootstrap()?.configuration(document);
+    let revoking = Revoking::start(&fixture, adapted, &json!({"trustDomains": ["example.io"]}))?;
     let address = revoking.envoy.address()?;
     let federated = fixture.federated.sign(&Shape::svid("spiffe://example.io/ns/default/sa/sleep"))?;
     let local = fixture.leaf("default", "sleep")?;
@@ -218,8 +218,8 @@ fn a_revoked_trust_domain_is_denied_under_load(adapter: Adapter) -> Result<()> {
 
 fn a_revoked_identity_loses_its_tcp_connection(adapter: Adapter) -> Result<()> {
     let (fixture, database) = (Fixture::new(adapter, Validation::Spiffe)?, Database::start(First::Client)?);
-    let fitted = |document: &str| fixture.tcp_bootstrap(&database)?.tcp_configuration(document);
-    let revoking = Revoking::start(&fixture, fitted, &json!({"spiffeIds": [SLEEP]}))?;
+    let adapted = |document: &str| fixture.tcp_bootstrap(&database)?.tcp_configuration(document);
+    let revoking = Revoking::start(&fixture, adapted, &json!({"spiffeIds": [SLEEP]}))?;
     let address: SocketAddr = revoking.envoy.address()?;
     let mut sleep = Session::from(fixture.leaf("default", "sleep")?.connect(address)?);
     let mut curl = Session::from(fixture.leaf("default", "curl")?.connect(address)?);

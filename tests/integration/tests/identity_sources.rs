@@ -169,15 +169,15 @@ fn logging_filter_state(bootstrap: Bootstrap, adapter: Adapter) -> Result<Bootst
     bootstrap.set(&pointer, fields)
 }
 
-/// The gateway of the examples. `tells` configures how it reports its callers.
-fn gateway(fixture: &Fixture, server: &Envoy, tells: &Value) -> Result<Envoy> {
+/// The gateway of the examples. `reports` configures how it reports its callers.
+fn gateway(fixture: &Fixture, server: &Envoy, reports: &Value) -> Result<Envoy> {
     let leaf = fixture.local.sign(&Shape::svid(GATEWAY))?;
     let certificate = fixture.scratch.write("gateway.secret.json", &leaf.secret())?;
     let validation = fixture.scratch.join("validation.json");
     let bootstrap = Bootstrap::gateway(Adapter::Wasm, server.address()?)?
         .secrets(&certificate, &validation)?
         .secrets_at(CLIENT_TLS, &certificate, &validation)?
-        .connection_manager(tells.clone())?;
+        .connection_manager(reports.clone())?;
     Envoy::start(&Start::tested("gateway")?, &bootstrap, fixture.scratch.path())
 }
 
@@ -245,13 +245,13 @@ fn wrong_header_settings_deny_everything() -> Result<()> {
         (append, vec![(sanitize_set(), vec![], "xfcc-several-elements")]),
     ];
     let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
-    for (hands_on, gateways) in cases {
-        let server = protected(&fixture, &hands_on)?;
-        for (count, (tells, claims, reason)) in (1..).zip(gateways) {
-            let gateway = gateway(&fixture, &server, &tells)?;
+    for (forwards, gateways) in cases {
+        let server = protected(&fixture, &forwards)?;
+        for (count, (reports, claims, reason)) in (1..).zip(gateways) {
+            let gateway = gateway(&fixture, &server, &reports)?;
             let mut sleep = fixture.leaf("default", "sleep")?.connect(gateway.address()?)?;
             assert_eq!(sleep.request("GET", "/a", &claims)?.status, 403, "{reason}");
-            assert_eq!(last_line(&server, count)?, (json!(null), json!(reason)), "{tells} {hands_on}");
+            assert_eq!(last_line(&server, count)?, (json!(null), json!(reason)), "{reports} {forwards}");
         }
     }
     Ok(())

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::environment::{Environment, LONG};
+use spiffe_authz_integration::environment::{Environment, SVID_TTL};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::{tools, wait};
 
 #[test]
 fn reports_the_secrets_from_spire() -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = Environment::start(Adapter::Wasm, scratch.path(), LONG, Ok)?;
+    let environment = Environment::start(Adapter::Wasm, scratch.path(), SVID_TTL, Ok)?;
     let file = scratch.path().join("config_dump.json");
     let read = |arguments: &[&str]| -> Result<(Option<i32>, Value)> {
         fs::write(&file, environment.server.admin("/config_dump")?.body)?;

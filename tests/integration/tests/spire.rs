@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
-use spiffe_authz_integration::environment::{self, Environment, LONG};
+use spiffe_authz_integration::environment::{self, Environment, SVID_TTL};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::scratch::Scratch;
@@ -78,7 +78,7 @@ fn identities_rotate_while_requests_flow(adapter: Adapter) -> Result<()> {
 
 fn a_dead_agent_stops_nothing(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut environment = Environment::start(adapter, scratch.path(), LONG, short_connections)?;
+    let mut environment = Environment::start(adapter, scratch.path(), SVID_TTL, short_connections)?;
     let sleep = environment.caller("sleep")?;
     let spire = &mut environment.spire;
     let ((), count) = under_load(&sleep, || {
@@ -98,7 +98,7 @@ fn a_dead_agent_stops_nothing(adapter: Adapter) -> Result<()> {
 
 fn spire_identities_are_distinguished(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = Environment::start(adapter, scratch.path(), LONG, Ok)?;
+    let environment = Environment::start(adapter, scratch.path(), SVID_TTL, Ok)?;
     for (count, (name, namespace, path, status, policy)) in [
         ("sleep", "default", "/status/200", 200, json!("default/sleep-reads")),
         ("curl", "default", "/status/200", 403, json!(null)),

@@ -131,7 +131,7 @@ impl Mesh {
         federate(&shell, directory, &[&environment.federated, &third])?;
 
         let upstream = Upstream::start()?;
-        let processes = fitted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
+        let processes = adapted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
         environment.kubectl().apply(&processes)?;
         let start = |kind, service_account, namespace, label: (&str, &str), address| {
             let program = environment.workload(&format!("{}-{kind}", label.1), namespace, service_account)?;
@@ -261,7 +261,7 @@ fn federate(shell: &Shell, directory: &Path, others: &[&Server]) -> Result<()> {
     Ok(())
 }
 
-fn fitted(manifest: &str, ports: &Ports, workload: u16) -> String {
+fn adapted(manifest: &str, ports: &Ports, workload: u16) -> String {
     let values = [("${SIDECAR}", ports.sidecar), ("${SERVICE}", ports.service), ("${WORKLOAD}", workload)];
     values.iter().fold(manifest.to_owned(), |text, (name, value)| text.replace(name, &value.to_string()))
 }

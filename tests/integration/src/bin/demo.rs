@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::environment::{Environment, LONG};
+use spiffe_authz_integration::environment::{Environment, SVID_TTL};
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::interruption;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {
     eprintln!("starting the SPIRE server and agent of example.org, and the Envoy of httpbin");
-    let environment = Environment::start(Adapter::Wasm, scratch.path(), LONG, Ok)?;
+    let environment = Environment::start(Adapter::Wasm, scratch.path(), SVID_TTL, Ok)?;
     eprintln!("starting the Envoys of the callers: {}", CALLERS.join(", "));
     let callers = CALLERS.iter().map(|name| Ok((*name, environment.caller(name)?))).collect::<Result<Vec<_>>>()?;
     let statuses = REQUESTS.iter().map(|request| send_request(&callers, request)).collect::<Result<Vec<_>>>()?;

@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use spiffe_authz_integration::bootstrap::Adapter;
 use spiffe_authz_integration::fault::{Fault, Faults, Outcome, STEADY, callers};
-use spiffe_authz_integration::federation::{FEDERATED, Federation, Fit, LOCAL};
+use spiffe_authz_integration::federation::{Changes, FEDERATED, Federation, LOCAL};
 use spiffe_authz_integration::load::{Load, Tally};
 use spiffe_authz_integration::scratch::Scratch;
 
 /// The time before the first measurement of memory.
 const WARM_UP: Duration = Duration::from_secs(10);
 /// The duration of a fault that has no end, in seconds. Some are longer than the lifetime of an SVID.
-const LONG: std::ops::RangeInclusive<u64> = 1..=25;
+const FAULT_DURATION: std::ops::RangeInclusive<u64> = 1..=25;
 /// The pause between two faults, in seconds.
 const CALM: std::ops::RangeInclusive<u64> = 0..=3;
 
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     println!("soak: {adapter}, {minutes} minutes, seed {seed}");
     let mut random = Rng::with_seed(seed);
     let scratch = Scratch::new()?;
-    let mut environment = Federation::start(scratch.path(), Fit { adapter, ..STEADY })?;
+    let mut environment = Federation::start(scratch.path(), Changes { adapter, ..STEADY })?;
     let load = Load::start(callers(&environment)?);
     thread::sleep(WARM_UP);
     let before = memory(&environment)?;
@@ -46,8 +46,8 @@ fn main() -> Result<()> {
             random.shuffle(&mut due);
         }
         let Some(fault) = due.pop() else { break };
-        let long = Duration::from_secs(random.u64(LONG));
-        end = faults.run(fault, long, &load).map(|outcome| {
+        let duration = Duration::from_secs(random.u64(FAULT_DURATION));
+        end = faults.run(fault, duration, &load).map(|outcome| {
             println!("{:>5} s  {outcome}", start.elapsed().as_secs());
             outcomes.push(outcome);
         });

@@ -142,22 +142,22 @@ impl Bootstrap {
     fn with_module(self) -> Result<Self> {
         let example = Self::example(Adapter::Module.example())?;
         // The counters of the module have labels without stats tags.
-        let mut fitted = Self { adapter: Adapter::Module, ..self.without("", "stats_config")? };
+        let mut adapted = Self { adapter: Adapter::Module, ..self.without("", "stats_config")? };
 
         // With the filters before it, the connection manager has the same position in every example.
         let state = example.at(&format!("{FILTERS}/0"))?;
-        let filters = fitted.value.pointer_mut(FILTERS).and_then(Value::as_array_mut);
+        let filters = adapted.value.pointer_mut(FILTERS).and_then(Value::as_array_mut);
         let filters = filters.context("the example has no filters")?;
         filters.retain(|filter| filter["name"] != state["name"]);
         filters.insert(0, state.clone());
 
-        let document = fitted.at(CONFIGURATION)?.clone();
-        let mut logged = fitted.at(LOG_FIELDS)?.clone();
+        let document = adapted.at(CONFIGURATION)?.clone();
+        let mut logged = adapted.at(LOG_FIELDS)?.clone();
         for (name, field) in logged.as_object_mut().context("the access log has no fields")? {
             *field = example.at(&format!("{LOG_FIELDS}/{name}"))?.clone();
         }
         let filter = example.at(FILTER)?.clone();
-        fitted.set(LOG_FIELDS, logged)?.set(FILTER, filter)?.set(&Adapter::Module.configuration(), document)
+        adapted.set(LOG_FIELDS, logged)?.set(FILTER, filter)?.set(&Adapter::Module.configuration(), document)
     }
 }
 

@@ -118,7 +118,7 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Returns `true` for each of filter and Istio that allows the request.
+    /// Returns the verdicts of the filter and of Istio on a request. `true` means allow.
     pub(super) fn decide(&mut self, bytes: &[u8]) -> Result<(bool, bool)> {
         let mut verdicts = [&mut self.ours, &mut self.istio].map(|client| -> Result<bool> {
             let response = client.raw(bytes)?;
@@ -168,7 +168,7 @@ impl Environment {
         Ok(Pair { ours: self.client(OURS, set, caller)?, istio: self.client(ISTIO, set, caller)? })
     }
 
-    /// Returns `true` for each of filter and Istio that allows the connection.
+    /// Returns the verdicts of the filter and of Istio on a connection. `true` means allow.
     pub(super) fn admits(&self, set: usize, caller: &Caller) -> Result<(bool, bool)> {
         let echoes = |address| tcp::echoes(self.client(address, set, caller)?).with_context(|| caller.describe());
         Ok((echoes(OURS)?, echoes(ISTIO)?))

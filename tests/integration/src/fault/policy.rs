@@ -33,14 +33,14 @@ impl Policies {
     }
 
     /// Changes the policies every second for this duration.
-    pub(super) fn change(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
-        self.every_second(long, |policies| policies.next(environment))
+    pub(super) fn change(&mut self, environment: &Federation<'_>, duration: Duration) -> Result<String> {
+        self.every_second(duration, |policies| policies.next(environment))
     }
 
     /// Replaces the module with a new file every second for this duration, and then restores the first file.
-    pub(super) fn change_module(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
+    pub(super) fn change_module(&mut self, environment: &Federation<'_>, duration: Duration) -> Result<String> {
         let module = tools::path(tools::MODULE)?;
-        let seen = self.every_second(long, |policies| {
+        let seen = self.every_second(duration, |policies| {
             let copy = environment.directory().join(format!("module-{}.so", policies.version));
             fs::copy(&module, &copy)?;
             let example = environment.example()?.text(&module.to_string_lossy(), &copy.to_string_lossy())?;
@@ -52,9 +52,9 @@ impl Policies {
         Ok(seen)
     }
 
-    fn every_second(&mut self, long: Duration, mut update: impl FnMut(&mut Self) -> Result<()>) -> Result<String> {
+    fn every_second(&mut self, duration: Duration, mut update: impl FnMut(&mut Self) -> Result<()>) -> Result<String> {
         let (start, mut slowest, mut count) = (Instant::now(), Duration::ZERO, 0);
-        while start.elapsed() < long {
+        while start.elapsed() < duration {
             let publish = Instant::now();
             update(self)?;
             slowest = slowest.max(publish.elapsed());
@@ -66,7 +66,7 @@ impl Policies {
 
     /// Publishes policies that do not compile, for this duration. Envoy must reject and count them, and the previous
     /// ones must still apply.
-    pub(super) fn break_and_restore(&mut self, environment: &Federation<'_>, long: Duration) -> Result<String> {
+    pub(super) fn break_and_restore(&mut self, environment: &Federation<'_>, duration: Duration) -> Result<String> {
         self.next(environment)?;
         let rejected =
             environment.httpbin.stat(REJECTED)?.with_context(|| format!("Envoy does not count {REJECTED}"))?;
@@ -76,7 +76,7 @@ impl Policies {
         wait::until("the invalid policies are rejected", UPDATE_LIMIT, || {
             Ok((environment.httpbin.stat(REJECTED)? > Some(rejected)).then_some(()))
         })?;
-        thread::sleep(long);
+        thread::sleep(duration);
         ensure!(decides(environment, self.version)?, "the previous policies no longer apply");
         ensure!(environment.httpbin.stat(REJECTED)? == Some(rejected + 1), "expected one rejected update");
         self.next(environment)?;

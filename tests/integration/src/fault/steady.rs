@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bootstrap::{Bootstrap, GATEWAY_HOST, SERVER_HOST};
-use crate::federation::{CALLERS, FEDERATED, Federation, Fit, LOCAL};
+use crate::federation::{CALLERS, Changes, FEDERATED, Federation, LOCAL};
 use crate::load::{Call, Caller};
 use crate::scratch::write_whole;
 
@@ -17,11 +17,12 @@ pub(super) const FILTER_FILE: &str = "filter.json";
 /// SVIDs are valid for 16 seconds and renewed after three: SPIRE backdates them by ten seconds and renews them at half
 /// of their lifetime. Connections are renewed every second, so that new SVIDs are used. Policies come from a file. A
 /// failed request contains its cause.
-pub const STEADY: Fit = Fit { ttl: Duration::from_secs(16), httpbin, gateway: guarding, client, ..Fit::NONE };
+pub const STEADY: Changes =
+    Changes { ttl: Duration::from_secs(16), httpbin, gateway: with_filter, client, ..Changes::NONE };
 
 fn httpbin(bootstrap: Bootstrap, directory: &Path) -> Result<Bootstrap> {
     let file = directory.join(FILTER_FILE);
-    let (bootstrap, content) = guarding(bootstrap)?.watched_filter(&file)?;
+    let (bootstrap, content) = with_filter(bootstrap)?.watched_filter(&file)?;
     // A successor in a hot restart keeps the current policies.
     if !file.exists() {
         write_whole(&file, &content)?;
@@ -29,7 +30,7 @@ fn httpbin(bootstrap: Bootstrap, directory: &Path) -> Result<Bootstrap> {
     Ok(bootstrap)
 }
 
-fn guarding(bootstrap: Bootstrap) -> Result<Bootstrap> {
+fn with_filter(bootstrap: Bootstrap) -> Result<Bootstrap> {
     bootstrap.connection_manager(json!({
         "access_log": [],
         "common_http_protocol_options": {

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
-use spiffe_authz_integration::environment::LONG;
+use spiffe_authz_integration::environment::SVID_TTL;
 use spiffe_authz_integration::envoy::{Envoy, Start};
-use spiffe_authz_integration::federation::{Federation, Fit};
+use spiffe_authz_integration::federation::{Changes, Federation};
 use spiffe_authz_integration::scratch::Scratch;
 use spiffe_authz_integration::spire::Spire;
 use spiffe_authz_integration::upstream::Upstream;
@@ -39,7 +39,7 @@ fn with_spire(spire: &Spire, upstream: &Upstream) -> Result<Bootstrap> {
 #[test]
 fn the_federated_examples_have_no_findings() -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = Federation::start(scratch.path(), Fit::NONE)?;
+    let environment = Federation::start(scratch.path(), Changes::NONE)?;
     let answer = wait_for(&environment.httpbin, scratch.path(), &[("inbound", &["bundle-unnamed"])])?;
     assert_eq!(answer.status, Some(0), "a note");
     assert_eq!(answer.messages("bundle-unnamed"), ["the filter's document does not name `example.net`"]);
@@ -51,7 +51,7 @@ fn the_federated_examples_have_no_findings() -> Result<()> {
 #[test]
 fn missing_secrets_are_reported() -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut spire = Spire::start(scratch.path(), LONG)?;
+    let mut spire = Spire::start(scratch.path(), SVID_TTL)?;
     let upstream = Upstream::start()?;
     let bootstrap = with_spire(&spire, &upstream)?;
     let start = |name| -> Result<Envoy> {

@@ -138,10 +138,10 @@ impl<'g> Fixtures<'g> {
         let mut largest = 0;
         for kind in [Kind::Paths, Kind::Callers] {
             let log = self.ours(Adapter::Wasm, kind, COMPILED)?.envoy.log()?;
-            let told: Vec<(u64, u64)> = log.lines().filter_map(compiled).collect();
+            let compilations: Vec<(u64, u64)> = log.lines().filter_map(compiled).collect();
             // Envoy configures a trial VM, a base VM, and one for each worker.
-            ensure!(told.len() >= 2, "the filter logs no compilation:\n{log}");
-            for (milliseconds, mebibytes) in told {
+            ensure!(compilations.len() >= 2, "the filter logs no compilation:\n{log}");
+            for (milliseconds, mebibytes) in compilations {
                 times.push(milliseconds);
                 largest = largest.max(mebibytes);
             }
