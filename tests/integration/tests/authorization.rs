@@ -42,7 +42,7 @@ fn document() -> Value {
 }
 
 const LOCAL_PROD: &str = "spiffe://example.org/ns/prod/sa/web";
-const FOREIGN_PROD: &str = "spiffe://example.io/ns/prod/sa/web";
+const FEDERATED_PROD: &str = "spiffe://example.io/ns/prod/sa/web";
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const OTHER_SLEEP: &str = "spiffe://example.org/ns/other/sa/sleep";
 
@@ -54,13 +54,13 @@ fn each_field_allows_and_denies(adapter: Adapter) -> Result<()> {
         (LOCAL_PROD, "GET", "/namespace", Ok("default/by-namespace")),
         (SLEEP, "GET", "/namespace", Err(NONE)),
         // The same namespace in a different trust domain is a different namespace.
-        (FOREIGN_PROD, "GET", "/namespace", Err(NONE)),
+        (FEDERATED_PROD, "GET", "/namespace", Err(NONE)),
         (SLEEP, "GET", "/account", Ok("default/by-account")),
         (OTHER_SLEEP, "GET", "/account", Err(NONE)),
         (LOCAL_PROD, "GET", "/account", Err(NONE)),
-        (FOREIGN_PROD, "GET", "/trust-domain", Ok("default/by-trust-domain")),
+        (FEDERATED_PROD, "GET", "/trust-domain", Ok("default/by-trust-domain")),
         (LOCAL_PROD, "GET", "/trust-domain", Err(NONE)),
-        (FOREIGN_PROD, "GET", "/principal", Ok("default/by-principal")),
+        (FEDERATED_PROD, "GET", "/principal", Ok("default/by-principal")),
         (LOCAL_PROD, "GET", "/principal", Err(NONE)),
         (SLEEP, "GET", "/files/x/raw", Ok("default/by-path")),
         (SLEEP, "GET", "/files/x/raw?cooked", Ok("default/by-path")),
@@ -74,7 +74,7 @@ fn each_field_allows_and_denies(adapter: Adapter) -> Result<()> {
     ];
     for (count, (id, method, path, expected)) in cases.into_iter().enumerate() {
         let reached = server.fixture.upstream.requests();
-        let authority = if id == FOREIGN_PROD { &server.fixture.federated } else { &server.fixture.local };
+        let authority = if id == FEDERATED_PROD { &server.fixture.federated } else { &server.fixture.local };
         let leaf = authority.sign(&Shape::svid(id))?;
         let response = leaf.connect(server.address()?)?.request(method, path, &[])?;
         let log = server.envoy.access_log_of(count + 1)?;

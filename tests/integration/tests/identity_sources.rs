@@ -57,11 +57,11 @@ fn over_hbone_the_caller_is_the_one_that_opened_the_stream() -> Result<()> {
     let bootstrap = tunnel_server(&fixture)?.set(underscores, json!("ALLOW"))?;
     let server = Envoy::start(&Start::tested("tunnel-server")?, &bootstrap, fixture.scratch.path())?;
     let two_names = Shape { names: vec![Name::uri(SLEEP), Name::uri(CURL)], ..Shape::svid(SLEEP) };
-    let foreign = "spiffe://example.io/ns/default/sa/sleep";
+    let federated = "spiffe://example.io/ns/default/sa/sleep";
     let cases = [
         ("sleep", fixture.leaf("default", "sleep")?, json!(SLEEP), "default/sleep-reads"),
         ("curl", fixture.leaf("default", "curl")?, json!(CURL), "no-policy-allows"),
-        ("foreign", fixture.federated.sign(&Shape::svid(foreign))?, json!(foreign), "no-policy-allows"),
+        ("federated", fixture.federated.sign(&Shape::svid(federated))?, json!(federated), "no-policy-allows"),
         ("two-names", fixture.local.sign(&two_names)?, json!(null), "peer-principal-several"),
         ("no-workload", fixture.local.sign(&Shape::svid("spiffe://example.org/x"))?, json!(null), "wrong-pattern"),
     ];

@@ -11,7 +11,7 @@ use crate::support::{
     Listeners, PATIENCE, any_path, at, bundle_pointer, certificate_pointer, document, from_file, healthy, wait_for,
 };
 
-const FOREIGN: &str = "spiffe://example.io/ns/default/sa/httpbin";
+const FEDERATED: &str = "spiffe://example.io/ns/default/sa/httpbin";
 
 #[test]
 fn secrets_are_distinguished() -> Result<()> {
@@ -52,7 +52,7 @@ fn add_certificates(listeners: &mut Listeners, fixture: &Fixture) -> Result<()> 
     for (name, authority, shape) in [
         ("expired", &fixture.local, expired),
         ("malformed", &fixture.local, two_names),
-        ("foreign", &fixture.federated, Shape::svid(FOREIGN)),
+        ("foreign", &fixture.federated, Shape::svid(FEDERATED)),
     ] {
         let secret = renamed(fixture, "default", name, &authority.sign(&shape)?.secret())?;
         listeners.add(name, &[(&certificate_pointer(), secret)])?;
@@ -96,7 +96,7 @@ fn renamed(fixture: &Fixture, from: &str, to: &str, secret: &str) -> Result<Valu
 
 /// Returns a certificate of the federated trust domain in files, which only `certs` shows.
 fn file_certificate(fixture: &Fixture) -> Result<Value> {
-    let leaf = fixture.federated.sign(&Shape::svid(FOREIGN))?;
+    let leaf = fixture.federated.sign(&Shape::svid(FEDERATED))?;
     let secret: Value = serde_json::from_str(&leaf.secret())?;
     let part = |field: &str| -> Result<Value> {
         let pem =
