@@ -55,11 +55,11 @@ impl PolicySet {
 /// Evaluates every matcher of a rule. `None` is unknown: an attribute that cannot be read decides.
 fn matches_plainly<A: RequestAttributes>(rule: &Rule, peer: Option<&Peer>, request: &Request<A>) -> Option<bool> {
     let all = |results: &mut dyn Iterator<Item = Option<bool>>| {
-        results.fold(Some(true), |all, result| match (all, result) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (None, _) | (_, None) => None,
-            _ => Some(true),
-        })
+        let results: Vec<_> = results.collect();
+        if results.contains(&Some(false)) {
+            return Some(false);
+        }
+        (!results.contains(&None)).then_some(true)
     };
     let fields = |fields: &[Matcher]| all(&mut fields.iter().map(|matcher| matcher.matches(peer, request).ok()));
     let any = |selectors: &[Box<[Matcher]>]| {
