@@ -2,7 +2,7 @@
 #![expect(missing_docs, reason = "criterion's macro writes a public function")]
 
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use cpu_time::ThreadTime;
@@ -10,7 +10,7 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
-use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
+use spiffe_authz::host::{AddressOf, Headers, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::PolicySet;
 use spiffe_authz::request::Request;
@@ -19,65 +19,154 @@ use spiffe_authz::timestamp::Timestamp;
 const COUNTS: [u32; 3] = [10, 1_000, 10_000];
 const CALLER: &str = "spiffe://example.org/ns/default/sa/sleep";
 
-/// The worst cases of a request from `CALLER` for the path of the last policy.
+/// Policies that differ in one field, and a request that the last one of them matches.
 #[derive(Clone, Copy)]
 enum Case {
-    /// Every policy has a different principal, so none matches.
+    /// Every policy has a different principal, and none matches.
     NoneMatches,
-    /// Every policy has the caller's principal and a path of its own. The last one matches.
-    SamePrincipal,
+    Paths,
+    PathTemplates,
+    Ports,
+    Addresses,
+    Headers,
+    ServerNames,
+    RequestPrincipals,
+    Claims,
+    /// Every policy has the same path, and a header tells the policies apart.
+    PathAndHeader,
 }
 
 impl Case {
+    const ALL: [Self; 10] = [
+        Self::NoneMatches,
+        Self::Paths,
+        Self::PathTemplates,
+        Self::Ports,
+        Self::Addresses,
+        Self::Headers,
+        Self::ServerNames,
+        Self::RequestPrincipals,
+        Self::Claims,
+        Self::PathAndHeader,
+    ];
+
     const fn name(self) -> &'static str {
         match self {
-            Self::NoneMatches => "no policy matches",
-            Self::SamePrincipal => "all name the caller",
+            Self::NoneMatches => "no principal matches",
+            Self::Paths => "paths",
+            Self::PathTemplates => "path templates",
+            Self::Ports => "ports",
+            Self::Addresses => "ipBlocks",
+            Self::Headers => "request.headers",
+            Self::ServerNames => "connection.sni",
+            Self::RequestPrincipals => "requestPrincipals",
+            Self::Claims => "request.auth.claims",
+            Self::PathAndHeader => "one path, and request.headers",
         }
     }
 
+    /// The rule of the policy with this number. Every rule but that of `NoneMatches` names the caller.
+    fn rule(self, number: u32) -> Value {
+        let mut source = json!({"principals": ["example.org/ns/default/sa/sleep"]});
+        let mut operation = json!({"methods": ["GET"]});
+        let mut when = Vec::new();
+        match self {
+            Self::NoneMatches => source["principals"] = json!([format!("example.org/ns/default/sa/other-{number}")]),
+            Self::Paths => operation["paths"] = json!([path(number)]),
+            Self::PathTemplates => operation["paths"] = json!([format!("/{{*}}/items/{number:05}")]),
+            Self::Ports => operation["ports"] = json!([(number + 1).to_string()]),
+            Self::Addresses => source["ipBlocks"] = json!([address(number).to_string()]),
+            Self::Headers => when.push(json!({"key": "request.headers[x-key]", "values": [text(number)]})),
+            Self::ServerNames => when.push(json!({"key": "connection.sni", "values": [text(number)]})),
+            Self::RequestPrincipals => source["requestPrincipals"] = json!([format!("issuer/{}", text(number))]),
+            Self::Claims => when.push(json!({"key": "request.auth.claims[group]", "values": [text(number)]})),
+            Self::PathAndHeader => {
+                operation["paths"] = json!(["/items"]);
+                when.push(json!({"key": "request.headers[x-key]", "values": [text(number)]}));
+            }
+        }
+        let mut rule = json!({"from": [{"source": source}], "to": [{"operation": operation}]});
+        if !when.is_empty() {
+            rule["when"] = json!(when);
+        }
+        rule
+    }
+
     fn document(self, count: u32) -> String {
-        let principal = |number: u32| match self {
-            Self::NoneMatches => format!("example.org/ns/default/sa/other-{number}"),
-            Self::SamePrincipal => "example.org/ns/default/sa/sleep".to_owned(),
+        let policy =
+            |number| json!({"name": format!("p{number}"), "namespace": "default", "rules": [self.rule(number)]});
+        json!({"trustDomain": "example.org", "policies": (0..count).map(policy).collect::<Vec<_>>()}).to_string()
+    }
+
+    /// A request that matches the policy with this number.
+    fn request(self, number: u32) -> Attributes {
+        let path = match self {
+            Self::PathTemplates => format!("/x/items/{number:05}"),
+            Self::PathAndHeader => "/items".to_owned(),
+            _ => path(number),
         };
-        let policies: Vec<Value> = (0..count)
-            .map(|number| {
-                json!({"name": format!("p{number}"), "namespace": "default", "rules": [{
-                    "from": [{"source": {"principals": [principal(number)]}}],
-                    "to": [{"operation": {"methods": ["GET"], "paths": [path(number)]}}]
-                }]})
-            })
-            .collect();
-        json!({"trustDomain": "example.org", "policies": policies}).to_string()
+        let claims = json!({"iss": "issuer", "sub": text(number), "group": text(number)});
+        let metadata = json!({"envoy.filters.http.jwt_authn": {"payload": claims}});
+        Attributes {
+            path,
+            port: u64::from(number + 1),
+            address: address(number),
+            text: text(number),
+            metadata: metadata.as_object().map(Object::from).unwrap_or_default(),
+        }
     }
 
     const fn verdict(self) -> Verdict {
         match self {
             Self::NoneMatches => Verdict::Deny(DenyReason::NoPolicyAllows),
-            Self::SamePrincipal => Verdict::Allow,
+            _ => Verdict::Allow,
         }
     }
 }
 
-/// All paths have the same length, so the length of compared strings does not depend on their number.
+/// A path. All have one length, so that the cost of a comparison does not depend on the number.
 fn path(number: u32) -> String {
     format!("/p{number:05}/items")
 }
 
-/// A GET request for the path of the last policy.
-struct Get<'a>(&'a str);
+/// A value of a header, a server name or a claim.
+fn text(number: u32) -> String {
+    format!("value-{number:05}")
+}
 
-impl<'a> RequestAttributes for &Get<'a> {
+fn address(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+}
+
+/// The attributes of a GET.
+struct Attributes {
+    path: String,
+    port: u64,
+    address: IpAddr,
+    /// The header `x-key`, and the server name.
+    text: String,
+    metadata: Object,
+}
+
+/// The header `x-key`.
+struct OneHeader<'a>(&'a str);
+
+impl Headers for OneHeader<'_> {
+    fn lines<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> + Clone {
+        (name == "x-key").then_some(self.0.as_bytes()).into_iter()
+    }
+}
+
+impl<'a> RequestAttributes for &'a Attributes {
     type Text = &'a str;
-    type Headers = Vec<(String, Vec<u8>)>;
+    type Headers = OneHeader<'a>;
 
     fn method(&self) -> Result<Option<&'a str>, HostFailure> {
         Ok(Some("GET"))
     }
 
     fn path(&self) -> Result<Option<&'a str>, HostFailure> {
-        Ok(Some(self.0))
+        Ok(Some(&self.path))
     }
 
     fn authority(&self) -> Result<Option<&'a str>, HostFailure> {
@@ -85,23 +174,23 @@ impl<'a> RequestAttributes for &Get<'a> {
     }
 
     fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
-        Ok(Some(8443))
+        Ok(Some(self.port))
     }
 
-    fn headers(&self) -> Result<Self::Headers, HostFailure> {
-        Err(HostFailure)
+    fn headers(&self) -> Result<OneHeader<'a>, HostFailure> {
+        Ok(OneHeader(&self.text))
     }
 
     fn address(&self, _: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
-        Err(HostFailure)
+        Ok(Some(self.address))
     }
 
     fn server_name(&self) -> Result<Option<&'a str>, HostFailure> {
-        Err(HostFailure)
+        Ok(Some(&self.text))
     }
 
     fn metadata(&self) -> Result<Object, HostFailure> {
-        Err(HostFailure)
+        Ok(self.metadata.clone())
     }
 }
 
@@ -138,17 +227,16 @@ impl Measurement for CpuTime {
 }
 
 fn decide(criterion: &mut Criterion<CpuTime>) {
-    for case in [Case::NoneMatches, Case::SamePrincipal] {
+    for case in Case::ALL {
         let mut group = criterion.benchmark_group(format!("decide, {}", case.name()));
         for count in COUNTS {
-            let policy = PolicySet::from_json(case.document(count).as_bytes()).expect("a valid document");
-            let subject = policy.subject(policy.identity().identify(Some(CALLER.as_bytes())));
-            let path = path(count - 1);
-            let get = Get(&path);
+            let policies = PolicySet::from_json(case.document(count).as_bytes()).expect("a valid document");
+            let subject = policies.subject(policies.identity().identify(Some(CALLER.as_bytes())));
+            let attributes = case.request(count - 1);
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| {
-                    let outcome = policy.decide(&subject, &Request::new(black_box(&get), Timestamp::from_seconds(0)));
-                    assert_eq!(outcome.decision.verdict, case.verdict());
+                    let request = Request::new(black_box(&attributes), Timestamp::from_seconds(0));
+                    assert_eq!(policies.decide(&subject, &request).decision.verdict, case.verdict());
                 });
             });
         }
@@ -160,7 +248,7 @@ fn compile(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(20);
     for count in COUNTS {
-        let document = Case::NoneMatches.document(count);
+        let document = Case::Paths.document(count);
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
             bencher.iter(|| PolicySet::from_json(black_box(document.as_bytes())).expect("a valid document"));
         });
