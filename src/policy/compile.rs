@@ -4,6 +4,7 @@
 //! next, and each diagnostic points to its place in the document.
 
 mod condition;
+mod document;
 mod identity;
 mod operation;
 pub(super) mod pointer;
@@ -25,6 +26,7 @@ use crate::identity::{IdentitySettings, Pattern, TrustDomains};
 use crate::spiffe_id::TrustDomain;
 use crate::timestamp::Timestamp;
 use condition::read_condition;
+use document::JsonDocument;
 use identity::read_identity;
 use operation::read_operation;
 use pointer::Pointer;
@@ -36,17 +38,29 @@ pub(super) const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 
 /// Compiles a document in JSON.
 pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
-    compile(&parse_json(text, "use a JSON object with `trustDomain` and `policies`")?)
+    let help = "use a JSON object with `trustDomain` and `policies`";
+    let JsonDocument { root, policies } = parse(text, help, JsonDocument::parse)?;
+    let mut reader = Reader::new(&UNSUPPORTED);
+    let compiled = read_document_with(&mut reader, &root, &Pointer::ROOT, |r, node, at, pattern| match policies {
+        Some(list) => read_policies_of_text(r, list, at, pattern),
+        None => read_policies(r, node, at, pattern),
+    });
+    reader.finish(compiled)
 }
 
-pub(super) fn parse_json<'t>(text: &'t [u8], help: &str) -> Result<Node<'t>, Vec<Diagnostic>> {
+/// Parses text in JSON. An error is a diagnostic with this help.
+pub(super) fn parse<'t, T>(
+    text: &'t [u8],
+    help: &str,
+    parse: impl FnOnce(&'t [u8]) -> Result<T, serde_json::Error>,
+) -> Result<T, Vec<Diagnostic>> {
     let syntax = |message: String| {
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() }]
     };
     if text.trim_ascii().is_empty() {
         return Err(syntax("the configuration is empty".to_owned()));
     }
-    serde_json::from_slice(text).map_err(|error| syntax(error.to_string()))
+    parse(text).map_err(|error| syntax(error.to_string()))
 }
 
 pub(super) fn read_mode(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Mode> {
@@ -61,14 +75,24 @@ pub(super) fn compile(root: &Node) -> Result<PolicySet, Vec<Diagnostic>> {
 }
 
 pub(super) fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<PolicySet> {
+    read_document_with(r, root, at, read_policies)
+}
+
+/// Reads a document, and its policies with `read_policies`.
+fn read_document_with(
+    r: &mut Reader,
+    root: &Node,
+    at: &Pointer<'_>,
+    read_policies: impl FnOnce(&mut Reader, &Node, &Pointer<'_>, &Pattern) -> Option<Policies>,
+) -> Option<PolicySet> {
     let names = [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, POLICIES, IGNORE_LINTS];
     let fields = r.object(root, at, &names)?;
     let trust_domains = read_trust_domains(r, &fields);
     let settings = fields.optional(r, IDENTITY, read_identity).unwrap_or_default();
     let pattern = &settings.pattern;
-    let policies = fields.required(r, POLICIES, |r, n, at| r.list(n, at, |r, n, at| read_policy(r, n, at, pattern)));
+    let policies = fields.required(r, POLICIES, |r, n, at| read_policies(r, n, at, pattern));
     fields.optional(r, IGNORE_LINTS, read_lint_names);
-    let (policies, rules) = number(policies?);
+    let Policies { policies, rules } = policies?;
     report_duplicates(r, at, &policies);
     let identity::Settings { pattern, source, peer, require_validated, lifetime, revoked } = settings;
     let identity = IdentitySettings {
@@ -80,7 +104,7 @@ pub(super) fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Op
         lifetime,
         revoked: revoked.into(),
     };
-    Some(PolicySet::new(identity, policies, rules))
+    Some(PolicySet::new(identity, policies.into(), rules.into()))
 }
 
 fn read_trust_domains(r: &mut Reader, fields: &Object<'_, '_>) -> Option<TrustDomains> {
@@ -123,13 +147,45 @@ fn read_other_trust_domains(
     })
 }
 
-/// A policy, before its rules are numbered.
-struct Entry {
-    policy: Policy,
+/// The policies of a document, and their rules in the order of the document.
+#[derive(Default)]
+struct Policies {
+    policies: Vec<Policy>,
     rules: Vec<Rule>,
 }
 
-fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern) -> Option<Entry> {
+impl Policies {
+    fn add(&mut self, policy: Policy, rules: Vec<Rule>) {
+        let number = u32::try_from(self.policies.len()).unwrap_or(u32::MAX);
+        self.rules.extend((0..).zip(rules).map(|(position, rule)| Rule { policy: number, position, ..rule }));
+        self.policies.push(policy);
+    }
+}
+
+fn read_policies(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern) -> Option<Policies> {
+    let mut policies = Policies::default();
+    r.list(node, at, |r, node, at| {
+        let (policy, rules) = read_policy(r, node, at, pattern)?;
+        policies.add(policy, rules);
+        Some(())
+    })?;
+    Some(policies)
+}
+
+/// Reads the policies of a list in JSON. The parsed form of each one is dropped before the next one is parsed.
+fn read_policies_of_text(r: &mut Reader, list: &str, at: &Pointer<'_>, pattern: &Pattern) -> Option<Policies> {
+    let mut policies = Policies::default();
+    let parsed = document::for_each(list, |position, node| {
+        if let Some((policy, rules)) = read_policy(r, node, &at.index(position), pattern) {
+            policies.add(policy, rules);
+        }
+    });
+    // The text was scanned, but not parsed completely: it can be nested too deeply, or contain an invalid escape.
+    parsed.map_err(|error| r.report(at, Code::Syntax, error.to_string(), "correct the JSON of the policies")).ok()?;
+    Some(policies)
+}
+
+fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern) -> Option<(Policy, Vec<Rule>)> {
     let fields = r.object(node, at, &[NAME, NAMESPACE, ACTION, MODE, NOT_BEFORE, EXPIRES, RULES, IGNORE_LINTS])?;
     let name = fields.required(r, NAME, read_kubernetes_name);
     let namespace = fields.optional(r, NAMESPACE, read_kubernetes_name);
@@ -152,7 +208,7 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern)
     }
     let name = name?;
     let full_name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}").into());
-    Some(Entry { policy: Policy { full_name, action, mode, period }, rules })
+    Some((Policy { full_name, action, mode, period }, rules))
 }
 
 fn read_period(r: &mut Reader, fields: &Object<'_, '_>) -> Period {
@@ -259,17 +315,4 @@ fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Policy]) {
             r.report(&at.key(POLICIES), Code::DuplicatePolicy, message, "rename one of the two");
         }
     }
-}
-
-/// Numbers the rules in the order of the document.
-fn number(entries: Vec<Entry>) -> (Box<[Policy]>, Box<[Rule]>) {
-    let mut policies = Vec::with_capacity(entries.len());
-    let mut rules: Vec<Rule> = Vec::new();
-    for (policy, entry) in (0..).zip(entries) {
-        for (position, rule) in (0..).zip(entry.rules) {
-            rules.push(Rule { policy, position, ..rule });
-        }
-        policies.push(entry.policy);
-    }
-    (policies.into(), rules.into())
 }

@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 }
 
 /// The name of a field.
-struct Name<'t>(Cow<'t, str>);
+pub(super) struct Name<'t>(pub(super) Cow<'t, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -2,7 +2,7 @@
 
 use super::compile::pointer::Pointer;
 use super::compile::reader::Reader;
-use super::compile::{UNSUPPORTED, parse_json, read_document, read_mode};
+use super::compile::{UNSUPPORTED, parse, read_document, read_mode};
 use super::field::{CONFIGURATION, MODE};
 use super::node::Node;
 use super::{Mode, PolicySet};
@@ -25,7 +25,8 @@ impl RoutePolicy {
     /// # Errors
     /// Returns every error in the JSON text.
     pub fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        let root = parse_json(text, "use a JSON object with `mode`, `configuration`, or both")?;
+        let help = "use a JSON object with `mode`, `configuration`, or both";
+        let root = parse(text, help, |text| serde_json::from_slice::<Node<'_>>(text))?;
         let mut reader = Reader::new(&UNSUPPORTED);
         let route = Self::read(&mut reader, &root);
         reader.finish(route)

@@ -1,4 +1,4 @@
-//! A decision allocates no memory, regardless of the number of policies.
+//! A decision allocates no memory, regardless of the number of policies, and compiling needs a bounded amount for each policy.
 #![expect(unsafe_code, reason = "implementing an allocator is unsafe")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,6 +12,9 @@ use spiffe_authz::request::Request;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// The bytes that are allocated now, and the maximum.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -20,11 +23,14 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get().wrapping_add(layout.size()));
+        PEAK.set(PEAK.get().max(BYTES.get()));
         // SAFETY: the caller fulfills the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
         // SAFETY: the caller fulfills the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -134,4 +140,34 @@ fn no_field_allocates() {
         ..GET
     };
     assert_no_allocation(&[policy(0, &rule)], &[(request, Some(Verdict::Allow))]);
+}
+
+/// Compiles policies, and returns the bytes for each policy at the peak and afterwards, without the text.
+fn memory(rule: impl Fn(usize) -> Value) -> (usize, usize) {
+    const POLICIES: usize = 10_000;
+    let policies: Vec<Value> = (0..POLICIES).map(|number| policy(number, &rule(number))).collect();
+    let text = json!({"trustDomain": "example.org", "policies": policies}).to_string();
+    drop(policies);
+    let before = BYTES.get();
+    PEAK.set(before);
+    let compiled = PolicySet::from_json(text.as_bytes()).expect("a valid document");
+    let (peak, after) = (PEAK.get() - before, BYTES.get() - before);
+    assert_eq!(compiled.policy_count(), POLICIES);
+    (peak / POLICIES, after / POLICIES)
+}
+
+#[test]
+fn compiling_needs_little_memory() {
+    let principal = |number| format!("example.org/ns/n{}/sa/s{number}", number % 500);
+    let callers = memory(|number| {
+        json!({
+            "from": [{"source": {"principals": [principal(number)]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": [format!("/v{number}/*")]}}]
+        })
+    });
+    let headers = memory(|number| json!({"when": [{"key": "request.headers[x-key]", "values": [number.to_string()]}]}));
+    eprintln!("bytes for each policy, at the peak and afterwards: {callers:?} by principal, {headers:?} by header");
+    for (peak, after) in [callers, headers] {
+        assert!(peak <= 800 && after <= peak, "{peak} bytes for each policy at the peak, {after} afterwards");
+    }
 }
