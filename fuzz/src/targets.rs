@@ -80,7 +80,7 @@ pub fn metadata(data: &[u8]) {
     }
 }
 
-/// A document is accepted, or rejected with diagnostics. Lints and the other layer do not fail on an accepted document.
+/// A document is accepted, or rejected with diagnostics, which are the same if it is parsed first. Lints and the other layer do not fail on an accepted document.
 pub fn document(data: &[u8]) {
     match PolicySet::from_json(data) {
         Ok(policy) => {
@@ -95,6 +95,9 @@ pub fn document(data: &[u8]) {
         Err(diagnostics) => {
             assert!(!diagnostics.is_empty());
             assert!(diagnostics.iter().all(|diagnostic| !diagnostic.to_string().is_empty()));
+            if let Ok(node) = serde_json::from_slice::<Node<'_>>(data) {
+                assert_eq!(PolicySet::from_node(&node).expect_err("the same errors"), diagnostics);
+            }
         }
     }
 }
