@@ -10,11 +10,13 @@ use spiffe_authz::diagnostic::Diagnostic;
 
 use crate::printable::{Printable, say};
 
-/// The result of a command that ran. Errors have exit status 1.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The result of a command that ran. Errors that it did not report itself have exit status 1, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// Status 0: there is no problem, or the request is allowed.
     Well,
+    /// Status 1: the command reported that it could not run.
+    WithError,
     /// Status 2: the request is denied.
     WithDenial,
     /// Status 3: there are findings.
@@ -25,6 +27,7 @@ impl From<Ended> for ExitCode {
     fn from(ended: Ended) -> Self {
         match ended {
             Ended::Well => Self::SUCCESS,
+            Ended::WithError => Self::FAILURE,
             Ended::WithDenial => Self::from(2),
             Ended::WithFindings => Self::from(3),
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::suggestion::similar;
 
@@ -12,6 +12,11 @@ use crate::suggestion::similar;
 /// # Errors
 /// Returns an error that names the file, and a file of a similar name if it does not exist.
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
+    read_bytes(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+}
+
+/// Reads a file; `-` is standard input. The error does not name the file.
+fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut text = Vec::new();
         io::stdin().read_to_end(&mut text)?;
@@ -22,8 +27,60 @@ pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
             Some(similar) if error.kind() == io::ErrorKind::NotFound => format!(" (did you mean `{similar}`?)"),
             _ => String::new(),
         };
-        io::Error::new(error.kind(), format!("{}: {error}{hint}", file.display()))
+        io::Error::new(error.kind(), format!("{error}{hint}"))
     })
+}
+
+/// Reads a text file; `-` is standard input. The error does not name the file.
+pub(crate) fn read_text(file: &Path) -> io::Result<String> {
+    let bytes = read_bytes(file)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let error = error.utf8_error();
+        io::Error::other(format!("the file is not text: byte {} is not UTF-8", error.valid_up_to()))
+    })
+}
+
+/// Returns the files that arguments name: for a directory, its YAML and JSON files in the order of their paths. Adds
+/// each directory that cannot be read.
+pub(crate) fn expand(files: &[PathBuf], unreadable: &mut Vec<(PathBuf, io::Error)>) -> Vec<PathBuf> {
+    let mut expanded = Vec::new();
+    for file in files {
+        if file.is_dir() {
+            let mut found = Vec::new();
+            collect(file, &mut found, unreadable);
+            found.sort();
+            expanded.extend(found);
+        } else {
+            expanded.push(file.clone());
+        }
+    }
+    expanded
+}
+
+fn collect(directory: &Path, found: &mut Vec<PathBuf>, unreadable: &mut Vec<(PathBuf, io::Error)>) {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => {
+            unreadable.push((directory.to_owned(), error));
+            return;
+        }
+    };
+    for entry in entries {
+        let path = entry.path();
+        // Directories that tools hide, such as `.git`, have no input. A link to a directory could lead to itself.
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_configuration = || {
+            let extension = path.extension().and_then(OsStr::to_str);
+            extension.is_some_and(|extension| ["yaml", "yml", "json"].contains(&extension))
+        };
+        if is_directory && !is_hidden {
+            collect(&path, found, unreadable);
+        } else if path.is_file() && is_configuration() {
+            found.push(path);
+        }
+    }
 }
 
 /// Returns the name of a file in the same directory that is similar.

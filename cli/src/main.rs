@@ -11,6 +11,7 @@ mod exit;
 mod finding;
 mod input;
 mod istio;
+mod located;
 mod logged_request;
 mod options;
 mod printable;

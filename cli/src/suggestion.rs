@@ -1,5 +1,7 @@
 //! Suggestions for words that are probably misspelled.
 
+use spiffe_authz::diagnostic::{Code, Diagnostic};
+
 /// Returns the known word that is most similar to `word`, if one is similar.
 pub(crate) fn similar<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase());
@@ -16,6 +18,25 @@ pub(crate) fn hint(word: &str, known: &[&str]) -> String {
         (None, [only]) => format!("expected `{only}`"),
         (None, known) => format!("expected one of {}", quoted(known)),
     }
+}
+
+/// Returns the next step for a diagnostic: the similar allowed name, or the help of the diagnostic.
+pub(crate) fn of_diagnostic(Diagnostic { code, message, help, .. }: &Diagnostic) -> String {
+    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let lists_names = help.starts_with("expected one of ") || help.contains("supported fields are ");
+    if matches!(code, Code::UnknownField | Code::InvalidValue) && lists_names {
+        let (unknown, known) = (quoted(message), quoted(help));
+        let closest = unknown.first().and_then(|unknown| similar(unknown, known.iter().map(String::as_str)));
+        if let Some(closest) = closest {
+            return format!("did you mean `{closest}`?");
+        }
+    }
+    help.clone()
+}
+
+/// Returns `true` if a diagnostic is about the name of a field, and not about its value.
+pub(crate) fn is_about_name(diagnostic: &Diagnostic) -> bool {
+    matches!(diagnostic.code, Code::UnknownField | Code::Unsupported | Code::DuplicateField)
 }
 
 #[cfg(test)]

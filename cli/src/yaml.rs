@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_saphyr::{DefaultMessageFormatter, Error, MessageFormatter as _, Options, budget, options};
+use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter, budget, options};
 
 use crate::suggestion::hint;
 
@@ -11,15 +11,25 @@ pub(crate) fn from_str<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Error
     serde_saphyr::from_str_with_options(text, limits())
 }
 
-/// Parses several documents.
+/// Parses several documents. Repeated fields of an object are kept.
 pub(crate) fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Error> {
-    serde_saphyr::from_multiple_with_options(text, limits())
+    let mut options = limits();
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    serde_saphyr::from_multiple_with_options(text, options)
 }
 
 /// Returns the place and the description of an error, on one line.
 pub(crate) fn message(error: &Error) -> String {
-    let error = error.without_snippet();
-    let text = match error {
+    let text = description(error);
+    match error.location() {
+        Some(place) => format!("line {}, column {}: {text}", place.line(), place.column()),
+        None => text,
+    }
+}
+
+/// Returns the description of an error, on one line.
+pub(crate) fn description(error: &Error) -> String {
+    match error.without_snippet() {
         Error::SerdeUnknownField { field, expected, .. } => {
             format!("unknown field `{field}` ({})", hint(field, expected))
         }
@@ -27,11 +37,10 @@ pub(crate) fn message(error: &Error) -> String {
             format!("unknown value `{variant}` ({})", hint(variant, expected))
         }
         Error::SerdeMissingField { field, .. } => format!("missing field `{field}`"),
-        other => DefaultMessageFormatter.format_message(other).into_owned(),
-    };
-    match error.location() {
-        Some(place) => format!("line {}, column {}: {text}", place.line(), place.column()),
-        None => text,
+        Error::DuplicateMappingKey { key: Some(name), .. } => {
+            format!("duplicate field `{name}` (remove one of the two)")
+        }
+        other => UserMessageFormatter.format_message(other).into_owned(),
     }
 }
 

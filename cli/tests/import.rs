@@ -27,15 +27,14 @@ fn import(arguments: &[&str], resources: &str) -> (Option<i32>, Value, Vec<Value
 }
 
 #[test]
-fn other_resources_are_skipped_with_their_place() {
+fn other_resources_are_counted() {
     let resources = "kind: Service\nmetadata: {name: a}\n---\nnothing: 1\n---\n";
     let (status, document, remarks) = import(&[], resources);
-    assert_eq!((status, &document["policies"]), (Some(0), &json!([])));
-    let found: Vec<(&str, &str)> =
-        remarks.iter().map(|remark| (remark["place"].as_str().unwrap(), remark["message"].as_str().unwrap())).collect();
+    assert_eq!((status, document), (Some(1), Value::Null));
+    let found: Vec<&str> = remarks.iter().map(|remark| remark["message"].as_str().unwrap()).collect();
     let expected = [
-        ("default/a", "skipped: expected an AuthorizationPolicy, found a Service"),
-        ("-", "skipped: expected an AuthorizationPolicy, found a document without `kind`"),
+        "skipped 2 other resources: 1 Service, 1 without `kind`",
+        "no document is written: the input has no AuthorizationPolicy",
     ];
     assert_eq!(found, expected);
 }
@@ -67,10 +66,13 @@ fn rule(sources: &[Value]) -> Value {
 fn an_omitted_trust_domain_is_reported_for_each_source() {
     let (said, omitted) = (json!({"namespaces": ["a"], "trustDomains": ["example.io"]}), json!({"namespaces": ["b"]}));
     let rules = json!({"rules": [rule(&[said.clone(), omitted.clone()]), rule(&[said]), rule(&[omitted])]});
-    assert_eq!(fields(&rules, OMITTED), ["default/p rules[0].from[1].source", "default/p rules[2].from[0].source"]);
+    assert_eq!(
+        fields(&rules, OMITTED),
+        ["default/p spec.rules[0].from[1].source", "default/p spec.rules[2].from[0].source"]
+    );
     // The negated form excludes trust domains, and does not name one.
     let excluded = json!({"rules": [rule(&[json!({"serviceAccounts": ["b"], "notTrustDomains": ["example.io"]})])]});
-    assert_eq!(fields(&excluded, OMITTED), ["default/p rules[0].from[0].source"]);
+    assert_eq!(fields(&excluded, OMITTED), ["default/p spec.rules[0].from[0].source"]);
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn conditions_name_the_trust_domain_of_their_rule_only() {
         json!({"rules": [named, rule(&[json!({"namespaces": ["b"]})])]})
     };
     let (first, second) =
-        ("default/p rules[0].from[0].source".to_owned(), "default/p rules[1].from[0].source".to_owned());
+        ("default/p spec.rules[0].from[0].source".to_owned(), "default/p spec.rules[1].from[0].source".to_owned());
     assert_eq!(fields(&with(condition("source.trustDomain", "values")), OMITTED), std::slice::from_ref(&second));
     assert_eq!(fields(&with(condition("source.trustDomain", "notValues")), OMITTED), [first, second]);
     // The trust domain of a source does not apply to a condition.
@@ -91,7 +93,7 @@ fn conditions_name_the_trust_domain_of_their_rule_only() {
         json!([{"key": "source.namespace", "values": ["a"]}, {"key": "source.serviceAccount", "values": ["a/b"]}]);
     assert_eq!(
         fields(&json!({"rules": [said]}), OMITTED),
-        ["default/p rules[0].when[0]", "default/p rules[0].when[1]"]
+        ["default/p spec.rules[0].when[0]", "default/p spec.rules[0].when[1]"]
     );
 }
 
@@ -100,10 +102,10 @@ fn values_cause_and_suppress_no_remark() {
     let operation = |values: Value| json!({"to": [{"operation": {"paths": values}}]});
     let named = json!(["namespaces", "/source.trustDomain", "request.headers[", "\"request.headers["]);
     let (_, _, remarks) = import(&[], &policy(&json!({"rules": [operation(named.clone())]})));
-    assert!(remarks.iter().all(|remark| remark["lost"] == true), "{remarks:?}");
+    assert!(remarks.iter().all(|remark| remark["lost"] == true || remark["place"] == "/"), "{remarks:?}");
     let mut with_source = operation(named);
     with_source["from"] = json!([{"source": {"namespaces": ["trustDomain"]}}]);
-    assert_eq!(fields(&json!({"rules": [with_source]}), OMITTED), ["default/p rules[0].from[0].source"]);
+    assert_eq!(fields(&json!({"rules": [with_source]}), OMITTED), ["default/p spec.rules[0].from[0].source"]);
 }
 
 /// If the filter and Istio read a rule in the same way, there is no remark.
@@ -126,13 +128,13 @@ fn readings_that_agree_with_istio_are_not_reported() {
 fn conditions_on_headers_are_reported() {
     let when = json!([{"key": "source.ip", "values": ["10.0.0.1"]}, {"key": "request.headers[x-a]", "values": ["b"]}]);
     let spec = json!({"rules": [{}, {"when": when}]});
-    assert_eq!(fields(&spec, "several lines of the header"), ["default/p rules[1].when[1]"]);
+    assert_eq!(fields(&spec, "several lines of the header"), ["default/p spec.rules[1].when[1]"]);
 }
 
 #[test]
 fn rewritten_values_are_reported_with_their_place() {
     let spec = json!({"rules": [
-        {"from": [{"source": {}}, {"source": {"principals": ["cluster.local/ns/a/sa/b"]}}]},
+        {"from": [{"source": {"principals": ["a/b"]}}, {"source": {"principals": ["cluster.local/ns/a/sa/b"]}}]},
         {"when": [{"key": "source.trustDomain", "notValues": ["old.example.org"]}]},
     ]});
     let (_, document, remarks) = import(&["--trust-domain-alias", "old.example.org"], &policy(&spec));
@@ -141,7 +143,7 @@ fn rewritten_values_are_reported_with_their_place() {
         .filter(|remark| remark["lost"] == false)
         .map(|remark| remark["field"].as_str().unwrap_or_default())
         .collect();
-    assert_eq!(places, ["rules[0].from[1].source.principals", "rules[1].when[0].notValues"]);
+    assert_eq!(places, ["spec.rules[0].from[1].source.principals", "spec.rules[1].when[0].notValues"]);
     let rules = &document["policies"][0]["rules"];
     assert_eq!(
         rules[0]["from"][1]["source"]["principals"],
@@ -154,12 +156,15 @@ fn rewritten_values_are_reported_with_their_place() {
 fn errors_are_placed_in_the_policy() {
     let spec = json!({"rules": [{"to": [{"operation": {"prots": ["25"]}}]}, 1]});
     let (status, document, remarks) = import(&[], &policy(&spec));
-    assert_eq!(status, Some(3));
-    assert_eq!(document["policies"][0]["rules"][1], 1, "values of the wrong type are kept");
+    assert_eq!((status, document), (Some(3), Value::Null));
     let lost: Vec<_> = remarks.iter().filter(|remark| remark["lost"] == true).collect();
     let unknown =
         lost.iter().find(|remark| remark["message"].as_str().unwrap().starts_with("unknown-field: ")).unwrap();
-    assert_eq!((&unknown["place"], &unknown["field"]), (&json!("default/p"), &json!("rules[0].to[0].operation.prots")));
+    let place = (&unknown["place"], &unknown["field"], &unknown["file"], &unknown["line"]);
+    let field = json!("spec.rules[0].to[0].operation.prots");
+    assert_eq!(place, (&json!("default/p"), &field, &json!("-"), &json!(1)));
+    assert!(unknown["message"].as_str().unwrap().ends_with("(did you mean `ports`?)"), "{unknown}");
+    assert!(lost.iter().any(|remark| remark["field"] == "spec.rules[1]"), "{lost:?}");
 }
 
 #[test]
@@ -192,7 +197,7 @@ metadata: {name: whole-mesh, namespace: istio-system}
 spec: {action: DENY, rules: [{to: [{operation: {ports: ["25"]}}]}]}
 "#;
     let base = ["--trust-domain", "example.org", "--trust-domain-alias", "old.example.org"];
-    let here = [&base[..], &["--namespace", "default", "--label", "app=httpbin", "-"]].concat();
+    let here = [&base[..], &["--namespace", "default", "--label", "app=httpbin", "--allow-partial", "-"]].concat();
     let output = run(&here, istio);
     assert_eq!(output.status.code(), Some(3));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -210,14 +215,14 @@ spec: {action: DENY, rules: [{to: [{operation: {ports: ["25"]}}]}]}
     assert_eq!(document, expected);
     let remarks = String::from_utf8(output.stderr).unwrap();
     for remark in [
-        "default/reads: note: rules[0].from[0].source.principals: replaced cluster.local/ns/default/sa/sleep with ",
-        "default/reads: note: rules[0].from[0].source: `namespaces` without a trust domain: the filter matches only ",
-        "default/custom: not imported: `action: CUSTOM` is not supported",
-        "other/elsewhere: note: skipped: the policy does not apply to this workload",
+        "-:11:36: default/reads: note: spec.rules[0].from[0].source.principals: replaced cluster.local/ns/default/sa/sleep with ",
+        "default/reads: note: spec.rules[0].from[0].source: `namespaces` without a trust domain: the filter matches only ",
+        "default/custom: not imported: spec.action: `action: CUSTOM` is not supported",
+        "note: 1 policy does not apply to the workload: other/elsewhere",
     ] {
-        assert!(remarks.lines().any(|line| line.starts_with(remark)), "{remark} in {remarks}");
+        assert!(remarks.lines().any(|line| line.contains(remark)), "{remark} in {remarks}");
     }
-    let unlabelled = [&base[..], &["--namespace", "default", "-"]].concat();
+    let unlabelled = [&base[..], &["--namespace", "default", "--allow-partial", "-"]].concat();
     let out = String::from_utf8(run(&unlabelled, istio).stdout).unwrap();
     assert!(!out.contains("\"reads\""), "{out}");
     let unknown = istio.replace("ports:", "prots:");
@@ -230,7 +235,7 @@ fn a_large_mesh_is_converted() {
     let values = "a, ".repeat(2600);
     let policy = |number| {
         format!(
-            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p{number}, namespace: n}}\n\
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p{number}, namespace: ns}}\n\
              spec: {{rules: [{{to: [{{operation: {{methods: [{values}]}}}}]}}]}}\n"
         )
     };

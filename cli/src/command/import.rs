@@ -1,55 +1,108 @@
 //! `spiffe-authz import`: a configuration document from Istio's AuthorizationPolicies.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstream::{stderr, stdout};
-use serde_json::{Value, json};
-use spiffe_authz::policy::PolicySet;
+use clap::ValueEnum;
+use serde_json::json;
+use spiffe_authz::identity::Pattern;
+use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 
-use crate::exit::Ended;
-use crate::istio::import::{Importer, Workload};
+use crate::exit::{Ended, Failure};
+use crate::input;
+use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
+use crate::istio::import::{Import, Importer, option, texts};
 use crate::istio::remark::Remark;
+use crate::istio::resource::{KIND, Resources};
+use crate::istio::scope::{Scope, TargetRef, Workload};
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
+use crate::located::{self, Field, Located, Position, Value};
 use crate::options::Format;
 use crate::printable::{say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, NOTABLE};
-use crate::{input, yaml};
 
 /// Converts Istio's AuthorizationPolicies to a configuration document
 ///
 /// Reads YAML or JSON: several documents, lists, and the output of `kubectl get -o yaml`. The versions are
 /// security.istio.io/v1 and v1beta1. Writes the document to standard output, and each difference between the document
-/// and the policies to standard error.
+/// and the policies to standard error. Writes no document if a policy cannot be imported.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status:\n  0  the document has every policy\n  1  the command could not run\n  3  a part of a policy cannot be imported"
+    after_help = "Exit status:\n  0  the document has every policy that applies\n  1  the command could not run, or there is no policy\n  3  a policy cannot be imported, or no policy applies"
 )]
 pub(crate) struct Arguments {
-    /// Files with AuthorizationPolicies; `-` is standard input
+    /// Files with AuthorizationPolicies, or directories with such files; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The mesh's trust domain
-    #[arg(long)]
+    #[arg(long, value_parser = parse_trust_domain)]
     trust_domain: String,
     /// One of the mesh's `trustDomainAliases`, which principals get in the same way as in Istio; can be repeated
-    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN")]
+    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
     aliases: Vec<String>,
     /// A trust domain to federate with; can be repeated
-    #[arg(long = "federated-trust-domain", value_name = "TRUST_DOMAIN")]
+    #[arg(long = "federated-trust-domain", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
     federated: Vec<String>,
     /// The namespace whose policies without a selector apply to the whole mesh
     #[arg(long, default_value = "istio-system")]
     root_namespace: String,
-    /// The namespace of the workload whose policies are imported [default: every policy is imported]
-    #[arg(long)]
+    /// The namespace of the workload whose policies are imported. Policies without a namespace get it [default: every
+    /// policy is imported, if one workload can have all of them]
+    #[arg(short, long)]
     namespace: Option<String>,
     /// A label of the workload, `name=value`; can be repeated; policies that select other workloads are skipped
     #[arg(long = "label", value_name = "LABEL", value_parser = parse_label, requires = "namespace")]
     labels: Vec<(String, String)>,
+    /// A Gateway, GatewayClass, Service or ServiceEntry of the proxy, `kind/name`; can be repeated; policies whose
+    /// `targetRefs` have other resources are skipped
+    #[arg(long = "target-ref", value_name = "KIND/NAME", value_parser = TargetRef::parse, requires = "namespace")]
+    targets: Vec<TargetRef>,
+    /// Imports the policies of every namespace and workload
+    #[arg(long, conflicts_with = "namespace")]
+    all: bool,
+    /// Writes a document if no policy applies to the workload. Without an ALLOW policy, it allows every accepted caller
+    #[arg(long)]
+    allow_empty: bool,
+    /// Writes a document without the policies that cannot be imported. It can allow more than the policies
+    #[arg(long)]
+    allow_partial: bool,
+    /// The value of `identity.pattern` in the document
+    #[arg(long, value_parser = parse_pattern)]
+    pattern: Option<String>,
+    /// The value of `identity.from` in the document
+    #[arg(long, value_enum)]
+    from: Option<From>,
+    /// One of `identity.trustedProxies` in the document, with `--from xfcc`; can be repeated
+    #[arg(long = "trusted-proxy", value_name = "SPIFFE_ID", value_parser = parse_proxy)]
+    proxies: Vec<String>,
+    /// The value of `identity.peer` in the document
+    #[arg(long, value_enum)]
+    peer: Option<Peer>,
     /// The output format of the differences
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+}
+
+/// The values of `identity.from`.
+#[derive(Clone, Copy, ValueEnum)]
+enum From {
+    /// The client certificate
+    Tls,
+    /// The filter state of HBONE
+    #[value(name = "peerPrincipal")]
+    PeerPrincipal,
+    /// The header of a trusted proxy
+    Xfcc,
+}
+
+/// The values of `identity.peer`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Peer {
+    /// A caller without a certificate is denied
+    Required,
+    /// Policies decide about a caller without a certificate
+    Optional,
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -57,45 +110,180 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let Arguments { trust_domain, aliases, federated, root_namespace, .. } = arguments;
-    let workload = arguments
-        .namespace
-        .as_ref()
-        .map(|namespace| Workload { namespace, labels: arguments.labels.iter().cloned().collect() });
-    let mut importer = Importer::new(TrustDomainBundle::new(trust_domain, aliases), root_namespace, workload);
-    for file in &arguments.files {
-        let text = input::read(file)?;
-        let of_file = |message: String| io::Error::other(format!("{}: {message}", file.display()));
-        let text = std::str::from_utf8(&text).map_err(|error| of_file(error.to_string()))?;
-        let resources: Vec<Value> = yaml::from_multiple(text).map_err(|error| of_file(yaml::message(&error)))?;
-        let name = file.display().to_string();
-        resources.iter().for_each(|resource| importer.add(resource, &name));
+fn parse_trust_domain(text: &str) -> Result<String, String> {
+    TrustDomain::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Returns the principal for a SPIFFE ID with or without its scheme.
+fn parse_proxy(text: &str) -> Result<String, String> {
+    let principal = text.strip_prefix("spiffe://").unwrap_or(text);
+    SpiffeId::parse(format!("spiffe://{principal}").as_bytes()).map_err(|error| error.to_string())?;
+    Ok(principal.to_owned())
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+impl Arguments {
+    fn scope(&self) -> Scope {
+        match &self.namespace {
+            Some(namespace) => Scope::Workload(Workload {
+                namespace: namespace.clone(),
+                labels: self.labels.iter().cloned().collect(),
+                targets: self.targets.clone(),
+            }),
+            None if self.all => Scope::All,
+            None => Scope::Unspecified,
+        }
     }
-    let document = json!({
-        "trustDomain": trust_domain,
-        "federatedTrustDomains": federated,
-        "trustDomainAliases": aliases,
-        "policies": importer.policies(),
-    });
-    let errors = PolicySet::from_json(document.to_string().as_bytes()).err().unwrap_or_default();
-    let remarks = importer.remarks(&errors);
-    write_remarks(&remarks, arguments.format)?;
-    write_pretty_json(&mut stdout(), &document)?;
-    Ok(if remarks.iter().any(|remark| remark.lost) { Ended::WithFindings } else { Ended::Well })
+
+    /// Returns the fields of the document without its policies.
+    fn head(&self, bundle: &TrustDomainBundle) -> Vec<Field> {
+        let mut identity = Vec::new();
+        let mut set = |name: &str, value: Option<&str>| {
+            identity.extend(value.map(|value| option(name, Value::String(value.to_owned()))));
+        };
+        set("pattern", self.pattern.as_deref());
+        set(
+            "from",
+            self.from.map(|from| match from {
+                From::Tls => "tls",
+                From::PeerPrincipal => "peerPrincipal",
+                From::Xfcc => "xfcc",
+            }),
+        );
+        set(
+            "peer",
+            self.peer.map(|peer| match peer {
+                Peer::Required => "required",
+                Peer::Optional => "optional",
+            }),
+        );
+        if !self.proxies.is_empty() {
+            identity.push(option("trustedProxies", texts(&self.proxies)));
+        }
+        let mut head = vec![
+            option("trustDomain", Value::String(self.trust_domain.clone())),
+            option("federatedTrustDomains", texts(&self.federated)),
+            option("trustDomainAliases", texts(bundle.aliases())),
+        ];
+        if !identity.is_empty() {
+            head.push(option("identity", Value::Object(identity)));
+        }
+        head
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
+    let bundle = TrustDomainBundle::new(&arguments.trust_domain, &arguments.aliases);
+    let head = arguments.head(&bundle);
+    let invalid = |errors: Vec<_>| io::Error::other(Failure::of_document("the options", &errors));
+    let mut directories = Vec::new();
+    let mut files = Vec::new();
+    let mut unreadable = Vec::new();
+    for file in input::expand(&arguments.files, &mut directories) {
+        match read(&file) {
+            Ok(documents) => files.push((file.display().to_string(), documents)),
+            Err(remark) => unreadable.push(remark),
+        }
+    }
+    unreadable.extend(directories.iter().map(|(path, error)| unread(path, None, error.to_string())));
+    let mut resources = Resources::default();
+    for (file, documents) in &files {
+        documents.iter().for_each(|document| resources.add(document, file));
+    }
+    let mut importer = Importer::new(bundle, &arguments.root_namespace, arguments.scope());
+    importer.add(resources);
+    let requires_peer = arguments.peer != Some(Peer::Optional);
+    let mut import = importer.finish(&head, requires_peer).map_err(invalid)?;
+    import.remarks.extend(unreadable.iter().cloned());
+    let decision = decide(&import, unreadable.len(), arguments);
+    if let Err((_, reason)) = &decision {
+        let remark = Remark::on_import(format!("no document is written: {reason}"));
+        import.remarks.push(remark.lost());
+    }
+    write_remarks(&import.remarks, arguments.format)?;
+    if decision.is_ok() {
+        write_pretty_json(&mut stdout(), &import.document)?;
+    }
+    Ok(match decision {
+        Ok(ended) | Err((ended, _)) => ended,
+    })
+}
+
+/// Decides whether the document is written, and otherwise why not. A document must not allow more than its policies.
+fn decide(import: &Import, unreadable: usize, arguments: &Arguments) -> Result<Ended, (Ended, String)> {
+    if unreadable > 0 {
+        let noun = if unreadable == 1 { "1 file".to_owned() } else { format!("{unreadable} files") };
+        return Err((Ended::WithError, format!("{noun} cannot be read")));
+    }
+    if import.read == 0 {
+        return Err((Ended::WithError, format!("the input has no {KIND}")));
+    }
+    if import.lost > 0 && !arguments.allow_partial {
+        let (lost, read) = (import.lost, import.read);
+        let noun = if read == 1 { "policy" } else { "policies" };
+        let reason = format!("{lost} of {read} {noun} cannot be imported (use `--allow-partial` to omit them)");
+        return Err((Ended::WithFindings, reason));
+    }
+    if let Some(conflict) = &import.conflict {
+        return Err((Ended::WithFindings, conflict.clone()));
+    }
+    if import.imported == 0 && !arguments.allow_empty {
+        let reason = "no policy applies to the workload, so the document would allow every accepted caller (use \
+                      `--allow-empty` if this is intended)";
+        return Err((Ended::WithFindings, reason.to_owned()));
+    }
+    Ok(if import.lost > 0 { Ended::WithFindings } else { Ended::Well })
+}
+
+/// Reads the documents of a file.
+fn read(file: &Path) -> Result<Vec<Located>, Remark> {
+    let text = input::read_text(file).map_err(|error| unread(file, None, error.to_string()))?;
+    located::parse_all(&text).map_err(|error| {
+        let message = if text.contains(TEMPLATE) { IS_TEMPLATE.to_owned() } else { error.message };
+        unread(file, error.position, message)
+    })
+}
+
+/// Returns the remark on a file that cannot be read.
+fn unread(file: &Path, position: Option<Position>, message: String) -> Remark {
+    let file = file.display().to_string();
+    Remark { origin: Some((file.clone(), position)), lost: true, place: file, field: None, message }
 }
 
 fn write_remarks(remarks: &[Remark], format: Format) -> io::Result<()> {
     let mut err = stderr().lock();
-    for Remark { place, field, lost, message } in remarks {
+    for Remark { origin, place, field, lost, message } in remarks {
+        let (file, position) = match origin {
+            Some((file, position)) => (Some(file), position.as_ref()),
+            None => (None, None),
+        };
         match format {
             Format::Human => {
-                let kind = if *lost { styled(BAD, "not imported") } else { styled(NOTABLE, "note") };
+                let kind = match (lost, origin) {
+                    (false, _) => styled(NOTABLE, "note"),
+                    (true, None) => styled(BAD, "error"),
+                    (true, Some(_)) => styled(BAD, "not imported"),
+                };
+                let mut at = file.cloned().unwrap_or_default();
+                if let Some(Position { line, column }) = position {
+                    at.push_str(&format!(":{line}:{column}"));
+                }
+                let at = if at.is_empty() { at } else { format!("{at}: ") };
+                let place = if origin.is_none() || file == Some(place) { String::new() } else { format!("{place}: ") };
                 let field = field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-                say!(err, "{}: {}: {}{}", place, kind, field, message)?;
+                say!(err, "{}{}{}: {}{}", at, place, kind, field, message)?;
             }
             Format::Json => {
-                let remark = json!({"place": place, "field": field, "lost": lost, "message": message});
+                let remark = json!({
+                    "file": file, "line": position.map(|position| position.line),
+                    "column": position.map(|position| position.column), "place": place, "field": field, "lost": lost,
+                    "message": message,
+                });
                 write_json(&mut err, &remark)?;
             }
         }

@@ -1,28 +1,50 @@
-//! Reads AuthorizationPolicy resources.
+//! Reads AuthorizationPolicy resources. Everything that Kubernetes or Istio rejects is an error.
 
-use serde_json::{Map, Value};
+use super::fields::Fields;
+use super::remark::Origin;
+use crate::located::{Located, Position, Value};
 
-use super::remark::Remark;
-
-const KIND: &str = "AuthorizationPolicy";
-const VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// The annotation of a policy that is evaluated and not enforced.
 const DRY_RUN: &str = "istio.io/dry-run";
+/// The kinds that `targetRefs` can contain, with their API groups.
+pub(crate) const TARGET_KINDS: [(&str, &[&str]); 4] = [
+    ("Gateway", &["gateway.networking.k8s.io"]),
+    ("GatewayClass", &["gateway.networking.k8s.io"]),
+    ("Service", &["", "core"]),
+    ("ServiceEntry", &["networking.istio.io"]),
+];
 
-/// An AuthorizationPolicy. The fields that the document has, too, are values that its compiler checks.
-pub(crate) struct AuthorizationPolicy<'r> {
-    pub(crate) name: String,
-    pub(crate) namespace: String,
-    /// `metadata.annotations` says that the policy is not enforced.
+/// The metadata of a policy.
+#[derive(Debug)]
+pub(crate) struct Metadata<'r> {
+    pub(crate) name: &'r str,
+    pub(crate) name_position: Position,
+    pub(crate) namespace: Option<&'r str>,
     pub(crate) dry_run: DryRun<'r>,
-    pub(crate) action: Option<&'r Value>,
-    pub(crate) rules: Option<&'r Value>,
-    /// `spec.selector.matchLabels`, or `None` if the policy selects every workload.
-    pub(crate) labels: Option<&'r Map<String, Value>>,
-    /// Whether the policy is attached to a resource.
-    pub(crate) has_target: bool,
-    /// Fields of `spec` that the import does not know.
-    pub(crate) unknown: Vec<&'r str>,
+}
+
+/// The specification of a policy. The compiler of documents checks the values of `action` and `rules`.
+#[derive(Debug, Default)]
+pub(crate) struct Spec<'r> {
+    pub(crate) action: Option<&'r Located>,
+    pub(crate) rules: Option<&'r Located>,
+    pub(crate) selector: Option<Selector<'r>>,
+    pub(crate) targets: Vec<Target<'r>>,
+}
+
+/// The workloads of a policy.
+#[derive(Debug)]
+pub(crate) struct Selector<'r> {
+    pub(crate) position: Position,
+    pub(crate) labels: Vec<(&'r str, &'r str)>,
+}
+
+/// A resource that a policy is attached to.
+#[derive(Debug)]
+pub(crate) struct Target<'r> {
+    pub(crate) position: Position,
+    pub(crate) kind: &'r str,
+    pub(crate) name: &'r str,
 }
 
 /// The value of the annotation `istio.io/dry-run`.
@@ -31,74 +53,161 @@ pub(crate) enum DryRun<'r> {
     No,
     Yes,
     /// Istio enforces the policy.
-    Invalid(&'r str),
+    Invalid(&'r str, Position),
 }
 
-impl<'r> AuthorizationPolicy<'r> {
-    /// Reads a resource: a policy, a list of resources, or an empty document. Adds a remark for each other resource.
-    pub(crate) fn read_all(resource: &'r Value, file: &str, policies: &mut Vec<Self>, remarks: &mut Vec<Remark>) {
-        if resource.is_null() {
-            return;
+impl<'r> Metadata<'r> {
+    /// Reads the metadata of a resource. Returns `None` if there is an error.
+    pub(crate) fn read(resource: &'r Located, fields: &mut Fields<'_>) -> Option<Self> {
+        let errors = fields.error_count();
+        for field in fields.object(resource, "", &["apiVersion", "kind", "metadata", "spec", "status"]) {
+            if ["action", "rules", "selector", "targetRef", "targetRefs", "provider"].contains(&&*field.name) {
+                let message = format!("`{}` is a field of `spec`", field.name);
+                fields.report(field.position, &field.name, message);
+            } else if ["name", "namespace", "annotations"].contains(&&*field.name) {
+                let message = format!("`{}` is a field of `metadata`", field.name);
+                fields.report(field.position, &field.name, message);
+            } else {
+                fields.report_unknown(field, "");
+            }
         }
-        if let Some(items) = resource["items"].as_array() {
-            items.iter().for_each(|item| Self::read_all(item, file, policies, remarks));
-            return;
+        let Some(metadata) = resource.field("metadata") else {
+            fields.report(resource.position, "metadata", "missing field `metadata`");
+            return None;
+        };
+        if !fields.is_object(metadata, "metadata") {
+            return None;
         }
-        let policy = Self::read(resource);
-        let text = |field: &str| resource[field].as_str().unwrap_or_default();
-        let (kind, version) = (text("kind"), text("apiVersion"));
-        if kind.is_empty() {
-            let message = format!("skipped: expected an {KIND}, found a document without `kind`");
-            remarks.push(Remark::note(file, message));
-        } else if kind != KIND {
-            let message = format!("skipped: expected an {KIND}, found a {kind}");
-            remarks.push(Remark::note(&policy.place(), message));
-        } else if !VERSIONS.contains(&version) {
-            let [current, old] = VERSIONS;
-            let message = format!("unknown version `{version}` (expected `{current}` or `{old}`)");
-            remarks.push(Remark::lost(&policy.place(), message));
-        } else {
-            policies.push(policy);
+        let name = fields.text(metadata, "name", "metadata");
+        if metadata.field("name").is_none() {
+            fields.report(metadata.position, "metadata.name", "missing field `name`");
         }
-    }
-
-    fn read(resource: &'r Value) -> Self {
-        let (metadata, spec) = (&resource["metadata"], &resource["spec"]);
-        let field = |name: &str| spec.get(name);
-        let unknown = spec
-            .as_object()
-            .into_iter()
-            .flat_map(Map::keys)
-            .map(String::as_str)
-            .filter(|name| !["selector", "targetRef", "targetRefs", "action", "rules"].contains(name));
-        Self {
-            name: metadata["name"].as_str().unwrap_or_default().to_owned(),
-            namespace: metadata["namespace"].as_str().unwrap_or("default").to_owned(),
+        let namespace = fields.text(metadata, "namespace", "metadata");
+        for map in ["labels", "annotations"] {
+            if let Some(values) = metadata.field(map) {
+                fields.texts(values, &format!("metadata.{map}"));
+            }
+        }
+        let dry_run = metadata.field("annotations").and_then(|annotations| annotations.field(DRY_RUN));
+        let dry_run = match dry_run.and_then(|value| Some((value.text()?, value.position))) {
             // Go's strconv.ParseBool, as in Istio.
-            dry_run: match metadata["annotations"][DRY_RUN].as_str() {
-                Some("1" | "t" | "T" | "true" | "TRUE" | "True") => DryRun::Yes,
-                None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => DryRun::No,
-                Some(value) => DryRun::Invalid(value),
-            },
-            action: field("action"),
-            rules: field("rules"),
-            labels: spec["selector"]["matchLabels"].as_object(),
-            has_target: ["targetRef", "targetRefs"].iter().any(|name| !spec[name].is_null()),
-            unknown: unknown.collect(),
+            Some(("1" | "t" | "T" | "true" | "TRUE" | "True", _)) => DryRun::Yes,
+            None | Some(("0" | "f" | "F" | "false" | "FALSE" | "False", _)) => DryRun::No,
+            Some((value, position)) => DryRun::Invalid(value, position),
+        };
+        fields.report_templates(metadata.field("name"), "metadata.name");
+        fields.report_templates(metadata.field("namespace"), "metadata.namespace");
+        let (name, name_position) = name?;
+        (fields.error_count() == errors).then_some(Self {
+            name,
+            name_position,
+            namespace: namespace.map(|(text, _)| text),
+            dry_run,
+        })
+    }
+}
+
+impl<'r> Spec<'r> {
+    /// Reads the specification of a resource. Returns `None` if there is an error.
+    pub(crate) fn read(resource: &'r Located, fields: &mut Fields<'_>) -> Option<Self> {
+        let Some(spec) = resource.field("spec") else { return Some(Self::default()) };
+        if !fields.is_object(spec, "spec") {
+            return None;
+        }
+        let errors = fields.error_count();
+        let allowed = ["selector", "targetRef", "targetRefs", "action", "rules", "provider"];
+        for unknown in fields.object(spec, "spec", &allowed) {
+            fields.report_unknown_of(unknown, "spec", &allowed);
+        }
+        fields.report_templates(Some(spec), "spec");
+        let selector = spec.field("selector").and_then(|selector| read_selector(selector, fields));
+        let mut targets = Vec::new();
+        if let Some(target) = spec.field("targetRef") {
+            targets.extend(read_target(target, "spec.targetRef", fields));
+        }
+        if let Some(list) = spec.field("targetRefs") {
+            if !matches!(list.value, Value::List(_)) {
+                fields.report_type(list, "spec.targetRefs", "a list");
+            }
+            for (position, target) in list.items().iter().enumerate() {
+                targets.extend(read_target(target, &format!("spec.targetRefs[{position}]"), fields));
+            }
+        }
+        if let Some(first) = targets.first().filter(|_| selector.is_some()) {
+            fields.report(first.position, "spec.targetRefs", "`selector` and `targetRefs` cannot be combined");
+        }
+        let action = spec.field("action");
+        if let Some(provider) = spec.field("provider").filter(|_| !is_custom(action)) {
+            let message = "`provider` is only allowed with `action: CUSTOM`";
+            fields.report(provider.position, "spec.provider", message);
+        }
+        (fields.error_count() == errors).then_some(Self { action, rules: spec.field("rules"), selector, targets })
+    }
+}
+
+/// Returns `true` if the action calls an external authorization service.
+pub(crate) fn is_custom(action: Option<&Located>) -> bool {
+    action.and_then(Located::text) == Some("CUSTOM")
+}
+
+fn read_selector<'r>(selector: &'r Located, fields: &mut Fields<'_>) -> Option<Selector<'r>> {
+    if !fields.is_object(selector, "spec.selector") {
+        return None;
+    }
+    for unknown in fields.object(selector, "spec.selector", &["matchLabels"]) {
+        fields.report_unknown_of(unknown, "spec.selector", &["matchLabels"]);
+    }
+    let at = "spec.selector.matchLabels";
+    let labels = selector.field("matchLabels").map(|labels| fields.texts(labels, at)).unwrap_or_default();
+    for &(name, value, position) in &labels {
+        if name.contains('*') || value.contains('*') {
+            let message = format!("`{name}: {value}`: a selector has no wildcards (Istio rejects this policy)");
+            fields.report(position, &format!("{at}.{name}"), message);
         }
     }
+    let labels = labels.into_iter().map(|(name, value, _)| (name, value)).collect();
+    Some(Selector { position: selector.position, labels })
+}
 
-    /// Returns the namespace and the name.
-    pub(crate) fn place(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+fn read_target<'r>(target: &'r Located, at: &str, fields: &mut Fields<'_>) -> Option<Target<'r>> {
+    if !fields.is_object(target, at) {
+        return None;
     }
+    let allowed = ["group", "kind", "name", "namespace"];
+    for unknown in fields.object(target, at, &allowed) {
+        fields.report_unknown_of(unknown, at, &allowed);
+    }
+    let mut required = |name: &str| {
+        if target.field(name).is_none() {
+            fields.report(target.position, &format!("{at}.{name}"), format!("missing field `{name}`"));
+        }
+        fields.text(target, name, at)
+    };
+    let (kind, name) = (required("kind"), required("name"));
+    let group = fields.text(target, "group", at).map_or("", |(group, _)| group);
+    fields.text(target, "namespace", at);
+    let ((kind, position), (name, _)) = (kind?, name?);
+    match TARGET_KINDS.iter().find(|(known, _)| *known == kind) {
+        Some((_, groups)) if groups.contains(&group) => {}
+        Some((_, groups)) => {
+            let expected = groups.iter().find(|group| !group.is_empty()).unwrap_or(&"");
+            let message = format!("unknown group `{group}` of a {kind} (expected `{expected}`)");
+            fields.report(position, &format!("{at}.group"), message);
+        }
+        None => {
+            let known = TARGET_KINDS.map(|(kind, _)| kind);
+            let message = format!("unknown kind `{kind}` ({})", crate::suggestion::hint(kind, &known));
+            fields.report(position, &format!("{at}.kind"), message);
+        }
+    }
+    Some(Target { position, kind, name })
 }
 
 impl DryRun<'_> {
     /// Returns a remark on a value that Istio ignores.
-    pub(crate) fn remark(self, place: &str) -> Option<Remark> {
-        let Self::Invalid(value) = self else { return None };
+    pub(crate) fn remark(self, origin: &Origin) -> Option<super::remark::Remark> {
+        let Self::Invalid(value, position) = self else { return None };
         let message = format!("`{DRY_RUN}: {value}` is not a boolean: the policy is enforced, as in Istio");
-        Some(Remark::note(place, message))
+        Some(origin.remark(position, "metadata.annotations", message))
     }
 }

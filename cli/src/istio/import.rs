@@ -1,134 +1,279 @@
 //! Imports AuthorizationPolicies into a document.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
 use spiffe_authz::diagnostic::Diagnostic;
+use spiffe_authz::policy::PolicySet;
 
-use super::authorization_policy::{AuthorizationPolicy, DryRun};
-use super::remark::Remark;
-use super::rules::RuleImport;
+use super::authorization_policy::{DryRun, Metadata, Spec, is_custom};
+use super::fields::Fields;
+use super::remark::{Origin, Remark};
+use super::resource::Resources;
+use super::rules::{RuleImport, names_caller};
+use super::scope::{Applies, Scope, Span};
 use super::trust_domain_bundle::TrustDomainBundle;
+use crate::located::{Field, Located, Position, Value};
+use crate::suggestion;
 
-/// The workload whose policies are imported.
-pub(crate) struct Workload<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) labels: BTreeMap<String, String>,
-}
+/// The number of names that a remark lists.
+const SHOWN: usize = 5;
+/// The position of values that come from options.
+const OPTION: Position = Position { line: 0, column: 0 };
 
 /// Collects policies and remarks.
 pub(crate) struct Importer<'a> {
     bundle: TrustDomainBundle,
     root_namespace: &'a str,
-    /// The workload, or `None` to import every policy.
-    workload: Option<Workload<'a>>,
-    /// The name of each imported policy, and the policy.
-    policies: Vec<(String, Value)>,
+    scope: Scope,
+    policies: Vec<(Origin, Located)>,
+    span: Span,
+    not_applicable: Vec<String>,
     remarks: Vec<Remark>,
+    read: usize,
+    lost: usize,
+}
+
+/// The result of an import.
+pub(crate) struct Import {
+    /// The document with the policies that can be imported.
+    pub(crate) document: Located,
+    pub(crate) remarks: Vec<Remark>,
+    /// The number of policies in the input.
+    pub(crate) read: usize,
+    /// The number of policies in the document.
+    pub(crate) imported: usize,
+    /// The number of policies, and of resources that could be policies, that cannot be imported.
+    pub(crate) lost: usize,
+    /// The reason if no workload can have all policies.
+    pub(crate) conflict: Option<String>,
 }
 
 impl<'a> Importer<'a> {
-    pub(crate) fn new(bundle: TrustDomainBundle, root_namespace: &'a str, workload: Option<Workload<'a>>) -> Self {
-        Self { bundle, root_namespace, workload, policies: Vec::new(), remarks: Vec::new() }
+    pub(crate) fn new(bundle: TrustDomainBundle, root_namespace: &'a str, scope: Scope) -> Self {
+        Self {
+            bundle,
+            root_namespace,
+            scope,
+            policies: Vec::new(),
+            span: Span::default(),
+            not_applicable: Vec::new(),
+            remarks: Vec::new(),
+            read: 0,
+            lost: 0,
+        }
     }
 
-    /// Imports the policies of a Kubernetes resource in this file.
-    pub(crate) fn add(&mut self, resource: &Value, file: &str) {
-        let mut policies = Vec::new();
-        AuthorizationPolicy::read_all(resource, file, &mut policies, &mut self.remarks);
-        policies.iter().for_each(|policy| self.add_policy(policy));
+    /// Imports the policies of files.
+    pub(crate) fn add(&mut self, resources: Resources<'_>) {
+        self.remarks.extend(resources.unrelated().map(|counts| Remark::on_import(format!("skipped {counts}"))));
+        self.lost += resources.lost.len();
+        self.read += resources.lost.len();
+        self.remarks.extend(resources.lost);
+        for (policy, origin) in resources.policies {
+            self.read += 1;
+            if let Err(errors) = self.add_policy(policy, origin) {
+                self.lost += 1;
+                self.remarks.extend(errors);
+            }
+        }
     }
 
-    /// Returns the policies of the document.
-    pub(crate) fn policies(&self) -> Vec<&Value> {
-        self.policies.iter().map(|(_, policy)| policy).collect()
-    }
-
-    /// Returns the remarks, with those on the errors in the document.
-    pub(crate) fn remarks(mut self, errors: &[Diagnostic]) -> Vec<Remark> {
-        let of_errors = errors.iter().map(|error| self.remark_error(error)).collect::<Vec<_>>();
-        self.remarks.extend(of_errors);
-        self.remarks
-    }
-
-    fn remark_error(&self, Diagnostic { pointer, code, message, help }: &Diagnostic) -> Remark {
-        let message = format!("{}: {message} ({help})", code.slug());
-        let in_policy = || {
-            let (position, field) = pointer.strip_prefix("/policies/")?.split_once('/')?;
-            let (place, _) = self.policies.get(position.parse::<usize>().ok()?)?;
-            Some((place, field))
+    /// Imports a policy if it applies to the workload.
+    fn add_policy(&mut self, source: &Located, mut origin: Origin) -> Result<(), Vec<Remark>> {
+        let (metadata, errors) = read(&origin, |fields| Metadata::read(source, fields));
+        let Some(metadata) = metadata else { return Err(errors) };
+        let namespace = match (metadata.namespace, &self.scope) {
+            (Some(namespace), _) => namespace.to_owned(),
+            (None, Scope::Workload(workload)) => {
+                let namespace = workload.namespace.clone();
+                origin.place = format!("{namespace}/{}", metadata.name);
+                let message = format!("the policy has no namespace, and gets `{namespace}` from `--namespace`");
+                self.remarks.push(origin.remark(metadata.name_position, "metadata.namespace", message));
+                namespace
+            }
+            (None, _) => {
+                let message = "the policy has no namespace (add it, or use `--namespace`)";
+                return Err(vec![origin.remark(metadata.name_position, "metadata.namespace", message).lost()]);
+            }
         };
-        match in_policy() {
-            Some((place, field)) => Remark::lost(place, message).at(path_of(field)),
-            None => Remark::lost(if pointer.is_empty() { "/" } else { pointer }, message),
+        if let Scope::Workload(workload) = &self.scope
+            && !workload.is_in(&namespace, self.root_namespace)
+        {
+            self.not_applicable.push(origin.place);
+            return Ok(());
         }
-    }
-
-    fn add_policy(&mut self, source: &AuthorizationPolicy<'_>) {
-        let place = source.place();
-        if !self.applies(source) {
-            return;
+        let (spec, errors) = read(&origin, |fields| Spec::read(source, fields));
+        let Some(spec) = spec else { return Err(errors) };
+        if !self.applies(&spec, &namespace, &origin)? {
+            self.not_applicable.push(origin.place);
+            return Ok(());
         }
-        if source.action.is_some_and(|action| action == "CUSTOM") {
+        if is_custom(spec.action) {
+            let position = spec.action.map_or(source.position, |action| action.position);
             let message = "`action: CUSTOM` is not supported: it calls an external authorization service";
-            self.remarks.push(Remark::lost(&place, message));
-            return;
+            return Err(vec![origin.remark(position, "spec.action", message).lost()]);
         }
-        for name in &source.unknown {
-            self.remarks.push(Remark::lost(&place, format!("unknown field `spec.{name}`")));
-        }
-        let mut policy = json!({"name": source.name, "namespace": source.namespace});
-        if let Some(action) = source.action {
-            policy["action"] = action.clone();
-        }
-        if source.dry_run == DryRun::Yes {
-            policy["mode"] = json!("shadow");
-        }
-        self.remarks.extend(source.dry_run.remark(&place));
-        if let Some(rules) = source.rules {
-            let allows = source.action.is_none_or(|action| action == "ALLOW");
-            let Self { bundle, remarks, .. } = self;
-            policy["rules"] = RuleImport { place: &place, allows, bundle, remarks }.rules(rules);
-        }
-        self.policies.push((place, policy));
+        self.span.add(&namespace, self.root_namespace, &spec);
+        self.remark_selector(&spec, &origin);
+        self.remarks.extend(metadata.dry_run.remark(&origin));
+        let policy = self.convert(source, &metadata, namespace, &spec, &origin);
+        self.policies.push((origin, policy));
+        Ok(())
     }
 
     /// Returns `true` if a policy applies to the workload.
-    fn applies(&mut self, policy: &AuthorizationPolicy<'_>) -> bool {
-        let place = policy.place();
-        if policy.has_target {
-            let message = "`targetRefs` is not supported: it attaches the policy to a resource, not to a workload";
-            self.remarks.push(Remark::lost(&place, message));
-            return false;
-        }
-        let Some(workload) = &self.workload else {
-            if policy.labels.is_some() {
-                let message = "the selector is not imported (use `--namespace` and `--label` to import the policies of one workload)";
-                self.remarks.push(Remark::note(&place, message));
-            }
-            return true;
+    fn applies(&self, spec: &Spec<'_>, namespace: &str, origin: &Origin) -> Result<bool, Vec<Remark>> {
+        let attached = || {
+            let lost = spec.targets.iter().map(|target| {
+                let message = format!(
+                    "the policy is attached to a resource (use `--namespace {namespace} --target-ref {}/{}` to import the \
+                     policies of its proxy)",
+                    target.kind, target.name
+                );
+                origin.remark(target.position, "spec.targetRefs", message).lost()
+            });
+            lost.collect::<Vec<_>>()
         };
-        let in_namespace = policy.namespace == workload.namespace || policy.namespace == self.root_namespace;
-        let is_selected = policy.labels.is_none_or(|labels| {
-            labels.iter().all(|(name, value)| workload.labels.get(name).map(String::as_str) == value.as_str())
-        });
-        if !(in_namespace && is_selected) {
-            self.remarks.push(Remark::note(&place, "skipped: the policy does not apply to this workload"));
+        match &self.scope {
+            Scope::Workload(workload) => match workload.applies(spec) {
+                Applies::Yes => Ok(true),
+                Applies::No => Ok(false),
+                Applies::Unknown => Err(attached()),
+            },
+            Scope::All | Scope::Unspecified if spec.targets.is_empty() => Ok(true),
+            Scope::All | Scope::Unspecified => Err(attached()),
         }
-        in_namespace && is_selected
+    }
+
+    fn remark_selector(&mut self, spec: &Spec<'_>, origin: &Origin) {
+        let Some(selector) = &spec.selector else { return };
+        let message = if selector.labels.is_empty() {
+            "the selector has no labels, and applies to the whole namespace"
+        } else if matches!(self.scope, Scope::Workload(_)) {
+            return;
+        } else {
+            "the selector is not imported (use `--namespace` and `--label` to import the policies of one workload)"
+        };
+        self.remarks.push(origin.remark(selector.position, "spec.selector", message));
+    }
+
+    fn convert(
+        &mut self,
+        source: &Located,
+        metadata: &Metadata<'_>,
+        namespace: String,
+        spec: &Spec<'_>,
+        origin: &Origin,
+    ) -> Located {
+        let at = metadata.name_position;
+        let mut fields =
+            vec![field("name", Located::string(at, metadata.name)), field("namespace", Located::string(at, namespace))];
+        fields.extend(spec.action.map(|action| field("action", action.clone())));
+        if metadata.dry_run == DryRun::Yes {
+            fields.push(field("mode", Located::string(at, "shadow")));
+        }
+        if let Some(rules) = spec.rules {
+            let allows = spec.action.is_none_or(|action| action.text() == Some("ALLOW"));
+            let Self { bundle, remarks, .. } = self;
+            fields.push(field("rules", RuleImport { origin, allows, bundle, remarks }.rules(rules)));
+        }
+        Located::new(source.position, Value::Object(fields))
+    }
+
+    /// Returns the document that starts with these fields, without the policies that do not compile. With `requires_peer`,
+    /// callers without a certificate are denied.
+    ///
+    /// # Errors
+    /// Returns the errors in the fields.
+    pub(crate) fn finish(mut self, head: &[Field], requires_peer: bool) -> Result<Import, Vec<Diagnostic>> {
+        let document = loop {
+            let list = Value::List(self.policies.iter().map(|(_, policy)| policy.clone()).collect());
+            let mut fields = head.to_vec();
+            fields.push(field("policies", Located::new(OPTION, list)));
+            let document = Located::new(OPTION, Value::Object(fields));
+            let Err(errors) = PolicySet::from_node(&document.to_node()) else { break document };
+            if !self.remove_invalid(&document, &errors) {
+                return Err(errors);
+            }
+        };
+        if !self.not_applicable.is_empty() {
+            let count = self.not_applicable.len();
+            let shown: Vec<&str> = self.not_applicable.iter().take(SHOWN).map(String::as_str).collect();
+            let more = if count > SHOWN { ", …" } else { "" };
+            let subject = if count == 1 { "policy does" } else { "policies do" };
+            let message = format!("{count} {subject} not apply to the workload: {}{more}", shown.join(", "));
+            self.remarks.push(Remark::on_import(message));
+        }
+        let rules = || self.policies.iter().filter_map(|(_, policy)| policy.field("rules")).flat_map(Located::items);
+        if requires_peer && rules().next().is_some() && !rules().any(names_caller) {
+            let message = "no rule names a workload, and callers without a certificate are denied by `identity.peer: \
+                           required` (use `--peer optional` if the clients have no certificate)";
+            self.remarks.push(Remark::on_import(message));
+        }
+        let conflict = if matches!(self.scope, Scope::Unspecified) { self.span.conflict() } else { None };
+        let Self { policies, remarks, read, lost, .. } = self;
+        Ok(Import { document, remarks, read, imported: policies.len(), lost, conflict })
+    }
+
+    /// Removes the policies with errors, and adds remarks on them. Returns `false` if no error is in a policy.
+    fn remove_invalid(&mut self, document: &Located, errors: &[Diagnostic]) -> bool {
+        let mut invalid = Vec::new();
+        for error in errors {
+            let in_policy = || {
+                let rest = error.pointer.strip_prefix("/policies/")?;
+                let (position, field) = rest.split_once('/').unwrap_or((rest, ""));
+                let position = position.parse::<usize>().ok()?;
+                let (origin, _) = self.policies.get(position)?;
+                Some((position, origin, path_of(field)))
+            };
+            let Some((position, origin, path)) = in_policy() else { continue };
+            let place = document.position_at(&error.pointer, suggestion::is_about_name(error));
+            let next = suggestion::of_diagnostic(error);
+            let message = format!("{}: {} ({next})", error.code.slug(), error.message);
+            self.remarks.push(origin.remark(place, &path, message).lost());
+            if invalid.last() != Some(&position) {
+                invalid.push(position);
+            }
+        }
+        invalid.sort_unstable();
+        invalid.dedup();
+        self.lost += invalid.len();
+        for position in invalid.iter().rev() {
+            self.policies.remove(*position);
+        }
+        !invalid.is_empty()
     }
 }
 
-/// Returns a JSON pointer without its first slash as a path, such as `rules[0].from`.
+/// Reads a part of a resource. Returns it without errors, or the errors.
+fn read<T>(origin: &Origin, part: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> (Option<T>, Vec<Remark>) {
+    let mut fields = Fields { origin, errors: Vec::new() };
+    let part = part(&mut fields);
+    (part.filter(|_| fields.errors.is_empty()), fields.errors)
+}
+
+/// Returns a field of the document.
+pub(crate) fn field(name: &str, value: Located) -> Field {
+    Field { position: value.position, name: name.to_owned(), value }
+}
+
+/// Returns a field whose value comes from an option.
+pub(crate) fn option(name: &str, value: Value) -> Field {
+    field(name, Located::new(OPTION, value))
+}
+
+/// Returns a list of strings that come from options.
+pub(crate) fn texts(values: &[String]) -> Value {
+    Value::List(values.iter().map(|value| Located::string(OPTION, value)).collect())
+}
+
+/// Returns the field of a resource for a JSON pointer in the policy, without its first slash, such as
+/// `spec.rules[0].from`.
 fn path_of(pointer: &str) -> String {
-    let mut path = String::new();
-    for part in pointer.split('/') {
+    let mut path = if ["name", "namespace"].contains(&pointer) { "metadata" } else { "spec" }.to_owned();
+    for part in pointer.split('/').filter(|part| !part.is_empty()) {
         if part.bytes().all(|byte| byte.is_ascii_digit()) {
             path.push_str(&format!("[{part}]"));
         } else {
-            if !path.is_empty() {
-                path.push('.');
-            }
+            path.push('.');
             path.push_str(&part.replace("~1", "/").replace("~0", "~"));
         }
     }

@@ -1,11 +1,15 @@
 //! The remarks of an import.
 
+use crate::located::Position;
+
 /// A difference between a policy and the document, or a part that cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remark {
+    /// The file and the position in it, or `None` for a remark on the whole import.
+    pub(crate) origin: Option<(String, Option<Position>)>,
     /// The resource, such as `default/reads`.
     pub(crate) place: String,
-    /// The field of the policy, such as `rules[0].from[1].source`.
+    /// The field of the resource, such as `spec.rules[0].from[1].source`.
     pub(crate) field: Option<String>,
     /// Whether the document lacks a part of the policy, or does not compile.
     pub(crate) lost: bool,
@@ -14,18 +18,35 @@ pub(crate) struct Remark {
 }
 
 impl Remark {
-    /// Returns a remark on a resource that is imported, or skipped on purpose.
-    pub(crate) fn note(place: &str, message: impl Into<String>) -> Self {
-        Self { place: place.to_owned(), field: None, lost: false, message: message.into() }
+    /// Returns a remark on the whole import.
+    pub(crate) fn on_import(message: impl Into<String>) -> Self {
+        Self { origin: None, place: "/".to_owned(), field: None, lost: false, message: message.into() }
     }
 
-    /// Returns a remark on a part that cannot be imported.
-    pub(crate) fn lost(place: &str, message: impl Into<String>) -> Self {
-        Self { lost: true, ..Self::note(place, message) }
+    /// Returns the remark for something that the document lacks.
+    pub(crate) fn lost(self) -> Self {
+        Self { lost: true, ..self }
     }
+}
 
-    /// Returns the remark for a field of the policy.
-    pub(crate) fn at(self, field: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..self }
+/// A resource in a file, for remarks.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The name of the file.
+    pub(crate) file: String,
+    /// The namespace and the name of the resource, as far as they are known.
+    pub(crate) place: String,
+}
+
+impl Origin {
+    /// Returns a remark on a field of the resource.
+    pub(crate) fn remark(&self, position: Position, field: &str, message: impl Into<String>) -> Remark {
+        Remark {
+            origin: Some((self.file.clone(), Some(position))),
+            place: self.place.clone(),
+            field: (!field.is_empty()).then(|| field.to_owned()),
+            lost: false,
+            message: message.into(),
+        }
     }
 }

@@ -9,8 +9,25 @@ const CLUSTER_LOCAL: &str = "cluster.local";
 pub(crate) struct TrustDomainBundle(Vec<String>);
 
 impl TrustDomainBundle {
+    /// Returns the bundle of a mesh. Repeated names are dropped, as in Istio.
     pub(crate) fn new(trust_domain: &str, aliases: &[String]) -> Self {
-        Self([&[trust_domain.to_owned()], aliases].concat())
+        let mut names = vec![trust_domain.to_owned()];
+        for alias in aliases {
+            if !names.contains(alias) {
+                names.push(alias.clone());
+            }
+        }
+        Self(names)
+    }
+
+    /// Returns the aliases.
+    pub(crate) fn aliases(&self) -> &[String] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
+    /// Returns `true` if a trust domain is Istio's placeholder, which only principals can contain.
+    pub(crate) fn is_unreplaced_placeholder(&self, value: &str) -> bool {
+        value == CLUSTER_LOCAL && !self.0.iter().any(|own| own == CLUSTER_LOCAL)
     }
 
     /// Returns the principals that Istio matches instead: one for each trust domain of the mesh, if the principal has five

@@ -1,0 +1,94 @@
+//! Kubernetes resources in files: lists, policies, and resources of other kinds.
+
+use std::collections::BTreeMap;
+
+use super::remark::{Origin, Remark};
+use crate::located::{Located, Value};
+use crate::suggestion::similar;
+
+pub(crate) const KIND: &str = "AuthorizationPolicy";
+const GROUP: &str = "security.istio.io";
+const VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
+/// The other kinds of the group.
+const OTHER_KINDS: [&str; 2] = ["PeerAuthentication", "RequestAuthentication"];
+
+/// The resources of files.
+#[derive(Debug, Default)]
+pub(crate) struct Resources<'r> {
+    /// The policies, each with its file.
+    pub(crate) policies: Vec<(&'r Located, Origin)>,
+    /// The number of resources of each other kind.
+    pub(crate) unrelated: BTreeMap<String, usize>,
+    /// The resources that cannot be read.
+    pub(crate) lost: Vec<Remark>,
+}
+
+impl<'r> Resources<'r> {
+    /// Adds a resource, or the resources of a list.
+    pub(crate) fn add(&mut self, resource: &'r Located, file: &str) {
+        let mut origin = Origin { file: file.to_owned(), place: file.to_owned() };
+        if !matches!(resource.value, Value::Object(_)) {
+            let message = format!("expected a Kubernetes resource, found {}", resource.kind());
+            self.lost.push(origin.remark(resource.position, "", message).lost());
+            return;
+        }
+        let metadata = |name: &str| resource.field("metadata")?.field(name)?.text();
+        if let Some(name) = metadata("name") {
+            origin.place = match metadata("namespace") {
+                Some(namespace) => format!("{namespace}/{name}"),
+                None => name.to_owned(),
+            };
+        }
+        let mut lose = |field: &str, message: String| {
+            let position = resource.field(field).unwrap_or(resource).position;
+            self.lost.push(origin.remark(position, field, message).lost());
+        };
+        for field in ["kind", "apiVersion"] {
+            if let Some(value) = resource.field(field).filter(|value| value.text().is_none()) {
+                lose(field, format!("expected a string, found {}", value.kind()));
+                return;
+            }
+        }
+        let text = |field: &str| resource.field(field).and_then(Located::text);
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        let Some(kind) = kind else {
+            if ["apiVersion", "metadata", "spec"].iter().any(|field| resource.field(field).is_some()) {
+                lose("kind", "missing field `kind`".to_owned());
+            } else {
+                *self.unrelated.entry("without `kind`".to_owned()).or_default() += 1;
+            }
+            return;
+        };
+        if let Some(items) = resource.field("items").filter(|_| kind.ends_with("List")) {
+            if !matches!(items.value, Value::List(_)) {
+                lose("items", format!("expected a list, found {}", items.kind()));
+            }
+            items.items().iter().for_each(|item| self.add(item, file));
+            return;
+        }
+        let group = version.and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+        if kind == KIND && version.is_none() {
+            lose("apiVersion", format!("missing field `apiVersion` (expected `{}`)", VERSIONS[0]));
+        } else if group == GROUP && kind != KIND && !OTHER_KINDS.contains(&kind) && !kind.ends_with("List") {
+            let hint = similar(kind, [KIND, OTHER_KINDS[0], OTHER_KINDS[1]]).unwrap_or(KIND);
+            lose("kind", format!("unknown kind `{kind}` of {GROUP} (did you mean `{hint}`?)"));
+        } else if kind != KIND || group != GROUP {
+            let name = if kind == KIND { format!("{kind} of {group}") } else { kind.to_owned() };
+            *self.unrelated.entry(name).or_default() += 1;
+        } else if !version.is_some_and(|version| VERSIONS.contains(&version)) {
+            let [current, old] = VERSIONS;
+            let version = version.unwrap_or_default();
+            lose("apiVersion", format!("unknown version `{version}` (expected `{current}` or `{old}`)"));
+        } else {
+            self.policies.push((resource, origin));
+        }
+    }
+
+    /// Returns the numbers of resources of other kinds, such as `2 other resources: 1 ConfigMap, 1 Service`.
+    pub(crate) fn unrelated(&self) -> Option<String> {
+        let count: usize = self.unrelated.values().sum();
+        let kinds: Vec<String> = self.unrelated.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let noun = if count == 1 { "resource" } else { "resources" };
+        (count > 0).then(|| format!("{count} other {noun}: {}", kinds.join(", ")))
+    }
+}
