@@ -1,9 +1,11 @@
 //! Reads the files that arguments name.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, Read as _};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
 
 use crate::suggestion::similar;
 
@@ -22,13 +24,15 @@ fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
         io::stdin().read_to_end(&mut text)?;
         return Ok(text);
     }
-    fs::read(file).map_err(|error| {
-        let hint = match similar_file(file) {
-            Some(similar) if error.kind() == io::ErrorKind::NotFound => format!(" (did you mean `{similar}`?)"),
-            _ => String::new(),
-        };
-        io::Error::new(error.kind(), format!("{error}{hint}"))
-    })
+    fs::read(file).map_err(|error| io::Error::new(error.kind(), format!("{error}{}", similar_hint(file, &error))))
+}
+
+/// Returns the next step after a file that does not exist.
+fn similar_hint(file: &Path, error: &io::Error) -> String {
+    match similar_file(file) {
+        Some(similar) if error.kind() == io::ErrorKind::NotFound => format!(" (did you mean `{similar}`?)"),
+        _ => String::new(),
+    }
 }
 
 /// Reads a text file; `-` is standard input. The error does not name the file.
@@ -37,6 +41,23 @@ pub(crate) fn read_text(file: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let error = error.utf8_error();
         io::Error::other(format!("the file is not text: byte {} is not UTF-8", error.valid_up_to()))
+    })
+}
+
+/// Opens a log, which can be compressed with gzip; `-` is standard input.
+///
+/// # Errors
+/// Returns an error that names the file.
+pub(crate) fn open_log(file: &Path) -> io::Result<Box<dyn BufRead>> {
+    let bytes: Box<dyn Read> = if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(open(file)?) };
+    let mut reader = BufReader::new(bytes);
+    let is_gzip = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    Ok(if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(reader))) } else { Box::new(reader) })
+}
+
+fn open(file: &Path) -> io::Result<File> {
+    File::open(file).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}{}", file.display(), similar_hint(file, &error)))
     })
 }
 

@@ -1,4 +1,7 @@
-//! Requests in the JSON access log of the examples, and in the lines of the filter in Envoy's log.
+//! Requests in logs: in the JSON access log of the examples, and in the lines of the filter in Envoy's log.
+//!
+//! Envoy, Istio, container runtimes and log shippers add prefixes and suffixes to a line, or put it into a field of a JSON
+//! object.
 
 use std::net::IpAddr;
 
@@ -18,11 +21,115 @@ pub(crate) struct Logged {
     fields: Map<String, Value>,
 }
 
+/// A line of a log.
+pub(crate) enum Line {
+    /// A request that the filter decided.
+    Request(Box<Logged>),
+    /// A line of Envoy or another program that logs in the same format, without a request.
+    Other,
+    /// A line in an unknown format, or a part of a line.
+    NotUnderstood,
+}
+
+/// The numbers of lines that have no request.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    pub(crate) other: u64,
+    pub(crate) not_understood: u64,
+}
+
+/// The depth to which objects and strings in a line are searched, such as `{"log": "… {\"msg\": \"… {…}\"}"}`.
+const DEPTH: usize = 4;
+/// The number of braces in a line at which an object can begin.
+const STARTS: usize = 16;
+/// The beginning of the filter's lines in Envoy's log.
+const OWN: &str = "spiffe-authz: {";
+/// The levels of Envoy and Istio.
+const LEVELS: [&str; 9] = ["trace", "debug", "info", "warn", "warning", "error", "critical", "fatal", "off"];
+
+impl Line {
+    /// Reads a line. Returns `None` for an empty one.
+    pub(crate) fn read(line: &str) -> Option<Self> {
+        let line = line.trim();
+        if line.is_empty() {
+            return None;
+        }
+        if let Some(logged) = find(line, DEPTH) {
+            return Some(Self::Request(Box::new(logged)));
+        }
+        let is_object = objects(line).next().is_some();
+        let is_cut = !is_object && (line.contains(OWN) || line.starts_with('{'));
+        Some(if !is_cut && (is_object || is_envoy(line)) { Self::Other } else { Self::NotUnderstood })
+    }
+}
+
+impl Skipped {
+    /// Returns the counts after the number of requests, or an empty string without such lines.
+    pub(crate) fn text(self) -> String {
+        let Self { other, not_understood } = self;
+        let lines = |count: u64, what: &str| {
+            let noun = if count == 1 { "line" } else { "lines" };
+            if count == 0 { String::new() } else { format!("; {count} {noun} {what}") }
+        };
+        lines(other, "without a request") + &lines(not_understood, "not understood")
+    }
+}
+
+/// Returns the objects in a line: those that begin at a brace, and are not part of an earlier one.
+fn objects(line: &str) -> impl Iterator<Item = Map<String, Value>> {
+    let mut rest = line;
+    let mut starts = 0;
+    std::iter::from_fn(move || {
+        while let Some(start) = rest.find('{').filter(|_| starts < STARTS) {
+            starts += 1;
+            let from = rest.get(start..).unwrap_or_default();
+            let mut values = serde_json::Deserializer::from_str(from).into_iter();
+            let parsed = values.next();
+            let end = if matches!(parsed, Some(Ok(_))) { values.byte_offset().max(1) } else { 1 };
+            rest = from.get(end..).unwrap_or_default();
+            if let Some(Ok(object)) = parsed {
+                return Some(object);
+            }
+        }
+        None
+    })
+}
+
+/// Returns the request in a line.
+fn find(line: &str, depth: usize) -> Option<Logged> {
+    objects(line).find_map(|object| find_in(object, depth))
+}
+
+fn find_in(object: Map<String, Value>, depth: usize) -> Option<Logged> {
+    let object = match Logged::of(object) {
+        Ok(logged) => return Some(logged),
+        Err(object) => object,
+    };
+    let depth = depth.checked_sub(1)?;
+    object.into_iter().find_map(|(_, value)| match value {
+        Value::String(text) if text.contains('{') => find(&text, depth),
+        Value::Object(object) => find_in(object, depth),
+        _ => None,
+    })
+}
+
+/// Returns `true` for a line in the text formats of Envoy (`[<time>][<thread>][<level>]…`) and Istio
+/// (`<time>\t<level>\t…`), with any prefix.
+fn is_envoy(line: &str) -> bool {
+    let mut words = line.split(['[', ']', '\t', ' ']).filter(|word| !word.is_empty()).take(8);
+    words.any(|word| LEVELS.contains(&word)) && line.contains(|character: char| character.is_ascii_digit())
+}
+
 impl Logged {
-    /// Reads a line, which can have the prefix of Envoy's log. Returns `None` if it does not describe a request.
-    pub(crate) fn parse(line: &str) -> Option<Self> {
-        let json = line.get(line.find('{')?..)?;
-        let fields: Map<String, Value> = serde_json::from_str(json).ok()?;
+    /// Reads an object of a log. Returns it unchanged if it does not describe a request.
+    fn of(fields: Map<String, Value>) -> Result<Self, Map<String, Value>> {
+        match Self::read(&fields) {
+            Some((request, verdict, reason)) => Ok(Self { request, verdict, reason, fields }),
+            None => Err(fields),
+        }
+    }
+
+    fn read(fields: &Map<String, Value>) -> Option<(CaseRequest, ExpectedVerdict, Option<String>)> {
         let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| *text != "-").map(str::to_owned);
         let enforced = text("mode").is_none_or(|mode| mode == "enforce");
         let verdict = match (text("verdict").as_deref(), text("event").as_deref()) {
@@ -50,7 +157,7 @@ impl Logged {
             sni: text("sni"),
             ..CaseRequest::default()
         };
-        Some(Self { request, verdict, reason: text("reason"), fields })
+        Some((request, verdict, text("reason")))
     }
 
     fn known<T>(&self, name: &str, value: T) -> Result<T, HostFailure> {
@@ -97,5 +204,62 @@ impl<'a> RequestAttributes for &'a Logged {
 
     fn metadata(&self) -> Result<Object, HostFailure> {
         Err(HostFailure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Line;
+
+    const OWN: &str =
+        r#"{"event":"deny","mode":"enforce","reason":"no-policy-allows","peer":null,"method":"GET","path":"/{a}"}"#;
+
+    fn escaped(text: &str) -> String {
+        serde_json::to_string(text).unwrap()
+    }
+
+    #[test]
+    fn requests_are_found_in_the_formats_of_other_programs() {
+        let envoy = format!("[2026-02-11 09:30:01.500][21][warning][wasm] [x.cc:1] wasm log spiffe-authz: {OWN}");
+        let istio =
+            format!("2026-02-11T09:30:01.5Z\twarning\tenvoy wasm x.cc:1\twasm log spiffe-authz: {OWN}\tthread=21");
+        let istio_json =
+            format!(r#"{{"level":"warning","msg":{},"thread":"21"}}"#, escaped(&format!("spiffe-authz: {OWN}")));
+        let docker = format!(r#"{{"log":{},"stream":"stderr"}}"#, escaped(&format!("{istio_json}\n")));
+        for line in [
+            OWN.to_owned(),
+            envoy.clone(),
+            istio.clone(),
+            istio_json,
+            docker,
+            format!("[pod/web-1/istio-proxy] {envoy}"),
+            format!("web-1 istio-proxy {{app=\"web\"}} {istio}"),
+            format!("2026-02-11T09:30:01.5Z stdout F {OWN}"),
+            format!(r#"{{"jsonPayload":{OWN},"resource":{{"labels":{{}}}}}}"#),
+        ] {
+            let Some(Line::Request(logged)) = Line::read(&line) else { panic!("{line}") };
+            assert_eq!((&*logged.request.path, logged.reason.as_deref()), ("/{a}", Some("no-policy-allows")), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_lines_are_told_from_damaged_ones() {
+        for line in [
+            "[2026-02-11 09:30:01.500][21][info][upstream] [x.cc:1] cds: add 3 cluster(s)",
+            "2026-02-11T09:30:00.000001Z\tinfo\tenvoy upstream x.cc:32\tcds: add {3}\tthread=18",
+            r#"{"time":"2026-02-11T09:30:00Z","level":"info","msg":"cds: add 3 cluster(s)"}"#,
+            r#"{"method":"GET","path":"/","verdict":null}"#,
+        ] {
+            assert!(matches!(Line::read(line), Some(Line::Other)), "{line}");
+        }
+        for line in [
+            "trustDomain: example.org",
+            r#"{"method":"GET","path":"/li"#,
+            "[2026-02-11 09:30:01.500][21][warning][wasm] [x.cc:1] wasm log spiffe-authz: {\"event\":\"de",
+            "\u{fffd}\u{8}x",
+        ] {
+            assert!(matches!(Line::read(line), Some(Line::NotUnderstood)), "{line}");
+        }
+        assert!(Line::read(" \r").is_none());
     }
 }

@@ -205,7 +205,8 @@ fn replay_reports_changed_and_unknown_verdicts() {
 ";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     let summary = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(summary, "5 requests: 2 would change, 2 unknown (the log lacks attributes)\n");
+    let expected = "5 requests: 2 would change, 2 unknown (the log lacks attributes); 1 line not understood\n";
+    assert_eq!(summary, expected);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 mod output;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstream::stdout;
 use clap::ValueEnum;
@@ -17,7 +17,8 @@ use spiffe_authz::request::Request;
 use crate::clock::At;
 use crate::document::Document;
 use crate::exit::Ended;
-use crate::logged_request::Logged;
+use crate::input;
+use crate::logged_request::{Line, Skipped};
 use crate::options::Format;
 use crate::printable::write_json;
 
@@ -35,8 +36,8 @@ pub(crate) struct Arguments {
     /// The layer of the decision. On TCP, rules can use the caller, the addresses, the port and the server name only
     #[arg(long, value_enum, default_value = "http")]
     layer: LayerOption,
-    /// Reads the request from standard input: a JSON line of the filter's log or of the access log. Other options set the
-    /// attributes that the line lacks
+    /// Reads the request from standard input: a line of the filter's log or of the JSON access log, in the format of Envoy,
+    /// Istio or a log shipper. Other options set the attributes that the line lacks
     #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
     log: bool,
     #[command(flatten)]
@@ -105,22 +106,34 @@ fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
 
+/// Returns the request in the log on standard input, which must have one.
+fn logged_request() -> io::Result<CaseRequest> {
+    let mut found = Vec::new();
+    let mut skipped = Skipped::default();
+    let mut text = String::new();
+    input::open_log(Path::new("-"))?.read_to_string(&mut text)?;
+    for line in text.lines() {
+        match Line::read(line) {
+            Some(Line::Request(logged)) => found.push(logged.request),
+            Some(Line::Other) => skipped.other += 1,
+            Some(Line::NotUnderstood) => skipped.not_understood += 1,
+            None => {}
+        }
+    }
+    let count = found.len();
+    let one = found.pop().filter(|_| count == 1);
+    one.ok_or_else(|| {
+        let counts = if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
+        io::Error::other(format!(
+            "standard input: {counts}{} (expected one line of the filter's log or of the JSON access log)",
+            skipped.text()
+        ))
+    })
+}
+
 impl Arguments {
     fn request(&self) -> io::Result<CaseRequest> {
-        let logged = if self.log {
-            let line = io::read_to_string(io::stdin())?;
-            Some(
-                Logged::parse(&line)
-                    .ok_or_else(|| {
-                        io::Error::other(
-                            "standard input: expected a JSON line of the filter's log or of the access log",
-                        )
-                    })?
-                    .request,
-            )
-        } else {
-            None
-        };
+        let logged = if self.log { Some(logged_request()?) } else { None };
         let mut headers = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in &self.headers {
             headers.entry(name.clone()).or_default().push(value.clone());

@@ -1,7 +1,7 @@
 //! `spiffe-authz replay`: the logged requests whose verdict a new document changes.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::io::{self, BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use anstream::{stderr, stdout};
 use serde_json::json;
@@ -15,19 +15,22 @@ use spiffe_authz::timestamp::Timestamp;
 use crate::clock::At;
 use crate::decision::decision_json;
 use crate::document::Document;
-use crate::exit::Ended;
+use crate::exit::{self, Ended};
 use crate::input;
-use crate::logged_request::Logged;
+use crate::logged_request::{Line, Logged, Skipped};
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::style::{BAD, GOOD};
 
 /// Decides logged requests with a new document and prints changed verdicts
 ///
-/// Reads the JSON access log of examples/bootstrap, or Envoy's log with the filter's lines. Attributes that the log lacks,
-/// such as headers and tokens, are unknown. A request whose verdict depends on them is counted as unknown.
+/// Reads the JSON access log of examples/bootstrap, or Envoy's log with the filter's lines: in the text and JSON formats of
+/// Envoy and Istio, with the prefixes of `kubectl logs` and log shippers, and compressed with gzip. Attributes that the log
+/// lacks, such as headers and tokens, are unknown. A request whose verdict depends on them is counted as unknown.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run\n  3  a verdict changes")]
+#[command(
+    after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run, or no log has a request\n  3  a verdict changes"
+)]
 pub(crate) struct Arguments {
     /// The new document, in JSON or YAML
     #[arg(long)]
@@ -47,6 +50,7 @@ struct Counts {
     requests: u64,
     changed: u64,
     unknown: u64,
+    skipped: Skipped,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
@@ -54,27 +58,95 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = stdout().lock();
     let now = arguments.at.time()?;
     let mut counts = Counts::default();
+    let mut unreadable = false;
     for log in &arguments.logs {
-        let reader = BufReader::new(io::Cursor::new(input::read(log)?));
-        for (number, line) in (1..).zip(reader.split(b'\n')) {
-            let Some(logged) = Logged::parse(&String::from_utf8_lossy(&line?)) else { continue };
-            counts.requests += 1;
-            let Some(outcome) = decide(&policy, &logged, now) else {
+        // One unreadable log does not hide the changes in the others.
+        match read(log, |number, logged| {
+            let Some(outcome) = decide(&policy, logged, now) else {
                 counts.unknown += 1;
-                continue;
+                return Ok(());
             };
-            let now = outcome.decision.verdict;
-            if now.slug() == logged.verdict.slug() {
-                continue;
+            if outcome.decision.verdict.slug() == logged.verdict.slug() {
+                return Ok(());
             }
             counts.changed += 1;
-            write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), &logged, &outcome)?;
+            write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), logged, &outcome)
+        }) {
+            Ok((requests, skipped)) => {
+                counts.requests += requests;
+                counts.skipped.other += skipped.other;
+                counts.skipped.not_understood += skipped.not_understood;
+            }
+            Err(Unread::Output(error)) => return Err(error),
+            Err(Unread::Log(error)) => {
+                unreadable = true;
+                exit::report(&error);
+            }
         }
     }
-    let Counts { requests, changed, unknown } = counts;
+    let Counts { requests, changed, unknown, skipped } = counts;
+    if requests == 0 && !unreadable {
+        return Err(no_request(skipped));
+    }
     let word = if requests == 1 { "request" } else { "requests" };
-    say!(stderr(), "{} {}: {} would change, {} unknown (the log lacks attributes)", requests, word, changed, unknown)?;
-    Ok(if counts.changed > 0 { Ended::WithFindings } else { Ended::Well })
+    say!(
+        stderr(),
+        "{} {}: {} would change, {} unknown (the log lacks attributes){}",
+        requests,
+        word,
+        changed,
+        unknown,
+        skipped.text()
+    )?;
+    Ok(match changed {
+        _ if unreadable => Ended::WithError,
+        0 => Ended::Well,
+        _ => Ended::WithFindings,
+    })
+}
+
+/// Returns the error for logs without a request, so that a check of the wrong file does not pass.
+fn no_request(Skipped { other, not_understood }: Skipped) -> io::Error {
+    let count = other + not_understood;
+    let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+    let part = match not_understood {
+        0 => String::new(),
+        all if all == count => ", none understood".to_owned(),
+        some => format!(", {some} not understood"),
+    };
+    io::Error::other(format!(
+        "no request in the logs: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with \
+         the filter's lines)"
+    ))
+}
+
+/// A log that is not read to its end.
+enum Unread {
+    Log(io::Error),
+    Output(io::Error),
+}
+
+/// Reads a log, and calls `visit` with the number of the line of each request. Returns the number of requests, and those
+/// of other lines.
+fn read(log: &Path, mut visit: impl FnMut(u64, &Logged) -> io::Result<()>) -> Result<(u64, Skipped), Unread> {
+    let mut requests = 0;
+    let mut skipped = Skipped::default();
+    let reader = input::open_log(log).map_err(Unread::Log)?;
+    for (number, line) in (1..).zip(reader.split(b'\n')) {
+        let line = line.map_err(|error| {
+            Unread::Log(io::Error::new(error.kind(), format!("{}:{number}: {error}", log.display())))
+        })?;
+        match Line::read(&String::from_utf8_lossy(&line)) {
+            Some(Line::Request(logged)) => {
+                requests += 1;
+                visit(number, &logged).map_err(Unread::Output)?;
+            }
+            Some(Line::Other) => skipped.other += 1,
+            Some(Line::NotUnderstood) => skipped.not_understood += 1,
+            None => {}
+        }
+    }
+    Ok((requests, skipped))
 }
 
 /// Decides a logged request, or returns `None` if the log lacks an attribute.
