@@ -135,6 +135,51 @@ impl Lint {
             | Self::NothingAllowed => Severity::Note,
         }
     }
+
+    /// The next step for the author of the document, as a sentence.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::PrefixSplitsTrustDomain => "List the trust domains, or put the wildcard after the slash.",
+            Self::PrefixSplitsSegment => "End the prefix with a slash, or write the complete name.",
+            Self::LiteralAsterisk => "Put the wildcard first or last. For paths, use `{*}` or `{**}`.",
+            Self::NamespaceWildcard => {
+                "List the namespaces, or ignore this lint if ztunnel does not enforce the policy."
+            }
+            Self::UnknownTrustDomain => "Correct the name, or add it to `federatedTrustDomains`.",
+            Self::OnlyNegative => "Add a field that names the allowed callers.",
+            Self::TrustDomainUnsaid => "Add `trustDomains`.",
+            Self::AliasExcluded => "Remove the alias from the document if its workloads are not local.",
+            Self::HttpOnlyDeny => "Add the port for which the rule is intended.",
+            Self::HttpOnlyAllow => "Use fields that a TCP connection has, such as `principals` and `ports`.",
+            Self::ZtunnelNoEffect | Self::ZtunnelDeniesMore => "Enforce the rule in a waypoint or a sidecar.",
+            Self::ZtunnelAllowsNoOne => {
+                "Use fields that ztunnel evaluates, or enforce the rule in a waypoint or a sidecar."
+            }
+            Self::VoidRestriction | Self::ImpossibleValue | Self::ImprobableValue => {
+                "Write the form that the message names."
+            }
+            Self::OutOfPattern => "Correct the principal, or change `identity.pattern`.",
+            Self::SuffixSplitsName => {
+                "Start the suffix with the separator: `*/` in principals, and `*.` in trust domains and hosts."
+            }
+            Self::AnyTrustDomain => "Name the trust domain.",
+            Self::AnyCaller => "Add a field that names the allowed callers, such as `trustDomains`.",
+            Self::AnonymousAllowed => "Add a field that names the allowed callers, or set `identity.peer: required`.",
+            Self::SplitRule => {
+                "Remove the dash before the second part to join the rules, or ignore this lint if both are intended."
+            }
+            Self::HostPortBypass => "List the host with `:*`, or a suffix with each port.",
+            Self::HostWithoutPort => "List the host with `:*`, too.",
+            Self::AnyPrincipal => "Name the callers, or their trust domains.",
+            Self::DuplicateRule => "Remove one of the rules.",
+            Self::ShadowedRule => "Remove this rule, or narrow the earlier one.",
+            Self::UnreachableAllow => "Remove this rule, or narrow the DENY rule.",
+            Self::NothingAllowed => "Add an ALLOW policy.",
+            Self::LapsedPolicy => "Remove the policy, or set a later `expires`.",
+            Self::UnknownLint => "Correct the name, or remove it.",
+        }
+    }
 }
 
 /// A finding of a lint.
@@ -178,6 +223,22 @@ pub fn lint(root: &Node, target: Target, now: Timestamp) -> Vec<Finding> {
         }
         if !policies.iter().any(|policy| policy.action == Action::Allow && policy.mode == Mode::Enforce) {
             findings.add(Lint::NothingAllowed, &format!("/{POLICIES}"), "no ALLOW policy is enforced".to_owned());
+        }
+    });
+    findings.list
+}
+
+/// Returns the findings about single values, in a document with errors. The other lints need a document that compiles.
+#[must_use]
+pub fn lint_values(root: &Node) -> Vec<Finding> {
+    let settings = Settings::new(root);
+    let mut findings = Findings { list: Vec::new(), ignored: Vec::new() };
+    findings.ignoring(root, "", |findings| {
+        for policy in &outline::policies(root) {
+            findings.ignoring(policy.node, &policy.pointer, |findings| {
+                let fields = policy.rules.iter().flat_map(|rule| rule.fields());
+                fields.for_each(|used| value::lint(findings, policy, used, &settings));
+            });
         }
     });
     findings.list

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::NOW;
 use serde_json::{Value, json};
-use spiffe_authz::lint::{Lint, Target, lint};
+use spiffe_authz::lint::{Lint, Target, lint, lint_values};
 use spiffe_authz::policy::{Node, PolicySet};
 
 /// Returns the lints of a document, as `<pointer> <lint>`.
@@ -353,4 +353,14 @@ fn similar_conditions_are_not_compared() {
     foreign["when"].as_array_mut().expect("a list").push(excluded);
     let lints = found(&rules(&[local, foreign]), Target::Http);
     assert!(!lints.iter().any(|lint| lint.contains("shadowed")), "{lints:?}");
+}
+
+#[test]
+fn a_document_with_errors_has_the_findings_about_its_values() {
+    let document = rules(&[json!({"to": [{"operation": {"paths": ["admin", "/x?y"], "methodz": ["get"]}}]})]);
+    let text = document.to_string();
+    assert!(PolicySet::from_json(text.as_bytes()).is_err());
+    let root: Node<'_> = serde_json::from_str(&text).expect("JSON");
+    let found: Vec<_> = lint_values(&root).into_iter().map(|finding| (finding.pointer, finding.lint)).collect();
+    assert_eq!(found, [(format!("{RULE}/to/0/operation/paths/0"), Lint::ImpossibleValue)]);
 }
