@@ -22,6 +22,16 @@ impl Show for DecisionLine<'_> {
     }
 }
 
+impl DecisionLine<'_> {
+    /// Returns the decision without a style.
+    pub(crate) fn text(&self) -> String {
+        let Self(Decision { verdict, rule }) = self;
+        let by = rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+        let reason = verdict.reason().map(|reason| format!(": {}", reason.slug())).unwrap_or_default();
+        format!("{}{reason}{by}", verdict.slug())
+    }
+}
+
 /// Returns a decision as JSON.
 pub(crate) fn decision_json(decision: &Decision<'_>) -> Value {
     json!({

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use spiffe_authz::diagnostic::{Code, Diagnostic};
+use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::exit::Failure;
-use crate::{input, yaml};
+use crate::located::{Located, Position};
+use crate::source::{Source, Unusable};
+use crate::suggestion;
 
 /// A document that compiles.
 #[derive(Debug)]
@@ -18,22 +20,25 @@ pub(crate) struct Document {
     pub(crate) policy: PolicySet,
 }
 
+/// A diagnostic with its position in the file, as far as it is known.
+pub(crate) struct Placed {
+    pub(crate) position: Option<Position>,
+    pub(crate) diagnostic: Diagnostic,
+}
+
 impl Document {
-    /// Compiles a document: JSON if the text begins with a brace, YAML otherwise.
+    /// Compiles a document.
     ///
     /// # Errors
     /// Returns every error in the document.
-    pub(crate) fn compile(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        let trimmed = text.trim_ascii_start();
-        if trimmed.is_empty() || trimmed.starts_with(b"{") {
-            return Self::from_json(text);
+    pub(crate) fn compile(located: &Located) -> Result<Self, Vec<Placed>> {
+        let root = located.to_node();
+        match PolicySet::from_node(&root) {
+            Ok(policy) => Ok(Self { root: root.into_owned(), policy }),
+            Err(diagnostics) => {
+                Err(diagnostics.into_iter().map(|diagnostic| Placed::of(diagnostic, located)).collect())
+            }
         }
-        let root = std::str::from_utf8(text)
-            .map_err(|error| error.to_string())
-            .and_then(|text| yaml::from_str(text).map(Node::into_owned).map_err(|error| yaml::message(&error)))
-            .map_err(not_parsed)?;
-        let policy = PolicySet::from_node(&root)?;
-        Ok(Self { root, policy })
     }
 
     /// Compiles a JSON document, with the code and the messages of the filter.
@@ -42,14 +47,31 @@ impl Document {
     /// Returns every error in the document.
     pub(crate) fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
         let policy = PolicySet::from_json(text)?;
-        let root = serde_json::from_slice(text).map(Node::into_owned).map_err(|error| not_parsed(error.to_string()))?;
+        // The text compiles, so it is JSON.
+        let root = serde_json::from_slice(text).map_or(Node::Null, Node::into_owned);
         Ok(Self { root, policy })
     }
 
-    /// Reads a document that must compile, for commands that decide with it.
+    /// Reads the document in a file, which must compile, for commands that decide with it.
     pub(crate) fn load(file: &Path) -> io::Result<Self> {
-        Self::compile(&input::read(file)?)
-            .map_err(|diagnostics| io::Error::other(Failure::of_document(&file.display().to_string(), &diagnostics)))
+        let name = file.display().to_string();
+        let rejected = |placed: &[Placed]| io::Error::other(Failure::of_document(&name, placed));
+        let source = match Source::read(file)? {
+            Ok(source) => source,
+            Err((_, unusable)) => return Err(rejected(&[unusable.into()])),
+        };
+        match source.documents(true) {
+            [] => Err(io::Error::other(source.without_document().text(&name))),
+            [document] => Self::compile(document).map_err(|errors| rejected(&errors)),
+            several => {
+                let lines: Vec<String> = several.iter().map(|document| document.position.line.to_string()).collect();
+                Err(io::Error::other(format!(
+                    "{name}: expected one document, found {} at the lines {} (copy one of them to a file of its own)",
+                    several.len(),
+                    lines.join(", ")
+                )))
+            }
+        }
     }
 
     /// Returns the document with its rules for this layer.
@@ -58,7 +80,26 @@ impl Document {
     }
 }
 
-fn not_parsed(message: String) -> Vec<Diagnostic> {
-    let help = "expected a JSON or YAML object with `trustDomain` and `policies`".to_owned();
-    vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help }]
+impl Placed {
+    /// Returns a diagnostic with its position in a document, and with a suggestion.
+    pub(crate) fn of(diagnostic: Diagnostic, located: &Located) -> Self {
+        let position = located.position_at(&diagnostic.pointer, suggestion::is_about_name(&diagnostic));
+        let help = suggestion::of_diagnostic(&diagnostic);
+        Self { position: Some(position), diagnostic: Diagnostic { help, ..diagnostic } }
+    }
+
+    /// Returns the file, the position and the diagnostic on one line.
+    pub(crate) fn text(&self, file: &str) -> String {
+        let Self { position, diagnostic } = self;
+        match position {
+            Some(position) => format!("{file}:{position}: {diagnostic}"),
+            None => format!("{file}: {diagnostic}"),
+        }
+    }
+}
+
+impl From<Unusable> for Placed {
+    fn from(Unusable { position, diagnostic }: Unusable) -> Self {
+        Self { position, diagnostic }
+    }
 }

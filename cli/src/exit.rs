@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use anstream::stderr;
 use spiffe_authz::diagnostic::Diagnostic;
 
+use crate::document::Placed;
+use crate::located::Position;
 use crate::printable::{Printable, say};
 
 /// The result of a command that ran. Errors that it did not report itself have exit status 1, too.
@@ -43,12 +45,34 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Returns the failure of the document in `place`, which does not compile.
-    pub(crate) fn of_document(place: &str, diagnostics: &[Diagnostic]) -> Self {
-        let errors =
-            if diagnostics.len() == 1 { "1 error".to_owned() } else { format!("{} errors", diagnostics.len()) };
-        let heading = format!("{place}: document rejected: {errors}");
-        Self { heading, details: diagnostics.iter().map(ToString::to_string).collect() }
+    pub(crate) fn of_document(place: &str, errors: &[Placed]) -> Self {
+        let details = errors.iter().map(|error| error.text(place)).collect();
+        Self { heading: format!("{place}: document rejected: {}", errors_in_words(errors.len())), details }
     }
+
+    /// Returns the failure of options that do not make a valid document.
+    pub(crate) fn of_options(errors: &[Diagnostic]) -> Self {
+        let heading = format!("the options do not make a document: {}", errors_in_words(errors.len()));
+        Self { heading, details: errors.iter().map(ToString::to_string).collect() }
+    }
+
+    /// Returns the failure of a file with these errors, each with its position.
+    pub(crate) fn of_file(file: &str, errors: &[(Option<Position>, String)]) -> io::Error {
+        let line = |(position, message): &(Option<Position>, String)| match position {
+            Some(position) => format!("{file}:{position}: {message}"),
+            None => format!("{file}: {message}"),
+        };
+        if let [only] = errors {
+            return io::Error::other(line(only));
+        }
+        let heading = format!("{file}: {}", errors_in_words(errors.len()));
+        io::Error::other(Self { heading, details: errors.iter().map(line).collect() })
+    }
+}
+
+/// Returns a number of errors.
+pub(crate) fn errors_in_words(count: usize) -> String {
+    if count == 1 { "1 error".to_owned() } else { format!("{count} errors") }
 }
 
 impl fmt::Display for Failure {
@@ -58,6 +82,14 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+/// Returns an error with its details on one line.
+pub(crate) fn text(error: &io::Error) -> String {
+    match error.get_ref().and_then(|error| error.downcast_ref::<Failure>()) {
+        Some(Failure { heading, details }) => format!("{heading}: {}", details.join("; ")),
+        None => error.to_string(),
+    }
+}
 
 /// Writes an error to standard error.
 pub(crate) fn report(error: &io::Error) -> ExitCode {

@@ -1,5 +1,7 @@
 //! Parsed YAML or JSON in which each value has its position in the file.
 
+mod read;
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -15,6 +17,12 @@ use crate::yaml;
 pub(crate) struct Position {
     pub(crate) line: u32,
     pub(crate) column: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
 }
 
 /// A value with its position.
@@ -49,16 +57,6 @@ pub(crate) struct Field {
 pub(crate) struct SyntaxError {
     pub(crate) position: Option<Position>,
     pub(crate) message: String,
-}
-
-impl fmt::Display for SyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { position, message } = self;
-        match position {
-            Some(Position { line, column }) => write!(f, "line {line}, column {column}: {message}"),
-            None => f.write_str(message),
-        }
-    }
 }
 
 impl From<Location> for Position {
@@ -251,9 +249,32 @@ impl Located {
         }
     }
 
+    /// Moves a value that was parsed from the text of a string at `position` to its place in the file. Each line of a literal
+    /// block begins after `indentation` characters. In another string, every part has the position of the string.
+    pub(crate) fn embed(&mut self, position: Position, indentation: Option<u32>) {
+        let place = |inner: Position| match indentation {
+            Some(indentation) => Position {
+                line: position.line.saturating_add(inner.line).saturating_sub(1),
+                column: indentation.saturating_add(inner.column),
+            },
+            None => position,
+        };
+        self.position = place(self.position);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.embed(position, indentation)),
+            Value::Object(fields) => {
+                for field in fields {
+                    field.position = place(field.position);
+                    field.value.embed(position, indentation);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Returns the position of the value at a JSON pointer (RFC 6901), or of the closest part of the tree that contains
-    /// it. If the last part of the pointer names a field and `at_name` is `true`, it is the position of the last field
-    /// with this name.
+    /// it. If the last part of the pointer names a field, and `at_name` is `true` or the value is an object or a list, it is
+    /// the position of the name. `at_name` selects the last field with this name, and otherwise the first.
     pub(crate) fn position_at(&self, pointer: &str, at_name: bool) -> Position {
         let mut parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).peekable();
         let mut node = self;
@@ -264,18 +285,23 @@ impl Located {
                     Some(item) => item,
                     None => break,
                 },
-                Value::Object(fields) if is_last && at_name => {
-                    let named = fields.iter().rfind(|field| field.name == part);
-                    return named.map_or(node.position, |field| field.position);
+                Value::Object(fields) => {
+                    let mut named = fields.iter().filter(|field| field.name == part);
+                    let field = if is_last && at_name { named.next_back() } else { named.next() };
+                    match field {
+                        Some(field) if is_last && (at_name || field.value.is_container()) => return field.position,
+                        Some(field) => &field.value,
+                        None => break,
+                    }
                 }
-                Value::Object(fields) => match fields.iter().find(|field| field.name == part) {
-                    Some(field) => &field.value,
-                    None => break,
-                },
                 _ => break,
             };
         }
         node.position
+    }
+
+    const fn is_container(&self) -> bool {
+        matches!(self.value, Value::List(_) | Value::Object(_))
     }
 }
 
@@ -399,7 +425,7 @@ mod tests {
         let json = "{\"a\": 1}\n {\n\t\"b\\\"\": [\"ü\\u00e9\", -1.5e3, {}, []],\t\"c\": null, \"c\": true}\n";
         for (pointer, at_name, expected) in [
             ("", false, (2, 2)),
-            ("/b\"", true, (3, 2)),
+            ("/b\"", false, (3, 2)),
             ("/b\"/1", false, (3, 21)),
             ("/b\"/2", false, (3, 29)),
             ("/c", true, (3, 49)),

@@ -10,3 +10,5 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const NOTABLE: Style = AnsiColor::Yellow.on_default();
 /// A heading.
 pub(crate) const HEADING: Style = Style::new().bold();
+/// The mark below a part of a line.
+pub(crate) const MARK: Style = AnsiColor::Blue.on_default();

@@ -64,14 +64,14 @@ fn check_reports_every_error_and_its_place() {
     let (status, out) = outcome(&["check", "-"], r#"{"trustDomain":"Example.org","policys":[]}"#);
     assert_eq!(status, Some(3));
     for line in [
-        "/policys: error: unknown-field: ",
-        "/trustDomain: error: invalid-value: ",
-        "/policies: error: missing-field: ",
+        "1:30: /policys: error: unknown-field: ",
+        "1:16: /trustDomain: error: invalid-value: ",
+        "1:1: /policies: error: missing-field: ",
     ] {
-        assert!(out.lines().any(|found| found.starts_with(&format!("-: {line}"))), "{line} in {out}");
+        assert!(out.lines().any(|found| found.starts_with(&format!("-:{line}"))), "{line} in {out}");
     }
-    assert_eq!(out.lines().last(), Some("-: rejected"));
-    assert_eq!(out.lines().count(), 4);
+    assert_eq!(out.lines().last(), Some("-: rejected: 3 errors"));
+    assert_eq!(out.lines().count(), 10);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn check_reports_lints() {
     assert_eq!(outcome(&["check", "-"], noted).0, Some(0));
     assert_eq!(outcome(&["check", "--fail-level", "note", "-"], noted).0, Some(3));
     let (_, out) = outcome(&["check", "--format", "github", "-"], noted);
-    assert_eq!(out, "::notice file=-,title=nothing-allowed::/policies: no ALLOW policy is enforced\n");
+    assert_eq!(out, "::notice file=-,line=2,col=1,title=nothing-allowed::/policies: no ALLOW policy is enforced\n");
     let (_, out) = outcome(&["check", "--format", "sarif", "-"], noted);
     let sarif: serde_json::Value = serde_json::from_str(&out).unwrap();
     let result = &sarif["runs"][0]["results"][0];
@@ -236,9 +236,11 @@ fn test_reports_differences_and_coverage() {
     assert_eq!(status, Some(3));
     assert!(out.contains("  verdict: expected deny, found allow\n"), "{out}");
     let (_, out) = outcome(&["test", "--format", "junit", "-"], &table("deny"));
-    assert!(out.contains(r#"name="a &lt;read&gt;"><failure message="verdict: expected deny, found allow"/>"#), "{out}");
+    let failure =
+        r#"name="a &lt;read&gt;" file="-" line="3"><failure message="verdict: expected deny, found allow">request "#;
+    assert!(out.contains(failure), "{out}");
     let (_, out) = outcome(&["test", "--format", "tap", "-"], &table("deny"));
-    assert_eq!(out, "TAP version 14\n1..1\nnot ok 1 - -: a <read>\n# verdict: expected deny, found allow\n");
+    assert!(out.starts_with("TAP version 14\n1..1\nnot ok 1 - -: a <read>\n# verdict: expected deny, found allow\n"));
     assert_eq!(outcome(&["test", "-"], "cases: []").0, Some(1));
     assert_eq!(outcome(&["test", "-"], &table("maybe")).0, Some(1));
 }
@@ -302,22 +304,22 @@ fn errors_say_where_and_what_to_do() {
         (
             &["explain", "--policy", "policy.yaml"],
             &[("policy.yaml", "trustDomain: EXAMPLE.org\npolicies: []\n")],
-            "error: policy.yaml: document rejected: 1 error:\n  /trustDomain: invalid-value: ",
+            "error: policy.yaml: document rejected: 1 error:\n  policy.yaml:1:14: /trustDomain: invalid-value: ",
         ),
         (
             &["test", "table.yaml"],
             &[policy, ("table.yaml", "policy: policy.yaml\ncases: []\ncaces: []\n")],
-            "error: table.yaml: line 3, column 1: unknown field `caces` (did you mean `cases`?)\n",
+            "error: table.yaml: 2 errors:\n  table.yaml:2:8: `cases` is empty (expected at least one case)\n  table.yaml:3:1: unknown field `caces` (did you mean `cases`?)\n",
         ),
         (
             &["test", "table.yaml"],
-            &[policy, ("table.yaml", "policy: polcy.yaml\ncases: []\n")],
-            "error: table.yaml: `policy`: polcy.yaml: No such file or directory (os error 2) (did you mean `policy.yaml`?)\n",
+            &[policy, ("table.yaml", "policy: polcy.yaml\ncases: [{name: a, expect: {verdict: deny}}]\n")],
+            "error: table.yaml:1:9: `policy`: polcy.yaml: No such file or directory (os error 2) (did you mean `policy.yaml`?)\n",
         ),
         (
             &["test", "table.yaml"],
-            &[("table.yaml", "cases: []\n")],
-            "error: table.yaml: missing field `policy` or `configuration`\n",
+            &[("table.yaml", "cases: [{name: a, expect: {verdict: deny}}]\n")],
+            "error: table.yaml:1:1: missing field `policy` or `configuration`\n",
         ),
         (
             &["secret", "policy.yaml"],

@@ -80,7 +80,10 @@ fn bash_completes_subcommands_options_and_values() {
     let set = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(completed(&["spiffe-authz", "ex"]), set(&["explain"]));
     assert_eq!(completed(&["spiffe-authz", "check", "--f"]), set(&["--fail-level", "--format"]));
-    assert_eq!(completed(&["spiffe-authz", "check", "--format", ""]), set(&["human", "json", "sarif", "github"]));
+    assert_eq!(
+        completed(&["spiffe-authz", "check", "--format", ""]),
+        set(&["human", "json", "sarif", "github", "gitlab"])
+    );
     for subcommand in subcommands() {
         let found = completed(&["spiffe-authz", &subcommand, "--"]);
         assert!(options(&subcommand).is_subset(&found), "{subcommand}: {found:?}");

@@ -49,7 +49,10 @@ fn explain_decides_at_the_given_time() {
 #[test]
 fn tables_have_a_time_for_each_case_that_needs_one() {
     let case = |time: &str, verdict: &str| {
-        format!("- {{name: a case, request: {{peer: '{CALLER}'{time}}}, expect: {{verdict: {verdict}}}}}\n")
+        format!(
+            "- {{name: a case{}, request: {{peer: '{CALLER}'{time}}}, expect: {{verdict: {verdict}}}}}\n",
+            time.replace([',', ':'], "")
+        )
     };
     let table = |cases: &str| format!("policy: policy.yaml\ncases:\n{cases}");
     let inside = case(", time: 2026-07-01T00:00:00Z", "allow");

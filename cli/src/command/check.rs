@@ -2,30 +2,34 @@
 
 mod output;
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use anstream::stdout;
+use anstream::{stderr, stdout};
 use clap::ValueEnum;
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
 
 use crate::clock::now;
-use crate::document::Document;
-use crate::exit::Ended;
+use crate::document::{Document, Placed};
+use crate::exit::{self, Ended};
 use crate::input;
+use crate::located::{Located, Position};
 use crate::options::Level;
-use crate::printable::{write_json, write_pretty_json};
+use crate::printable::{say, write_json, write_pretty_json};
+use crate::source::{Source, Unusable};
 
 /// Checks documents and reports lints
 ///
-/// The filter accepts each document without errors. docs/reference/lints.md describes the lints.
+/// The filter accepts each document without errors. docs/reference/lints.md describes the lints. A document can also be in
+/// a WasmPlugin, a TrafficExtension, an EnvoyFilter, or a configuration or dump of Envoy.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status:\n  0  no errors, and no findings of the fail level or above\n  1  the command could not run\n  3  an error in a document, or a finding of the fail level or above"
 )]
 pub(crate) struct Arguments {
-    /// Documents in JSON or YAML; `-` is standard input
+    /// Files with documents in JSON or YAML, or directories with such files; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The output format
@@ -49,6 +53,8 @@ enum CheckFormat {
     Sarif,
     /// Workflow commands of GitHub Actions
     Github,
+    /// One Code Quality report of GitLab
+    Gitlab,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,6 +69,7 @@ enum Target {
 
 /// A diagnostic or the finding of a lint, in one form.
 struct Problem {
+    position: Option<Position>,
     pointer: String,
     severity: Severity,
     code: &'static str,
@@ -72,19 +79,21 @@ struct Problem {
     is_error: bool,
 }
 
-impl From<Diagnostic> for Problem {
-    fn from(Diagnostic { pointer, code, message, help }: Diagnostic) -> Self {
-        Self { pointer, severity: Severity::Error, code: code.slug(), message, help: Some(help), is_error: true }
-    }
-}
-
-impl From<Finding> for Problem {
-    fn from(Finding { lint, pointer, message }: Finding) -> Self {
-        Self { pointer, severity: lint.severity(), code: lint.slug(), message, help: None, is_error: false }
+impl From<Placed> for Problem {
+    fn from(Placed { position, diagnostic }: Placed) -> Self {
+        let Diagnostic { pointer, code, message, help } = diagnostic;
+        let (severity, code) = (Severity::Error, code.slug());
+        Self { position, pointer, severity, code, message, help: Some(help), is_error: true }
     }
 }
 
 impl Problem {
+    fn of_finding(Finding { lint, pointer, message }: Finding, document: &Located) -> Self {
+        let position = Some(document.position_at(&pointer, false));
+        let (severity, code) = (lint.severity(), lint.slug());
+        Self { position, pointer, severity, code, message, help: None, is_error: false }
+    }
+
     /// Returns `true` if the exit status is 3 because of this problem.
     fn fails(&self, level: Level) -> bool {
         self.is_error || level.is_reached(self.severity)
@@ -101,6 +110,16 @@ impl Problem {
     }
 }
 
+/// The problems in a document.
+struct Checked {
+    file: PathBuf,
+    /// The text of the file, for excerpts.
+    text: Rc<str>,
+    /// The position of the document, if the file has several.
+    position: Option<Position>,
+    problems: Vec<Problem>,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let target = match arguments.target {
         Target::Http => lint::Target::Http,
@@ -108,27 +127,78 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         Target::Ztunnel => lint::Target::Ztunnel,
     };
     let now = now()?;
+    let mut unreadable = Vec::new();
+    let files = input::expand(&arguments.files, &mut unreadable);
+    let mut errors: Vec<io::Error> = unreadable
+        .into_iter()
+        .map(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        .collect();
     let mut checked = Vec::new();
-    for file in &arguments.files {
-        let problems: Vec<Problem> = match Document::compile(&input::read(file)?) {
-            Ok(document) => lint::lint(&document.root, target, now).into_iter().map(Problem::from).collect(),
-            Err(diagnostics) => diagnostics.into_iter().map(Problem::from).collect(),
-        };
-        checked.push((file.as_path(), problems));
+    for file in files {
+        let is_named = arguments.files.contains(&file);
+        match check(&file, is_named, |document| lint::lint(&document.root, target, now)) {
+            Ok(found) => checked.extend(found),
+            Err(error) => errors.push(error),
+        }
+    }
+    if checked.is_empty() && errors.is_empty() {
+        errors.push(io::Error::other("no document found (expected objects with `trustDomain` and `policies`)"));
     }
     let mut out = stdout().lock();
+    let level = arguments.fail_level;
     match arguments.format {
-        CheckFormat::Human => {
-            checked.iter().try_for_each(|(file, problems)| output::write_human(&mut out, file, problems))?;
-        }
+        CheckFormat::Human => checked.iter().try_for_each(|checked| output::write_human(&mut out, checked, level))?,
         CheckFormat::Json => {
-            checked.iter().try_for_each(|(file, problems)| write_json(&mut out, &output::as_json(file, problems)))?;
+            checked.iter().try_for_each(|checked| write_json(&mut out, &output::as_json(checked)))?;
         }
         CheckFormat::Sarif => write_pretty_json(&mut out, &output::as_sarif(&checked))?,
-        CheckFormat::Github => {
-            checked.iter().try_for_each(|(file, problems)| output::write_github(&mut out, file, problems))?;
-        }
+        CheckFormat::Github => checked.iter().try_for_each(|checked| output::write_github(&mut out, checked))?,
+        CheckFormat::Gitlab => write_pretty_json(&mut out, &output::as_gitlab(&checked))?,
     }
-    let failed = checked.iter().flat_map(|(_, problems)| problems).any(|problem| problem.fails(arguments.fail_level));
+    for error in &errors {
+        exit::report(error);
+    }
+    if !errors.is_empty() {
+        return Ok(Ended::WithError);
+    }
+    let failed = checked.iter().flat_map(|checked| &checked.problems).any(|problem| problem.fails(level));
     Ok(if failed { Ended::WithFindings } else { Ended::Well })
+}
+
+/// Checks the documents in a file. One that the user named must have a document.
+fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) -> io::Result<Vec<Checked>> {
+    let whole = |text: String, error: Placed| Checked {
+        file: file.to_owned(),
+        text: text.into(),
+        position: None,
+        problems: vec![error.into()],
+    };
+    let source = match Source::read(file)? {
+        Ok(source) => source,
+        Err((text, unusable)) => return Ok(vec![whole(text, unusable.into())]),
+    };
+    let documents = source.documents(is_named);
+    if documents.is_empty() {
+        let Unusable { diagnostic, .. } = source.without_document();
+        if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
+            say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
+        }
+        if !is_named || !source.tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unusable = source.without_document();
+        return Ok(vec![whole(source.text, unusable.into())]);
+    }
+    let text: Rc<str> = source.text.as_str().into();
+    let is_several = documents.len() > 1;
+    let checked = documents.iter().map(|document| Checked {
+        file: file.to_owned(),
+        text: Rc::clone(&text),
+        position: is_several.then_some(document.position),
+        problems: match Document::compile(document) {
+            Ok(compiled) => lint(&compiled).into_iter().map(|finding| Problem::of_finding(finding, document)).collect(),
+            Err(errors) => errors.into_iter().map(Problem::from).collect(),
+        },
+    });
+    Ok(checked.collect())
 }

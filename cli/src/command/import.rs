@@ -180,7 +180,7 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let bundle = TrustDomainBundle::new(&arguments.trust_domain, &arguments.aliases);
     let head = arguments.head(&bundle);
-    let invalid = |errors: Vec<_>| io::Error::other(Failure::of_document("the options", &errors));
+    let invalid = |errors: Vec<_>| io::Error::other(Failure::of_options(&errors));
     let mut directories = Vec::new();
     let mut files = Vec::new();
     let mut unreadable = Vec::new();

@@ -2,24 +2,27 @@
 
 mod coverage;
 mod output;
+mod table;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anstream::stdout;
 use clap::ValueEnum;
-use serde::Deserialize;
-use spiffe_authz::case::Case;
-use spiffe_authz::policy::Layer;
+use serde_json::Value;
+use spiffe_authz::case::{Case, CaseRequest};
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
+use crate::decision::{DecisionLine, decision_json};
 use crate::document::Document;
-use crate::exit::Ended;
-use crate::exit::Failure;
+use crate::exit::{self, Ended, Failure};
 use crate::input;
-use crate::yaml;
+use crate::located::{Located, Position};
+use crate::source::Source;
 use coverage::Coverage;
+use table::Table;
 
 /// Tests documents with tables of requests and expected outcomes
 ///
@@ -30,7 +33,7 @@ use coverage::Coverage;
     after_help = "Exit status:\n  0  every case passed\n  1  the command could not run\n  3  a case failed, or the coverage is too low"
 )]
 pub(crate) struct Arguments {
-    /// Tables in YAML or JSON; `-` is standard input
+    /// Files with tables in YAML or JSON, or directories with such files; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The output format
@@ -39,8 +42,8 @@ pub(crate) struct Arguments {
     /// Reports the rules that no case matches
     #[arg(long)]
     coverage: bool,
-    /// Fails if the cases of a table match a smaller percentage of its rules
-    #[arg(long, value_name = "PERCENT", requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
+    /// Fails if the cases of a table match a smaller percentage of its rules; implies `--coverage`
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     coverage_threshold: Option<u8>,
 }
 
@@ -56,94 +59,169 @@ enum TestFormat {
     Tap,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Table {
-    policy: Option<PathBuf>,
-    configuration: Option<serde_json::Value>,
-    #[serde(default)]
-    layer: Layer,
-    cases: Vec<Case>,
-    /// A comment for readers of the table.
-    #[serde(default, rename = "description")]
-    _description: Option<String>,
-}
-
 /// The results of a table.
-struct Results<'t> {
-    file: &'t Path,
+struct Results {
+    file: PathBuf,
     cases: Vec<CaseResult>,
-    coverage: Coverage,
+    /// The rules that cases match, if they are counted.
+    coverage: Option<Coverage>,
+    /// The duration in seconds.
+    seconds: f64,
+    /// The error if the table cannot be run.
+    error: Option<String>,
 }
 
 struct CaseResult {
     name: String,
+    position: Position,
     /// The differences from the expected outcome; none for a case that passes.
     differences: Vec<String>,
+    /// The request and its decision, for a case that fails.
+    failure: Option<Failed>,
+}
+
+/// The request of a case that fails, and how it is decided.
+struct Failed {
+    request: CaseRequest,
+    /// The decision in words.
+    decision: String,
+    /// The decision as JSON.
+    json: Value,
+}
+
+impl Results {
+    /// Returns the percentage of rules that cases match, if it is too low.
+    fn insufficient(&self, threshold: Option<u8>) -> Option<u32> {
+        let percent = self.coverage.as_ref()?.percent();
+        (percent < u32::from(threshold?)).then_some(percent)
+    }
+
+    fn failed(&self) -> usize {
+        self.cases.iter().filter(|case| !case.differences.is_empty()).count()
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let tables = arguments.files.iter().map(|file| run_table(file)).collect::<io::Result<Vec<_>>>()?;
+    let threshold = arguments.coverage_threshold;
+    let with_coverage = arguments.coverage || threshold.is_some();
+    let mut errors = Vec::new();
+    let mut results = Vec::new();
+    let mut unreadable = Vec::new();
+    for file in input::expand(&arguments.files, &mut unreadable) {
+        let is_named = arguments.files.contains(&file);
+        match run_file(&file, is_named, with_coverage) {
+            Ok(found) => {
+                for found in found {
+                    match found {
+                        Ok(found) => results.push(found),
+                        Err(error) => errors.push((file.clone(), error)),
+                    }
+                }
+            }
+            Err(error) => errors.push((file, error)),
+        }
+    }
+    errors.extend(unreadable.into_iter().map(|(path, error)| {
+        let error = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        (path, error)
+    }));
+    if results.is_empty() && errors.is_empty() {
+        return Err(io::Error::other("no table found (expected objects with `cases`)"));
+    }
+    // Machine formats stay complete: a table with mistakes has no result, and an error.
+    results.extend(errors.iter().map(|(file, error)| Results {
+        file: file.clone(),
+        cases: Vec::new(),
+        coverage: None,
+        seconds: 0.0,
+        error: Some(exit::text(error)),
+    }));
     let mut out = stdout().lock();
     match arguments.format {
-        TestFormat::Human => output::write_human(&mut out, &tables, arguments.coverage)?,
-        TestFormat::Json => output::write_json(&mut out, &tables, arguments.coverage)?,
-        TestFormat::Junit => output::write_junit(&mut out, &tables)?,
-        TestFormat::Tap => output::write_tap(&mut out, &tables)?,
+        TestFormat::Human => output::write_human(&mut out, &results, threshold)?,
+        TestFormat::Json => output::write_json(&mut out, &results, threshold)?,
+        TestFormat::Junit => output::write_junit(&mut out, &results, threshold)?,
+        TestFormat::Tap => output::write_tap(&mut out, &results, threshold)?,
     }
-    let failed = tables.iter().flat_map(|table| &table.cases).any(|case| !case.differences.is_empty());
-    let uncovered = arguments
-        .coverage_threshold
-        .is_some_and(|threshold| tables.iter().any(|table| table.coverage.percent() < u32::from(threshold)));
-    Ok(if failed || uncovered { Ended::WithFindings } else { Ended::Well })
+    for (_, error) in &errors {
+        exit::report(error);
+    }
+    if !errors.is_empty() {
+        return Ok(Ended::WithError);
+    }
+    let failed = results.iter().any(|table| table.failed() > 0 || table.insufficient(threshold).is_some());
+    Ok(if failed { Ended::WithFindings } else { Ended::Well })
 }
 
-fn run_table(file: &Path) -> io::Result<Results<'_>> {
-    let of_file = |message: String| io::Error::other(format!("{}: {message}", file.display()));
-    let text = String::from_utf8(input::read(file)?).map_err(|error| of_file(error.to_string()))?;
-    let table: Table = yaml::from_str(&text).map_err(|error| of_file(yaml::message(&error)))?;
-    let document = match (&table.policy, &table.configuration) {
-        (Some(policy), None) => {
-            let policy = file.parent().unwrap_or(Path::new("")).join(policy);
-            let text = input::read(&policy).map_err(|error| of_file(format!("`policy`: {error}")))?;
-            Document::compile(&text).map_err(|diagnostics| {
-                io::Error::other(Failure::of_document(&policy.display().to_string(), &diagnostics))
-            })?
+/// Runs the tables in a file. One that the user named must have a table.
+fn run_file(file: &Path, is_named: bool, with_coverage: bool) -> io::Result<Vec<io::Result<Results>>> {
+    let source = match Source::read(file)? {
+        Ok(source) => source,
+        Err((_, unusable)) => {
+            let message = unusable.diagnostic.message;
+            return Err(Failure::of_file(&file.display().to_string(), &[(unusable.position, message)]));
         }
-        (None, Some(configuration)) => {
-            Document::compile(configuration.to_string().as_bytes()).map_err(|diagnostics| {
-                let place = format!("{}: `configuration`", file.display());
-                io::Error::other(Failure::of_document(&place, &diagnostics))
-            })?
-        }
-        (Some(_), Some(_)) => return Err(of_file("`policy` and `configuration` cannot be combined".to_owned())),
-        (None, None) => return Err(of_file("missing field `policy` or `configuration`".to_owned())),
     };
-    let document = document.on(table.layer);
-    if table.cases.is_empty() {
-        return Err(of_file("`cases` is empty (expected at least one case)".to_owned()));
+    let mut tables: Vec<&Located> = source.tables.iter().collect();
+    if tables.is_empty() && is_named {
+        if let Some(position) = source.authorization_policy {
+            let message =
+                "this is an AuthorizationPolicy of Istio, and not a table (convert it with `spiffe-authz import`)";
+            return Err(Failure::of_file(&file.display().to_string(), &[(Some(position), message.to_owned())]));
+        }
+        if let Some(document) = source.documents.first() {
+            let message = "this is a document, and not a table (expected an object with `policy` and `cases`)";
+            return Err(Failure::of_file(
+                &file.display().to_string(),
+                &[(Some(document.position), message.to_owned())],
+            ));
+        }
+        // Probably a table with a mistake in the name of its field.
+        tables.extend(&source.unknown);
+        if tables.is_empty() {
+            let message = "the file has no table (expected an object with `policy` and `cases`)";
+            return Err(Failure::of_file(&file.display().to_string(), &[(None, message.to_owned())]));
+        }
     }
-    let lacks_time = |case: &&Case| document.policy.depends_on_time() && case.request.time.is_none();
-    if let Some(case) = table.cases.iter().find(lacks_time) {
-        let message = "needs a `time` in its `request`, because a policy has `notBefore` or `expires`";
-        return Err(of_file(format!("the case `{}` {message}", case.name)));
-    }
-    let mut coverage = Coverage::of(&document);
-    let cases = table.cases.into_iter().map(|case| run_case(case, &document, &mut coverage)).collect();
-    Ok(Results { file, cases, coverage })
+    Ok(tables.into_iter().map(|table| run_table(table, file, with_coverage)).collect())
 }
 
-fn run_case(case: Case, Document { policy, .. }: &Document, coverage: &mut Coverage) -> CaseResult {
+fn run_table(table: &Located, file: &Path, with_coverage: bool) -> io::Result<Results> {
+    let start = Instant::now();
+    let Table { document, cases } = Table::read(table, file)?;
+    let mut coverage = with_coverage.then(|| Coverage::of(&document));
+    let cases =
+        cases.into_iter().map(|(case, position)| run_case(case, position, &document, coverage.as_mut())).collect();
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Results { file: file.to_owned(), cases, coverage, seconds, error: None })
+}
+
+fn run_case(
+    case: Case,
+    position: Position,
+    Document { policy, .. }: &Document,
+    coverage: Option<&mut Coverage>,
+) -> CaseResult {
     let subject = policy.subject(case.request.identity(policy.identity()));
-    let mut differences = Vec::new();
     // Without a `time`, no policy depends on it.
     let time = case.request.time.unwrap_or(Timestamp::from_seconds(0));
-    match policy.explain(&subject, &Request::new(&case.request, time)) {
-        Ok(explanation) => {
-            differences = case.expect.differences(&explanation.outcome);
-            coverage.add(&explanation);
-        }
-        Err(_) => differences.push("the request cannot be read".to_owned()),
-    }
-    CaseResult { name: case.name, differences }
+    let request = Request::new(&case.request, time);
+    // Only coverage needs every rule that matches.
+    let outcome = match coverage {
+        None => policy.decide(&subject, &request),
+        Some(coverage) => match policy.explain(&subject, &request) {
+            Ok(explanation) => {
+                coverage.add(&explanation);
+                explanation.outcome
+            }
+            Err(_) => policy.decide(&subject, &request),
+        },
+    };
+    let differences = case.expect.differences(&outcome);
+    let failure = (!differences.is_empty()).then(|| Failed {
+        request: case.request.clone(),
+        decision: DecisionLine(&outcome.decision).text(),
+        json: decision_json(&outcome.decision),
+    });
+    CaseResult { name: case.name, position, differences, failure }
 }

@@ -1,69 +1,127 @@
 //! The problems in documents, in each output format.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use clap::ValueEnum as _;
 use serde_json::{Value, json};
 use spiffe_authz::diagnostic::Code;
 use spiffe_authz::lint::{Lint, Severity};
 
-use super::Problem;
+use super::{Checked, Problem};
+use crate::excerpt;
+use crate::exit::errors_in_words;
+use crate::located::Position;
+use crate::options::Level;
 use crate::printable::{Printable, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
 
-pub(super) fn write_human(out: &mut impl Write, file: &Path, problems: &[Problem]) -> io::Result<()> {
+/// Returns the file, with the position if it is known.
+fn at(file: &Path, position: Option<Position>) -> String {
+    position.map_or_else(|| file.display().to_string(), |position| format!("{}:{position}", file.display()))
+}
+
+pub(super) fn write_human(out: &mut impl Write, checked: &Checked, level: Level) -> io::Result<()> {
+    let Checked { file, text, position, problems } = checked;
+    let lines: Vec<&str> = text.lines().collect();
     for problem in problems {
         let style = if problem.severity == Severity::Error { BAD } else { NOTABLE };
         let severity = styled(style, problem.severity.slug());
-        say!(out, "{}: {}: {}: {}: {}", file.display(), problem.place(), severity, problem.code, problem.text())?;
+        let at = at(file, problem.position);
+        say!(out, "{}: {}: {}: {}: {}", at, problem.place(), severity, problem.code, problem.text())?;
+        // A line does not explain a problem of the whole document, except for its notation.
+        let has_excerpt = !problem.pointer.is_empty() || problem.code == Code::Syntax.slug();
+        if let Some(position) = problem.position.filter(|_| has_excerpt) {
+            excerpt::write(out, &lines, position)?;
+        }
     }
-    if problems.iter().any(|problem| problem.is_error) {
-        return say!(out, "{}: {}", file.display(), styled(BAD, "rejected"));
+    let at = at(file, *position);
+    let errors = problems.iter().filter(|problem| problem.is_error).count();
+    if errors > 0 {
+        return say!(out, "{}: {}: {}", at, styled(BAD, "rejected"), errors_in_words(errors));
     }
-    say!(out, "{}: {}", file.display(), styled(GOOD, "ok"))
+    if problems.iter().any(|problem| problem.fails(level)) {
+        let option = level.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        return say!(
+            out,
+            "{}: {}, {} (fails at `--fail-level {}`)",
+            at,
+            styled(NOTABLE, "accepted"),
+            counts(problems),
+            option
+        );
+    }
+    say!(out, "{}: {}", at, styled(GOOD, "ok"))
 }
 
-pub(super) fn as_json(file: &Path, problems: &[Problem]) -> Value {
+/// Returns the number of problems of each severity, such as `1 error, 3 warnings`.
+fn counts(problems: &[Problem]) -> String {
+    let counted = [Severity::Error, Severity::Warning, Severity::Note].into_iter().filter_map(|severity| {
+        let count = problems.iter().filter(|problem| problem.severity == severity).count();
+        let plural = if count == 1 { "" } else { "s" };
+        (count > 0).then(|| format!("{count} {}{plural}", severity.slug()))
+    });
+    counted.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn as_json(Checked { file, position, problems, .. }: &Checked) -> Value {
     let findings: Vec<Value> = problems
         .iter()
         .map(|problem| {
-            json!({
+            let mut finding = json!({
                 "pointer": problem.pointer, "severity": problem.severity.slug(), "code": problem.code,
                 "message": problem.message, "help": problem.help,
-            })
+            });
+            if let Some(Position { line, column }) = problem.position {
+                finding["line"] = json!(line);
+                finding["column"] = json!(column);
+            }
+            finding
         })
         .collect();
     let accepted = !problems.iter().any(|problem| problem.is_error);
-    json!({"file": file.to_string_lossy(), "accepted": accepted, "findings": findings})
+    let mut answer = json!({"file": file.to_string_lossy(), "accepted": accepted, "findings": findings});
+    if let Some(Position { line, .. }) = position {
+        answer["line"] = json!(line);
+    }
+    answer
 }
 
-/// Returns a log in SARIF 2.1.0. The location of a problem is the file, and as a logical location the JSON pointer.
-pub(super) fn as_sarif(checked: &[(&Path, Vec<Problem>)]) -> Value {
-    let rules =
-        Lint::all().map(|lint| (lint.slug(), lint.summary(), format!("docs/reference/lints.md#{}", lint.slug())));
+/// Returns a log in SARIF 2.1.0. The location of a problem is its region in the file, and as a logical location the JSON
+/// pointer.
+pub(super) fn as_sarif(checked: &[Checked]) -> Value {
+    let lints = Lint::all().map(|lint| {
+        let page = format!("docs/reference/lints.md#{}", lint.slug());
+        (lint.slug(), lint.summary(), lint.severity(), page)
+    });
     let codes = Code::all().map(|code| {
-        (
-            code.slug(),
-            "An error for which the filter rejects the document.",
-            "README.md#mistakes-in-a-configuration".to_owned(),
-        )
+        let page = format!("docs/reference/diagnostics.md#{}", code.slug());
+        (code.slug(), code.summary(), Severity::Error, page)
     });
     let rules: Vec<Value> = codes
-        .chain(rules)
-        .map(|(id, summary, page)| {
-            json!({"id": id, "shortDescription": {"text": summary}, "help": {"text": format!("See {page}.")}})
+        .chain(lints)
+        .map(|(id, summary, severity, page)| {
+            json!({
+                "id": id, "shortDescription": {"text": summary}, "help": {"text": format!("See {page}.")},
+                "defaultConfiguration": {"level": severity.slug()},
+            })
         })
         .collect();
-    let results: Vec<Value> = checked
-        .iter()
-        .flat_map(|(file, problems)| problems.iter().map(move |problem| (file, problem)))
+    let results: Vec<Value> = each(checked)
         .map(|(file, problem)| {
+            let mut location = json!({"artifactLocation": {"uri": uri(file)}});
+            if let Some(Position { line, column }) = problem.position {
+                location["region"] = json!({"startLine": line, "startColumn": column});
+            }
             json!({
                 "ruleId": problem.code, "level": problem.severity.slug(), "message": {"text": problem.text()},
                 "locations": [{
-                    "physicalLocation": {"artifactLocation": {"uri": file.to_string_lossy()}},
+                    "physicalLocation": location,
                     "logicalLocations": [{"fullyQualifiedName": problem.pointer, "kind": "member"}],
                 }],
+                "partialFingerprints": {"problem/v1": fingerprint(file, problem)},
             })
         })
         .collect();
@@ -77,7 +135,53 @@ pub(super) fn as_sarif(checked: &[(&Path, Vec<Problem>)]) -> Value {
     })
 }
 
-pub(super) fn write_github(out: &mut impl Write, file: &Path, problems: &[Problem]) -> io::Result<()> {
+/// Returns a Code Quality report of GitLab.
+pub(super) fn as_gitlab(checked: &[Checked]) -> Value {
+    let issues = each(checked).map(|(file, problem)| {
+        let severity = match problem.severity {
+            Severity::Note => "info",
+            Severity::Warning => "minor",
+            Severity::Error => "major",
+        };
+        let line = problem.position.map_or(1, |position| position.line);
+        json!({
+            "description": format!("{}: {}", problem.place(), problem.text()), "check_name": problem.code,
+            "fingerprint": fingerprint(file, problem), "severity": severity,
+            "location": {"path": file.to_string_lossy(), "lines": {"begin": line}},
+        })
+    });
+    Value::Array(issues.collect())
+}
+
+fn each(checked: &[Checked]) -> impl Iterator<Item = (&Path, &Problem)> {
+    checked.iter().flat_map(|checked| checked.problems.iter().map(move |problem| (&*checked.file, problem)))
+}
+
+/// Returns the name of a file as a relative reference (RFC 3986, section 4.2).
+fn uri(file: &Path) -> String {
+    let mut uri = String::new();
+    for &byte in file.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri
+}
+
+/// Returns a number that identifies a problem although lines move: FNV-1a of its file, code, place and message.
+fn fingerprint(file: &Path, problem: &Problem) -> String {
+    let file = file.to_string_lossy();
+    let parts = [&*file, problem.code, &problem.pointer, &problem.message].join("\0");
+    let hash = parts
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+pub(super) fn write_github(out: &mut impl Write, Checked { file, problems, .. }: &Checked) -> io::Result<()> {
     // The escapes of GitHub's workflow commands. `Printable` has already escaped line breaks.
     let data = |text: &str| Printable(text).to_string().replace('%', "%25");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
@@ -87,9 +191,12 @@ pub(super) fn write_github(out: &mut impl Write, file: &Path, problems: &[Proble
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        let file = property(&file.to_string_lossy());
+        let mut place = format!("file={}", property(&file.to_string_lossy()));
+        if let Some(Position { line, column }) = problem.position {
+            place.push_str(&format!(",line={line},col={column}"));
+        }
         let text = data(&format!("{}: {}", problem.place(), problem.text()));
-        say!(out, "::{} file={},title={}::{}", command, file, problem.code, text)?;
+        say!(out, "::{} {},title={}::{}", command, place, problem.code, text)?;
     }
     Ok(())
 }

@@ -4,78 +4,138 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::Results;
+use super::{CaseResult, Failed, Results};
+use crate::exit::errors_in_words;
 use crate::printable::{self, Printable, is_hostile, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
 
-pub(super) fn write_human(out: &mut impl Write, tables: &[Results<'_>], coverage: bool) -> io::Result<()> {
+/// Returns the message about a coverage that is too low.
+fn insufficient(percent: u32, threshold: Option<u8>) -> String {
+    format!("coverage {percent} % is below {} %", threshold.unwrap_or_default())
+}
+
+/// Returns the lines that describe a failing case after its differences.
+fn details(Failed { request, decision, .. }: &Failed) -> [String; 2] {
+    let caller = request.peer.as_deref().unwrap_or("a caller without an identity");
+    [format!("request   {} {} from {caller}", request.method, request.path), format!("decision  {decision}")]
+}
+
+pub(super) fn write_human(out: &mut impl Write, tables: &[Results], threshold: Option<u8>) -> io::Result<()> {
     let (mut passed, mut failed) = (0, 0);
     for table in tables {
-        for case in &table.cases {
-            if case.differences.is_empty() {
+        let file = table.file.display();
+        for CaseResult { name, position, differences, failure } in &table.cases {
+            let Some(failure) = failure else {
                 passed += 1;
-                say!(out, "{}: {}: {}", table.file.display(), case.name, styled(GOOD, "ok"))?;
-            } else {
-                failed += 1;
-                say!(out, "{}: {}: {}", table.file.display(), case.name, styled(BAD, "failed"))?;
-                case.differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
-            }
+                say!(out, "{}: {}: {}", file, name, styled(GOOD, "ok"))?;
+                continue;
+            };
+            failed += 1;
+            say!(out, "{}:{}: {}: {}", file, position, name, styled(BAD, "failed"))?;
+            differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
+            details(failure).iter().try_for_each(|line| say!(out, "  {}", line))?;
         }
-        if coverage {
-            let percent = table.coverage.percent();
-            say!(out, "{}: cases match {}% of the rules", table.file.display(), percent)?;
-            for (policy, rule) in table.coverage.missing() {
+        if let Some(coverage) = &table.coverage {
+            say!(out, "{}: cases match {}% of the rules", file, coverage.percent())?;
+            for (policy, rule) in coverage.missing() {
                 say!(out, "  {} {}, rule {}", styled(NOTABLE, "not matched:"), policy, rule)?;
             }
         }
+        if let Some(percent) = table.insufficient(threshold) {
+            say!(out, "{}: {}: {}", file, styled(BAD, "failed"), insufficient(percent, threshold))?;
+        }
     }
-    say!(out, "{} passed, {} failed", passed, failed)
+    let errors = tables.iter().filter(|table| table.error.is_some()).count();
+    let errors = if errors == 0 { String::new() } else { format!(", {} in tables", errors_in_words(errors)) };
+    let low = tables.iter().filter(|table| table.insufficient(threshold).is_some()).count();
+    let low = if low == 0 { String::new() } else { ", coverage too low".to_owned() };
+    say!(out, "{} passed, {} failed{}{}", passed, failed, low, errors)
 }
 
-pub(super) fn write_json(out: &mut impl Write, tables: &[Results<'_>], coverage: bool) -> io::Result<()> {
+pub(super) fn write_json(out: &mut impl Write, tables: &[Results], threshold: Option<u8>) -> io::Result<()> {
     for table in tables {
         let cases: Vec<_> = table
             .cases
             .iter()
-            .map(|case| json!({"name": case.name, "passed": case.differences.is_empty(), "differences": case.differences}))
+            .map(|CaseResult { name, position, differences, failure }| {
+                let mut case = json!({
+                    "name": name, "passed": differences.is_empty(), "differences": differences, "line": position.line,
+                    "column": position.column,
+                });
+                if let Some(Failed { request, json, .. }) = failure {
+                    case["request"] = json!(request);
+                    case["decision"] = json.clone();
+                }
+                case
+            })
             .collect();
         let mut answer = json!({"file": table.file.to_string_lossy(), "cases": cases});
-        if coverage {
+        if let Some(coverage) = &table.coverage {
             let missing: Vec<_> =
-                table.coverage.missing().map(|(policy, rule)| json!({"policy": policy, "rule": rule})).collect();
-            answer["coverage"] = json!({"percent": table.coverage.percent(), "notMatched": missing});
+                coverage.missing().map(|(policy, rule)| json!({"policy": policy, "rule": rule})).collect();
+            answer["coverage"] = json!({"percent": coverage.percent(), "notMatched": missing});
+            if let Some(threshold) = threshold {
+                answer["coverage"]["threshold"] = json!(threshold);
+                answer["coverage"]["sufficient"] = json!(table.insufficient(Some(threshold)).is_none());
+            }
+        }
+        if let Some(error) = &table.error {
+            answer["error"] = json!(error);
         }
         printable::write_json(out, &answer)?;
     }
     Ok(())
 }
 
-pub(super) fn write_junit(out: &mut impl Write, tables: &[Results<'_>]) -> io::Result<()> {
+pub(super) fn write_junit(out: &mut impl Write, tables: &[Results], threshold: Option<u8>) -> io::Result<()> {
     say!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
     say!(out, "<testsuites>")?;
     for table in tables {
-        let failures = table.cases.iter().filter(|case| !case.differences.is_empty()).count();
+        let low = table.insufficient(threshold);
+        let (failures, errors) = (table.failed() + usize::from(low.is_some()), usize::from(table.error.is_some()));
         let file = escaped(&table.file.to_string_lossy());
-        let count = table.cases.len();
-        say!(out, r#"  <testsuite name="{}" tests="{}" failures="{}">"#, file, count, failures)?;
-        for case in &table.cases {
-            let name = escaped(&case.name);
-            if case.differences.is_empty() {
-                say!(out, r#"    <testcase classname="{}" name="{}"/>"#, file, name)?;
+        let count = table.cases.len() + usize::from(low.is_some()) + errors;
+        let time = format!("{:.3}", table.seconds);
+        say!(
+            out,
+            r#"  <testsuite name="{}" tests="{}" failures="{}" errors="{}" time="{}">"#,
+            file,
+            count,
+            failures,
+            errors,
+            time
+        )?;
+        let with = |out: &mut _, name: &str, line: Option<u32>, element: &str, message: &str, text: &[String]| {
+            let line = line.map(|line| format!(r#" line="{line}""#)).unwrap_or_default();
+            let text = text.iter().map(|line| escaped(line)).collect::<Vec<_>>().join("; ");
+            let start = format!(r#"    <testcase classname="{file}" name="{}" file="{file}"{line}>"#, escaped(name));
+            write_line(
+                out,
+                &format!(r#"{start}<{element} message="{}">{text}</{element}></testcase>"#, escaped(message)),
+            )
+        };
+        for CaseResult { name, position, differences, failure } in &table.cases {
+            if let Some(failure) = failure {
+                let message = differences.join("; ");
+                with(out, name, Some(position.line), "failure", &message, &details(failure))?;
             } else {
-                let message = escaped(&case.differences.join("; "));
-                say!(
-                    out,
-                    r#"    <testcase classname="{}" name="{}"><failure message="{}"/></testcase>"#,
-                    file,
-                    name,
-                    message
-                )?;
+                say!(out, r#"    <testcase classname="{}" name="{}"/>"#, file, escaped(name))?;
             }
+        }
+        if let Some(percent) = low {
+            with(out, "coverage", None, "failure", &insufficient(percent, threshold), &[])?;
+        }
+        if let Some(error) = &table.error {
+            with(out, "table", None, "error", error, &[])?;
         }
         say!(out, "  </testsuite>")?;
     }
     say!(out, "</testsuites>")
+}
+
+/// Writes a line of XML, whose values are escaped.
+fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
+    say!(out, "{}", line)
 }
 
 /// Escapes a string for an XML attribute. Control characters, and the two others that XML 1.0 section 2.2 excludes, become
@@ -98,15 +158,31 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-pub(super) fn write_tap(out: &mut impl Write, tables: &[Results<'_>]) -> io::Result<()> {
+pub(super) fn write_tap(out: &mut impl Write, tables: &[Results], threshold: Option<u8>) -> io::Result<()> {
+    let mut points: Vec<(String, bool, Vec<String>)> = Vec::new();
+    for table in tables {
+        let name = |name: &str| format!("{}: {}", Printable(table.file.display()), Printable(name));
+        for CaseResult { name: case, position, differences, failure } in &table.cases {
+            let mut notes = differences.clone();
+            if let Some(failure) = failure {
+                notes.extend(details(failure));
+                notes.push(format!("at        {}:{position}", table.file.display()));
+            }
+            points.push((name(case), differences.is_empty(), notes));
+        }
+        if let Some(percent) = table.insufficient(threshold) {
+            points.push((name("coverage"), false, vec![insufficient(percent, threshold)]));
+        }
+        if let Some(error) = &table.error {
+            points.push((name("table"), false, vec![error.clone()]));
+        }
+    }
     say!(out, "TAP version 14")?;
-    let cases = tables.iter().flat_map(|table| table.cases.iter().map(move |case| (table.file, case)));
-    say!(out, "1..{}", cases.clone().count())?;
-    for (number, (file, case)) in (1..).zip(cases) {
-        let state = if case.differences.is_empty() { "ok" } else { "not ok" };
-        let name = format!("{}: {}", Printable(file.display()), Printable(&case.name));
+    say!(out, "1..{}", points.len())?;
+    for (number, (name, passed, notes)) in (1..).zip(points) {
+        let state = if passed { "ok" } else { "not ok" };
         say!(out, "{} {} - {}", state, number, name.replace('\\', "\\\\").replace('#', "\\#"))?;
-        case.differences.iter().try_for_each(|difference| say!(out, "# {}", difference))?;
+        notes.iter().try_for_each(|note| say!(out, "# {}", note))?;
     }
     Ok(())
 }

@@ -1,0 +1,68 @@
+//! Excerpts of a file: the line of a problem, with a mark below it.
+
+use std::io::{self, Write};
+
+use crate::located::Position;
+use crate::printable::{Printable, say, styled};
+use crate::style::{HEADING, MARK};
+
+/// The number of characters of a line that are shown before a position, and after it.
+const BEFORE: usize = 60;
+const AFTER: usize = 60;
+
+/// Writes the line at a position of a file with these lines, with a mark below the name or value there.
+pub(crate) fn write(out: &mut impl Write, lines: &[&str], position: Position) -> io::Result<()> {
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let Some(line) = lines.get(number(position.line).saturating_sub(1)) else { return Ok(()) };
+    let characters: Vec<char> = line.chars().collect();
+    let column = number(position.column).saturating_sub(1).min(characters.len());
+    let start = column.saturating_sub(BEFORE);
+    let end = column.saturating_add(AFTER).min(characters.len());
+    let part = |from: usize, to: usize| characters.get(from..to).unwrap_or_default().iter().collect::<String>();
+    // Values are escaped when they are shown, so the mark must be as long as the escaped value.
+    let width = |text: &str| Printable(text).to_string().chars().count();
+    let (before, after) = (part(start, column), part(column, end));
+    let marked = width(after.get(..token(&after)).unwrap_or_default()).max(1);
+    let (left, right) = (if start > 0 { "…" } else { "" }, if end < characters.len() { "…" } else { "" });
+    let line = position.line.to_string();
+    let margin = " ".repeat(line.len());
+    let offset = " ".repeat(width(&before) + left.chars().count());
+    say!(out, "  {} | {}{}{}{}", styled(HEADING, &line), left, before, after, right)?;
+    say!(out, "  {} | {}{}", margin, offset, styled(MARK, &"^".repeat(marked)))
+}
+
+/// Returns the number of bytes of the name or value at the start of a text.
+fn token(text: &str) -> usize {
+    match text.chars().next() {
+        Some(quote @ ('"' | '\'')) => text.get(1..).and_then(|rest| rest.find(quote)).map_or(text.len(), |end| end + 2),
+        Some('[' | '{' | '-' | '|' | '>') => 1,
+        _ => {
+            let end = text.find([',', ']', '}', '#']).unwrap_or(text.len());
+            let end = text.find(": ").map_or(end, |colon| colon.min(end));
+            text.get(..end).unwrap_or(text).trim_end().trim_end_matches(':').len()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write;
+    use crate::located::Position;
+
+    fn excerpt(text: &str, line: u32, column: u32) -> String {
+        let mut out = Vec::new();
+        write(&mut out, &text.lines().collect::<Vec<_>>(), Position { line, column }).unwrap();
+        anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
+    }
+
+    #[test]
+    fn the_mark_is_below_the_value() {
+        assert_eq!(excerpt("a:\n  bc: [\"x y\", z]\n", 2, 8), "  2 |   bc: [\"x y\", z]\n    |        ^^^^^\n");
+        assert_eq!(excerpt("a:\n  bc: d e # f\n", 2, 3), "  2 |   bc: d e # f\n    |   ^^\n");
+        assert_eq!(excerpt("\ta: \u{1b}b", 1, 5), "  1 | \\ta: \\u{1b}b\n    |      ^^^^^^^\n");
+        assert_eq!(excerpt("a", 9, 1), "");
+        let long = format!("{}x: y{}", "a".repeat(100), "b".repeat(100));
+        let shown = excerpt(&long, 1, 101);
+        assert!(shown.lines().all(|line| line.chars().count() < 140) && shown.contains('…'), "{shown}");
+    }
+}
