@@ -138,19 +138,19 @@ impl CaseRequest {
     #[must_use]
     pub fn identity(&self, settings: &IdentitySettings) -> Identity {
         match &settings.source {
-            IdentitySource::Tls => self.identity_of_caller(settings),
+            IdentitySource::Tls { .. } => self.identity_of_caller(settings),
             IdentitySource::PeerPrincipal => {
                 let principal = self.peer.as_deref().map(str::as_bytes);
                 not_revoked(settings.identify_principal(principal), settings)
             }
-            IdentitySource::Xfcc(proxies) => {
+            IdentitySource::Xfcc { trusted_proxies, .. } => {
                 let Some(proxy) = self.peer.as_deref() else {
                     return Identity::Rejected(IdentityReason::NoPeerCertificate);
                 };
                 if SpiffeId::parse(proxy.as_bytes()).is_ok_and(|id| settings.revoked.has_id(id)) {
                     return Identity::Rejected(IdentityReason::Revoked);
                 }
-                if !proxies.iter().any(|trusted| **trusted == *proxy) {
+                if !trusted_proxies.iter().any(|trusted| **trusted == *proxy) {
                     return Identity::Rejected(IdentityReason::UntrustedProxy);
                 }
                 let lines = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(xfcc::HEADER));

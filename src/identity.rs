@@ -33,8 +33,6 @@ pub struct IdentitySettings {
     pub source: IdentitySource,
     /// The treatment of callers that present no identity.
     pub peer: PeerRequirement,
-    /// Whether Envoy must have validated the client's certificate in this handshake.
-    pub require_validated: bool,
     /// The limits on the lifetime of an SVID.
     pub lifetime: Lifetime,
     /// The identities that are no longer accepted.
@@ -45,11 +43,19 @@ pub struct IdentitySettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentitySource {
     /// The client certificate of the connection.
-    Tls,
+    Tls {
+        /// Whether Envoy must have validated the certificate in this handshake.
+        require_validated: bool,
+    },
     /// The client certificate of the HBONE connection, which Istio keeps in filter state.
     PeerPrincipal,
-    /// The header `x-forwarded-client-cert` from one of the proxies with these SPIFFE IDs.
-    Xfcc(Box<[Box<str>]>),
+    /// The header `x-forwarded-client-cert` from a trusted proxy.
+    Xfcc {
+        /// The SPIFFE IDs of the trusted proxies.
+        trusted_proxies: Box<[Box<str>]>,
+        /// Whether Envoy must have validated the proxy's certificate in this handshake.
+        require_validated: bool,
+    },
 }
 
 impl IdentitySource {
@@ -57,17 +63,27 @@ impl IdentitySource {
     #[must_use]
     pub const fn is_of_connection(&self) -> bool {
         match self {
-            Self::Tls | Self::PeerPrincipal => true,
-            Self::Xfcc(_) => false,
+            Self::Tls { .. } | Self::PeerPrincipal => true,
+            Self::Xfcc { .. } => false,
+        }
+    }
+
+    /// Returns `true` if Envoy must have validated the client's certificate in this handshake: the field
+    /// `identity.requireValidated`.
+    #[must_use]
+    pub const fn requires_validated(&self) -> bool {
+        match self {
+            Self::Tls { require_validated } | Self::Xfcc { require_validated, .. } => *require_validated,
+            Self::PeerPrincipal => false,
         }
     }
 
     /// The reason for rejecting a caller that presents no identity.
     const fn missing(&self) -> IdentityReason {
         match self {
-            Self::Tls => IdentityReason::NoPeerCertificate,
+            Self::Tls { .. } => IdentityReason::NoPeerCertificate,
             Self::PeerPrincipal => IdentityReason::PeerPrincipalMissing,
-            Self::Xfcc(_) => IdentityReason::Xfcc(XfccReason::Missing),
+            Self::Xfcc { .. } => IdentityReason::Xfcc(XfccReason::Missing),
         }
     }
 }

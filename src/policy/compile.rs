@@ -94,16 +94,9 @@ fn read_document_with(
     fields.optional(r, IGNORE_LINTS, read_lint_names);
     let Policies { policies, rules } = policies?;
     report_duplicates(r, at, &policies);
-    let identity::Settings { pattern, source, peer, require_validated, lifetime, revoked } = settings;
-    let identity = IdentitySettings {
-        trust_domains: trust_domains?,
-        pattern,
-        source,
-        peer,
-        require_validated,
-        lifetime,
-        revoked: revoked.into(),
-    };
+    let identity::Settings { pattern, source, peer, lifetime, revoked } = settings;
+    let identity =
+        IdentitySettings { trust_domains: trust_domains?, pattern, source, peer, lifetime, revoked: revoked.into() };
     Some(PolicySet::new(identity, policies.into(), rules.into()))
 }
 

@@ -97,14 +97,14 @@ impl Callers {
         request: &Request<A>,
     ) -> Arc<Caller> {
         match &policies.identity().source {
-            IdentitySource::Tls => self.by_certificate(policies, connection),
+            IdentitySource::Tls { .. } => self.by_certificate(policies, connection),
             IdentitySource::PeerPrincipal => self.by_principal(policies, connection),
-            IdentitySource::Xfcc(proxies) => {
+            IdentitySource::Xfcc { trusted_proxies, .. } => {
                 let proxy =
                     self.svid(policies, connection).and_then(|svid| svid.ok_or(IdentityReason::NoPeerCertificate));
                 Arc::new(match proxy {
                     Ok(svid) => {
-                        let identity = self.forwarded(policies, &svid, request, proxies);
+                        let identity = self.forwarded(policies, &svid, request, trusted_proxies);
                         Caller::new(identity, Some(svid), policies)
                     }
                     Err(reason) => Caller::rejected(reason, policies),
@@ -200,7 +200,7 @@ impl Callers {
             },
         };
         // A resumed session presents the same certificate, and was not validated.
-        if policies.identity().require_validated
+        if policies.identity().source.requires_validated()
             && connection.peer_certificate_valid().map_err(unreadable)? != Some(true)
         {
             return Err(IdentityReason::PeerCertificateNotValidated);

@@ -33,7 +33,7 @@ impl Worker {
 
     /// Returns `true` if Envoy must have validated the client's certificate in this handshake.
     pub(crate) const fn requires_validated(&self) -> bool {
-        self.policies.identity().require_validated
+        self.policies.identity().source.requires_validated()
     }
 
     /// Returns the reason why the current request is denied, or `None` if it is allowed.

@@ -18,7 +18,6 @@ pub(super) struct Settings {
     pub(super) pattern: Pattern,
     pub(super) source: IdentitySource,
     pub(super) peer: PeerRequirement,
-    pub(super) require_validated: bool,
     pub(super) lifetime: Lifetime,
     pub(super) revoked: Revoked,
 }
@@ -27,9 +26,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             pattern: Pattern::istio(),
-            source: IdentitySource::Tls,
+            source: IdentitySource::Tls { require_validated: false },
             peer: PeerRequirement::default(),
-            require_validated: false,
             lifetime: Lifetime::default(),
             revoked: Revoked::default(),
         }
@@ -67,8 +65,8 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
     let peer = fields.optional(r, PEER, |r, node, at| {
         r.one_of(node, at, &[PeerRequirement::Required, PeerRequirement::Optional].map(|peer| (peer.name(), peer)))
     });
-    let require_validated = fields.optional(r, "requireValidated", Reader::boolean);
-    if from == From::PeerPrincipal && require_validated == Some(true) {
+    let require_validated = fields.optional(r, "requireValidated", Reader::boolean).unwrap_or(false);
+    if from == From::PeerPrincipal && require_validated {
         let message = "`requireValidated` cannot be combined with `from: peerPrincipal`".to_owned();
         let help = "use it with `from: tls` or `from: xfcc`";
         r.report(&at.key("requireValidated"), Code::ConflictingFields, message, help);
@@ -88,12 +86,11 @@ pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Op
     Some(Settings {
         pattern: pattern.unwrap_or(default.pattern),
         source: match from {
-            From::Tls => IdentitySource::Tls,
+            From::Tls => IdentitySource::Tls { require_validated },
             From::PeerPrincipal => IdentitySource::PeerPrincipal,
-            From::Xfcc => IdentitySource::Xfcc(proxies?.into()),
+            From::Xfcc => IdentitySource::Xfcc { trusted_proxies: proxies?.into(), require_validated },
         },
         peer: peer.unwrap_or(default.peer),
-        require_validated: require_validated.unwrap_or(default.require_validated),
         lifetime: Lifetime { expired: expired.unwrap_or_default(), max_age },
         revoked: revoked.unwrap_or_default(),
     })

@@ -13,8 +13,8 @@ pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     let is_intended = channel.document().is_some_and(|document| {
         document.policy.identity().peer == PeerRequirement::Optional
             || match &document.policy.identity().source {
-                IdentitySource::Tls => false,
-                IdentitySource::Xfcc(_) => true,
+                IdentitySource::Tls { .. } => false,
+                IdentitySource::Xfcc { .. } => true,
                 IdentitySource::PeerPrincipal => channel.tls.is_none(),
             }
     });
@@ -54,7 +54,7 @@ fn check_resumption(channel: &Channel<'_>, tls: &DownstreamTls, report: &mut Rep
         report.fine(FindingLayer::Handshake, &channel.place, "sessions are not resumed");
         return;
     }
-    let is_denied = channel.document().is_some_and(|document| document.policy.identity().require_validated);
+    let is_denied = channel.document().is_some_and(|document| document.policy.identity().source.requires_validated());
     let denied = if is_denied { ", and `requireValidated` denies resumed sessions" } else { "" };
     report.find(
         FindingCode::SessionResumption,

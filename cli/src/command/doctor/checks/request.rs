@@ -32,7 +32,7 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
         check_state(channel, SOURCE_ADDRESS, "the caller's address", FindingCode::SourceAddressMissing, report);
     }
     let is_module = channel.installed().is_some_and(|installed| installed.adapter == Adapter::Module);
-    if is_module && channel.tls.is_some() && document.policy.identity().source == IdentitySource::Tls {
+    if is_module && channel.tls.is_some() && matches!(document.policy.identity().source, IdentitySource::Tls { .. }) {
         check_state(channel, PEER_CERTIFICATE, "the caller's certificate", FindingCode::PeerCertificateMissing, report);
     }
     if document.policy.reads(Field::ServerName) {
@@ -87,14 +87,14 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
     let said = if set.is_empty() { "is not set, so it is `SANITIZE`".to_owned() } else { format!("is `{value}`") };
     let message = format!("`forward_client_cert_details` {said}");
     match (&document.policy.identity().source, value) {
-        (IdentitySource::Xfcc(_), "FORWARD_ONLY") => {
+        (IdentitySource::Xfcc { .. }, "FORWARD_ONLY") => {
             report.fine(
                 FindingLayer::Request,
                 &channel.http_place,
                 "the header `x-forwarded-client-cert` reaches the filter",
             );
         }
-        (IdentitySource::Xfcc(_), _) => report.find(FindingCode::XfccNotForwarded, &channel.http_place, message),
+        (IdentitySource::Xfcc { .. }, _) => report.find(FindingCode::XfccNotForwarded, &channel.http_place, message),
         (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") => {
             report.find(FindingCode::XfccForwarded, &channel.http_place, message);
         }
