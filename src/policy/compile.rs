@@ -52,7 +52,7 @@ pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
 pub(super) fn parse<'t, T>(
     text: &'t [u8],
     help: &str,
-    parse: impl FnOnce(&'t [u8]) -> Result<T, serde_json::Error>,
+    parse: impl FnOnce(&'t str) -> Result<T, serde_json::Error>,
 ) -> Result<T, Vec<Diagnostic>> {
     let syntax = |message: String| {
         vec![Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() }]
@@ -60,6 +60,7 @@ pub(super) fn parse<'t, T>(
     if text.trim_ascii().is_empty() {
         return Err(syntax("the configuration is empty".to_owned()));
     }
+    let text = str::from_utf8(text).map_err(|error| syntax(error.to_string()))?;
     parse(text).map_err(|error| syntax(error.to_string()))
 }
 
@@ -168,7 +169,7 @@ fn read_policies(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Patter
 /// Reads the policies of a list in JSON. The parsed form of each one is dropped before the next one is parsed.
 fn read_policies_of_text(r: &mut Reader, list: &str, at: &Pointer<'_>, pattern: &Pattern) -> Option<Policies> {
     let mut policies = Policies::default();
-    let parsed = document::for_each(list, |position, node| {
+    let parsed = document::for_each(list, &mut |position, node| {
         if let Some((policy, rules)) = read_policy(r, node, &at.index(position), pattern) {
             policies.add(policy, rules);
         }

@@ -11,7 +11,6 @@ mod split;
 use rustc_hash::FxHashMap;
 
 use super::rule::{Matcher, Rule};
-use super::values::Text;
 use crate::host::{HostFailure, RequestAttributes};
 use crate::identity::Peer;
 use crate::request::Request;
@@ -30,11 +29,11 @@ const MAX_SPLITS: usize = 4;
 /// The rules of one stage, by the peer.
 #[derive(Debug)]
 pub(crate) struct Index {
-    principals: Affixes<usize>,
+    principals: Affixes,
     /// By `<namespace>/<service account>`.
     service_accounts: FxHashMap<Box<str>, usize>,
     namespaces: FxHashMap<Box<str>, usize>,
-    trust_domains: Affixes<usize>,
+    trust_domains: Affixes,
     sets: Box<[RuleSet]>,
 }
 
@@ -65,8 +64,8 @@ impl Index {
     pub(crate) fn candidates(&self, peer: Option<&Peer>) -> Box<[usize]> {
         let mut sets = vec![ANYONE];
         if let Some(peer) = peer {
-            self.principals.visit(peer.principal().as_bytes(), |set| sets.push(*set));
-            self.trust_domains.visit(peer.trust_domain().as_bytes(), |set| sets.push(*set));
+            self.principals.visit(peer.principal().as_bytes(), &mut |set| sets.push(set));
+            self.trust_domains.visit(peer.trust_domain().as_bytes(), &mut |set| sets.push(set));
             if let Some(namespace) = peer.namespace() {
                 sets.extend(self.namespaces.get(namespace));
                 if let Some(name) = peer.service_account() {
@@ -85,7 +84,7 @@ impl Index {
     pub(crate) fn first_match<A: RequestAttributes>(
         &self,
         candidates: &[usize],
-        matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
+        matches: &mut dyn FnMut(RuleId) -> Result<bool, HostFailure>,
         request: &Request<A>,
     ) -> Result<Option<RuleId>, HostFailure> {
         let mut search = Search { first: None, failure: None };
@@ -108,10 +107,10 @@ struct Search {
 /// The index while it is built.
 #[derive(Default)]
 struct Filing<'r> {
-    principals: Affixes<usize>,
+    principals: Affixes,
     service_accounts: FxHashMap<Box<str>, usize>,
     namespaces: FxHashMap<Box<str>, usize>,
-    trust_domains: Affixes<usize>,
+    trust_domains: Affixes,
     sets: Vec<Vec<(RuleId, &'r Rule)>>,
 }
 
@@ -127,33 +126,37 @@ impl<'r> Filing<'r> {
     /// Adds a rule under the most selective field of `source`.
     fn file(&mut self, source: &[Matcher], id: RuleId, rule: &'r Rule) {
         let best = source.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
-        let next = &mut self.sets;
-        let mut fresh = || {
-            next.push(Vec::new());
-            next.len() - 1
+        let all = &mut self.sets;
+        // Returns the set that `entry` finds, or creates it if `entry` returns the number of a new one.
+        let mut set_of = |entry: &mut dyn FnMut(usize) -> Option<usize>| {
+            let new = all.len();
+            let set = entry(new).unwrap_or(ANYONE);
+            if set == new {
+                all.push(Vec::new());
+            }
+            set
         };
-        let mut under =
-            |affixes: &mut Affixes<usize>, text: &Text| affixes.entry(text, &mut fresh).map_or(ANYONE, |set| *set);
         let sets: Vec<usize> = match best {
             Some(Matcher::Principals(values)) => {
-                values.any_of.iter().map(|text| under(&mut self.principals, text)).collect()
+                values.any_of.iter().map(|text| set_of(&mut |new| self.principals.entry(text, new))).collect()
             }
             Some(Matcher::TrustDomains(values)) => {
-                values.any_of.iter().map(|text| under(&mut self.trust_domains, text)).collect()
+                values.any_of.iter().map(|text| set_of(&mut |new| self.trust_domains.entry(text, new))).collect()
             }
             Some(Matcher::ServiceAccounts(values)) => values
                 .any_of
                 .iter()
                 .map(|account| {
-                    let key = format!("{}/{}", account.namespace, account.name).into();
-                    *self.service_accounts.entry(key).or_insert_with(&mut fresh)
+                    let key = format!("{}/{}", account.namespace, account.name);
+                    let accounts = &mut self.service_accounts;
+                    set_of(&mut |new| Some(*accounts.entry(key.as_str().into()).or_insert(new)))
                 })
                 .collect(),
             Some(Matcher::Namespaces(values)) => values
                 .any_of
                 .iter()
                 .map(|namespace| match namespace.name.exact() {
-                    Some(name) => *self.namespaces.entry(name.into()).or_insert_with(&mut fresh),
+                    Some(name) => set_of(&mut |new| Some(*self.namespaces.entry(name.into()).or_insert(new))),
                     None => ANYONE,
                 })
                 .collect(),
@@ -214,13 +217,14 @@ impl RuleSet {
     fn search<A: RequestAttributes>(
         &self,
         search: &mut Search,
-        matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>,
+        matches: &mut dyn FnMut(RuleId) -> Result<bool, HostFailure>,
         request: &Request<A>,
     ) {
         match self {
             Self::Few(rules) => search.evaluate(rules, matches),
             Self::Many(split) => {
-                let visited = split.by.visit(&split.groups, request, |group| group.search(search, matches, request));
+                let visited =
+                    split.by.visit(&split.groups, request, &mut |group| group.search(search, matches, request));
                 if visited.is_err() {
                     // Every rule decides for itself whether it needs the attribute.
                     split.groups.iter().for_each(|group| group.search_all(search, matches));
@@ -231,7 +235,7 @@ impl RuleSet {
     }
 
     /// Evaluates every rule of this set.
-    fn search_all(&self, search: &mut Search, matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>) {
+    fn search_all(&self, search: &mut Search, matches: &mut dyn FnMut(RuleId) -> Result<bool, HostFailure>) {
         match self {
             Self::Few(rules) => search.evaluate(rules, matches),
             Self::Many(split) => {
@@ -244,7 +248,7 @@ impl RuleSet {
 
 impl Search {
     /// Evaluates rules, in the order of the document, up to the first one that matches.
-    fn evaluate(&mut self, rules: &[RuleId], matches: &mut impl FnMut(RuleId) -> Result<bool, HostFailure>) {
+    fn evaluate(&mut self, rules: &[RuleId], matches: &mut dyn FnMut(RuleId) -> Result<bool, HostFailure>) {
         for &id in rules {
             if self.first.is_some_and(|first| first <= id) {
                 break;

@@ -26,7 +26,7 @@ impl RoutePolicy {
     /// Returns every error in the JSON text.
     pub fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
         let help = "use a JSON object with `mode`, `configuration`, or both";
-        let root = parse(text, help, serde_json::from_slice::<Node<'_>>)?;
+        let root = parse(text, help, serde_json::from_str::<Node<'_>>)?;
         let mut reader = Reader::new(&UNSUPPORTED);
         let route = Self::read(&mut reader, &root);
         reader.finish(route)

@@ -22,12 +22,12 @@ pub(super) struct JsonDocument<'t> {
 
 impl<'t> JsonDocument<'t> {
     /// Parses everything but the policies.
-    pub(super) fn parse(text: &'t [u8]) -> Result<Self, serde_json::Error> {
-        let fields = match serde_json::from_slice::<Fields<'t>>(text) {
+    pub(super) fn parse(text: &'t str) -> Result<Self, serde_json::Error> {
+        let fields = match serde_json::from_str::<Fields<'t>>(text) {
             Ok(Fields(fields)) => fields,
             // Not an object, which is a valid `Node`.
             Err(error) if error.is_data() => {
-                return Ok(Self { root: serde_json::from_slice(text)?, policies: None });
+                return Ok(Self { root: serde_json::from_str(text)?, policies: None });
             }
             Err(error) => return Err(error),
         };
@@ -47,7 +47,7 @@ impl<'t> JsonDocument<'t> {
 }
 
 /// Calls `read` with the position and the parsed form of each item of a list in JSON.
-pub(super) fn for_each(list: &str, read: impl FnMut(usize, &Node<'_>)) -> Result<(), serde_json::Error> {
+pub(super) fn for_each(list: &str, read: &mut dyn FnMut(usize, &Node<'_>)) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(list);
     Items(read).deserialize(&mut deserializer)
 }
@@ -80,9 +80,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 }
 
 /// Reads a list item by item.
-struct Items<F>(F);
+struct Items<'f>(&'f mut dyn FnMut(usize, &Node<'_>));
 
-impl<'de, F: FnMut(usize, &Node<'_>)> DeserializeSeed<'de> for Items<F> {
+impl<'de> DeserializeSeed<'de> for Items<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -90,14 +90,14 @@ impl<'de, F: FnMut(usize, &Node<'_>)> DeserializeSeed<'de> for Items<F> {
     }
 }
 
-impl<'de, F: FnMut(usize, &Node<'_>)> Visitor<'de> for Items<F> {
+impl<'de> Visitor<'de> for Items<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let mut position: usize = 0;
         while let Some(item) = items.next_element::<Node<'_>>()? {
             (self.0)(position, &item);

@@ -4,88 +4,55 @@ use rustc_hash::FxHashMap;
 
 use crate::policy::values::Text;
 
-/// A map from `Text` to values.
-#[derive(Debug)]
-pub(crate) struct Affixes<V> {
-    exact: FxHashMap<Box<[u8]>, V>,
-    prefixes: ByLength<V>,
-    suffixes: ByLength<V>,
+/// A map from `Text` to numbers.
+#[derive(Debug, Default)]
+pub(super) struct Affixes {
+    exact: FxHashMap<Box<[u8]>, usize>,
+    prefixes: ByLength,
+    suffixes: ByLength,
 }
 
-#[derive(Debug)]
-struct ByLength<V> {
+#[derive(Debug, Default)]
+struct ByLength {
     /// The lengths of the keys, in ascending order, each of which needs one lookup.
     lengths: Vec<usize>,
-    values: FxHashMap<Box<[u8]>, V>,
+    numbers: FxHashMap<Box<[u8]>, usize>,
 }
 
-impl<V> Default for Affixes<V> {
-    fn default() -> Self {
-        Self { exact: FxHashMap::default(), prefixes: ByLength::default(), suffixes: ByLength::default() }
-    }
-}
-
-impl<V> Default for ByLength<V> {
-    fn default() -> Self {
-        Self { lengths: Vec::new(), values: FxHashMap::default() }
-    }
-}
-
-impl<V> Affixes<V> {
-    /// The value of `text`, which `fresh` creates if there is none. Returns `None` for `*`, which matches everything.
-    pub(crate) fn entry(&mut self, text: &Text, fresh: impl FnOnce() -> V) -> Option<&mut V> {
+impl Affixes {
+    /// Returns the number of `text`, which is `new` if there is none. Returns `None` for `*`, which matches everything.
+    pub(super) fn entry(&mut self, text: &Text, new: usize) -> Option<usize> {
         let key = text.literal().as_bytes();
         match text {
             Text::Present => None,
-            Text::Exact(_) => Some(self.exact.entry(key.into()).or_insert_with(fresh)),
-            Text::Prefix(_) => Some(self.prefixes.entry(key, fresh)),
-            Text::Suffix(_) => Some(self.suffixes.entry(key, fresh)),
+            Text::Exact(_) => Some(*self.exact.entry(key.into()).or_insert(new)),
+            Text::Prefix(_) => Some(self.prefixes.entry(key, new)),
+            Text::Suffix(_) => Some(self.suffixes.entry(key, new)),
         }
     }
 
-    /// Calls `visit` with the value of every key that matches `subject`.
-    pub(crate) fn visit<'v>(&'v self, subject: &[u8], mut visit: impl FnMut(&'v V)) {
-        self.exact.get(subject).into_iter().for_each(&mut visit);
+    /// Calls `visit` with the number of every key that matches `subject`.
+    pub(super) fn visit(&self, subject: &[u8], visit: &mut dyn FnMut(usize)) {
+        self.exact.get(subject).into_iter().for_each(|number| visit(*number));
         for head in self.prefixes.up_to(subject.len()).filter_map(|length| subject.get(..length)) {
-            self.prefixes.values.get(head).into_iter().for_each(&mut visit);
+            self.prefixes.numbers.get(head).into_iter().for_each(|number| visit(*number));
         }
         for tail in self.suffixes.up_to(subject.len()).filter_map(|length| subject.get(subject.len() - length..)) {
-            self.suffixes.values.get(tail).into_iter().for_each(&mut visit);
-        }
-    }
-
-    /// The values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.exact.values().chain(self.prefixes.values.values()).chain(self.suffixes.values.values())
-    }
-
-    /// Converts the values.
-    pub(crate) fn map<U>(self, mut map: impl FnMut(V) -> U) -> Affixes<U> {
-        Affixes {
-            exact: self.exact.into_iter().map(|(key, value)| (key, map(value))).collect(),
-            prefixes: self.prefixes.map(&mut map),
-            suffixes: self.suffixes.map(&mut map),
+            self.suffixes.numbers.get(tail).into_iter().for_each(|number| visit(*number));
         }
     }
 }
 
-impl<V> ByLength<V> {
-    fn entry(&mut self, key: &[u8], fresh: impl FnOnce() -> V) -> &mut V {
+impl ByLength {
+    fn entry(&mut self, key: &[u8], new: usize) -> usize {
         if let Err(position) = self.lengths.binary_search(&key.len()) {
             self.lengths.insert(position, key.len());
         }
-        self.values.entry(key.into()).or_insert_with(fresh)
+        *self.numbers.entry(key.into()).or_insert(new)
     }
 
     fn up_to(&self, length: usize) -> impl Iterator<Item = usize> {
         self.lengths.iter().copied().take_while(move |candidate| *candidate <= length)
-    }
-
-    fn map<U>(self, map: &mut impl FnMut(V) -> U) -> ByLength<U> {
-        ByLength {
-            lengths: self.lengths,
-            values: self.values.into_iter().map(|(key, value)| (key, map(value))).collect(),
-        }
     }
 }
 
@@ -99,13 +66,14 @@ mod tests {
     fn finds_what_matches_and_nothing_else() {
         let texts = ["ab", "a", "a*", "ab*", "abc*", "*b", "*ab", "*bc", "b*", "x"];
         let mut affixes = Affixes::default();
-        for text in texts {
-            assert_eq!(affixes.entry(&Text::new(text), || text), Some(&mut &*text));
+        for (number, text) in texts.iter().enumerate() {
+            assert_eq!(affixes.entry(&Text::new(text), number), Some(number));
+            assert_eq!(affixes.entry(&Text::new(text), 99), Some(number));
         }
-        assert_eq!(affixes.entry(&Text::Present, || "*"), None);
+        assert_eq!(affixes.entry(&Text::Present, 99), None);
         for subject in ["", "a", "ab", "abc", "b", "xab"] {
             let mut found = Vec::new();
-            affixes.visit(subject.as_bytes(), |text| found.push(*text));
+            affixes.visit(subject.as_bytes(), &mut |number| found.push(texts[number]));
             found.sort_unstable();
             let mut expected: Vec<_> =
                 texts.into_iter().filter(|text| Text::new(text).matches(subject.as_bytes())).collect();

@@ -1,7 +1,5 @@
 //! The attributes of a request that split a set of many rules into groups.
 
-use std::collections::BTreeMap;
-
 use super::RuleId;
 use super::groups::{Groups, Key};
 use crate::host::{AddressOf, Headers as _, HostFailure, RequestAttributes};
@@ -12,9 +10,7 @@ use crate::policy::values::{Path, Text, Values, members};
 use crate::request::Request;
 
 /// An attribute of a request.
-///
-/// The order is the one in which attributes are preferred: the first ones cost least to read.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Split {
     Path,
     Method,
@@ -44,43 +40,40 @@ pub(super) struct Partition<'r> {
 
 /// Splits rules by the attribute that leaves the fewest of them for one request. Returns `None` if none improves on the whole set.
 pub(super) fn partition<'r>(rules: &[(RuleId, &'r Rule)]) -> Option<Partition<'r>> {
-    let mut candidates = attributes(rules).into_iter().filter_map(|by| {
+    let mut best: Option<(usize, Partition<'_>)> = None;
+    for by in attributes(rules) {
         let partition = Partition::new(by, rules);
         let cost = partition.cost();
-        (cost < rules.len()).then_some((cost, partition))
-    });
-    let first = candidates.next()?;
-    let best = candidates.fold(first, |best, next| if next.0 < best.0 { next } else { best });
-    Some(best.1)
-}
-
-/// The attributes that these rules match, those that most rules match first if there are too many.
-fn attributes(rules: &[(RuleId, &Rule)]) -> Vec<Split> {
-    let mut counts = BTreeMap::<Split, usize>::new();
-    for matcher in rules.iter().flat_map(|(_, rule)| rule.matchers()) {
-        for split in Split::of(matcher) {
-            let count = counts.entry(split).or_default();
-            *count = count.saturating_add(1);
+        let limit = best.as_ref().map_or(rules.len(), |(cost, _)| *cost);
+        // If two are equal, the one that costs less to read.
+        let is_cheaper = |best: &(usize, Partition<'_>)| partition.by.reading_cost() < best.1.by.reading_cost();
+        if cost < limit || (cost == limit && best.as_ref().is_some_and(is_cheaper)) {
+            best = Some((cost, partition));
         }
     }
-    let mut attributes: Vec<_> = counts.into_iter().collect();
-    if attributes.len() > MAX_ATTRIBUTES {
-        attributes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        attributes.truncate(MAX_ATTRIBUTES);
-        attributes.sort();
+    Some(best?.1)
+}
+
+/// The first attributes that these rules match.
+fn attributes(rules: &[(RuleId, &Rule)]) -> Vec<Split> {
+    let mut attributes = Vec::new();
+    for split in rules.iter().flat_map(|(_, rule)| rule.matchers()).flat_map(Split::of) {
+        if attributes.len() < MAX_ATTRIBUTES && !attributes.contains(&split) {
+            attributes.push(split);
+        }
     }
-    attributes.into_iter().map(|(split, _)| split).collect()
+    attributes
 }
 
 impl<'r> Partition<'r> {
     fn new(by: Split, rules: &[(RuleId, &'r Rule)]) -> Self {
-        let mut frequency = Groups::<usize>::default();
+        let mut frequency = Groups::<usize>::new();
         for key in rules.iter().flat_map(|(_, rule)| by.choices(rule)).flatten().flatten() {
             if let Some(count) = frequency.entry(&key, || 0) {
                 *count = count.saturating_add(1);
             }
         }
-        let mut groups = Groups::<Vec<(RuleId, &Rule)>>::default();
+        let mut groups = Groups::<Vec<(RuleId, &Rule)>>::new();
         let mut rest = Vec::new();
         for (id, rule) in rules {
             match by.keys(rule, &mut frequency) {
@@ -106,6 +99,17 @@ impl<'r> Partition<'r> {
 }
 
 impl Split {
+    /// The cost of reading the attribute, for comparison.
+    const fn reading_cost(&self) -> u8 {
+        match self {
+            Self::Path | Self::Method | Self::Host => 0,
+            Self::Port | Self::ServerName => 1,
+            Self::Source | Self::Remote | Self::Destination => 2,
+            Self::Header(_) => 3,
+            Self::TokenIssuer | Self::TokenSubject | Self::Metadata(_) => 4,
+        }
+    }
+
     /// The attributes that this matcher compares.
     fn of(matcher: &Matcher) -> Vec<Self> {
         match matcher {
@@ -196,11 +200,11 @@ impl Split {
         &self,
         groups: &Groups<V>,
         request: &Request<A>,
-        mut visit: impl FnMut(&V),
+        visit: &mut dyn FnMut(&V),
     ) -> Result<(), HostFailure> {
-        let mut text = |text: &[u8]| groups.visit_text(text, &mut visit);
+        let mut text = |text: &[u8]| groups.visit_text(text, visit);
         match self {
-            Self::Path => request.paths()?.for_each(|path| groups.visit_path(path, &mut visit)),
+            Self::Path => request.paths()?.for_each(|path| groups.visit_path(path, visit)),
             Self::Host => request.hosts()?.for_each(text),
             Self::Method => request.method()?.into_iter().for_each(text),
             Self::ServerName => request.server_name()?.into_iter().for_each(text),
@@ -210,7 +214,7 @@ impl Split {
             }
             Self::Source | Self::Remote | Self::Destination => {
                 let address = request.address(self.address())?;
-                address.into_iter().for_each(|address| groups.visit_address(address, &mut visit));
+                address.into_iter().for_each(|address| groups.visit_address(address, visit));
             }
             Self::Header(name) => request.headers()?.lines(name).for_each(|line| {
                 text(line);
