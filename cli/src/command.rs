@@ -8,6 +8,8 @@ pub(crate) mod explain;
 pub(crate) mod id;
 pub(crate) mod import;
 pub(crate) mod replay;
+pub(crate) mod rule;
 pub(crate) mod schema;
 pub(crate) mod secret;
 pub(crate) mod test;
+pub(crate) mod version;

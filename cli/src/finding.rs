@@ -50,7 +50,6 @@ macro_rules! findings {
 
         impl FindingCode {
             /// All codes, in the order of docs/reference/doctor-findings.md.
-            #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// Returns the stable name.
@@ -69,7 +68,6 @@ macro_rules! findings {
             }
 
             /// Returns the meaning, in a sentence or two.
-            #[cfg(test)]
             pub(crate) const fn summary(self) -> &'static str {
                 match self { $(Self::$variant => $summary,)* }
             }

@@ -26,18 +26,24 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use command::{cert, check, completions, doctor, explain, id, import, replay, schema, secret, test};
+use command::{cert, check, completions, doctor, explain, id, import, replay, rule, schema, secret, test, version};
+use options::Color;
 
 /// Checks, explains, tests and imports policies with the code of the filter
 ///
 /// Results go to standard output, errors to standard error.
 #[derive(Parser)]
 #[command(
-    version,
+    name = "spiffe-authz",
+    version = version::TEXT.as_str(),
+    max_term_width = 120,
     after_help = "Exit status:\n  0  no problems, or the request is allowed\n  1  the command could not run\n  \
                   2  the request is denied\n  3  problems were found"
 )]
 struct Arguments {
+    /// Whether the output has colors. `auto` means that it has on a terminal; NO_COLOR and FORCE_COLOR change this
+    #[arg(long, value_enum, global = true, default_value = "auto")]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
@@ -53,7 +59,9 @@ enum Command {
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
     Secret(secret::Arguments),
+    Rule(rule::Arguments),
     Schema(schema::Arguments),
+    Version(version::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -63,6 +71,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::of_command_line(&error, |escaped| Arguments::try_parse_from(escaped).err()),
     };
+    arguments.color.select();
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
@@ -73,7 +82,9 @@ fn main() -> ExitCode {
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Secret(arguments) => secret::run(&arguments),
+        Command::Rule(arguments) => rule::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
+        Command::Version(arguments) => version::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
     };
     match result {

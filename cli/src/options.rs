@@ -1,5 +1,6 @@
 //! The options that several subcommands have.
 
+use anstream::ColorChoice;
 use clap::ValueEnum;
 use spiffe_authz::lint::Severity;
 
@@ -10,6 +11,31 @@ pub(crate) enum Format {
     Human,
     /// One JSON object per result
     Json,
+}
+
+/// Whether the output has colors.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// Colors on a terminal
+    Auto,
+    /// Colors in files and pipes, too
+    Always,
+    /// No colors
+    Never,
+}
+
+impl Color {
+    /// Selects the colors of everything that is written from now on.
+    pub(crate) fn select(self) {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        match self {
+            Self::Always => ColorChoice::Always.write_global(),
+            Self::Never => ColorChoice::Never.write_global(),
+            // anstream reads NO_COLOR and CLICOLOR_FORCE.
+            Self::Auto if is_set("FORCE_COLOR") && !is_set("NO_COLOR") => ColorChoice::Always.write_global(),
+            Self::Auto => {}
+        }
+    }
 }
 
 /// The lowest severity of a finding for which the exit status is 3.

@@ -245,6 +245,7 @@ fn errors_are_clean() {
     }
     check(|value| run(&["explain", "--policy", "d"], "", &[("d", json!({value: 1}).to_string())]));
     check(|value| run(&[value], "", &[]));
+    check(|value| run(&["rule", value], "", &[]));
     check(|value| run(&["check", &format!("--{value}"), "-"], "", &[]));
     check(|value| run(&["check", "--format", value, "-"], "", &[]));
     check(|value| run(&["explain", "--policy", "d", "--port", value], "", &[]));
@@ -289,7 +290,7 @@ fn every_subcommand_is_tested() {
     let mut count = 0;
     for command in commands.filter_map(|line| line.split_whitespace().next()) {
         // These print constants only.
-        if !["schema", "completions", "help"].contains(&command) {
+        if !["schema", "version", "completions", "help"].contains(&command) {
             assert!(source.contains(&format!("\"{command}\"")), "{command}");
             count += 1;
         }

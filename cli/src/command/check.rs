@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The output format
-    #[arg(long, value_enum, default_value = "human")]
+    #[arg(short, long, value_enum, default_value = "human")]
     format: CheckFormat,
     /// The lowest severity of a finding for which the exit status is 3; a document with an error always fails
     #[arg(long, value_enum, default_value = "warning")]

@@ -13,6 +13,7 @@ mod release;
 mod route_overrides;
 mod secret_requests;
 
+pub(crate) use release::OF_MODULE as SUPPORTED;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     redact: bool,
     /// The output format
-    #[arg(long, value_enum, default_value = "human")]
+    #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
     /// The lowest severity of a finding for which the exit status is 3
     #[arg(long, value_enum, default_value = "warning")]

@@ -76,7 +76,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     claims: Option<serde_json::Map<String, serde_json::Value>>,
     /// The output format
-    #[arg(long, value_enum, default_value = "human")]
+    #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = |text: &str| Pattern::parse(text))]
     pattern: Option<Pattern>,
     /// The output format
-    #[arg(long, value_enum, default_value = "human")]
+    #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
 }
 

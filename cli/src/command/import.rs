@@ -80,7 +80,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     peer: Option<Peer>,
     /// The output format of the differences
-    #[arg(long, value_enum, default_value = "human")]
+    #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
 }
 

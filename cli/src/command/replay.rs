@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(required = true)]
     logs: Vec<PathBuf>,
     /// The output format
-    #[arg(long, value_enum, default_value = "human")]
+    #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
 }
 

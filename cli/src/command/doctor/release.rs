@@ -13,7 +13,7 @@ type Minor = (u64, u64);
 const OLDEST_FOR_WASM: Minor = (1, 38);
 
 /// The releases for which the dynamic module is built.
-const OF_MODULE: [Minor; 3] = [(1, 38), (1, 39), (1, 40)];
+pub(crate) const OF_MODULE: [Minor; 3] = [(1, 38), (1, 39), (1, 40)];
 
 /// The first safe release of each supported minor release.
 ///
