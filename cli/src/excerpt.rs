@@ -31,7 +31,7 @@ pub(crate) fn write(out: &mut impl Write, lines: &[&str], position: Position) ->
     say!(out, "  {} | {}{}", margin, offset, styled(MARK, &"^".repeat(marked)))
 }
 
-/// Returns the number of bytes of the name or value at the start of a text.
+/// Returns the number of bytes of the name or value at the start of a line.
 fn token(text: &str) -> usize {
     match text.chars().next() {
         Some(quote @ ('"' | '\'')) => text.get(1..).and_then(|rest| rest.find(quote)).map_or(text.len(), |end| end + 2),

@@ -1,6 +1,11 @@
 //! The options that several subcommands have.
 
-use anstream::ColorChoice;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anstream::adapter::strip_bytes;
+use anstream::{ColorChoice, stdout};
 use clap::ValueEnum;
 use spiffe_authz::lint::Severity;
 
@@ -35,6 +40,26 @@ impl Color {
             Self::Auto if is_set("FORCE_COLOR") && !is_set("NO_COLOR") => ColorChoice::Always.write_global(),
             Self::Auto => {}
         }
+    }
+}
+
+/// The destination of results.
+#[derive(clap::Args)]
+pub(crate) struct Output {
+    /// The file for the results, which is replaced [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Output {
+    /// Writes results, which can have styles. A file gets them without styles.
+    ///
+    /// # Errors
+    /// Returns an error that names the file.
+    pub(crate) fn write(&self, results: &[u8]) -> io::Result<()> {
+        let Some(file) = &self.output else { return stdout().write_all(results) };
+        let plain: Vec<u8> = strip_bytes(results).into_vec();
+        fs::write(file, plain).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
     }
 }
 

@@ -145,7 +145,7 @@ impl Source {
         }
     }
 
-    /// Adds the documents in the `StringValue`s of a configuration. A dump repeats them, so each text counts once.
+    /// Adds the documents in the `StringValue`s of a configuration. A dump repeats them, so each of them counts once.
     fn search(&mut self, value: &Located, texts: &mut BTreeSet<String>) {
         match &value.value {
             Value::List(items) => items.iter().for_each(|item| self.search(item, texts)),

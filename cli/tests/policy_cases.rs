@@ -86,3 +86,20 @@ fn every_file_is_used() {
     let unused: Vec<String> = files.filter(|file| file != "cases.yaml" && !cases.contains(&**file)).collect();
     assert!(unused.is_empty(), "{unused:?}");
 }
+
+/// An import that fails keeps the file of an earlier one.
+#[test]
+fn results_are_written_to_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("document.json");
+    let import = |input: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        command.args(["import", "--trust-domain", "example.org", "-n", "a", input, "-o"]).arg(&file);
+        command.current_dir(folder()).output().unwrap().status.code()
+    };
+    assert_eq!(import("json-lines.json"), Some(0));
+    let document = fs::read_to_string(&file).unwrap();
+    assert!(document.starts_with("{\n  \"trustDomain\": \"example.org\","), "{document}");
+    assert_eq!(import("only-custom.yaml"), Some(3));
+    assert_eq!(fs::read_to_string(&file).unwrap(), document);
+}

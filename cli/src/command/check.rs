@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anstream::{stderr, stdout};
+use anstream::stderr;
 use clap::ValueEnum;
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
@@ -16,7 +16,7 @@ use crate::document::{Document, Placed};
 use crate::exit::{self, Ended};
 use crate::input;
 use crate::located::{Located, Position};
-use crate::options::Level;
+use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
 use crate::source::{Source, Unusable};
 
@@ -35,6 +35,11 @@ pub(crate) struct Arguments {
     /// The output format
     #[arg(short, long, value_enum, default_value = "human")]
     format: CheckFormat,
+    #[command(flatten)]
+    output: Output,
+    /// Omits documents without problems from human-readable output
+    #[arg(short, long)]
+    quiet: bool,
     /// The lowest severity of a finding for which the exit status is 3; a document with an error always fails
     #[arg(long, value_enum, default_value = "warning")]
     fail_level: Level,
@@ -144,10 +149,13 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     if checked.is_empty() && errors.is_empty() {
         errors.push(io::Error::other("no document found (expected objects with `trustDomain` and `policies`)"));
     }
-    let mut out = stdout().lock();
+    let mut out = Vec::new();
     let level = arguments.fail_level;
     match arguments.format {
-        CheckFormat::Human => checked.iter().try_for_each(|checked| output::write_human(&mut out, checked, level))?,
+        CheckFormat::Human => {
+            let shown = checked.iter().filter(|checked| !arguments.quiet || !checked.problems.is_empty());
+            shown.into_iter().try_for_each(|checked| output::write_human(&mut out, checked, level))?;
+        }
         CheckFormat::Json => {
             checked.iter().try_for_each(|checked| write_json(&mut out, &output::as_json(checked)))?;
         }
@@ -155,6 +163,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         CheckFormat::Github => checked.iter().try_for_each(|checked| output::write_github(&mut out, checked))?,
         CheckFormat::Gitlab => write_pretty_json(&mut out, &output::as_gitlab(&checked))?,
     }
+    arguments.output.write(&out)?;
     for error in &errors {
         exit::report(error);
     }

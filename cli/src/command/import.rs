@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::{stderr, stdout};
+use anstream::stderr;
 use clap::ValueEnum;
 use serde_json::json;
 use spiffe_authz::identity::Pattern;
@@ -18,7 +18,7 @@ use crate::istio::resource::{KIND, Resources};
 use crate::istio::scope::{Scope, TargetRef, Workload};
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{self, Field, Located, Position, Value};
-use crate::options::Format;
+use crate::options::{Format, Output};
 use crate::printable::{say, styled, write_json, write_pretty_json};
 use crate::style::{BAD, NOTABLE};
 
@@ -79,6 +79,8 @@ pub(crate) struct Arguments {
     /// The value of `identity.peer` in the document
     #[arg(long, value_enum)]
     peer: Option<Peer>,
+    #[command(flatten)]
+    output: Output,
     /// The output format of the differences
     #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
@@ -207,7 +209,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     }
     write_remarks(&import.remarks, arguments.format)?;
     if decision.is_ok() {
-        write_pretty_json(&mut stdout(), &import.document)?;
+        let mut document = Vec::new();
+        write_pretty_json(&mut document, &import.document)?;
+        arguments.output.write(&document)?;
     }
     Ok(match decision {
         Ok(ended) | Err((ended, _)) => ended,

@@ -92,7 +92,7 @@ fn section(slug: &str, summary: &str) -> String {
     paragraphs.filter(|paragraph| paragraph != summary).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns Markdown with the texts of its links instead of the links.
+/// Returns Markdown with the names of its links instead of the links.
 fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

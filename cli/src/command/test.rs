@@ -8,7 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anstream::stdout;
 use clap::ValueEnum;
 use serde_json::Value;
 use spiffe_authz::case::{Case, CaseRequest};
@@ -20,6 +19,7 @@ use crate::document::Document;
 use crate::exit::{self, Ended, Failure};
 use crate::input;
 use crate::located::{Located, Position};
+use crate::options::Output;
 use crate::source::Source;
 use coverage::Coverage;
 use table::Table;
@@ -39,6 +39,11 @@ pub(crate) struct Arguments {
     /// The output format
     #[arg(short, long, value_enum, default_value = "human")]
     format: TestFormat,
+    #[command(flatten)]
+    output: Output,
+    /// Omits passing cases from human-readable output
+    #[arg(short, long)]
+    quiet: bool,
     /// Reports the rules that no case matches
     #[arg(long)]
     coverage: bool,
@@ -136,13 +141,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         seconds: 0.0,
         error: Some(exit::text(error)),
     }));
-    let mut out = stdout().lock();
+    let mut out = Vec::new();
     match arguments.format {
-        TestFormat::Human => output::write_human(&mut out, &results, threshold)?,
+        TestFormat::Human => output::write_human(&mut out, &results, threshold, arguments.quiet)?,
         TestFormat::Json => output::write_json(&mut out, &results, threshold)?,
         TestFormat::Junit => output::write_junit(&mut out, &results, threshold)?,
         TestFormat::Tap => output::write_tap(&mut out, &results, threshold)?,
     }
+    arguments.output.write(&out)?;
     for (_, error) in &errors {
         exit::report(error);
     }

@@ -20,14 +20,21 @@ fn details(Failed { request, decision, .. }: &Failed) -> [String; 2] {
     [format!("request   {} {} from {caller}", request.method, request.path), format!("decision  {decision}")]
 }
 
-pub(super) fn write_human(out: &mut impl Write, tables: &[Results], threshold: Option<u8>) -> io::Result<()> {
+pub(super) fn write_human(
+    out: &mut impl Write,
+    tables: &[Results],
+    threshold: Option<u8>,
+    quiet: bool,
+) -> io::Result<()> {
     let (mut passed, mut failed) = (0, 0);
     for table in tables {
         let file = table.file.display();
         for CaseResult { name, position, differences, failure } in &table.cases {
             let Some(failure) = failure else {
                 passed += 1;
-                say!(out, "{}: {}: {}", file, name, styled(GOOD, "ok"))?;
+                if !quiet {
+                    say!(out, "{}: {}: {}", file, name, styled(GOOD, "ok"))?;
+                }
                 continue;
             };
             failed += 1;
