@@ -1,6 +1,7 @@
 //! The `spiffe-authz` command: checks, explains, tests and imports policies with the code of the filter.
 
 mod certificate_file;
+mod claims;
 mod clock;
 mod command;
 mod decision;

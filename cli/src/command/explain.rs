@@ -1,5 +1,6 @@
 //! `spiffe-authz explain`: the decision about a request, and the rules that lead to it.
 
+mod hint;
 mod output;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
+use crate::claims;
 use crate::clock::At;
 use crate::document::Document;
 use crate::exit::Ended;
@@ -21,6 +23,7 @@ use crate::input;
 use crate::logged_request::{Line, Skipped};
 use crate::options::Format;
 use crate::printable::write_json;
+use output::Explained;
 
 /// Shows how a request is decided, and why
 ///
@@ -75,6 +78,13 @@ pub(crate) struct Arguments {
     /// The claims of a verified token, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     claims: Option<serde_json::Map<String, serde_json::Value>>,
+    /// A claim that Envoy splits at spaces; can be repeated; an empty name means none [default: scope and permission, as in
+    /// Istio]
+    #[arg(long = "space-delimited-claim", value_name = "CLAIM", default_values = claims::OF_ISTIO, hide_default_value = true)]
+    space_delimited: Vec<String>,
+    /// Shows every rule in human-readable output, and not only the closest ones
+    #[arg(long)]
+    all: bool,
     /// The output format
     #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
@@ -161,17 +171,25 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let layer = Layer::from(arguments.layer);
     let document = Document::load(&arguments.policy)?.on(layer);
-    let request = arguments.request()?;
+    let written = arguments.request()?;
+    let request = claims::split(&written, &arguments.space_delimited);
+    let now = arguments.at.time()?;
     let settings = document.policy.identity();
-    let identity = if arguments.log { request.identity_of_caller(settings) } else { request.identity(settings) };
+    let identify = |request: &CaseRequest| {
+        if arguments.log { request.identity_of_caller(settings) } else { request.identity(settings) }
+    };
     let explanation = document
         .policy
-        .explain(&document.policy.subject(identity), &Request::new(&request, arguments.at.time()?))
+        .explain(&document.policy.subject(identify(&request)), &Request::new(&request, now))
         .map_err(|_| io::Error::other("the request cannot be read"))?;
+    let hints = hint::all(&document.policy, &request, &explanation.outcome, |other| {
+        document.policy.decide(&document.policy.subject(identify(other)), &Request::new(other, now))
+    });
+    let explained = Explained { root: &document.root, layer, request: &written, explanation: &explanation, hints };
     let mut out = stdout().lock();
     match arguments.format {
-        Format::Human => output::write_human(&mut out, &document.root, layer, &request, &explanation)?,
-        Format::Json => write_json(&mut out, &output::as_json(&document.root, &request, &explanation))?,
+        Format::Human => explained.write_human(&mut out, arguments.all)?,
+        Format::Json => write_json(&mut out, &explained.as_json())?,
     }
     Ok(match explanation.outcome.decision.verdict {
         Verdict::Allow => Ended::Well,

@@ -74,8 +74,8 @@ fn entries() -> Vec<Entry> {
     reasons.chain(codes).chain(lints).chain(findings).collect()
 }
 
-/// Returns the action in the table of reasons.
-fn action(slug: &str) -> String {
+/// Returns the next step after a denial with this reason, or an empty string.
+pub(crate) fn action(slug: &str) -> String {
     let row = REASONS.lines().find(|line| line.starts_with(&format!("| `{slug}` |")));
     let cells: Vec<&str> = row.unwrap_or_default().split(" | ").collect();
     cells.get(2).map(|cell| plain(cell.trim_end_matches('|').trim())).unwrap_or_default()

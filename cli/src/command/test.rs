@@ -14,6 +14,7 @@ use spiffe_authz::case::{Case, CaseRequest};
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
+use crate::claims;
 use crate::decision::{DecisionLine, decision_json};
 use crate::document::Document;
 use crate::exit::{self, Ended, Failure};
@@ -28,6 +29,7 @@ use table::Table;
 ///
 /// A table, in YAML or JSON, has `policy` (a file, relative to the table) or `configuration` (a document), and `cases`. Each
 /// case has a `name`, a `request`, and the outcome to `expect`. With `layer: tcp`, the requests are TCP connections.
+/// `spaceDelimitedClaims` lists the claims that Envoy splits at spaces (`scope` and `permission` by default, as in Istio).
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status:\n  0  every case passed\n  1  the command could not run\n  3  a case failed, or the coverage is too low"
@@ -194,24 +196,28 @@ fn run_file(file: &Path, is_named: bool, with_coverage: bool) -> io::Result<Vec<
 
 fn run_table(table: &Located, file: &Path, with_coverage: bool) -> io::Result<Results> {
     let start = Instant::now();
-    let Table { document, cases } = Table::read(table, file)?;
+    let Table { document, cases, space_delimited } = Table::read(table, file)?;
     let mut coverage = with_coverage.then(|| Coverage::of(&document));
-    let cases =
-        cases.into_iter().map(|(case, position)| run_case(case, position, &document, coverage.as_mut())).collect();
+    let cases = cases.into_iter().map(|(case, position)| {
+        let request = claims::split(&case.request, &space_delimited);
+        run_case(case, &request, position, &document, coverage.as_mut())
+    });
+    let cases = cases.collect();
     let seconds = start.elapsed().as_secs_f64();
     Ok(Results { file: file.to_owned(), cases, coverage, seconds, error: None })
 }
 
 fn run_case(
     case: Case,
+    request: &CaseRequest,
     position: Position,
     Document { policy, .. }: &Document,
     coverage: Option<&mut Coverage>,
 ) -> CaseResult {
-    let subject = policy.subject(case.request.identity(policy.identity()));
+    let subject = policy.subject(request.identity(policy.identity()));
     // Without a `time`, no policy depends on it.
-    let time = case.request.time.unwrap_or(Timestamp::from_seconds(0));
-    let request = Request::new(&case.request, time);
+    let time = request.time.unwrap_or(Timestamp::from_seconds(0));
+    let request = Request::new(request, time);
     // Only coverage needs every rule that matches.
     let outcome = match coverage {
         None => policy.decide(&subject, &request),

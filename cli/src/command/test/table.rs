@@ -8,18 +8,21 @@ use spiffe_authz::case::Case;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::policy::{Layer, Node};
 
+use crate::claims;
 use crate::document::Document;
 use crate::exit::Failure;
 use crate::located::{Located, Position, Value};
 use crate::suggestion::{hint, similar};
 
 /// The fields of a table. `description` is a comment for its readers.
-const FIELDS: [&str; 5] = ["policy", "configuration", "layer", "cases", "description"];
+const FIELDS: [&str; 6] = ["policy", "configuration", "layer", "spaceDelimitedClaims", "cases", "description"];
 
 /// A table whose cases can be decided.
 pub(super) struct Table {
     pub(super) document: Document,
     pub(super) cases: Vec<(Case, Position)>,
+    /// The claims that Envoy splits at spaces.
+    pub(super) space_delimited: Vec<String>,
 }
 
 /// The mistakes in a table.
@@ -55,6 +58,14 @@ impl Table {
                 Layer::default()
             }
         };
+        let space_delimited = match table.field("spaceDelimitedClaims").map(Located::read::<Vec<String>>) {
+            None => claims::OF_ISTIO.map(str::to_owned).to_vec(),
+            Some(Ok(names)) => names,
+            Some(Err(error)) => {
+                mistakes.0.push((error.position, error.message));
+                Vec::new()
+            }
+        };
         let cases = read_cases(table, &mut mistakes);
         let document = read_document(table, file, &mut mistakes)?.map(|document| document.on(layer));
         if let Some(document) = &document {
@@ -66,7 +77,7 @@ impl Table {
         match document {
             Some(document) if mistakes.0.is_empty() => {
                 let cases = cases.into_iter().map(|(case, located)| (case, located.position)).collect();
-                Ok(Self { document, cases })
+                Ok(Self { document, cases, space_delimited })
             }
             _ => {
                 mistakes.0.sort_by_key(|(position, _)| *position);
