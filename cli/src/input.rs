@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::envoy::page::decode_text;
 use crate::suggestion::similar;
 
 /// Reads a file; `-` is standard input.
@@ -35,13 +36,10 @@ fn similar_hint(file: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Reads a text file; `-` is standard input. The error does not name the file.
+/// Reads a text file in UTF-8 or UTF-16, which can be compressed with gzip; `-` is standard input. The error does not name
+/// the file.
 pub(crate) fn read_text(file: &Path) -> io::Result<String> {
-    let bytes = read_bytes(file)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let error = error.utf8_error();
-        io::Error::other(format!("the file is not text: byte {} is not UTF-8", error.valid_up_to()))
-    })
+    decode_text(read_bytes(file)?).map_err(|message| io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
 /// Opens a log, which can be compressed with gzip; `-` is standard input.

@@ -1,7 +1,7 @@
 //! `spiffe-authz id`: the parts of SPIFFE IDs, or the error in them.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::printable::{say, write_json};
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:\n  0  every ID is valid\n  1  the command could not run\n  3  an ID is invalid")]
 pub(crate) struct Arguments {
-    /// SPIFFE IDs
+    /// SPIFFE IDs; `-` reads them from standard input, one on each line
     #[arg(required = true)]
     ids: Vec<OsString>,
     /// The form of the path: `istio`, `any`, or a template such as `/{cluster}/ns/{namespace}/sa/{serviceAccount}` [default:
@@ -110,8 +110,17 @@ impl<'a> Answer<'a> {
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = io::stdout().lock();
     let mut ended = Ended::Well;
+    let mut ids: Vec<Vec<u8>> = Vec::new();
     for id in &arguments.ids {
-        let answer = Answer::of(id.as_bytes(), arguments.pattern.as_ref());
+        if id == "-" {
+            let lines = io::stdin().lock().split(b'\n').collect::<io::Result<Vec<_>>>()?;
+            ids.extend(lines.into_iter().filter(|line| !line.trim_ascii().is_empty()));
+        } else {
+            ids.push(id.as_bytes().to_vec());
+        }
+    }
+    for id in &ids {
+        let answer = Answer::of(id, arguments.pattern.as_ref());
         if !answer.valid {
             ended = Ended::WithFindings;
         }

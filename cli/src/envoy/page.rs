@@ -21,8 +21,16 @@ pub(crate) fn invalid(message: &str) -> io::Error {
 /// # Errors
 /// Returns an error that names the file's format if it is not text.
 pub(crate) fn decode(page: &str, bytes: Vec<u8>) -> io::Result<String> {
-    let bytes = if bytes.starts_with(GZIP) { gunzip(page, &bytes)? } else { bytes };
-    let reject = |what: &str| invalid(&format!("{page}: {what}"));
+    decode_text(bytes).map_err(|message| invalid(&format!("{page}: {message}")))
+}
+
+/// Returns the text of a file in UTF-8 or UTF-16, which can be compressed with gzip.
+///
+/// # Errors
+/// Returns the file's format if it is not text.
+pub(crate) fn decode_text(bytes: Vec<u8>) -> Result<String, String> {
+    let bytes = if bytes.starts_with(GZIP) { gunzip(&bytes)? } else { bytes };
+    let reject = |what: &str| what.to_owned();
     let wide = |read: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
         String::from_utf16(&units).map_err(|_| reject("the file is not valid UTF-16"))
@@ -42,12 +50,12 @@ pub(crate) fn decode(page: &str, bytes: Vec<u8>) -> io::Result<String> {
     }
 }
 
-fn gunzip(page: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
+fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let read = GzDecoder::new(bytes).take(MAX_SIZE).read_to_end(&mut text);
-    let length = read.map_err(|error| invalid(&format!("{page}: gzip: {error}")))?;
+    let length = read.map_err(|error| format!("gzip: {error}"))?;
     if length as u64 == MAX_SIZE {
-        return Err(invalid(&format!("{page}: the decompressed page has more than {MAX_SIZE} bytes")));
+        return Err(format!("the decompressed page has more than {MAX_SIZE} bytes"));
     }
     Ok(text)
 }

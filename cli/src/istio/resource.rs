@@ -12,6 +12,9 @@ const VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"
 /// The other kinds of the group.
 const OTHER_KINDS: [&str; 2] = ["PeerAuthentication", "RequestAuthentication"];
 
+/// The name of documents without a kind in counts.
+const WITHOUT_KIND: &str = "without `kind`";
+
 /// The resources of files.
 #[derive(Debug, Default)]
 pub(crate) struct Resources<'r> {
@@ -28,6 +31,12 @@ impl<'r> Resources<'r> {
     pub(crate) fn add(&mut self, resource: &'r Located, file: &str) {
         let mut origin = Origin { file: file.to_owned(), place: file.to_owned() };
         if !matches!(resource.value, Value::Object(_)) {
+            // A directory can also have other lists, such as patches of Kustomize.
+            let is_policy = |item: &Located| item.field("kind").and_then(Located::text) == Some(KIND);
+            if matches!(resource.value, Value::List(_)) && !resource.items().iter().any(is_policy) {
+                *self.unrelated.entry(WITHOUT_KIND.to_owned()).or_default() += 1;
+                return;
+            }
             let message = format!("expected a Kubernetes resource, found {}", resource.kind());
             self.lost.push(origin.remark(resource.position, "", message).lost());
             return;
@@ -52,10 +61,14 @@ impl<'r> Resources<'r> {
         let text = |field: &str| resource.field(field).and_then(Located::text);
         let (version, kind) = (text("apiVersion"), text("kind"));
         let Some(kind) = kind else {
-            if ["apiVersion", "metadata", "spec"].iter().any(|field| resource.field(field).is_some()) {
-                lose("kind", "missing field `kind`".to_owned());
+            // Values of charts and patches have no kind. Only what can be a policy is lost.
+            let has_policy_field = |spec: &Located| ["action", "rules"].iter().any(|name| spec.field(name).is_some());
+            let is_in_group = version.is_some_and(|version| version.split('/').next() == Some(GROUP));
+            let can_be_policy = resource.field("spec").is_some_and(has_policy_field) || has_policy_field(resource);
+            if is_in_group || (version.is_none() && can_be_policy) {
+                lose("kind", format!("missing field `kind` (expected `{KIND}`)"));
             } else {
-                *self.unrelated.entry("without `kind`".to_owned()).or_default() += 1;
+                *self.unrelated.entry(WITHOUT_KIND.to_owned()).or_default() += 1;
             }
             return;
         };

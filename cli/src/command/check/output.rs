@@ -198,3 +198,15 @@ pub(super) fn write_github(out: &mut impl Write, Checked { file, problems, .. }:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::uri;
+
+    #[test]
+    fn file_names_are_percent_encoded() {
+        assert_eq!(uri(Path::new("a/p\u{e4} th%.yaml")), "a/p%C3%A4%20th%25.yaml");
+    }
+}
