@@ -79,7 +79,7 @@ struct Problem {
     severity: Severity,
     code: &'static str,
     message: String,
-    help: Option<String>,
+    help: String,
     /// Whether the filter rejects the document because of it.
     is_error: bool,
 }
@@ -88,7 +88,7 @@ impl From<Placed> for Problem {
     fn from(Placed { position, diagnostic }: Placed) -> Self {
         let Diagnostic { pointer, code, message, help } = diagnostic;
         let (severity, code) = (Severity::Error, code.slug());
-        Self { position, pointer, severity, code, message, help: Some(help), is_error: true }
+        Self { position, pointer, severity, code, message, help, is_error: true }
     }
 }
 
@@ -96,7 +96,7 @@ impl Problem {
     fn of_finding(Finding { lint, pointer, message }: Finding, document: &Located) -> Self {
         let position = Some(document.position_at(&pointer, false));
         let (severity, code) = (lint.severity(), lint.slug());
-        Self { position, pointer, severity, code, message, help: None, is_error: false }
+        Self { position, pointer, severity, code, message, help: lint.remedy().to_owned(), is_error: false }
     }
 
     /// Returns `true` if the exit status is 3 because of this problem.
@@ -104,9 +104,9 @@ impl Problem {
         self.is_error || level.is_reached(self.severity)
     }
 
-    /// Returns the message with the next step.
+    /// Returns the message, with the next step for an error. `spiffe-authz rule` shows the one for a lint.
     fn text(&self) -> String {
-        self.help.as_ref().map_or_else(|| self.message.clone(), |help| format!("{} ({help})", self.message))
+        if self.is_error { format!("{} ({})", self.message, self.help) } else { self.message.clone() }
     }
 
     /// Returns the JSON pointer, or `/` for the whole document.
@@ -206,7 +206,11 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         position: is_several.then_some(document.position),
         problems: match Document::compile(document) {
             Ok(compiled) => lint(&compiled).into_iter().map(|finding| Problem::of_finding(finding, document)).collect(),
-            Err(errors) => errors.into_iter().map(Problem::from).collect(),
+            Err(errors) => {
+                let values = lint::lint_values(&document.to_node());
+                let values = values.into_iter().map(|finding| Problem::of_finding(finding, document));
+                errors.into_iter().map(Problem::from).chain(values).collect()
+            }
         },
     });
     Ok(checked.collect())
