@@ -32,7 +32,7 @@ enum Case {
     ServerNames,
     RequestPrincipals,
     Claims,
-    /// Every policy has the same path, and a header tells the policies apart.
+    /// Every policy has the same path, and a header distinguishes the policies.
     PathAndHeader,
 }
 
