@@ -85,7 +85,8 @@ fn check_reports_lints() {
     assert_eq!(outcome(&["check", "-"], noted).0, Some(0));
     assert_eq!(outcome(&["check", "--fail-level", "note", "-"], noted).0, Some(3));
     let (_, out) = outcome(&["check", "--format", "github", "-"], noted);
-    assert_eq!(out, "::notice file=-,line=2,col=1,title=nothing-allowed::/policies: no ALLOW policy is enforced\n");
+    let expected = "/policies: no ALLOW policy is enforced (add an ALLOW policy)";
+    assert_eq!(out, format!("::notice file=-,line=2,col=1,title=nothing-allowed::{expected}\n"));
     let (_, out) = outcome(&["check", "--format", "sarif", "-"], noted);
     let sarif: serde_json::Value = serde_json::from_str(&out).unwrap();
     let result = &sarif["runs"][0]["results"][0];

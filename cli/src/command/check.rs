@@ -96,7 +96,8 @@ impl Problem {
     fn of_finding(Finding { lint, pointer, message }: Finding, document: &Located) -> Self {
         let position = Some(document.position_at(&pointer, false));
         let (severity, code) = (lint.severity(), lint.slug());
-        Self { position, pointer, severity, code, message, help: lint.remedy().to_owned(), is_error: false }
+        let (message, help) = (named(&message, document), lint.remedy().to_owned());
+        Self { position, pointer, severity, code, message, help, is_error: false }
     }
 
     /// Returns `true` if the exit status is 3 because of this problem.
@@ -104,15 +105,41 @@ impl Problem {
         self.is_error || level.is_reached(self.severity)
     }
 
-    /// Returns the message, with the next step for an error. `spiffe-authz rule` shows the one for a lint.
+    /// Returns the message with the next step, which the message of a lint can already contain.
     fn text(&self) -> String {
-        if self.is_error { format!("{} ({})", self.message, self.help) } else { self.message.clone() }
+        match self.message.ends_with(')') && !self.is_error {
+            true => self.message.clone(),
+            false => format!("{} ({})", self.message, phrase(&self.help)),
+        }
     }
 
     /// Returns the JSON pointer, or `/` for the whole document.
     fn place(&self) -> &str {
         if self.pointer.is_empty() { "/" } else { &self.pointer }
     }
+}
+
+/// Returns a sentence in the form of a next step: in lower case, without the full stop.
+fn phrase(sentence: &str) -> String {
+    let sentence = sentence.trim_end_matches('.');
+    let mut characters = sentence.chars();
+    let first = characters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    first + characters.as_str()
+}
+
+/// Returns a message with the name of the policy after each pointer to a rule.
+fn named(message: &str, document: &Located) -> String {
+    let words = message.split(' ').map(|word| {
+        let position = word.strip_prefix("/policies/").and_then(|rest| rest.split('/').next()?.parse::<usize>().ok());
+        let policy = position.and_then(|position| document.field("policies")?.items().get(position));
+        let text = |name: &str| policy.and_then(|policy| policy.field(name)).and_then(Located::text);
+        match (text("namespace"), text("name")) {
+            (Some(namespace), Some(name)) => format!("{word} ({namespace}/{name})"),
+            (None, Some(name)) => format!("{word} ({name})"),
+            (_, None) => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The problems in a document.
@@ -207,9 +234,14 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         problems: match Document::compile(document) {
             Ok(compiled) => lint(&compiled).into_iter().map(|finding| Problem::of_finding(finding, document)).collect(),
             Err(errors) => {
-                let values = lint::lint_values(&document.to_node());
-                let values = values.into_iter().map(|finding| Problem::of_finding(finding, document));
-                errors.into_iter().map(Problem::from).chain(values).collect()
+                let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
+                for finding in lint::lint_values(&document.to_node()) {
+                    // The compiler has already rejected such a value.
+                    if !problems.iter().any(|problem| problem.pointer == finding.pointer) {
+                        problems.push(Problem::of_finding(finding, document));
+                    }
+                }
+                problems
             }
         },
     });

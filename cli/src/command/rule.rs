@@ -62,7 +62,7 @@ fn entries() -> Vec<Entry> {
         kind: "lint",
         severity: Some(lint.severity().slug()),
         summary: lint.summary(),
-        advice: section(lint.slug(), lint.summary()),
+        advice: [lint.remedy().to_owned(), section(lint.slug(), lint.summary())].join("\n"),
     });
     let findings = FindingCode::ALL.iter().map(|finding| Entry {
         name: finding.slug(),

@@ -94,15 +94,16 @@ pub(super) fn as_json(Checked { file, position, problems, .. }: &Checked) -> Val
 pub(super) fn as_sarif(checked: &[Checked]) -> Value {
     let lints = Lint::all().map(|lint| {
         let page = format!("docs/reference/lints.md#{}", lint.slug());
-        (lint.slug(), lint.summary(), lint.severity(), page)
+        (lint.slug(), lint.summary(), lint.severity(), lint.remedy(), page)
     });
     let codes = Code::all()
-        .map(|code| (code.slug(), code.summary(), Severity::Error, "docs/reference/diagnostics.md".to_owned()));
+        .map(|code| (code.slug(), code.summary(), Severity::Error, "", "docs/reference/diagnostics.md".to_owned()));
     let rules: Vec<Value> = codes
         .chain(lints)
-        .map(|(id, summary, severity, page)| {
+        .map(|(id, summary, severity, remedy, page)| {
+            let help = format!("{remedy} See {page}.").trim_start().to_owned();
             json!({
-                "id": id, "shortDescription": {"text": summary}, "help": {"text": format!("See {page}.")},
+                "id": id, "shortDescription": {"text": summary}, "help": {"text": help},
                 "defaultConfiguration": {"level": severity.slug()},
             })
         })
