@@ -19,10 +19,22 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     eprintln!("building the dynamic module and the command");
     run(native().args(["--profile", "module", "--package", "spiffe-authz-dynamic-module"]))?;
     install(&workspace::target().join("module").join(MODULE), "libspiffe_authz.so")?;
-    run(native().args(["--release", "--package", "spiffe-authz-cli"]))?;
+    let mut command = native();
+    command.args(["--release", "--package", "spiffe-authz-cli"]);
+    if let Some(commit) = commit() {
+        command.env("SPIFFE_AUTHZ_COMMIT", commit);
+    }
+    run(&mut command)?;
     install(&workspace::target().join("release/spiffe-authz"), "spiffe-authz")?;
     eprintln!("built in target/dist: spiffe-authz.wasm ({size} bytes), libspiffe_authz.so and spiffe-authz");
     Ok(())
+}
+
+/// Returns the commit that `spiffe-authz --version` prints, or `None` outside a Git repository.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    let output = git.current_dir(workspace::root()).args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Builds the Wasm filter alone. Returns the size in bytes.
