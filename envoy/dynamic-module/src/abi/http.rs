@@ -283,11 +283,9 @@ impl HttpFilter<'_> {
             );
         }
     }
-}
 
-impl HttpFilter<'_> {
-    /// Drains the connection: the response has `connection: close`, or GOAWAY precedes it. Envoy completes the other requests of the
-    /// connection. Without a graceful drain, it would close the connection before the response.
+    /// Drains the connection: the response has `connection: close`, or GOAWAY precedes it. Envoy completes the other
+    /// requests of the connection. Without a graceful drain, it would close the connection before the response.
     pub(crate) fn drain_connection(&mut self) {
         // SAFETY: see `worker_index`.
         unsafe { envoy_dynamic_module_callback_http_filter_send_go_away_and_close(self.raw, true) };
