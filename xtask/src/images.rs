@@ -11,14 +11,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sha2::{Digest as _, Sha256};
 
 use self::root_file_system::RootFileSystem;
 use crate::process::{output, run_logged, shown};
 use crate::tools::docker::Engine;
 use crate::tools::{envoy, spire};
 use crate::versions::{ENVOY, SPIRE};
-use crate::workspace;
+use crate::workspace::{self, build_key};
 
 const PULL_LIMIT: Duration = Duration::from_secs(300);
 /// The label of images that were built here, with a hash of their recipe.
@@ -101,14 +100,7 @@ impl Image {
     }
 
     fn recipe(&self) -> String {
-        let mut hash = Sha256::new();
-        for part in [&*self.name, RECIPE, ENTRYPOINT] {
-            // With the lengths, different parts cannot give the same bytes.
-            hash.update(part.len().to_string());
-            hash.update(":");
-            hash.update(part);
-        }
-        format!("{:x}", hash.finalize())
+        build_key([&*self.name, RECIPE, ENTRYPOINT])
     }
 
     fn find_or_make(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -30,6 +31,19 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .or_else(|| env::home_dir().map(|home| home.join(".cache")))
         .context("cannot find the home directory (set XDG_CACHE_HOME to a directory for the tools)")?;
     Ok(base.join("spiffe-authz"))
+}
+
+/// Returns the SHA-256 hash of `parts`, in hexadecimal: a key of what was built from them.
+pub(crate) fn build_key<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        let part = part.as_ref();
+        // With the lengths, different parts cannot give the same bytes.
+        hash.update(part.len().to_string());
+        hash.update(":");
+        hash.update(part);
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// Returns the cache entry `name`. If it is missing, `make` fills an empty directory, which is then renamed: an entry is

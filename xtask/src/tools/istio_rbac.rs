@@ -2,7 +2,6 @@
 //! Envoy's RBAC filters and pull images like a proxy. They are built once for each version of their source.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::go::{Dependencies, go};
 use crate::process::run_logged;
-use crate::workspace::{cached, root};
+use crate::workspace::{build_key, cached, root};
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
@@ -20,11 +19,11 @@ const PROGRAMS: [(&str, &str); 2] = [("istio-rbac", "."), ("wasm-image", "./wasm
 /// Returns the directory of the programs.
 pub(crate) fn find_or_get() -> Result<PathBuf> {
     let source = root().join("tests/istio-rbac");
-    let mut hasher = DefaultHasher::new();
-    for name in ["go.mod", "go.sum", "main.go", "wasm-image/main.go"] {
-        fs::read(source.join(name)).with_context(|| format!("tests/istio-rbac has no {name}"))?.hash(&mut hasher);
-    }
-    cached(&format!("istio-rbac-{:016x}", hasher.finish()), |directory| {
+    let files = ["go.mod", "go.sum", "main.go", "wasm-image/main.go"]
+        .into_iter()
+        .map(|name| fs::read(source.join(name)).with_context(|| format!("tests/istio-rbac has no {name}")))
+        .collect::<Result<Vec<_>>>()?;
+    cached(&format!("istio-rbac-{:.16}", build_key(files)), |directory| {
         eprintln!(
             "Istio's RBAC builder: building tests/istio-rbac from Istio's Go module (four minutes without a cache)"
         );
