@@ -65,6 +65,8 @@ impl Tally {
         };
         match (response.status, call.allowed) {
             (200, true) | (403, false) => return true,
+            // On an open connection, an SVID that SPIRE could not renew is denied. A new handshake fails: no verdict, too.
+            (403, true) if response.text().contains("[svid-expired]") => self.error(response.text().trim().to_owned()),
             (500.., _) => self.error(format!("{} {}", response.status, response.text().trim())),
             (status, _) => {
                 let Call { host, method, path, .. } = call;

@@ -44,11 +44,11 @@ fn client(bootstrap: Bootstrap) -> Result<Bootstrap> {
     bootstrap.connection_manager(json!({"local_reply_config": local_replies()}))
 }
 
-/// Envoy's own errors have the response flags and details in their body.
+/// Denials and Envoy's own errors have the response flags and details in their body.
 fn local_replies() -> Value {
-    let errors = json!({"op": "GE", "value": {"default_value": 500, "runtime_key": "local_replies"}});
+    let replies = json!({"op": "GE", "value": {"default_value": 403, "runtime_key": "local_replies"}});
     let text = json!({"text_format_source": {"inline_string": "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"}});
-    json!({"mappers": [{"filter": {"status_code_filter": {"comparison": errors}}, "body_format_override": text}]})
+    json!({"mappers": [{"filter": {"status_code_filter": {"comparison": replies}}, "body_format_override": text}]})
 }
 
 /// Returns the callers of the examples, with requests that are allowed and requests that are denied.
