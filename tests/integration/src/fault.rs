@@ -146,15 +146,20 @@ impl<'e, 'd> Faults<'e, 'd> {
     /// Injects a fault, for this duration if it has no end, and waits until every caller gets the right verdicts again.
     ///
     /// # Errors
-    /// Returns an error if the fault cannot be injected, or recovery takes too long.
+    /// Returns an error if the fault cannot be injected, if recovery takes too long, or if an SVID expired although SPIRE
+    /// could renew it.
     pub fn run(&mut self, fault: Fault, duration: Duration, load: &Load) -> Result<Outcome> {
         let start = Instant::now();
+        let expired = load.tally().expired_count();
         let seen = self.inject(fault, duration).with_context(|| fault.to_string())?;
         let lasted = start.elapsed();
         let recovery = load.recovered(RECOVERY_LIMIT).with_context(|| fault.to_string())?;
         if let Fault::AgentDies(side) | Fault::ServerStops(side) = fault {
             // Before that, certificates can be those from before the fault.
             trust::identities_rotate(self.environment, &[side]).with_context(|| fault.to_string())?;
+        } else {
+            let expired = load.tally().expired_count() - expired;
+            ensure!(expired == 0, "{fault}: {expired} requests were denied with `svid-expired`, but SPIRE was running");
         }
         Ok(Outcome { fault, lasted, recovery, seen })
     }

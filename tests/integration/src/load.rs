@@ -17,6 +17,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// The number of times that a caller must get each of its verdicts in a row to count as recovered.
 const ROUNDS: u64 = 3;
 
+/// The reason for denying an expired SVID, in the body of a reply with details.
+const SVID_EXPIRED: &str = "[svid-expired]";
+
 /// A request and its expected verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -66,7 +69,7 @@ impl Tally {
         match (response.status, call.allowed) {
             (200, true) | (403, false) => return true,
             // On an open connection, an SVID that SPIRE could not renew is denied. A new handshake fails: no verdict, too.
-            (403, true) if response.text().contains("[svid-expired]") => self.error(response.text().trim().to_owned()),
+            (403, true) if response.text().contains(SVID_EXPIRED) => self.error(response.text().trim().to_owned()),
             (500.., _) => self.error(format!("{} {}", response.status, response.text().trim())),
             (status, _) => {
                 let Call { host, method, path, .. } = call;
@@ -78,6 +81,12 @@ impl Tally {
 
     fn error(&mut self, cause: String) {
         *self.errors.entry(cause).or_default() += 1;
+    }
+
+    /// Returns the number of allowed requests that were denied because the SVID had expired.
+    #[must_use]
+    pub fn expired_count(&self) -> u64 {
+        self.errors.iter().filter(|(cause, _)| cause.contains(SVID_EXPIRED)).map(|(_, count)| count).sum()
     }
 
     /// Returns the number of requests without a verdict.
