@@ -393,7 +393,12 @@ proptest! {
                 let verdict = |policy: &PolicySet| {
                     policy.decide(&subject(policy, &id), &request).decision.verdict
                 };
-                prop_assert_eq!(verdict(&with), verdict(&without), "{}: {}", finding, text);
+                let (with, without) = (verdict(&with), verdict(&without));
+                // A rule that is not needed may still read an attribute that the host does not expose.
+                if sample.is_unreadable && [with, without].contains(&Verdict::Deny(DenyReason::RequestUnreadable)) {
+                    continue;
+                }
+                prop_assert_eq!(with, without, "{}: {}", finding, text);
             }
         }
     }
