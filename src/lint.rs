@@ -34,7 +34,7 @@ pub enum Target {
     Http,
     /// The network filter.
     Tcp,
-    /// The filter, and Istio's ztunnel with the same policies.
+    /// The HTTP filter, and Istio's ztunnel with the same policies.
     Ztunnel,
 }
 
@@ -61,14 +61,17 @@ slugs! {
         HttpOnlyDeny = "http-only-deny",
             "On TCP, a DENY rule denies more than it says, because HTTP attributes are ignored. Without other fields, it denies all.";
         HttpOnlyAllow = "http-only-allow", "On TCP, an ALLOW rule with HTTP attributes never matches, and allows no one.";
-        ZtunnelNoEffect = "ztunnel-no-effect", "ztunnel evaluates no field of the DENY rule, which has no effect there.";
+        ZtunnelNoEffect = "ztunnel-no-effect",
+            "ztunnel evaluates no field of a part of the DENY rule, which has no effect there.";
         ZtunnelDeniesMore = "ztunnel-denies-more",
             "ztunnel does not evaluate a field of the DENY rule, which denies more there.";
+        ZtunnelAllowsMore = "ztunnel-allows-more",
+            "ztunnel ignores the trust domains of a source of the ALLOW rule, which allows more there.";
         ZtunnelAllowsNoOne = "ztunnel-allows-no-one",
             "ztunnel does not evaluate a field of the ALLOW rule, which allows no one there.";
         VoidRestriction = "void-restriction",
-            "A value in a DENY rule or in a negated field matches no request, so that it restricts nothing.";
-        ImpossibleValue = "impossible-value", "A value matches no request.";
+            "A value in a DENY rule or in a negated field matches no request, so that it has no effect.";
+        ImpossibleValue = "impossible-value", "A value matches no request, or excludes every request.";
         ImprobableValue = "improbable-value",
             "A value is probably a mistake: a regular expression, a placeholder, or a form that Envoy or clients do not send.";
         OutOfPattern = "out-of-pattern",
@@ -84,7 +87,7 @@ slugs! {
         SplitRule = "split-rule",
             "Two neighboring rules were probably intended as one: one has only callers, and the other has none.";
         HostPortBypass = "host-port-bypass",
-            "A host in a DENY rule or in a negated field does not match the same host with a port, which is then not restricted.";
+            "A host in a DENY rule, or in a negated field of an ALLOW rule, does not match the same host with a port, which is then not restricted.";
         HostWithoutPort = "host-without-port",
             "A host without `host:*` does not match a request whose host contains the port.";
         AnyPrincipal = "any-principal", "The principal or trust domain `*` allows every workload, including federated ones.";
@@ -104,7 +107,9 @@ impl Lint {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::PrefixSplitsTrustDomain | Self::ZtunnelNoEffect | Self::VoidRestriction => Severity::Error,
+            Self::PrefixSplitsTrustDomain | Self::ZtunnelNoEffect | Self::ZtunnelAllowsMore | Self::VoidRestriction => {
+                Severity::Error
+            }
             Self::PrefixSplitsSegment
             | Self::LiteralAsterisk
             | Self::UnknownTrustDomain
@@ -153,6 +158,7 @@ impl Lint {
             Self::HttpOnlyDeny => "Add the port for which the rule is intended.",
             Self::HttpOnlyAllow => "Use fields that a TCP connection has, such as `principals` and `ports`.",
             Self::ZtunnelNoEffect | Self::ZtunnelDeniesMore => "Enforce the rule in a waypoint or a sidecar.",
+            Self::ZtunnelAllowsMore => "Use `principals`, which name the trust domain.",
             Self::ZtunnelAllowsNoOne => {
                 "Use fields that ztunnel evaluates, or enforce the rule in a waypoint or a sidecar."
             }
@@ -176,7 +182,9 @@ impl Lint {
             Self::ShadowedRule => "Remove this rule, or narrow the earlier one.",
             Self::UnreachableAllow => "Remove this rule, or narrow the DENY rule.",
             Self::NothingAllowed => "Add an ALLOW policy.",
-            Self::LapsedPolicy => "Remove the policy, or set a later `expires`.",
+            Self::LapsedPolicy => {
+                "Set a later `expires`, or remove the policy. Keep the last ALLOW policy: without one, every request is allowed."
+            }
             Self::UnknownLint => "Correct the name, or remove it.",
         }
     }

@@ -135,7 +135,8 @@ fn compare(
         return None;
     }
     if other_policy.action == policy.action && other.position < rule.position && covers(other, rule) {
-        return Some(if covers(rule, other) {
+        let same_period = other_policy.not_before == policy.not_before && other_policy.expires == policy.expires;
+        return Some(if same_period && covers(rule, other) {
             (Lint::DuplicateRule, format!("{} is the same rule", other.pointer))
         } else {
             (Lint::ShadowedRule, format!("{} matches every request that this rule matches", other.pointer))

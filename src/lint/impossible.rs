@@ -15,7 +15,7 @@ const NUMBERS_AND_BOOLEANS: [&str; 7] =
 pub(super) fn reason(used: &FieldUse<'_>, value: &str, settings: &Settings<'_>) -> Option<String> {
     match used.field {
         Field::Namespaces => namespace(value),
-        Field::Principals => principal(used, value, settings),
+        Field::Principals => principal(value, settings),
         Field::Methods => method(value),
         Field::Paths => path(value),
         Field::Hosts => host(value),
@@ -39,10 +39,7 @@ fn namespace(value: &str) -> Option<String> {
     None
 }
 
-fn principal(used: &FieldUse<'_>, value: &str, settings: &Settings<'_>) -> Option<String> {
-    if value == "*" && used.negated && !settings.peer_is_optional {
-        return Some("`*` matches every caller, so that the rule matches none (remove the field)".to_owned());
-    }
+fn principal(value: &str, settings: &Settings<'_>) -> Option<String> {
     let is_exact = !value.starts_with('*') && !value.ends_with('*');
     (is_exact && !value.contains('/')).then(|| {
         let local = settings.local;

@@ -18,17 +18,11 @@ pub(super) fn lint(
     if policy.action == Action::Allow {
         open(findings, rule, settings);
     }
-    let mut fields = rule.fields().peekable();
-    if policy.action == Action::Allow && fields.peek().is_some() && fields.all(|used| used.negated) {
-        findings.add(Lint::OnlyNegative, &rule.pointer, "the rule has only negated fields".to_owned());
+    if rule.fields().any(|used| used.field.is_http_only()) {
+        http_only(findings, policy, rule, target);
     }
-    match target {
-        Target::Ztunnel => ztunnel::lint(findings, policy, rule),
-        Target::Http | Target::Tcp => {
-            if rule.fields().any(|used| used.field.is_http_only()) {
-                http_only(findings, policy, rule, target);
-            }
-        }
+    if target == Target::Ztunnel {
+        ztunnel::lint(findings, policy, rule);
     }
 }
 
@@ -46,14 +40,19 @@ fn trust_domain_unsaid(findings: &mut Findings, rule: &Rule<'_>, fields: &[Field
 /// Finds ALLOW rules that do not require a caller.
 fn open(findings: &mut Findings, rule: &Rule<'_>, settings: &Settings<'_>) {
     let requires = |fields: &[FieldUse<'_>]| fields.iter().any(|used| used.field.is_of_caller() && !used.negated);
-    let mentions = |fields: &[FieldUse<'_>]| fields.iter().any(|used| used.field.is_of_caller());
+    let names =
+        |fields: &[FieldUse<'_>]| requires(fields) || fields.iter().any(|used| used.field == Field::TrustDomains);
+    let only_negative = rule.fields().next().is_some() && rule.fields().all(|used| used.negated);
+    if only_negative {
+        findings.add(Lint::OnlyNegative, &rule.pointer, "the rule has only negated fields".to_owned());
+    }
     let sources_are = |test: &dyn Fn(&[FieldUse<'_>]) -> bool| {
         !rule.sources.is_empty() && rule.sources.iter().all(|fields| test(fields))
     };
     if settings.peer_is_optional && !requires(&rule.conditions) && !sources_are(&requires) {
         let message = "the rule does not require a caller, and `identity.peer` is `optional`".to_owned();
         findings.add(Lint::AnonymousAllowed, &rule.pointer, message);
-    } else if !settings.federated.is_empty() && !mentions(&rule.conditions) && !sources_are(&mentions) {
+    } else if !only_negative && !settings.federated.is_empty() && !names(&rule.conditions) && !sources_are(&names) {
         let message = "the rule does not name a caller, and allows those of every federated trust domain".to_owned();
         findings.add(Lint::AnyCaller, &rule.pointer, message);
     }

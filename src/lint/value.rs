@@ -9,6 +9,11 @@ pub(super) fn lint(findings: &mut Findings, policy: &Policy<'_>, used: &FieldUse
     for (position, value) in used.values.iter().enumerate() {
         let at = format!("{}/{position}", used.pointer);
         let mut add = |lint, message| findings.add(lint, &at, message);
+        if excludes_everyone(used, value, settings) {
+            let lint = if policy.action == Action::Deny { Lint::VoidRestriction } else { Lint::ImpossibleValue };
+            add(lint, "`*` excludes every caller, so that nothing matches (remove the source or the rule)".to_owned());
+            continue;
+        }
         if let Some(reason) = impossible::reason(used, value, settings) {
             let restricts = used.negated || policy.action == Action::Deny;
             add(if restricts { Lint::VoidRestriction } else { Lint::ImpossibleValue }, reason);
@@ -31,6 +36,11 @@ pub(super) fn lint(findings: &mut Findings, policy: &Policy<'_>, used: &FieldUse
             add(Lint::LiteralAsterisk, format!("`{value}` matches the character `*`"));
         }
     }
+}
+
+/// Returns `true` for `notPrincipals: ["*"]` if every caller has a principal.
+fn excludes_everyone(used: &FieldUse<'_>, value: &str, settings: &Settings<'_>) -> bool {
+    used.field == Field::Principals && used.negated && value == "*" && !settings.peer_is_optional
 }
 
 const fn is_text(field: Field) -> bool {
@@ -121,7 +131,13 @@ fn host(add: &mut impl FnMut(Lint, String), policy: &Policy<'_>, used: &FieldUse
     if value.ends_with('*') || value.contains(':') {
         return;
     }
-    let has_port = |other: &&str| other.strip_prefix(value).is_some_and(|rest| rest.starts_with(':'));
+    // The filter compares hosts without case. A suffix cannot have a second wildcard, so that any port counts.
+    let value_in_lower_case = value.to_ascii_lowercase();
+    let has_port = |other: &&str| {
+        let other = other.to_ascii_lowercase();
+        let port = other.strip_prefix(&value_in_lower_case);
+        port.is_some_and(|port| port == ":*" || (value.starts_with('*') && port.starts_with(':')))
+    };
     if used.values.iter().any(has_port) {
         return;
     }

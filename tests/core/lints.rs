@@ -145,6 +145,13 @@ fn cases() -> Vec<(Value, String, Lint)> {
         ),
         (rules(&[operation(&json!({"methods": ["GET"]}))]), RULE.to_owned(), Lint::AnyCaller),
         (
+            rules(&[json!({
+                "from": [{"source": {"notPrincipals": ["example.org/ns/a/sa/b"]}}], "to": [{"operation": {"methods": ["GET"]}}]
+            })]),
+            RULE.to_owned(),
+            Lint::AnyCaller,
+        ),
+        (
             json!({"trustDomain": "a", "identity": {"peer": "optional"}, "policies": [{"name": "p", "rules": [{}]}]}),
             RULE.to_owned(),
             Lint::AnonymousAllowed,
@@ -158,6 +165,14 @@ fn cases() -> Vec<(Value, String, Lint)> {
         ),
         (
             denied(&json!({"from": [{"source": {"principals": ["example.org/ns/n/sa/b"]}}], "to": [{"operation": {"hosts": ["*.example"]}}]})),
+            format!("{RULE}/to/0/operation/hosts/0"),
+            Lint::HostPortBypass,
+        ),
+        (
+            denied(&json!({
+                "from": [{"source": {"principals": ["example.org/ns/n/sa/b"]}}],
+                "to": [{"operation": {"hosts": ["a.example", "a.example:8443"]}}]
+            })),
             format!("{RULE}/to/0/operation/hosts/0"),
             Lint::HostPortBypass,
         ),
@@ -199,7 +214,7 @@ fn lints_of_each_target() {
 }
 
 #[test]
-fn ztunnel_drops_fields_of_deny_rules_and_whole_allow_rules() {
+fn ztunnel_drops_fields_of_deny_rules_and_most_allow_rules() {
     let condition = |key: &str, value: &str| json!({"when": [{"key": key, "values": [value]}]});
     let source = |field: &str, value: &str| json!({"from": [{"source": {field: [value]}}]});
     let lints = |document: &Value| {
@@ -207,18 +222,34 @@ fn ztunnel_drops_fields_of_deny_rules_and_whole_allow_rules() {
         lints.collect::<Vec<_>>()
     };
     let expected = |lint: Lint| vec![format!("{RULE} {}", lint.slug())];
+    let and = |mut rule: Value, more: &Value| {
+        rule.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        rule
+    };
     for rule in [
         operation(&json!({"paths": ["/a"]})),
         source("remoteIpBlocks", "10.0.0.0/8"),
         source("trustDomains", "example.io"),
         condition("source.serviceAccount", "a/b"),
         condition("connection.sni", "a.example"),
+        // A clause that has only empty matches never matches.
+        call(&json!({"methods": ["GET"]})),
+        and(source("ipBlocks", "10.0.0.0/8"), &condition("request.headers[x]", "a")),
+        and(source("trustDomains", "example.org"), &operation(&json!({"ports": ["80"]}))),
     ] {
         assert_eq!(lints(&denied(&rule))[..1], expected(Lint::ZtunnelNoEffect), "{rule}");
         assert_eq!(lints(&rules(std::slice::from_ref(&rule))), expected(Lint::ZtunnelAllowsNoOne), "{rule}");
     }
-    let both = call(&json!({"methods": ["GET"]}));
+    let both = call(&json!({"methods": ["GET"], "ports": ["80"]}));
     assert_eq!(lints(&denied(&both))[..1], expected(Lint::ZtunnelDeniesMore));
+    let partly = json!({"to": [{"operation": {"paths": ["/a"]}}, {"operation": {"ports": ["80"]}}]});
+    assert_eq!(lints(&denied(&partly))[..1], expected(Lint::ZtunnelNoEffect));
+    // istiod ignores the trust domains of a source without a word.
+    let named = json!({"trustDomains": ["example.org"], "namespaces": ["prod"]});
+    assert_eq!(lints(&rules(&[json!({"from": [{"source": named}]})])), expected(Lint::ZtunnelAllowsMore));
+    let partly =
+        json!({"from": [{"source": {"trustDomains": ["example.org"]}}, {"source": {"ipBlocks": ["10.0.0.0/8"]}}]});
+    assert_eq!(lints(&rules(&[partly])), expected(Lint::ZtunnelAllowsNoOne));
     for rule in [
         source("principals", "example.org/ns/a/sa/b"),
         source("ipBlocks", "10.0.0.0/8"),
@@ -253,6 +284,7 @@ fn values_that_no_request_has() {
     }
     let nobody = json!({"from": [{"source": {"notPrincipals": ["*"]}}]});
     assert!(lint_of(&denied(&nobody), Lint::VoidRestriction));
+    assert!(lint_of(&rules(std::slice::from_ref(&nobody)), Lint::ImpossibleValue));
     let mut optional = denied(&nobody);
     optional["identity"] = json!({"peer": "optional"});
     assert!(!lint_of(&optional, Lint::VoidRestriction));
@@ -301,7 +333,13 @@ fn values_that_are_probably_a_mistake() {
 #[test]
 fn every_lint_has_a_case() {
     let mut seen: BTreeSet<Lint> = cases().into_iter().map(|(_, _, lint)| lint).collect();
-    seen.extend([Lint::HttpOnlyAllow, Lint::ZtunnelNoEffect, Lint::ZtunnelDeniesMore, Lint::ZtunnelAllowsNoOne]);
+    seen.extend([
+        Lint::HttpOnlyAllow,
+        Lint::ZtunnelNoEffect,
+        Lint::ZtunnelDeniesMore,
+        Lint::ZtunnelAllowsMore,
+        Lint::ZtunnelAllowsNoOne,
+    ]);
     assert_eq!(seen, Lint::all().collect());
 }
 
@@ -330,7 +368,9 @@ fn a_policy_covers_only_its_own_period() {
     for limited in &limited {
         assert_eq!(lints(limited, &json!({})), [""; 0], "{limited}");
         assert_eq!(lints(limited, limited).len(), 1, "{limited}");
-        assert_eq!(lints(&json!({}), limited).len(), 1, "{limited}");
+        // The first policy covers the second one, but is not the same: without it, the denial would end.
+        let [shadowed] = &lints(&json!({}), limited)[..] else { panic!("{limited}") };
+        assert!(shadowed.ends_with(Lint::ShadowedRule.slug()), "{shadowed}");
     }
 }
 

@@ -68,7 +68,7 @@ enum Target {
     Http,
     /// The TCP filter
     Tcp,
-    /// The TCP filter, and Istio's ztunnel
+    /// The HTTP filter, and Istio's ztunnel
     Ztunnel,
 }
 
