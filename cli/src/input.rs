@@ -2,12 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
 use crate::envoy::page::decode_text;
+use crate::gzip;
 use crate::suggestion::similar;
 
 /// Reads a file; `-` is standard input.
@@ -48,9 +47,7 @@ pub(crate) fn read_text(file: &Path) -> io::Result<String> {
 /// Returns an error that names the file.
 pub(crate) fn open_log(file: &Path) -> io::Result<Box<dyn BufRead>> {
     let bytes: Box<dyn Read> = if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(open(file)?) };
-    let mut reader = BufReader::new(bytes);
-    let is_gzip = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    Ok(if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(reader))) } else { Box::new(reader) })
+    gzip::reader(bytes)
 }
 
 fn open(file: &Path) -> io::Result<File> {

@@ -11,6 +11,7 @@ mod examine;
 mod excerpt;
 mod exit;
 mod finding;
+mod gzip;
 mod input;
 mod istio;
 mod located;

@@ -1,15 +1,13 @@
 //! Reads saved pages: the encodings that tools write, and text around the JSON.
 
-use std::io::{self, Read as _};
+use std::io;
 
-use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use crate::yaml;
+use crate::{gzip, yaml};
 
-/// The size of a decompressed page. Dumps of the largest meshes have a few hundred megabytes.
+/// The size of a decompressed file. Dumps of the largest meshes have a few hundred megabytes.
 const MAX_SIZE: u64 = 2 << 30;
-const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// Returns the error for a page that cannot be read.
 pub(crate) fn invalid(message: &str) -> io::Error {
@@ -29,7 +27,7 @@ pub(crate) fn decode(page: &str, bytes: Vec<u8>) -> io::Result<String> {
 /// # Errors
 /// Returns the file's format if it is not text.
 pub(crate) fn decode_text(bytes: Vec<u8>) -> Result<String, String> {
-    let bytes = if bytes.starts_with(GZIP) { gunzip(&bytes)? } else { bytes };
+    let bytes = if gzip::is_gzip(&bytes) { gunzip(&bytes)? } else { bytes };
     let reject = |what: &str| what.to_owned();
     let wide = |read: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
@@ -41,7 +39,7 @@ pub(crate) fn decode_text(bytes: Vec<u8>) -> Result<String, String> {
         [b'P', b'K', 3, 4, ..] => Err(reject("expected text, found a ZIP archive (unpack it first)")),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(reject("expected text, found zstd (decompress the file first)")),
         [0, ..] | [_, 0, ..] => {
-            Err(reject("expected UTF-8, found UTF-16 without a byte order mark (save the page as UTF-8)"))
+            Err(reject("expected UTF-8, found UTF-16 without a byte order mark (save it as UTF-8)"))
         }
         [0xef, 0xbb, 0xbf, rest @ ..] => {
             String::from_utf8(rest.to_vec()).map_err(|_| reject("the file is not valid UTF-8"))
@@ -51,11 +49,9 @@ pub(crate) fn decode_text(bytes: Vec<u8>) -> Result<String, String> {
 }
 
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let mut text = Vec::new();
-    let read = GzDecoder::new(bytes).take(MAX_SIZE).read_to_end(&mut text);
-    let length = read.map_err(|error| format!("gzip: {error}"))?;
-    if length as u64 == MAX_SIZE {
-        return Err(format!("the decompressed page has more than {MAX_SIZE} bytes"));
+    let text = gzip::decompressed(bytes, MAX_SIZE).map_err(|error| format!("gzip: {error}"))?;
+    if text.len() as u64 == MAX_SIZE {
+        return Err(format!("the decompressed file has more than {MAX_SIZE} bytes"));
     }
     Ok(text)
 }
