@@ -1,6 +1,7 @@
 //! The vocabulary of the policy language: the fields of a document, and the attributes that rules match.
 //!
-//! Each name has its literal here and nowhere else. The compiler, the lints and the tools use these names.
+//! Each name has its literal here and nowhere else. The compiler, the lints and the tools use these names. The names in `identity`
+//! that only the compiler reads are in `compile/identity.rs`.
 
 use super::node::Node;
 
