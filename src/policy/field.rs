@@ -152,7 +152,7 @@ impl Field {
 
     /// Returns `true` if the attribute identifies the workload that calls.
     #[must_use]
-    pub const fn is_of_caller(self) -> bool {
+    pub(crate) const fn is_of_caller(self) -> bool {
         matches!(self, Self::Principals | Self::Namespaces | Self::ServiceAccounts | Self::TrustDomains)
     }
 
@@ -160,13 +160,13 @@ impl Field {
     ///
     /// Source: Istio, `pilot/pkg/serviceregistry/ambient/authorization.go`.
     #[must_use]
-    pub const fn is_read_by_ztunnel(self) -> bool {
+    pub(crate) const fn is_read_by_ztunnel(self) -> bool {
         matches!(self, Self::Principals | Self::Namespaces | Self::ServiceAccounts | Self::IpBlocks | Self::Ports)
     }
 
     /// Returns `true` if ztunnel evaluates conditions on the attribute (`l4WhenAttributes`).
     #[must_use]
-    pub const fn is_condition_read_by_ztunnel(self) -> bool {
+    pub(crate) const fn is_condition_read_by_ztunnel(self) -> bool {
         matches!(self, Self::Principals | Self::Namespaces | Self::IpBlocks | Self::Ports | Self::DestinationIp)
     }
 
