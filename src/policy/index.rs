@@ -68,7 +68,7 @@ impl Index {
             self.trust_domains.visit(peer.trust_domain().as_bytes(), &mut |set| sets.push(set));
             if let Some(namespace) = peer.namespace() {
                 sets.extend(self.namespaces.get(namespace));
-                if let Some(name) = peer.service_account() {
+                if let Some(name) = peer.service_account().filter(|_| !self.service_accounts.is_empty()) {
                     sets.extend(self.service_accounts.get(&*format!("{namespace}/{name}")));
                 }
             }
