@@ -28,7 +28,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use command::{cert, check, completions, doctor, explain, id, import, replay, rule, schema, secret, test, version};
+use command::{
+    cert, check, completions, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
+};
 use options::Color;
 
 /// Checks, explains, tests and imports policies with the code of the filter
@@ -65,6 +67,7 @@ enum Command {
     Schema(schema::Arguments),
     Version(version::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     };
     match result {
         Ok(ended) => ended.into(),

@@ -352,3 +352,26 @@ fn errors_exit_with_1() {
     assert_eq!(outcome(&["nonsense"], "").0, Some(1));
     assert_eq!(outcome(&["--help"], "").0, Some(0));
 }
+
+#[test]
+fn the_examples_in_the_help_are_valid() {
+    let (_, overview) = outcome(&["--help"], "");
+    let listed = overview.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let mut examples = 0;
+    for command in listed.filter_map(|line| line.split_whitespace().next()).filter(|command| *command != "help") {
+        let (status, help) = outcome(&[command, "--help"], "");
+        assert_eq!(status, Some(0), "{command}");
+        let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+        let text = lines.collect::<Vec<_>>().join("\n").replace("\\\n", " ").replace("|\n", "| ");
+        for line in text.lines() {
+            let arguments = line.rsplit_once("spiffe-authz ").unwrap().1.trim_end_matches(')');
+            let arguments: Vec<&str> = arguments.split_whitespace().take_while(|word| *word != ">").collect();
+            assert_eq!(arguments[0], command, "{line}");
+            // The command reads every argument before `--help`.
+            let (status, out) = outcome(&[&*arguments, &["--help"]].concat(), "");
+            assert_eq!((status, out.is_empty()), (Some(0), false), "{line}");
+            examples += 1;
+        }
+    }
+    assert!(examples >= 20, "{examples}");
+}

@@ -29,9 +29,16 @@ use settings::Settings;
 /// The filter accepts each document without errors. docs/reference/lints.md describes the lints. A document can also be in
 /// a WasmPlugin, a TrafficExtension, an EnvoyFilter, or a configuration or dump of Envoy.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  no errors, and no findings of the fail level or above\n  1  the command could not run\n  3  an error in a document, or a finding of the fail level or above"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz check policy.yaml
+  spiffe-authz check --format sarif --output lints.sarif policies/
+  kubectl get wasmplugins -A -o yaml | spiffe-authz check -
+
+Exit status:
+  0  no errors, and no findings of the fail level or above
+  1  the command could not run
+  3  an error in a document, or a finding of the fail level or above")]
 pub(crate) struct Arguments {
     /// Files with documents in JSON or YAML, or directories with such files; `-` is standard input
     #[arg(required = true)]
