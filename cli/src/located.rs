@@ -25,6 +25,20 @@ impl fmt::Display for Position {
     }
 }
 
+impl Position {
+    /// Returns the place in the file of this position in the text of a string at `start`. Each line of a literal block
+    /// begins after `indentation` characters. In another string, every part has the position of the string.
+    pub(crate) fn within(self, start: Self, indentation: Option<u32>) -> Self {
+        match indentation {
+            Some(indentation) => Self {
+                line: start.line.saturating_add(self.line).saturating_sub(1),
+                column: indentation.saturating_add(self.column),
+            },
+            None => start,
+        }
+    }
+}
+
 /// A value with its position.
 #[derive(Debug, Clone)]
 pub(crate) struct Located {
@@ -66,23 +80,23 @@ impl From<Location> for Position {
     }
 }
 
-/// Parses the documents of a file: YAML, or a stream of JSON values. Values that are null are omitted.
+/// Parses the documents of a file: YAML without its empty documents, or a stream of JSON values.
 ///
 /// # Errors
 /// Returns an error if the text is neither YAML nor JSON.
 pub(crate) fn parse_all(text: &str) -> Result<Vec<Located>, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let parsed = match parse_json(text) {
-        Some(values) => values,
-        None => yaml::from_multiple(text).map_err(|error| SyntaxError {
-            position: error.location().map(Position::from),
-            message: yaml::description(&error),
-        })?,
-    };
-    Ok(parsed.into_iter().filter(|document: &Located| !matches!(document.value, Value::Null)).collect())
+    if let Some(values) = parse_json(text) {
+        return Ok(values);
+    }
+    let documents: Vec<Located> = yaml::from_multiple(text).map_err(|error| SyntaxError {
+        position: error.location().map(Position::from),
+        message: yaml::description(&error),
+    })?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-/// Parses a stream of JSON objects and lists. Returns `None` if the text is not JSON.
+/// Parses a stream of JSON values that begins with an object or a list. Returns `None` if the text is not JSON.
 fn parse_json(text: &str) -> Option<Vec<Located>> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
@@ -249,16 +263,10 @@ impl Located {
         }
     }
 
-    /// Moves a value that was parsed from the text of a string at `position` to its place in the file. Each line of a literal
-    /// block begins after `indentation` characters. In another string, every part has the position of the string.
+    /// Moves a value that was parsed from the text of a string at `position` to its place in the file, as in
+    /// [`Position::within`].
     pub(crate) fn embed(&mut self, position: Position, indentation: Option<u32>) {
-        let place = |inner: Position| match indentation {
-            Some(indentation) => Position {
-                line: position.line.saturating_add(inner.line).saturating_sub(1),
-                column: indentation.saturating_add(inner.column),
-            },
-            None => position,
-        };
+        let place = |inner: Position| inner.within(position, indentation);
         self.position = place(self.position);
         match &mut self.value {
             Value::List(items) => items.iter_mut().for_each(|item| item.embed(position, indentation)),

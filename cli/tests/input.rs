@@ -61,3 +61,76 @@ fn every_member_of_a_gzip_file_is_read() {
     let Ran { status, err, .. } = run_with(&["check", "a.yaml.gz"], &[("a.yaml.gz", &rest)], b"");
     assert_eq!((status, &*err), (Some(1), "error: a.yaml.gz: gzip: invalid gzip header\n"));
 }
+
+#[test]
+fn unknown_values_next_to_a_document_are_reported() {
+    for (name, text, expected) in [
+        ("a.yaml", &*format!("{GOOD}---\nfoo: 1\n"), "a.yaml:4:1: /foo: error: unknown-field: "),
+        ("a.yaml", &format!("{GOOD}---\n- a\n"), "a.yaml:4:1: /: error: wrong-type: expected an object, found a list"),
+        ("a.json", r#"{"trustDomain":"example.org","policies":[]} 5"#, "a.json:1:45: /: error: wrong-type: "),
+        ("a.json", r#"{"trustDomain":"example.org","policies":[]} null"#, "a.json:1:45: /: error: wrong-type: "),
+        ("a.yaml", &format!("{GOOD}---\nplicy: a.yaml\ncases: []\n---\nfoo: 1\n"), "a.yaml:7:1: /foo: error: "),
+    ] {
+        for arguments in [["check", name], ["check", "."]] {
+            let Ran { status, out, .. } = run(&arguments, &[(name, text)]);
+            assert_eq!(status, Some(3), "{text}: {out}");
+            let place = |line: &str| line.trim_start_matches("./").to_owned();
+            assert!(out.lines().any(|line| place(line).starts_with(expected)), "{text}: {out}");
+        }
+        let Ran { status, err, .. } = run(&["explain", "--policy", name], &[(name, text)]);
+        assert_eq!(status, Some(1), "{text}: {err}");
+    }
+}
+
+#[test]
+fn unknown_values_next_to_a_table_are_reported() {
+    let table = "policy: policy.yaml\ncases: [{name: a, expect: {verdict: deny}}]\n---\ncase: []\n";
+    for arguments in [["test", "table.yaml"], ["test", "."]] {
+        let Ran { status, err, .. } = run(&arguments, &[("policy.yaml", GOOD), ("table.yaml", table)]);
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.contains("table.yaml:4:1: unknown field `case` (did you mean `cases`?)"), "{err}");
+    }
+    let Ran { status, out, .. } = run(&["check", "table.yaml"], &[("table.yaml", table)]);
+    assert_eq!(status, Some(3), "{out}");
+    assert!(out.starts_with("table.yaml:4:1: /case: error: unknown-field: "), "{out}");
+}
+
+/// Returns a configuration of Envoy with two filters of these adapters, the first of which has a document in a string.
+fn envoy(field: &str, kind: &str, value: &str) -> String {
+    format!(
+        "static_resources:
+- configuration:
+    '@type': type.googleapis.com/google.protobuf.StringValue
+    value: '{{\"trustDomain\":\"example.org\",\"policies\":[]}}'
+- {field}:
+    '@type': type.googleapis.com/google.protobuf.{kind}
+    value: {value}
+"
+    )
+}
+
+#[test]
+fn documents_that_a_filter_cannot_read_are_errors() {
+    let document = "{trustDomain: example.org, policies: []}";
+    let yaml = "|\n      trustDomain: example.org\n      policies: []";
+    let twice = r#"'{"trustDomain":"a","policies":[]}{}'"#;
+    for (kind, value, expected) in [
+        ("Struct", document, "a.yaml:7:12: /: error: syntax: found a `google.protobuf.Struct`, which reaches "),
+        ("StringValue", yaml, "a.yaml:8:10: /: error: syntax: expected "),
+        ("StringValue", twice, "a.yaml:7:12: /: error: syntax: trailing characters "),
+    ] {
+        let text = envoy("configuration", kind, value);
+        let files = [("a.yaml", &*text)];
+        let Ran { status, out, .. } = run(&["check", "a.yaml"], &files);
+        assert_eq!(status, Some(3), "{out}");
+        assert!(out.lines().any(|line| line.starts_with(expected)), "{out}");
+        let Ran { status, err, .. } = run(&["explain", "--policy", "a.yaml"], &files);
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.contains("error: a.yaml: document rejected: 1 error:\n  a.yaml:"), "{err}");
+    }
+    // Envoy passes a structure to a dynamic module as JSON.
+    let text = envoy("filter_config", "Struct", "{trustDomain: Example.org, policies: []}");
+    let Ran { status, out, .. } = run(&["check", "a.yaml"], &[("a.yaml", &text)]);
+    assert_eq!(status, Some(3), "{out}");
+    assert!(out.contains("a.yaml:7:26: /trustDomain: error: invalid-value: "), "{out}");
+}

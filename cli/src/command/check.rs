@@ -214,7 +214,7 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         Err((text, unusable)) => return Ok(vec![whole(text, unusable.into())]),
     };
     let documents = source.documents(is_named);
-    if documents.is_empty() {
+    if documents.is_empty() && source.rejected.is_empty() {
         let Unusable { diagnostic, .. } = source.without_document();
         if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
             say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
@@ -226,12 +226,15 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         return Ok(vec![whole(source.text, unusable.into())]);
     }
     let text: Rc<str> = source.text.as_str().into();
-    let is_several = documents.len() > 1;
-    let checked = documents.iter().map(|document| Checked {
+    let is_several = documents.len() + source.rejected.len() > 1;
+    let checked = |position: Option<Position>, problems| Checked {
         file: file.to_owned(),
         text: Rc::clone(&text),
-        position: is_several.then_some(document.position),
-        problems: match Document::compile(document) {
+        position: position.filter(|_| is_several),
+        problems,
+    };
+    let compiled = documents.iter().map(|document| {
+        let problems = match Document::compile(document) {
             Ok(compiled) => lint(&compiled).into_iter().map(|finding| Problem::of_finding(finding, document)).collect(),
             Err(errors) => {
                 let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
@@ -243,7 +246,10 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
                 }
                 problems
             }
-        },
+        };
+        checked(Some(document.position), problems)
     });
-    Ok(checked.collect())
+    let compiled: Vec<Checked> = compiled.collect();
+    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![Placed::from(error).into()]));
+    Ok(compiled.into_iter().chain(rejected).collect())
 }
