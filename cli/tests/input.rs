@@ -134,3 +134,36 @@ fn documents_that_a_filter_cannot_read_are_errors() {
     assert_eq!(status, Some(3), "{out}");
     assert!(out.contains("a.yaml:7:26: /trustDomain: error: invalid-value: "), "{out}");
 }
+
+#[test]
+fn a_closed_pipe_keeps_the_exit_status() {
+    let files: [(&str, &str); 4] = [
+        ("good.yaml", GOOD),
+        ("bad.yaml", "polcies: []\n"),
+        ("table.yaml", "policy: good.yaml\ncases: [{name: a, expect: {verdict: allow}}]\n"),
+        ("log", r#"{"verdict":"allow","peer":null,"method":"GET","path":"/"}"#),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    for (arguments, status) in [
+        (&["check", "good.yaml"][..], 0),
+        (&["check", "bad.yaml"], 3),
+        (&["check", "missing.yaml"], 1),
+        (&["check", "table.yaml", "bad.yaml"], 3),
+        (&["explain", "--policy", "good.yaml"], 2),
+        (&["test", "table.yaml"], 3),
+        (&["replay", "--policy", "good.yaml", "log"], 3),
+        (&["id", "spiffe://a", "nothing"], 3),
+        (&["cert", "good.yaml"], 3),
+        (&["rule"], 0),
+        (&["schema"], 0),
+        (&["--help"], 0),
+    ] {
+        let closed = || std::io::pipe().unwrap().1;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        let command = command.args(arguments).current_dir(directory.path()).stdin(Stdio::null());
+        assert_eq!(command.stdout(closed()).stderr(closed()).status().unwrap().code(), Some(status), "{arguments:?}");
+    }
+}

@@ -3,7 +3,6 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use anstream::stdout;
 use serde_json::json;
 use spiffe_authz::certificate::{Check, Svid, examine};
 
@@ -12,6 +11,7 @@ use crate::exit::Ended;
 use crate::input;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
+use crate::stream::stdout;
 use crate::style::{BAD, GOOD};
 
 /// Checks leaf certificates against the rules for X509-SVIDs
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mut out = stdout().lock();
+    let mut out = stdout();
     let mut ended = Ended::Well;
     for file in &arguments.files {
         let bytes =

@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anstream::stderr;
 use clap::ValueEnum;
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
@@ -19,6 +18,7 @@ use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
 use crate::source::{Source, Unusable};
+use crate::stream::stderr;
 
 /// Checks documents and reports lints
 ///

@@ -11,6 +11,7 @@ use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::exit::Ended;
 use crate::options::Format;
 use crate::printable::{say, write_json};
+use crate::stream::stdout;
 
 /// Parses SPIFFE IDs and prints their parts, or the position of the error
 ///
@@ -108,7 +109,7 @@ impl<'a> Answer<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     let mut ended = Ended::Well;
     let mut ids: Vec<Vec<u8>> = Vec::new();
     for id in &arguments.ids {

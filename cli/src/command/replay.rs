@@ -3,7 +3,6 @@
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::{stderr, stdout};
 use serde_json::json;
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
@@ -20,6 +19,7 @@ use crate::input;
 use crate::logged_request::{Line, Logged, Skipped};
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
+use crate::stream::{stderr, stdout};
 use crate::style::{BAD, GOOD};
 
 /// Decides logged requests with a new document and prints changed verdicts
@@ -55,7 +55,7 @@ struct Counts {
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let policy = Document::load(&arguments.policy)?.policy;
-    let mut out = stdout().lock();
+    let mut out = stdout();
     let now = arguments.at.time()?;
     let mut counts = Counts::default();
     let mut unreadable = false;
