@@ -86,8 +86,8 @@ impl From<Location> for Position {
 /// Returns an error if the text is neither YAML nor JSON.
 pub(crate) fn parse_all(text: &str) -> Result<Vec<Located>, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some(values) = parse_json(text) {
-        return Ok(values);
+    if let Some(parsed) = parse_json(text) {
+        return parsed;
     }
     let documents: Vec<Located> = yaml::from_multiple(text).map_err(|error| SyntaxError {
         position: error.location().map(Position::from),
@@ -97,7 +97,7 @@ pub(crate) fn parse_all(text: &str) -> Result<Vec<Located>, SyntaxError> {
 }
 
 /// Parses a stream of JSON values that begins with an object or a list. Returns `None` if the text is not JSON.
-fn parse_json(text: &str) -> Option<Vec<Located>> {
+fn parse_json(text: &str) -> Option<Result<Vec<Located>, SyntaxError>> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
     }
@@ -105,18 +105,27 @@ fn parse_json(text: &str) -> Option<Vec<Located>> {
     if values.any(|value| value.is_err()) {
         return None;
     }
-    let mut scanner = Scanner { rest: text, position: Position { line: 1, column: 1 } };
+    let mut scanner = Scanner { rest: text, position: Position { line: 1, column: 1 }, depth: 0 };
     let mut found = Vec::new();
     while scanner.skip_space().is_some() {
-        found.push(scanner.value()?);
+        match scanner.value() {
+            Some(value) => found.push(value),
+            None if scanner.depth > yaml::DEPTH => {
+                let message = yaml::too_deep();
+                return Some(Err(SyntaxError { position: Some(scanner.position), message }));
+            }
+            None => return None,
+        }
     }
-    Some(found)
+    Some(Ok(found))
 }
 
 /// Reads text that serde_json accepts.
 struct Scanner<'t> {
     rest: &'t str,
     position: Position,
+    /// The number of objects and lists around the position, and of one that is too deep.
+    depth: usize,
 }
 
 impl<'t> Scanner<'t> {
@@ -149,6 +158,15 @@ impl<'t> Scanner<'t> {
         is_next
     }
 
+    /// Skips the bracket of an object or a list. Returns `None` if it is too deep.
+    fn enter(&mut self) -> Option<()> {
+        self.depth += 1;
+        if self.depth > yaml::DEPTH {
+            return None;
+        }
+        self.advance(1).map(drop)
+    }
+
     fn string(&mut self) -> Option<String> {
         let mut escaped = false;
         let end = self.rest.bytes().skip(1).position(|byte| {
@@ -159,13 +177,14 @@ impl<'t> Scanner<'t> {
         serde_json::from_str(self.advance(end + 2)?).ok()
     }
 
+    /// Reads a value. Returns `None` before an object or a list that is too deep.
     fn value(&mut self) -> Option<Located> {
         let first = self.skip_space()?;
         let position = self.position;
         let value = match first {
             b'"' => Value::String(self.string()?),
             b'{' => {
-                self.advance(1);
+                self.enter()?;
                 let mut fields = Vec::new();
                 while !self.skip(b'}') {
                     self.skip(b',');
@@ -175,15 +194,17 @@ impl<'t> Scanner<'t> {
                     self.skip(b':');
                     fields.push(Field { position, name, value: self.value()? });
                 }
+                self.depth -= 1;
                 Value::Object(fields)
             }
             b'[' => {
-                self.advance(1);
+                self.enter()?;
                 let mut items = Vec::new();
                 while !self.skip(b']') {
                     self.skip(b',');
                     items.push(self.value()?);
                 }
+                self.depth -= 1;
                 Value::List(items)
             }
             _ => {

@@ -167,3 +167,28 @@ fn a_closed_pipe_keeps_the_exit_status() {
         assert_eq!(command.stdout(closed()).stderr(closed()).status().unwrap().code(), Some(status), "{arguments:?}");
     }
 }
+
+#[test]
+fn values_that_are_too_deep_are_errors() {
+    let expected = "expected at most 128 objects and lists in each other";
+    for (name, start, end, column) in [
+        ("a.json", "[", "]", 129),
+        ("a.yaml", "[", "]", 129),
+        ("a.json", r#"{"a":"#, "}", 5 * 128 + 1),
+        ("a.yaml", "{a: ", "}", 4 * 128 + 1),
+        ("a.yaml", "- ", "", 2 * 128 + 1),
+    ] {
+        for count in [129, 200, 100_000] {
+            let text = format!("{}1{}", start.repeat(count), end.repeat(count));
+            let Ran { status, out, err } = run(&["check", name], &[(name, &text)]);
+            let problem = out.lines().next().unwrap_or(&err);
+            // The scanner of YAML has a limit of its own for braces.
+            let is_at = |column| problem.starts_with(&format!("{name}:1:{column}: /: error: syntax: {expected} ("));
+            assert!(is_at(column) || (name == "a.yaml" && is_at(4 * 255 + 1)), "{problem}");
+            assert_eq!(status, Some(3));
+        }
+        let text = format!("{}1{}", start.repeat(127), end.repeat(127));
+        let Ran { out, .. } = run(&["check", name], &[(name, &text)]);
+        assert!(!out.is_empty() && !out.contains("syntax"), "{out}");
+    }
+}
