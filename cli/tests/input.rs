@@ -192,3 +192,56 @@ fn values_that_are_too_deep_are_errors() {
         assert!(!out.is_empty() && !out.contains("syntax"), "{out}");
     }
 }
+
+/// A certificate that is not an X509-SVID, because it has no SPIFFE ID.
+fn certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn one_bad_input_does_not_hide_the_others() {
+    let none = "error: standard input: no SPIFFE ID (expected one on each line)\n";
+    for input in [&b""[..], b"\n \n"] {
+        let Ran { status, out, err } = run_with(&["id", "-"], &[], input);
+        assert_eq!((status, &*out, &*err), (Some(1), "", none));
+        let Ran { status, out, err } = run_with(&["id", "-", "spiffe://a"], &[], input);
+        assert_eq!((status, &*out, &*err), (Some(1), "spiffe://a: valid, trust domain a\n", none));
+    }
+
+    let files = [("a.pem", &*certificate()), ("key.pem", "-----BEGIN PRIVATE KEY-----")];
+    for other in ["missing.pem", "key.pem"] {
+        for arguments in [["cert", other, "a.pem"], ["cert", "a.pem", other]] {
+            let Ran { status, out, err } = run(&arguments, &files);
+            assert_eq!(status, Some(1), "{err}");
+            assert!(out.starts_with("a.pem: not an X509-SVID: ") && err.starts_with(&format!("error: {other}: ")));
+        }
+    }
+
+    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let files = [("policy.yaml", GOOD), ("log", request), ("other", "a\nb\n"), ("empty", "")];
+    for (other, lines) in [("other", "2 lines, none understood"), ("empty", "0 lines")] {
+        let Ran { status, err, .. } = run(&["replay", "--policy", "policy.yaml", "log", other], &files);
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.starts_with(&format!("error: {other}: no request: {lines} (")), "{err}");
+        assert!(err.contains("\n1 request: 0 would change, 0 unknown"), "{err}");
+    }
+}
+
+#[test]
+fn links_that_lead_nowhere_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.yaml"), GOOD).unwrap();
+    std::os::unix::fs::symlink("a.yaml", directory.path().join("b.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.path().join("unrelated")).unwrap();
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        command.args(["check", "."]).current_dir(directory.path()).output().unwrap()
+    };
+    assert_eq!(check().status.code(), Some(0));
+    std::os::unix::fs::symlink("nowhere", directory.path().join("c.yaml")).unwrap();
+    let output = check();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*err), (Some(1), "error: ./c.yaml: No such file or directory (os error 2)\n"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("./b.yaml: ok"));
+}

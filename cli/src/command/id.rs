@@ -112,10 +112,13 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = stdout();
     let mut ended = Ended::Well;
     let mut ids: Vec<Vec<u8>> = Vec::new();
+    let mut has_none = false;
     for id in &arguments.ids {
         if id == "-" {
             let lines = io::stdin().lock().split(b'\n').collect::<io::Result<Vec<_>>>()?;
+            let count = ids.len();
             ids.extend(lines.into_iter().filter(|line| !line.trim_ascii().is_empty()));
+            has_none |= ids.len() == count;
         } else {
             ids.push(id.as_bytes().to_vec());
         }
@@ -129,6 +132,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             Format::Human => answer.write_human(&mut out)?,
             Format::Json => write_json(&mut out, &answer)?,
         }
+    }
+    if has_none {
+        return Err(io::Error::other("standard input: no SPIFFE ID (expected one on each line)"));
     }
     Ok(ended)
 }

@@ -29,7 +29,7 @@ use crate::style::{BAD, GOOD};
 /// lacks, such as headers and tokens, are unknown. A request whose verdict depends on them is counted as unknown.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run, or no log has a request\n  3  a verdict changes"
+    after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run, or a log has no request\n  3  a verdict changes"
 )]
 pub(crate) struct Arguments {
     /// The new document, in JSON or YAML
@@ -72,6 +72,10 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             counts.changed += 1;
             write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), logged, &outcome)
         }) {
+            Ok((0, skipped)) => {
+                unreadable = true;
+                exit::report(&no_request(log, skipped));
+            }
             Ok((requests, skipped)) => {
                 counts.requests += requests;
                 counts.skipped.other += skipped.other;
@@ -85,9 +89,6 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     let Counts { requests, changed, unknown, skipped } = counts;
-    if requests == 0 && !unreadable {
-        return Err(no_request(skipped));
-    }
     let word = if requests == 1 { "request" } else { "requests" };
     say!(
         stderr(),
@@ -105,8 +106,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     })
 }
 
-/// Returns the error for logs without a request, so that a check of the wrong file does not pass.
-fn no_request(Skipped { other, not_understood }: Skipped) -> io::Error {
+/// Returns the error for a log without a request, so that a check of the wrong file does not pass.
+fn no_request(log: &Path, Skipped { other, not_understood }: Skipped) -> io::Error {
     let count = other + not_understood;
     let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     let part = match not_understood {
@@ -115,8 +116,8 @@ fn no_request(Skipped { other, not_understood }: Skipped) -> io::Error {
         some => format!(", {some} not understood"),
     };
     io::Error::other(format!(
-        "no request in the logs: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with \
-         the filter's lines)"
+        "{}: no request: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with the filter's lines)",
+        log.display()
     ))
 }
 
