@@ -20,6 +20,7 @@ mod options;
 mod printable;
 mod report;
 mod source;
+mod stream;
 mod style;
 mod suggestion;
 mod yaml;
@@ -95,8 +96,6 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(ended) => ended.into(),
-        // The program that reads the results closed the pipe, as `head` does.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }
 }

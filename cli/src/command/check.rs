@@ -8,7 +8,6 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anstream::stderr;
 use clap::ValueEnum;
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
@@ -21,6 +20,7 @@ use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
 use crate::source::{Source, Unusable};
+use crate::stream::stderr;
 use baseline::Baseline;
 use settings::Settings;
 
@@ -272,7 +272,7 @@ fn check(
         Err((text, unusable)) => return Ok(vec![whole(text, unusable.into())]),
     };
     let documents = source.documents(is_named);
-    if documents.is_empty() {
+    if documents.is_empty() && source.rejected.is_empty() {
         let Unusable { diagnostic, .. } = source.without_document();
         if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
             say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
@@ -284,12 +284,15 @@ fn check(
         return Ok(vec![whole(source.text, unusable.into())]);
     }
     let text: Rc<str> = source.text.as_str().into();
-    let is_several = documents.len() > 1;
-    let checked = documents.iter().map(|document| Checked {
+    let is_several = documents.len() + source.rejected.len() > 1;
+    let checked = |position: Option<Position>, problems| Checked {
         file: file.to_owned(),
         text: Rc::clone(&text),
-        position: is_several.then_some(document.position),
-        problems: match Document::compile(document) {
+        position: position.filter(|_| is_several),
+        problems,
+    };
+    let compiled = documents.iter().map(|document| {
+        let problems = match Document::compile(document) {
             Ok(compiled) => lint(&compiled)
                 .into_iter()
                 .filter_map(|finding| Problem::of_finding(finding, document, settings))
@@ -304,7 +307,10 @@ fn check(
                 }
                 problems
             }
-        },
+        };
+        checked(Some(document.position), problems)
     });
-    Ok(checked.collect())
+    let compiled: Vec<Checked> = compiled.collect();
+    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![Placed::from(error).into()]));
+    Ok(compiled.into_iter().chain(rejected).collect())
 }

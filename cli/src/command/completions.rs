@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use clap_complete::Shell;
 
 use crate::exit::Ended;
+use crate::stream::stdout;
 
 const NAME: &str = "spiffe-authz";
 
@@ -28,6 +29,6 @@ pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) -> io::Resu
         // command differently (https://github.com/clap-rs/clap/issues/6421).
         script = script.replace("spiffe__subcmd__authz", "spiffe__authz");
     }
-    io::stdout().write_all(script.as_bytes())?;
+    stdout().write_all(script.as_bytes())?;
     Ok(Ended::Well)
 }

@@ -18,7 +18,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anstream::stdout;
 use spiffe_authz::lint::Severity;
 use spiffe_authz::timestamp::Timestamp;
 
@@ -28,6 +27,7 @@ use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::exit::Ended;
 use crate::options::{Format, Level};
 use crate::printable::write_json;
+use crate::stream::stdout;
 use fleet::Selection;
 use redact::Redaction;
 
@@ -124,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     if let Some(redaction) = &redaction {
         redaction.apply(&mut report);
     }
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &envoy, &report)?,
         Format::Json => write_json(&mut out, &output::as_json(&envoy, &report))?,
@@ -138,7 +138,7 @@ fn run_on(pods: &Selection, redaction: Option<&Redaction>, arguments: &Arguments
     if let Some(redaction) = redaction {
         fleet.redact(redaction);
     }
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => fleet.write_human(&mut out)?,
         Format::Json => write_json(&mut out, &fleet.as_json())?,

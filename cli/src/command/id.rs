@@ -11,6 +11,7 @@ use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::exit::Ended;
 use crate::options::Format;
 use crate::printable::{say, write_json};
+use crate::stream::stdout;
 
 /// Parses SPIFFE IDs and prints their parts, or the position of the error
 ///
@@ -116,13 +117,16 @@ impl<'a> Answer<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     let mut ended = Ended::Well;
     let mut ids: Vec<Vec<u8>> = Vec::new();
+    let mut has_none = false;
     for id in &arguments.ids {
         if id == "-" {
             let lines = io::stdin().lock().split(b'\n').collect::<io::Result<Vec<_>>>()?;
+            let count = ids.len();
             ids.extend(lines.into_iter().filter(|line| !line.trim_ascii().is_empty()));
+            has_none |= ids.len() == count;
         } else {
             ids.push(id.as_bytes().to_vec());
         }
@@ -136,6 +140,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             Format::Human => answer.write_human(&mut out)?,
             Format::Json => write_json(&mut out, &answer)?,
         }
+    }
+    if has_none {
+        return Err(io::Error::other("standard input: no SPIFFE ID (expected one on each line)"));
     }
     Ok(ended)
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use crate::exit::Ended;
+use crate::stream::stdout;
 
 /// Prints the JSON Schema (draft 2020-12) of the document, for editors
 #[derive(clap::Args)]
@@ -14,6 +15,6 @@ pub(crate) struct Arguments {}
 const SCHEMA: &str = include_str!("../configuration.schema.json");
 
 pub(crate) fn run(Arguments {}: &Arguments) -> io::Result<Ended> {
-    io::stdout().write_all(SCHEMA.as_bytes())?;
+    stdout().write_all(SCHEMA.as_bytes())?;
     Ok(Ended::Well)
 }

@@ -5,7 +5,6 @@ mod output;
 use std::io;
 use std::path::PathBuf;
 
-use anstream::stdout;
 use spiffe_authz::spiffe_id::TrustDomain;
 
 use crate::clock;
@@ -21,6 +20,7 @@ use crate::finding::FindingCode;
 use crate::options::Format;
 use crate::printable::write_json;
 use crate::report::{Place, Report};
+use crate::stream::stdout;
 
 /// Shows the identity, the issuer and the bundles that a proxy received
 ///
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         return Err(io::Error::other(format!("{}: {message}", arguments.file.display())));
     }
     let content = Content::read(&envoy, arguments);
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &content, arguments)?,
         Format::Json => write_json(&mut out, &output::as_json(&content))?,

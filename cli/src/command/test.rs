@@ -216,12 +216,14 @@ fn run_file(
                 &[(Some(document.position), message.to_owned())],
             ));
         }
-        // Probably a table with a mistake in the name of its field.
-        tables.extend(&source.unknown);
-        if tables.is_empty() {
+        if source.unknown.is_empty() {
             let message = "the file has no table (expected an object with `policy` and `cases`)";
             return Err(Failure::of_file(&file.display().to_string(), &[(None, message.to_owned())]));
         }
+    }
+    // Probably tables with a mistake in the name of a field.
+    if is_named || !tables.is_empty() {
+        tables.extend(&source.unknown);
     }
     Ok(tables.into_iter().map(|table| run_table(table, file, arguments, with_coverage)).collect())
 }
