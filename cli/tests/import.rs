@@ -243,3 +243,106 @@ fn a_large_mesh_is_converted() {
     let (status, document, _) = import(&[], &mesh);
     assert_eq!((status, document["policies"].as_array().unwrap().len()), (Some(0), 100));
 }
+
+/// Returns the messages of an import, each with its field.
+fn messages(arguments: &[&str], resources: &str) -> (Option<i32>, Vec<String>) {
+    let (status, _, remarks) = import(arguments, resources);
+    let text = |remark: &Value, name: &str| remark[name].as_str().unwrap_or_default().to_owned();
+    (status, remarks.iter().map(|remark| format!("{}: {}", text(remark, "field"), text(remark, "message"))).collect())
+}
+
+/// Fails unless some message contains each part, in this order.
+fn assert_reported(messages: &[String], parts: &[&str]) {
+    assert!(
+        messages.iter().any(|message| {
+            let mut rest = &**message;
+            parts.iter().all(|part| rest.split_once(part).map(|(_, after)| rest = after).is_some())
+        }),
+        "{parts:?} in {messages:#?}"
+    );
+}
+
+#[test]
+fn references_that_istio_rejects_are_errors() {
+    let gateway = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"});
+    let with = |name: &str, value: &str| {
+        let mut changed = gateway.clone();
+        changed[name] = value.into();
+        changed
+    };
+    let (elsewhere, class) = (with("namespace", "edge"), with("kind", "GatewayClass"));
+    let selector = json!({"matchLabels": {"app": "a"}});
+    for (spec, expected) in [
+        (json!({"targetRefs": [gateway, elsewhere]}), ["spec.targetRefs[1].namespace: ", "`edge`", "`default`"]),
+        (json!({"targetRef": elsewhere}), ["spec.targetRef.namespace: ", "`edge`", "`default`"]),
+        (json!({"targetRef": gateway, "targetRefs": [gateway]}), ["spec.targetRefs: ", "`targetRef` and", "combined"]),
+        (json!({"selector": selector, "targetRefs": [gateway]}), ["spec.targetRefs: ", "`selector` and", "combined"]),
+        (json!({"selector": selector, "targetRef": gateway}), ["spec.targetRef: ", "and `targetRef` cannot", ""]),
+        (json!({"selector": selector, "targetRefs": [{}]}), ["spec.targetRefs: ", "`selector` and", "combined"]),
+        (json!({"targetRefs": [class]}), ["spec.targetRefs[0].kind: ", "root namespace", "`istio-system`"]),
+        (json!({"targetRefs": [with("kind", "Gatway")]}), ["spec.targetRefs[0].kind: ", "`Gatway`", "`Gateway`"]),
+    ] {
+        let here = ["--namespace=default", "--target-ref=Gateway/public", "--target-ref=GatewayClass/public"];
+        let (status, found) = messages(&here, &policy(&spec));
+        assert_eq!(status, Some(3), "{spec}");
+        assert_reported(&found, &expected);
+    }
+    // Istio accepts an empty namespace and the empty group, and the policy's own namespace has the same meaning.
+    for namespace in ["", "default"] {
+        let spec = json!({"targetRefs": [
+            {"group": "", "kind": "Service", "name": "a", "namespace": namespace}
+        ]});
+        let (status, found) = messages(&["--namespace=default", "--target-ref=Service/a"], &policy(&spec));
+        assert_eq!(status, Some(0), "{found:?}");
+    }
+}
+
+#[test]
+fn attached_policies_apply_to_their_own_proxy() {
+    let group = |kind: &str| match kind {
+        "Service" => "",
+        "ServiceEntry" => "networking.istio.io",
+        _ => "gateway.networking.k8s.io",
+    };
+    let attached = |namespace: &str, targets: &[&str]| {
+        let targets: Vec<Value> = targets
+            .iter()
+            .map(|target| target.split_once('/').unwrap())
+            .map(|(kind, name)| json!({"group": group(kind), "kind": kind, "name": name}))
+            .collect();
+        policy(&json!({"targetRefs": targets})).replace("\"default\"", &format!("{namespace:?}"))
+    };
+    let (edge, root) = ("edge", "istio-system");
+    let elsewhere = "is not a resource of the proxy";
+    let service = "is not carried over to a document for other requests";
+    for (namespace, targets, proxy, applies, expected) in [
+        (edge, &["Gateway/a"][..], &["Gateway/a"][..], true, ""),
+        (edge, &["Gateway/a"], &["Gateway/b"], false, ""),
+        (root, &["Gateway/a"], &["Gateway/a"], false, ""),
+        (root, &["GatewayClass/a"], &["GatewayClass/a"], true, ""),
+        (edge, &["Gateway/b", "Gateway/a"], &["Gateway/a", "GatewayClass/a"], true, ""),
+        (edge, &["Service/a"], &["Service/a"], true, ""),
+        (edge, &["ServiceEntry/a", "Service/a"], &["Gateway/a", "Service/a", "ServiceEntry/a"], true, ""),
+        (edge, &["Service/a", "Gateway/a"], &["Gateway/a"], true, ""),
+        (edge, &["Service/b"], &["Service/a"], false, elsewhere),
+        (root, &["Service/a"], &["Service/a"], false, elsewhere),
+        // The document of these proxies applies to requests to other services, too.
+        (edge, &["Service/a"], &["Gateway/a"], false, service),
+        (edge, &["ServiceEntry/a"], &["GatewayClass/a"], false, service),
+        (edge, &["Service/a"], &["Service/a", "Service/b"], false, service),
+        (edge, &["Service/a"], &["Service/a", "ServiceEntry/a"], false, service),
+        (edge, &["Gateway/a"], &[], false, "--target-ref Gateway/a"),
+    ] {
+        let proxy: Vec<String> = proxy.iter().map(|target| format!("--target-ref={target}")).collect();
+        let mut arguments = vec!["--namespace=edge"];
+        arguments.extend(proxy.iter().map(String::as_str));
+        let (status, found) = messages(&arguments, &attached(namespace, targets));
+        assert_eq!(status, Some(if applies { 0 } else { 3 }), "{namespace} {targets:?} {proxy:?} {found:?}");
+        if [service, elsewhere].contains(&expected) {
+            let name = targets.iter().find(|target| target.starts_with("Service")).unwrap();
+            assert_reported(&found, &["spec.targetRefs: ", name, expected]);
+        } else if !expected.is_empty() {
+            assert_reported(&found, &["spec.targetRefs: ", expected]);
+        }
+    }
+}

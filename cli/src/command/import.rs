@@ -15,7 +15,8 @@ use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
 use crate::istio::import::{Import, Importer, option, texts};
 use crate::istio::remark::Remark;
 use crate::istio::resource::{KIND, Resources};
-use crate::istio::scope::{Scope, TargetRef, Workload};
+use crate::istio::scope::{Scope, Workload};
+use crate::istio::target::TargetRef;
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{self, Field, Located, Position, Value};
 use crate::options::{Format, Output};
@@ -55,7 +56,8 @@ pub(crate) struct Arguments {
     #[arg(long = "label", value_name = "LABEL", value_parser = parse_label, requires = "namespace")]
     labels: Vec<(String, String)>,
     /// A Gateway, GatewayClass, Service or ServiceEntry of the proxy, `kind/name`; can be repeated; policies whose
-    /// `targetRefs` have other resources are skipped
+    /// `targetRefs` have other resources are skipped. With a GatewayClass or a service, the proxy is a waypoint, and
+    /// policies without `targetRefs` are skipped
     #[arg(long = "target-ref", value_name = "KIND/NAME", value_parser = TargetRef::parse, requires = "namespace")]
     targets: Vec<TargetRef>,
     /// Imports the policies of every namespace and workload
