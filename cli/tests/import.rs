@@ -346,3 +346,38 @@ fn attached_policies_apply_to_their_own_proxy() {
         }
     }
 }
+
+#[test]
+fn a_policy_with_an_unknown_group_or_version_is_an_error() {
+    let resource = |version: &str, kind: &str| {
+        let head = if version.is_empty() { String::new() } else { format!("apiVersion: {version}\n") };
+        format!("{head}kind: {kind}\nmetadata: {{name: p, namespace: a}}\nspec: {{action: DENY, rules: [{{}}]}}\n")
+    };
+    let good = resource("security.istio.io/v1", "AuthorizationPolicy");
+    for (version, kind, expected) in [
+        ("security.istio.io", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: security.istio.io`"]),
+        ("v1", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: v1`"]),
+        ("", "AuthorizationPolicy", ["apiVersion: ", "missing field `apiVersion`"]),
+        ("securty.istio.io/v1", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: securty.istio.io/v1`"]),
+        ("security.istio.io/v2", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: security.istio.io/v2`"]),
+        ("policy.linkerd.io", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: policy.linkerd.io`"]),
+        ("rbac.istio.io/v1alpha1", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: rbac.istio.io/v1alpha1`"]),
+        ("security.istio.io", "AuthorizationPolicies", ["kind: ", "`AuthorizationPolicy`"]),
+        ("security.istio.io/v1", "AuthorisationPolicy", ["kind: ", "`AuthorizationPolicy`"]),
+        ("v1", "authorizationPolicy", ["kind: ", "`AuthorizationPolicy`"]),
+        ("securty.istio.io/v1", "null", ["kind: ", "missing field `kind`"]),
+    ] {
+        let (status, found) = messages(&[], &format!("{good}---\n{}", resource(version, kind)));
+        assert_eq!(status, Some(3), "{version} {kind} {found:?}");
+        assert_reported(&found, &expected);
+    }
+    for (version, kind) in [
+        ("policy.linkerd.io/v1alpha1", "AuthorizationPolicy"),
+        ("security.istio.io/v1", "PeerAuthentication"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+    ] {
+        let (status, found) = messages(&[], &format!("{good}---\n{}", resource(version, kind)));
+        assert_eq!(status, Some(0), "{version} {kind} {found:?}");
+        assert_reported(&found, &["skipped 1 other resource: 1 ", kind]);
+    }
+}

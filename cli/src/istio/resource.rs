@@ -9,6 +9,8 @@ use crate::suggestion::similar;
 pub(crate) const KIND: &str = "AuthorizationPolicy";
 const GROUP: &str = "security.istio.io";
 const VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
+/// The beginning of the versions of another resource with the same kind.
+const OTHER_POLICY_GROUP: &str = "policy.linkerd.io/";
 /// The other kinds of the group.
 const OTHER_KINDS: [&str; 2] = ["PeerAuthentication", "RequestAuthentication"];
 
@@ -34,7 +36,7 @@ impl<'r> Resources<'r> {
             // A directory can also have other lists, such as patches of Kustomize.
             let is_policy = |item: &Located| item.field("kind").and_then(Located::text) == Some(KIND);
             if matches!(resource.value, Value::List(_)) && !resource.items().iter().any(is_policy) {
-                *self.unrelated.entry(WITHOUT_KIND.to_owned()).or_default() += 1;
+                self.add_unrelated(WITHOUT_KIND);
                 return;
             }
             let message = format!("expected a Kubernetes resource, found {}", resource.kind());
@@ -65,10 +67,10 @@ impl<'r> Resources<'r> {
             let has_policy_field = |spec: &Located| ["action", "rules"].iter().any(|name| spec.field(name).is_some());
             let is_in_group = version.is_some_and(|version| version.split('/').next() == Some(GROUP));
             let can_be_policy = resource.field("spec").is_some_and(has_policy_field) || has_policy_field(resource);
-            if is_in_group || (version.is_none() && can_be_policy) {
+            if is_in_group || can_be_policy {
                 lose("kind", format!("missing field `kind` (expected `{KIND}`)"));
             } else {
-                *self.unrelated.entry(WITHOUT_KIND.to_owned()).or_default() += 1;
+                self.add_unrelated(WITHOUT_KIND);
             }
             return;
         };
@@ -79,22 +81,28 @@ impl<'r> Resources<'r> {
             items.items().iter().for_each(|item| self.add(item, file));
             return;
         }
-        let group = version.and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
-        if kind == KIND && version.is_none() {
-            lose("apiVersion", format!("missing field `apiVersion` (expected `{}`)", VERSIONS[0]));
-        } else if group == GROUP && kind != KIND && !OTHER_KINDS.contains(&kind) && !kind.ends_with("List") {
-            let hint = similar(kind, [KIND, OTHER_KINDS[0], OTHER_KINDS[1]]).unwrap_or(KIND);
-            lose("kind", format!("unknown kind `{kind}` of {GROUP} (did you mean `{hint}`?)"));
-        } else if kind != KIND || group != GROUP {
-            let name = if kind == KIND { format!("{kind} of {group}") } else { kind.to_owned() };
-            *self.unrelated.entry(name).or_default() += 1;
-        } else if !version.is_some_and(|version| VERSIONS.contains(&version)) {
-            let [current, old] = VERSIONS;
-            let version = version.unwrap_or_default();
-            lose("apiVersion", format!("unknown version `{version}` (expected `{current}` or `{old}`)"));
-        } else {
-            self.policies.push((resource, origin));
+        let group = version.and_then(|version| version.split('/').next()).unwrap_or_default();
+        let is_other_group = version.is_some_and(|version| version.starts_with(OTHER_POLICY_GROUP));
+        let is_misspelt = (group == GROUP && !OTHER_KINDS.contains(&kind)) || is_almost(kind, KIND);
+        let [current, old] = VERSIONS;
+        match version {
+            _ if kind == KIND && is_other_group => self.add_unrelated(&format!("{kind} of {group}")),
+            Some(version) if kind == KIND && VERSIONS.contains(&version) => self.policies.push((resource, origin)),
+            Some(version) if kind == KIND => {
+                let message = format!("unknown `apiVersion: {version}` of a policy (expected `{current}` or `{old}`)");
+                lose("apiVersion", message);
+            }
+            None if kind == KIND => lose("apiVersion", format!("missing field `apiVersion` (expected `{current}`)")),
+            _ if is_misspelt && !is_other_group => {
+                let hint = similar(kind, [KIND, OTHER_KINDS[0], OTHER_KINDS[1]]).unwrap_or(KIND);
+                lose("kind", format!("unknown kind `{kind}` (did you mean `{hint}`?)"));
+            }
+            _ => self.add_unrelated(kind),
         }
+    }
+
+    fn add_unrelated(&mut self, kind: &str) {
+        *self.unrelated.entry(kind.to_owned()).or_default() += 1;
     }
 
     /// Returns the numbers of resources of other kinds, such as `2 other resources: 1 ConfigMap, 1 Service`.
@@ -104,4 +112,9 @@ impl<'r> Resources<'r> {
         let noun = if count == 1 { "resource" } else { "resources" };
         (count > 0).then(|| format!("{count} other {noun}: {}", kinds.join(", ")))
     }
+}
+
+/// Returns `true` if a word differs from another one in case, or in two characters.
+fn is_almost(word: &str, other: &str) -> bool {
+    strsim::osa_distance(&word.to_lowercase(), &other.to_lowercase()) <= 2
 }
