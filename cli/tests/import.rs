@@ -381,3 +381,45 @@ fn a_policy_with_an_unknown_group_or_version_is_an_error() {
         assert_reported(&found, &["skipped 1 other resource: 1 ", kind]);
     }
 }
+
+#[test]
+fn a_list_implies_the_kind_of_its_items() {
+    const ITEM: &str = "metadata: {name: p, namespace: a}, spec: {action: DENY, rules: [{}]}";
+    const ISTIO: &str = "apiVersion: security.istio.io/v1";
+    const KIND: &str = "kind: AuthorizationPolicy";
+    for (list, item, expected) in [
+        (format!("{ISTIO}\n{KIND}List"), String::new(), Ok(())),
+        (format!("{ISTIO}\n{KIND}List"), format!("{KIND}, "), Ok(())),
+        (format!("{ISTIO}\n{KIND}List"), format!("{ISTIO}, "), Ok(())),
+        ("apiVersion: v1\nkind: List".to_owned(), format!("{ISTIO}, {KIND}, "), Ok(())),
+        (format!("apiVersion: v1\n{KIND}List"), String::new(), Err(["apiVersion: ", "`apiVersion: v1`"])),
+        (format!("{KIND}List"), String::new(), Err(["apiVersion: ", "missing field `apiVersion`"])),
+        (format!("{ISTIO}\n{KIND}List"), "apiVersion: v1, ".to_owned(), Err(["apiVersion: ", "`apiVersion: v1`"])),
+        ("apiVersion: v1\nkind: List".to_owned(), String::new(), Err(["kind: ", "missing field `kind`"])),
+        ("apiVersion: v1\nkind: List".to_owned(), format!("{KIND}, "), Err(["apiVersion: ", "missing field"])),
+        ("apiVersion: v1\nkind: list".to_owned(), format!("{ISTIO}, {KIND}, "), Err(["kind: ", "`List`"])),
+    ] {
+        let (status, found) = messages(&[], &format!("{list}\nitems:\n- {{{item}{ITEM}}}\n"));
+        match expected {
+            Ok(()) => assert_eq!(status, Some(0), "{list} {item} {found:?}"),
+            Err(expected) => {
+                assert_eq!(status, Some(3), "{list} {item} {found:?}");
+                assert_reported(&found, &expected);
+            }
+        }
+    }
+    let (status, found) = messages(&["--allow-empty"], &format!("{ISTIO}\n{KIND}List\nitmes: [{{{ITEM}}}]\n"));
+    assert_eq!(status, Some(3), "{found:?}");
+    assert_reported(&found, &["items: missing field `items`"]);
+    // A list of another kind, a list of Linkerd's policies, and an empty list.
+    for (list, expected) in [
+        ("apiVersion: v1\nkind: ServiceList", "skipped 1 other resource: 1 Service"),
+        ("apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicyList", "1 AuthorizationPolicy of policy.l"),
+    ] {
+        let (status, found) = messages(&[], &format!("{list}\nitems: [{{{ITEM}}}]\n"));
+        assert_eq!(status, Some(1), "{found:?}");
+        assert_reported(&found, &[expected]);
+    }
+    let (_, found) = messages(&[], &format!("{ISTIO}\n{KIND}List\nitems: null\n"));
+    assert_reported(&found, &["the input has no AuthorizationPolicy"]);
+}
