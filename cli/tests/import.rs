@@ -423,3 +423,31 @@ fn a_list_implies_the_kind_of_its_items() {
     let (_, found) = messages(&[], &format!("{ISTIO}\n{KIND}List\nitems: null\n"));
     assert_reported(&found, &["the input has no AuthorizationPolicy"]);
 }
+
+#[test]
+fn metadata_and_labels_are_checked() {
+    let resource = |metadata: &str, spec: &str| {
+        format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {metadata}\nspec: {spec}\n")
+    };
+    let labels = |labels: &str| format!("{{selector: {{matchLabels: {labels}}}}}");
+    let good = "{name: p, namespace: a}";
+    for (metadata, spec, expected) in [
+        ("{name: p, namespace: a, namespace: b}", "{}".to_owned(), ["metadata.namespace: ", "duplicate field"]),
+        ("{name: p, namespace: a, namespace: null}", "{}".to_owned(), ["metadata.namespace: ", "duplicate field"]),
+        ("{name: p, name: q, namespace: a}", "{}".to_owned(), ["metadata.name: ", "duplicate field"]),
+        ("{name: p, namspace: b}", "{}".to_owned(), ["metadata.namspace: ", "(did you mean `namespace`?)"]),
+        ("{name: p, namespace: a, anotations: {}}", "{}".to_owned(), ["metadata.anotations: ", "`annotations`"]),
+        ("{name: p, namespace: a, spec: {}}", "{}".to_owned(), ["metadata.spec: ", "unknown field"]),
+        ("{name: p, namespace: a, annotations: {a: null}}", "{}".to_owned(), ["metadata.annotations.a: ", "null"]),
+        (good, labels("{app: null}"), ["spec.selector.matchLabels.app: ", "expected a string, found null"]),
+        (good, labels("{app: a, app: b}"), ["spec.selector.matchLabels.app: ", "duplicate field"]),
+    ] {
+        let (status, found) = messages(&["--namespace=a", "--label=app=a"], &resource(metadata, &spec));
+        assert_eq!(status, Some(3), "{metadata} {spec} {found:?}");
+        assert_reported(&found, &expected);
+    }
+    let all = "{name: p, namespace: a, uid: u, resourceVersion: '1', generation: 1, creationTimestamp: null, labels: {}, \
+               annotations: {}, managedFields: [], ownerReferences: [], finalizers: [], generateName: p-, selfLink: /p, \
+               deletionTimestamp: '2026-01-01T00:00:00Z', deletionGracePeriodSeconds: 1}";
+    assert_eq!(messages(&[], &resource(all, "{}")), (Some(0), vec![]));
+}

@@ -7,6 +7,24 @@ use crate::located::{Located, Position};
 
 /// The annotation of a policy that is evaluated and not enforced.
 const DRY_RUN: &str = "istio.io/dry-run";
+/// The fields of Kubernetes' ObjectMeta.
+const METADATA: [&str; 15] = [
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "generateName",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+    "selfLink",
+];
 
 /// The metadata of a policy.
 #[derive(Debug)]
@@ -63,6 +81,9 @@ impl<'r> Metadata<'r> {
         };
         if !fields.is_object(metadata, "metadata") {
             return None;
+        }
+        for unknown in fields.object(metadata, "metadata", &METADATA) {
+            fields.report_unknown_of(unknown, "metadata", &METADATA);
         }
         let name = fields.text(metadata, "name", "metadata");
         if metadata.field("name").is_none() {

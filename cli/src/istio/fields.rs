@@ -94,7 +94,6 @@ impl Fields<'_> {
         for Field { name, value, .. } in object.fields() {
             match value.text() {
                 Some(text) => texts.push((&**name, text, value.position)),
-                None if value.is_null() => {}
                 None => self.report_type(value, &joined(at, name), "a string"),
             }
         }
