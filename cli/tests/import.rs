@@ -451,3 +451,28 @@ fn metadata_and_labels_are_checked() {
                deletionTimestamp: '2026-01-01T00:00:00Z', deletionGracePeriodSeconds: 1}";
     assert_eq!(messages(&[], &resource(all, "{}")), (Some(0), vec![]));
 }
+
+#[test]
+fn options_without_a_meaning_are_rejected() {
+    for (arguments, expected) in [
+        (&["--namespace="][..], "'--namespace <NAMESPACE>'"),
+        (&["--namespace=Edge"], "'--namespace <NAMESPACE>'"),
+        (&["--root-namespace="], "'--root-namespace <ROOT_NAMESPACE>'"),
+        (&["--namespace=a", "--label==b"], "'--label <LABEL>'"),
+        (&["--namespace=a", "--label=app"], "'--label <LABEL>'"),
+        (
+            &["--namespace=a", "--label=app=a", "--label=tier=x", "--label=app=b"],
+            "`--label app` has the values `a` and `b`",
+        ),
+    ] {
+        let output = run(&[&["--trust-domain", "example.org", "-"], arguments].concat(), &policy(&json!({})));
+        let text = String::from_utf8(output.stderr).unwrap();
+        // Every error in the command line has this status, because 2 is a denial.
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{arguments:?} {text}");
+        assert!(text.starts_with("error: ") && text.contains(expected), "{arguments:?} {text}");
+    }
+    // An empty value is a label's value, and repeating a label does not change it.
+    let spec = json!({"selector": {"matchLabels": {"app": ""}}});
+    let (status, found) = messages(&["--namespace=default", "--label=app=", "--label=app="], &policy(&spec));
+    assert_eq!((status, found), (Some(0), vec![]));
+}
