@@ -58,6 +58,7 @@ pub mod host;
 pub mod identity;
 pub mod lint;
 pub mod metadata;
+pub mod outputs;
 pub mod policy;
 pub mod request;
 mod slug;

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::decision::RuleName;
 use crate::diagnostic::Diagnostic;
 use crate::identity::IdentitySettings;
+use crate::outputs::OutputSettings;
 use crate::timestamp::Timestamp;
 use index::{Index, RuleId};
 use rule::{Policy, Rule};
@@ -39,6 +40,7 @@ pub(crate) use values::is_token_byte;
 pub struct PolicySet {
     id: PolicySetId,
     identity: IdentitySettings,
+    outputs: OutputSettings,
     policies: Box<[Policy]>,
     rules: Box<[Rule]>,
     stages: Stages,
@@ -115,12 +117,12 @@ impl PolicySet {
         compile::compile(root)
     }
 
-    fn new(identity: IdentitySettings, policies: Box<[Policy]>, rules: Box<[Rule]>) -> Self {
+    fn new(identity: IdentitySettings, outputs: OutputSettings, policies: Box<[Policy]>, rules: Box<[Rule]>) -> Self {
         let mut boundaries: Vec<_> = policies.iter().flat_map(|policy| policy.period.boundaries()).collect();
         boundaries.sort_unstable();
         boundaries.dedup();
         let stages = Stages::new(&policies, &rules);
-        Self { id: PolicySetId::next(), identity, policies, rules, stages, boundaries: boundaries.into() }
+        Self { id: PolicySetId::next(), identity, outputs, policies, rules, stages, boundaries: boundaries.into() }
     }
 
     /// Converts a policy set, which is compiled for HTTP, to the one that applies on this layer.
@@ -156,6 +158,12 @@ impl PolicySet {
     #[must_use]
     pub const fn identity(&self) -> &IdentitySettings {
         &self.identity
+    }
+
+    /// The settings of the outputs.
+    #[must_use]
+    pub const fn outputs(&self) -> OutputSettings {
+        self.outputs
     }
 
     /// Returns `true` if a policy begins or ceases to apply at some moment, so that decisions depend on the time.

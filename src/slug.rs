@@ -9,13 +9,13 @@ macro_rules! slugs {
     (
         $(#[$attribute:meta])*
         $visibility:vis enum $Enum:ident {
-            $($variant:ident = $slug:literal, $summary:literal;)*
+            $($(#[$of_variant:meta])* $variant:ident = $slug:literal, $summary:literal;)*
             $(..$outer:ident($inner:ty), $doc:literal;)*
         }
     ) => {
         $(#[$attribute])*
         $visibility enum $Enum {
-            $(#[doc = $summary] $variant,)*
+            $(#[doc = $summary] $(#[$of_variant])* $variant,)*
             $(#[doc = $doc] $outer($inner),)*
         }
 

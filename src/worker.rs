@@ -11,13 +11,17 @@ use std::sync::Arc;
 use crate::decision::{DenyReason, Outcome};
 use crate::host::{Connection, HostFailure, RequestAttributes};
 use crate::identity::Peer;
+use crate::outputs::{CallerSpan, CounterDetail, OutputSettings};
 use crate::policy::{Mode, PolicySet, PolicySetId};
 use crate::request::Request;
 use crate::timestamp::Timestamp;
 use callers::{Caller, Callers};
 use log_line::{LogLine, RateLimit};
 
-pub use output::{Count, CountKey, Event, Fact, MODULE_COUNTER, Outputs, WASM_COUNTER};
+pub use output::{
+    Count, CountKey, Event, Fact, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, Span, WASM_ALLOWED_COUNTER,
+    WASM_COUNTER,
+};
 pub use revocations::Revocations;
 
 /// The HTTP status of the response to a denied request.
@@ -55,7 +59,10 @@ impl Worker {
         attributes: A,
         clock: impl FnOnce() -> Result<Timestamp, HostFailure>,
     ) -> Ruling<'p> {
-        let Ok(now) = clock() else { return self.deny(DenyReason::ClockUnavailable, attributes, || Err(HostFailure)) };
+        let outputs = policies.outputs();
+        let Ok(now) = clock() else {
+            return self.deny(outputs, DenyReason::ClockUnavailable, attributes, || Err(HostFailure));
+        };
         let request = Request::new(attributes, now);
         // Read before the decision, so that the next decision obeys a revocation that is added in between.
         let revocations = self.revocations.latest();
@@ -64,12 +71,14 @@ impl Worker {
         let outcome = if mode == Mode::Shadow { outcome.in_shadow() } else { outcome };
         let line = self.line(&outcome, caller.peer(), &request);
         let until = caller.end(policies).min(policies.next_boundary(now));
-        Ruling { caller: Some(caller), outcome, line, lease: Lease { until, revocations } }
+        let span = Span::of_caller(policies);
+        Ruling { caller: Some(caller), outcome, line, lease: Lease { until, revocations }, outputs, span }
     }
 
     /// Denies a request without evaluating the caller or a policy.
     pub fn deny<A: RequestAttributes>(
         &mut self,
+        outputs: OutputSettings,
         reason: DenyReason,
         attributes: A,
         clock: impl FnOnce() -> Result<Timestamp, HostFailure>,
@@ -78,7 +87,8 @@ impl Worker {
         // Without a clock, the rate limit counts all lines in one second.
         let request = Request::new(attributes, clock().unwrap_or(Timestamp::from_seconds(0)));
         let line = self.line(&outcome, None, &request);
-        Ruling { caller: None, outcome, line, lease: Lease { until: request.now(), revocations: 0 } }
+        let lease = Lease { until: request.now(), revocations: 0 };
+        Ruling { caller: None, outcome, line, lease, outputs, span: Span::Request }
     }
 
     /// Returns `true` if a decision on an open connection is still valid. Otherwise the connection must be decided again.
@@ -120,6 +130,9 @@ pub struct Ruling<'p> {
     outcome: Outcome<'p>,
     line: Option<String>,
     lease: Lease,
+    outputs: OutputSettings,
+    /// The life of the filter state about the caller.
+    span: Span,
 }
 
 impl Ruling<'_> {
@@ -136,22 +149,38 @@ impl Ruling<'_> {
 
     /// Shows, counts and logs the outcome.
     pub fn record<O: Outputs>(&self, outputs: &mut O) {
+        let OutputSettings { decision: form, caller: shown, counters } = self.outputs;
         let decision = &self.outcome.decision;
-        let mut digits = itoa::Buffer::new();
-        let peer = self.caller.as_ref().and_then(|caller| caller.peer());
-        let peer = peer.filter(|peer| !outputs.shows_peer(peer.id().as_str()));
-        let facts = [
-            peer.map(|peer| (Fact::Peer, peer.id().as_str())),
-            peer.map(|peer| (Fact::TrustDomain, peer.trust_domain())),
-            peer.and_then(|peer| Some((Fact::Namespace, peer.namespace()?))),
-            peer.and_then(|peer| Some((Fact::ServiceAccount, peer.service_account()?))),
-            Some((Fact::Verdict, decision.verdict.slug())),
-            decision.verdict.reason().map(|reason| (Fact::Reason, reason.slug())),
-            decision.rule.map(|rule| (Fact::Policy, rule.policy)),
-            decision.rule.map(|rule| (Fact::Rule, digits.format(rule.position))),
-        ];
-        outputs.show(facts.into_iter().flatten());
-        self.outcome.counts().for_each(|count| outputs.count(&count));
+        let peer = self.caller.as_ref().and_then(|caller| caller.peer()).filter(|_| shown != CallerSpan::Never);
+        let new_peer = peer.filter(|peer| !outputs.shows_peer(peer.id().as_str()));
+        if let Some(peer) = new_peer {
+            outputs.set_state(Fact::Peer, peer.id().as_str(), self.span);
+        }
+        if form.has_summary() {
+            outputs.set_state(Fact::Decision, &decision.summary(), Span::Request);
+        }
+        if form.has_facts() {
+            let mut digits = itoa::Buffer::new();
+            let peer = if O::FACTS_ARE_STATE { new_peer } else { peer };
+            let facts = [
+                peer.map(|peer| (Fact::Peer, peer.id().as_str())),
+                peer.map(|peer| (Fact::TrustDomain, peer.trust_domain())),
+                peer.and_then(|peer| Some((Fact::Namespace, peer.namespace()?))),
+                peer.and_then(|peer| Some((Fact::ServiceAccount, peer.service_account()?))),
+                Some((Fact::Verdict, decision.verdict.slug())),
+                decision.verdict.reason().map(|reason| (Fact::Reason, reason.slug())),
+                decision.rule.map(|rule| (Fact::Policy, rule.policy)),
+                decision.rule.map(|rule| (Fact::Rule, digits.format(rule.position))),
+            ];
+            outputs.show(facts.into_iter().flatten());
+        }
+        for count in self.outcome.counts() {
+            if counters == CounterDetail::Verdict && count.is_plain_allow() {
+                outputs.count_allowed();
+            } else {
+                outputs.count(&count);
+            }
+        }
         if let Some(line) = &self.line {
             outputs.log(line);
         }

@@ -7,6 +7,7 @@ mod condition;
 mod document;
 mod identity;
 mod operation;
+mod outputs;
 pub(super) mod pointer;
 pub(super) mod reader;
 mod source;
@@ -16,7 +17,7 @@ use super::PolicySet;
 use super::action::{Action, Mode};
 use super::field::{
     ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, FROM, IDENTITY, IGNORE_LINTS, MODE, NAME, NAMESPACE, NOT_BEFORE,
-    OPERATION, POLICIES, RULES, SOURCE, Selector, TO, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, WHEN,
+    OPERATION, OUTPUTS, POLICIES, RULES, SOURCE, Selector, TO, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, WHEN,
     conditions_name_trust_domain,
 };
 use super::node::Node;
@@ -29,6 +30,7 @@ use condition::read_condition;
 use document::JsonDocument;
 use identity::read_identity;
 use operation::read_operation;
+use outputs::read_outputs;
 use pointer::Pointer;
 use reader::{Object, Reader};
 use source::read_source;
@@ -88,10 +90,12 @@ fn read_document_with(
     at: &Pointer<'_>,
     read_policies: impl FnOnce(&mut Reader, &Node, &Pointer<'_>, &Pattern) -> Option<Policies>,
 ) -> Option<PolicySet> {
-    let names = [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, POLICIES, IGNORE_LINTS];
+    let names =
+        [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, OUTPUTS, POLICIES, IGNORE_LINTS];
     let fields = r.object(root, at, &names)?;
     let trust_domains = read_trust_domains(r, &fields);
     let settings = fields.optional(r, IDENTITY, read_identity).unwrap_or_default();
+    let outputs = fields.optional(r, OUTPUTS, read_outputs).unwrap_or_default();
     let pattern = &settings.pattern;
     let policies = fields.required(r, POLICIES, |r, n, at| read_policies(r, n, at, pattern));
     fields.optional(r, IGNORE_LINTS, read_lint_names);
@@ -100,7 +104,7 @@ fn read_document_with(
     let identity::Settings { pattern, source, peer, lifetime, revoked } = settings;
     let identity =
         IdentitySettings { trust_domains: trust_domains?, pattern, source, peer, lifetime, revoked: revoked.into() };
-    Some(PolicySet::new(identity, policies.into(), rules.into()))
+    Some(PolicySet::new(identity, outputs, policies.into(), rules.into()))
 }
 
 fn read_trust_domains(r: &mut Reader, fields: &Object<'_, '_>) -> Option<TrustDomains> {

@@ -1,7 +1,7 @@
 //! The vocabulary of the policy language: the fields of a document, and the attributes that rules match.
 //!
 //! Each name has its literal here and nowhere else. The compiler, the lints and the tools use these names. The names in `identity`
-//! that only the compiler reads are in `compile/identity.rs`.
+//! and `outputs` that only the compiler reads are in `compile/identity.rs` and `compile/outputs.rs`.
 
 use super::node::Node;
 
@@ -12,6 +12,7 @@ pub(crate) const TRUST_DOMAIN: &str = "trustDomain";
 pub(crate) const FEDERATED_TRUST_DOMAINS: &str = "federatedTrustDomains";
 pub(crate) const TRUST_DOMAIN_ALIASES: &str = "trustDomainAliases";
 pub(crate) const IDENTITY: &str = "identity";
+pub(crate) const OUTPUTS: &str = "outputs";
 pub(crate) const PATTERN: &str = "pattern";
 pub(crate) const PEER: &str = "peer";
 pub(crate) const POLICIES: &str = "policies";

@@ -1,21 +1,51 @@
 //! The outputs of a decision: the names that operators see in filter state, dynamic metadata and metrics.
 
 use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
+use crate::outputs::{CallerSpan, CounterDetail};
 use crate::policy::{Action, Layer, Mode, PolicySet};
 
 /// The outputs of a host.
 pub trait Outputs {
-    /// Returns `true` if an earlier request of this connection has already shown this SPIFFE ID as the peer.
+    /// Whether the facts about a caller are shown as long as filter state. Otherwise they are shown with each decision.
+    const FACTS_ARE_STATE: bool;
+
+    /// Returns `true` if filter state already shows this SPIFFE ID as the peer, from an earlier request of the connection.
     fn shows_peer(&self, spiffe_id: &str) -> bool;
 
-    /// Shows facts to access logs and later filters.
+    /// Sets the filter state of a fact. It lasts for the connection if the host can do that, and `span` asks for it.
+    fn set_state(&mut self, fact: Fact, value: &str, span: Span);
+
+    /// Shows each fact on its own, to access logs and later filters.
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone);
+
+    /// Increments the counter of allowed requests or connections.
+    fn count_allowed(&mut self);
 
     /// Increments the counter of a decision.
     fn count(&mut self, count: &Count<'_>);
 
     /// Writes a line to the host's log.
     fn log(&mut self, line: &str);
+}
+
+/// The life of filter state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// The request.
+    Request,
+    /// The connection.
+    Connection,
+}
+
+impl Span {
+    /// Returns the life of the filter state about the caller. A caller that a proxy forwards belongs to the request.
+    #[must_use]
+    pub fn of_caller(policies: &PolicySet) -> Self {
+        match policies.outputs().caller {
+            CallerSpan::Connection if policies.identity().source.is_of_connection() => Self::Connection,
+            _ => Self::Request,
+        }
+    }
 }
 
 macro_rules! facts {
@@ -54,6 +84,7 @@ facts! {
     TrustDomain "trust_domain" "The trust domain of the caller.";
     Namespace "namespace" "The namespace of the caller.";
     ServiceAccount "service_account" "The service account of the caller.";
+    Decision "decision" "The summary of the decision: the verdict, the reason for a denial, the policy, and the position of the rule.";
     Verdict "verdict" "`allow` or `deny`.";
     Reason "reason" "The reason for the denial.";
     Policy "policy" "The policy that the verdict is based on.";
@@ -65,6 +96,10 @@ impl Fact {
     pub const OF_CALLER: [Self; 4] = [Self::Peer, Self::TrustDomain, Self::Namespace, Self::ServiceAccount];
 }
 
+/// The counter of allowed requests or connections of the Wasm filter, to which Envoy adds the prefix `wasmcustom.`.
+pub const WASM_ALLOWED_COUNTER: &str = "spiffe_authz.allowed";
+/// The same of the dynamic module, to which Envoy adds the prefix `dynamicmodulescustom.`.
+pub const MODULE_ALLOWED_COUNTER: &str = "spiffe_authz_allowed";
 /// The counter of the Wasm filter, to which Envoy adds the prefix `wasmcustom.`.
 pub const WASM_COUNTER: &str = "spiffe_authz.decisions";
 /// The counter of the dynamic module, to which Envoy adds the prefix `dynamicmodulescustom.`.
@@ -112,6 +147,22 @@ pub struct Count<'p> {
     pub rule: Option<RuleName<'p>>,
 }
 
+impl Decision<'_> {
+    /// Returns the summary: the verdict, the reason for a denial, and the policy and the position of the rule, if a rule decided.
+    /// For example: `deny denied-by-policy default/no-secrets 0`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut summary = self.verdict.slug().to_owned();
+        if let Some(reason) = self.verdict.reason() {
+            summary.extend([" ", reason.slug()]);
+        }
+        if let Some(rule) = self.rule {
+            summary.extend([" ", rule.policy, " ", itoa::Buffer::new().format(rule.position)]);
+        }
+        summary
+    }
+}
+
 impl<'p> Outcome<'p> {
     /// Returns the counts of an outcome.
     pub fn counts(&self) -> impl Iterator<Item = Count<'p>> {
@@ -123,6 +174,11 @@ impl<'p> Outcome<'p> {
 }
 
 impl<'p> Count<'p> {
+    /// Returns `true` for an enforced `allow`, which is the most frequent count.
+    pub(super) fn is_plain_allow(&self) -> bool {
+        self.mode == Mode::Enforce && self.event == Event::Verdict(Verdict::Allow)
+    }
+
     /// The names of the labels in the name of a Wasm counter.
     pub const LABELS: [&'static str; 4] = ["mode", "verdict", "reason", "policy"];
 
@@ -130,8 +186,13 @@ impl<'p> Count<'p> {
     pub const TAGS: [&'static str; 4] =
         ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
 
-    /// Returns every count that a policy set can produce.
+    /// Returns every count that a policy set can produce, except for the counter of allowed requests.
     pub fn all(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
+        let counts = Self::of_every_kind(policies);
+        counts.filter(|count| policies.outputs().counters == CounterDetail::Policy || !count.is_plain_allow())
+    }
+
+    fn of_every_kind(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
         let verdicts = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]);
         let without_rule = verdicts.flat_map(|verdict| {
             policies.modes().map(move |mode| Self { mode, event: Event::Verdict(verdict), rule: None })

@@ -9,7 +9,9 @@ use spiffe_authz::filter_state::{
 use spiffe_authz::host::{AddressOf, Connection, Headers, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::{Object, Value};
 use spiffe_authz::policy::{Layer, Mode, PolicySet, RoutePolicy};
-use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, MODULE_COUNTER, Outputs, details};
+use spiffe_authz::worker::{
+    BODY, Count, FORBIDDEN, Fact, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, Span, details,
+};
 
 use crate::abi::http::{HttpFilter, HttpFilterConfig};
 use crate::abi::{self, Attribute, Counter, Level};
@@ -23,7 +25,14 @@ const GRPC_PERMISSION_DENIED: &str = "7";
 /// A configuration of the filter, for all workers.
 pub(crate) struct HttpConfiguration {
     configuration: Configuration,
-    counter: Counter,
+    counters: Counters,
+}
+
+/// The counters. Envoy looks up a counter with labels by its labels on each increment.
+#[derive(Clone, Copy)]
+struct Counters {
+    allowed: Counter,
+    decisions: Counter,
 }
 
 /// The configuration of a route.
@@ -56,11 +65,14 @@ impl HttpConfiguration {
             return None;
         }
         let policy = accepted(PolicySet::from_json(text))?;
-        let Some(counter) = host.counter(MODULE_COUNTER, Count::TAGS) else {
-            abi::log(Level::Error, "spiffe-authz: Envoy did not define the counter");
+        let allowed = host.counter(MODULE_ALLOWED_COUNTER, []);
+        let decisions = host.counter(MODULE_COUNTER, Count::TAGS);
+        let (Some(allowed), Some(decisions)) = (allowed, decisions) else {
+            abi::log(Level::Error, "spiffe-authz: Envoy did not define a counter");
             return None;
         };
-        Some(Self { configuration: Configuration::of_filter(policy), counter })
+        let counters = Counters { allowed, decisions };
+        Some(Self { configuration: Configuration::of_filter(policy), counters })
     }
 
     /// Decides a request, whose route has this configuration.
@@ -78,7 +90,7 @@ impl HttpConfiguration {
             worker.decide(policies, mode, &*host, CurrentRequest(host), now)
         });
         let Some(ruling) = ruling else { return fail(host) };
-        ruling.record(&mut CurrentOutputs { host, counter: self.counter });
+        ruling.record(&mut CurrentOutputs { host, counters: self.counters });
         ruling.denial().map_or(Step::Continue, |reason| deny(host, reason))
     }
 }
@@ -212,24 +224,34 @@ impl Headers for Lines<'_> {
 /// The outputs of the current request.
 struct CurrentOutputs<'o, 'h> {
     host: &'o mut HttpFilter<'h>,
-    counter: Counter,
+    counters: Counters,
 }
 
 impl Outputs for CurrentOutputs<'_, '_> {
-    /// Returns `false`, because dynamic metadata belongs to the request.
-    fn shows_peer(&self, _: &str) -> bool {
-        false
+    /// Facts are dynamic metadata, which belongs to the request.
+    const FACTS_ARE_STATE: bool = false;
+
+    fn shows_peer(&self, spiffe_id: &str) -> bool {
+        self.host.filter_state(Fact::Peer.name(Layer::Http)) == Some(spiffe_id.as_bytes())
     }
 
-    fn show<'f>(&mut self, mut facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
-        self.host.set_metadata(crate::NAME, facts.clone().map(|(fact, value)| (fact.key(), value)));
-        if let Some((fact, value)) = facts.find(|(fact, _)| *fact == Fact::Peer) {
-            self.host.set_filter_state(fact.name(Layer::Http), value);
+    fn set_state(&mut self, fact: Fact, value: &str, span: Span) {
+        let name = fact.name(Layer::Http);
+        if span == Span::Request || !self.host.set_connection_state(name, value) {
+            self.host.set_filter_state(name, value);
         }
     }
 
+    fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {
+        self.host.set_metadata(crate::NAME, facts.map(|(fact, value)| (fact.key(), value)));
+    }
+
+    fn count_allowed(&mut self) {
+        self.host.increment(self.counters.allowed, []);
+    }
+
     fn count(&mut self, count: &Count<'_>) {
-        self.host.increment(self.counter, count.values());
+        self.host.increment(self.counters.decisions, count.values());
     }
 
     fn log(&mut self, line: &str) {

@@ -8,7 +8,9 @@ use spiffe_authz::filter_state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER
 use spiffe_authz::host::{AddressOf, Connection, HostFailure, NoHeaders, RequestAttributes};
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::{Layer, Mode, PolicySet};
-use spiffe_authz::worker::{Count, CountKey, Fact, Lease, MODULE_COUNTER, Outputs, details};
+use spiffe_authz::worker::{
+    Count, CountKey, Fact, Lease, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, Span, details,
+};
 
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
@@ -22,9 +24,12 @@ pub(crate) struct NetworkConfiguration {
     counters: Counters,
 }
 
-/// The counters by their key. Envoy has no labels for the counters of network filters, and requires that each one is defined with the
+/// The counters. Envoy has no labels for the counters of network filters, and requires that each one is defined with the
 /// configuration.
-type Counters = HashMap<CountKey, Counter>;
+struct Counters {
+    allowed: Counter,
+    decisions: HashMap<CountKey, Counter>,
+}
 
 /// Hooks run on every worker.
 const fn is_shared_by_threads<T: Send + Sync>() {}
@@ -66,7 +71,9 @@ pub(crate) fn failed() -> String {
 }
 
 fn counters(host: &mut NetworkFilterConfig<'_>, policies: &PolicySet) -> Option<Counters> {
-    Count::all(policies).map(|count| Some((count.key(), host.counter(&count.name(MODULE_COUNTER))?))).collect()
+    let allowed = host.counter(MODULE_ALLOWED_COUNTER)?;
+    let decisions = Count::all(policies).map(|count| Some((count.key(), host.counter(&count.name(MODULE_COUNTER))?)));
+    Some(Counters { allowed, decisions: decisions.collect::<Option<_>>()? })
 }
 
 impl Connection for NetworkFilter<'_> {
@@ -147,22 +154,30 @@ struct CurrentOutputs<'o, 'h> {
 }
 
 impl Outputs for CurrentOutputs<'_, '_> {
+    const FACTS_ARE_STATE: bool = false;
+
     /// Returns `false`, because the outputs of a connection are shown with each decision.
     fn shows_peer(&self, _: &str) -> bool {
         false
     }
 
+    /// The filter state of a network filter lasts for the connection.
+    fn set_state(&mut self, fact: Fact, value: &str, _: Span) {
+        self.host.set_filter_state(fact.name(Layer::Tcp), value);
+    }
+
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {
             self.host.set_metadata(crate::NAME, fact.key(), value);
-            if fact == Fact::Peer {
-                self.host.set_filter_state(fact.name(Layer::Tcp), value);
-            }
         }
     }
 
+    fn count_allowed(&mut self) {
+        self.host.increment(self.counters.allowed);
+    }
+
     fn count(&mut self, count: &Count<'_>) {
-        if let Some(counter) = self.counters.get(&count.key()) {
+        if let Some(counter) = self.counters.decisions.get(&count.key()) {
             self.host.increment(*counter);
         }
     }

@@ -8,6 +8,7 @@ use std::ptr::{null, null_mut};
 
 use spiffe_authz::host::HostFailure;
 use spiffe_authz::timestamp::Timestamp;
+use spiffe_authz::worker::Span;
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
@@ -98,15 +99,9 @@ pub(crate) fn set_filter_state(key: &str, value: &[u8]) {
     unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
 }
 
-/// The lifetime of filter state: the spans of `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
-#[derive(Clone, Copy)]
-pub(crate) enum Span {
-    Request,
-    Connection,
-}
-
 /// Declares filter state `wasm.<key>`. Without a declaration, the next request can read the state of the previous one.
 pub(crate) fn declare_filter_state(key: &str, span: Span) {
+    // The spans of `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
     let span = match span {
         Span::Request => 1,
         Span::Connection => 2,

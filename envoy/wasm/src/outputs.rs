@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use spiffe_authz::policy::Layer;
-use spiffe_authz::worker::{Count, Fact, Outputs};
+use spiffe_authz::worker::{Count, Fact, Outputs, Span};
 
 use crate::counters::Counters;
-use crate::host::{self, Span};
+use crate::host;
 
 /// The outputs of the current request or connection.
 pub(crate) struct CurrentOutputs {
@@ -15,27 +15,42 @@ pub(crate) struct CurrentOutputs {
 }
 
 impl CurrentOutputs {
-    /// Declares the filter state of a layer. `caller_lasts` is `true` if all requests of a connection have the same caller.
-    pub(crate) fn new(layer: Layer, caller_lasts: bool) -> Self {
+    /// Declares the filter state of a layer. `of_caller` is the life of the facts about the caller.
+    pub(crate) fn new(layer: Layer, of_caller: Span) -> Self {
         for fact in Fact::ALL.iter().copied() {
-            let lasts = layer == Layer::Tcp || (caller_lasts && Fact::OF_CALLER.contains(&fact));
-            host::declare_filter_state(fact.name(layer), if lasts { Span::Connection } else { Span::Request });
+            let span = match layer {
+                Layer::Tcp => Span::Connection,
+                Layer::Http if Fact::OF_CALLER.contains(&fact) => of_caller,
+                Layer::Http => Span::Request,
+            };
+            host::declare_filter_state(fact.name(layer), span);
         }
         Self { layer, counters: RefCell::default() }
     }
 }
 
 impl Outputs for &CurrentOutputs {
+    const FACTS_ARE_STATE: bool = true;
+
     /// Reads the filter state, which can last for the connection. A read costs less than writing every fact again.
     fn shows_peer(&self, spiffe_id: &str) -> bool {
         host::property(Fact::Peer.name(self.layer).as_bytes())
             .is_ok_and(|shown| shown.as_deref() == Some(spiffe_id.as_bytes()))
     }
 
+    /// The life of the filter state is the declared one.
+    fn set_state(&mut self, fact: Fact, value: &str, _: Span) {
+        host::set_filter_state(fact.name(self.layer), value.as_bytes());
+    }
+
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)>) {
         for (fact, value) in facts {
             host::set_filter_state(fact.name(self.layer), value.as_bytes());
         }
+    }
+
+    fn count_allowed(&mut self) {
+        self.counters.borrow_mut().count_allowed();
     }
 
     fn count(&mut self, count: &Count<'_>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::host::RequestAttributes;
 use spiffe_authz::policy::{Layer, Mode, PolicySet};
-use spiffe_authz::worker::{self, Lease, Revocations, Ruling};
+use spiffe_authz::worker::{self, Lease, Revocations, Ruling, Span};
 
 use crate::attributes::CurrentConnection;
 use crate::host;
@@ -27,7 +27,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(policies: PolicySet, layer: Layer) -> Self {
         REVOCATIONS.with(|revocations| revocations.add(&policies));
-        let outputs = CurrentOutputs::new(layer, policies.identity().source.is_of_connection());
+        let outputs = CurrentOutputs::new(layer, Span::of_caller(&policies));
         Self { policies: policies.on(layer), outputs }
     }
 
@@ -56,8 +56,9 @@ impl Worker {
     /// Denies the current request or connection without evaluating a policy.
     pub(crate) fn deny(&self, reason: DenyReason, attributes: impl RequestAttributes) {
         // The caller of this function denies, so the reason is known.
-        let _: Result<Lease, DenyReason> =
-            self.record(&WORKER.with_borrow_mut(|worker| worker.deny(reason, attributes, host::now)));
+        let _: Result<Lease, DenyReason> = self.record(
+            &WORKER.with_borrow_mut(|worker| worker.deny(self.policies.outputs(), reason, attributes, host::now)),
+        );
     }
 
     fn record(&self, ruling: &Ruling<'_>) -> Result<Lease, DenyReason> {

@@ -32,6 +32,7 @@ struct Host {
     sans: Vec<Text>,
     tls: bool,
     route: Cell<*const c_void>,
+    /// The dynamic metadata, and the filter state that the module sets.
     metadata: RefCell<BTreeMap<Text, Text>>,
     counted: Cell<u64>,
     forbidden: Cell<u32>,
@@ -109,19 +110,28 @@ macro_rules! callbacks {
     };
 }
 
+/// The numbers of the counters of requests.
+const ALLOWED: usize = 6;
+const DECISIONS: usize = 7;
+
 callbacks! {
     envoy_dynamic_module_callback_http_filter_config_define_counter(
         _c: *mut c_void, name: Buffer<'_>, labels: *const Buffer<'_>, count: usize, id: *mut usize
     ) -> c_int {
-        assert_eq!(name.get(), b"spiffe_authz_decisions");
-        assert!(std::slice::from_raw_parts(labels, count).iter().all(|label| label.get().starts_with(b"spiffe_authz_")));
-        id.write(7);
+        let labels = std::slice::from_raw_parts(labels, count);
+        assert!(labels.iter().all(|label| label.get().starts_with(b"spiffe_authz_")));
+        id.write(match (name.get(), count) {
+            (b"spiffe_authz_allowed", 0) => ALLOWED,
+            (b"spiffe_authz_decisions", 4) => DECISIONS,
+            (name, count) => panic!("{}: {count}", String::from_utf8_lossy(name)),
+        });
         0
     }
     envoy_dynamic_module_callback_http_filter_increment_counter(
         f: *mut c_void, id: usize, values: *const Buffer<'_>, count: usize, by: u64
     ) -> c_int {
-        assert_eq!(id, 7);
+        assert_eq!(count, if id == ALLOWED { 0 } else { 4 });
+        assert!([ALLOWED, DECISIONS].contains(&id));
         assert!(std::slice::from_raw_parts(values, count).iter().all(|value| !value.get().is_empty()));
         host(f).counted.set(host(f).counted.get() + by);
         0
@@ -222,8 +232,11 @@ callbacks! {
         f: *mut c_void, key: Buffer<'_>, to: *mut Buffer<'_>
     ) -> bool { lend(host(f).state.get(key.get()), to) }
     envoy_dynamic_module_callback_network_set_filter_state_bytes(
-        _f: *mut c_void, _key: Buffer<'_>, _value: Buffer<'_>
-    ) -> bool { true }
+        f: *mut c_void, key: Buffer<'_>, value: Buffer<'_>
+    ) -> bool {
+        host(f).metadata.borrow_mut().insert(owned(key), owned(value));
+        true
+    }
     envoy_dynamic_module_callback_network_set_dynamic_metadata_string(
         f: *mut c_void, _namespace: Buffer<'_>, key: Buffer<'_>, value: Buffer<'_>
     ) -> () {
@@ -245,7 +258,7 @@ callbacks! {
 
 const NAME: Buffer<'_> = Buffer::of(crate::NAME.as_bytes());
 const DOCUMENT: &str = r#"{
-    "trustDomain": "example.org", "identity": {"peer": "optional"},
+    "trustDomain": "example.org", "identity": {"peer": "optional"}, "outputs": {"decision": "both"},
     "policies": [
         {"name": "open", "rules": [{"to": [{"operation": {"paths": ["/open"]}}]}]},
         {"name": "role", "rules": [{"when": [{"key": "request.headers[x-role]", "values": ["*"]}],
@@ -301,7 +314,10 @@ fn requests() {
             assert_eq!(request(config, &host), details);
         }
         assert_eq!(host.counted.get(), 2);
-        assert!(host.metadata.borrow().contains_key(b"verdict".as_slice()));
+        let verdict = if denial.is_none() { "allow" } else { "deny" };
+        assert_eq!(host.metadata.borrow()[b"verdict".as_slice()], text(verdict));
+        let decision = &host.metadata.borrow()[b"spiffe_authz_decision".as_slice()];
+        assert!(decision.starts_with(verdict.as_bytes()));
     }
     envoy_dynamic_module_on_http_filter_config_destroy(config.cast_mut());
 }
@@ -364,6 +380,7 @@ fn connections() {
         }
         assert_eq!((read(), host.details().is_some()), (allowed, !allowed));
         assert_eq!((host.continued.get(), host.counted.get()), (allowed && tls, 1));
+        assert!(host.metadata.borrow().contains_key(b"spiffe_authz_connection_decision".as_slice()));
         assert_eq!(host.forbidden.get(), u32::from(allowed || !tls));
         envoy_dynamic_module_on_network_filter_destroy(filter.cast_mut());
     }
