@@ -22,6 +22,7 @@ fn every_field() -> Value {
                      "requireValidated": true, "expired": "allow", "maxAge": "24h", "revoked": {
                          "spiffeIds": ["spiffe://example.org/a"], "trustDomains": ["example.io"],
                          "serialNumbers": ["00:0a", "0B"], "authorityKeyIds": ["0a1b", "0A:1B:2C"]}},
+        "outputs": {"decision": "both", "caller": "none", "counters": "policy"},
         "ignoreLints": ["any-principal"],
         "policies": [
             {"name": "a", "namespace": "n", "action": "ALLOW", "mode": "shadow", "ignoreLints": [], "rules": [{

@@ -175,7 +175,8 @@ impl<'p> Outcome<'p> {
 
 impl<'p> Count<'p> {
     /// Returns `true` for an enforced `allow`, which is the most frequent count.
-    pub(super) fn is_plain_allow(&self) -> bool {
+    #[must_use]
+    pub fn is_plain_allow(&self) -> bool {
         self.mode == Mode::Enforce && self.event == Event::Verdict(Verdict::Allow)
     }
 
@@ -239,3 +240,6 @@ pub struct CountKey {
     event: Event,
     policy: Option<u32>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -292,7 +292,7 @@ fn a_diagnostic_is_one_line_with_help() {
         lines,
         [
             "/polices: unknown-field: unknown field `polices` (expected one of `trustDomain`, \
-         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `policies`, `ignoreLints`)",
+         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `outputs`, `policies`, `ignoreLints`)",
             "/policies: missing-field: missing field `policies` (add it: the field is required)",
         ]
     );

@@ -58,7 +58,9 @@ fn facts_of_a_decision() {
     }
     let names: BTreeSet<&str> = Fact::ALL.iter().map(|fact| fact.name(Layer::Http)).collect();
     assert_eq!(first_column_after(METRICS, "\n## Access logs\n"), names);
-    let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_")).collect();
+    // The summary and the peer are filter state of the module, too.
+    let keys = names.iter().filter_map(|name| name.strip_prefix("spiffe_authz_"));
+    let keys = keys.filter(|key| *key != Fact::Decision.key()).collect();
     assert_eq!(first_column_after(MODULE, "**Dynamic metadata**"), keys);
 }
 
@@ -144,6 +146,7 @@ fn policy(rule: &Value) -> Value {
 
 const DOCUMENT: &str = "Field | Meaning | Default | Example";
 const IDENTITY: &str = "Field of `identity` | Meaning | Default | Example";
+const OUTPUTS: &str = "Field of `outputs` | Meaning | Default | Example";
 const REVOKED: &str = "Field of `revoked` | Values | Default | Example";
 const OF_POLICY: &str = "Field of a policy | Meaning | Default | Example";
 const SOURCE: &str = "Field of a source | Values | Example | Matches | No match";
@@ -155,6 +158,7 @@ fn every_field_has_a_row_and_no_other() {
     for (header, document) in [
         (DOCUMENT, json!({"x": 1})),
         (IDENTITY, json!({"trustDomain": "a", "identity": {"x": 1}, "policies": []})),
+        (OUTPUTS, json!({"trustDomain": "a", "outputs": {"x": 1}, "policies": []})),
         (REVOKED, json!({"trustDomain": "a", "identity": {"revoked": {"x": 1}}, "policies": []})),
         (OF_POLICY, json!({"trustDomain": "a", "policies": [{"x": 1}]})),
         (SOURCE, policy(&json!({"from": [{"source": {"x": 1}}]}))),
@@ -188,10 +192,14 @@ fn extended(mut document: Value, pointer: &str, example: &Value) -> Value {
 
 #[test]
 fn examples_of_settings_compile_and_show_their_field() {
-    let base = json!({"trustDomain": "a", "identity": {"revoked": {}}, "policies": [{"name": "p", "rules": [{}]}]});
-    for (header, pointer) in
-        [(DOCUMENT, ""), (IDENTITY, "/identity"), (REVOKED, "/identity/revoked"), (OF_POLICY, "/policies/0")]
-    {
+    let base = json!({"trustDomain": "a", "identity": {"revoked": {}}, "outputs": {}, "policies": [{"name": "p", "rules": [{}]}]});
+    for (header, pointer) in [
+        (DOCUMENT, ""),
+        (OUTPUTS, "/outputs"),
+        (IDENTITY, "/identity"),
+        (REVOKED, "/identity/revoked"),
+        (OF_POLICY, "/policies/0"),
+    ] {
         for row in rows(header) {
             let example = example(row[3]);
             assert!(example.get(row[0].trim_matches('`')).is_some(), "{row:?}");
