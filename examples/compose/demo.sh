@@ -3,7 +3,7 @@
 # it.
 set -euo pipefail
 run=$(< /demo/run)
-format='%-42s  %-20s  %-23s  %-6s  %-16s  %s\n'
+format='%-42s  %-20s  %-23s  %-6s  %s\n'
 
 # Prints the value of a field of an access log line, or `-`.
 field() {
@@ -11,7 +11,7 @@ field() {
 }
 
 # shellcheck disable=SC2059
-printf "$format" CALLER ASKS REQUEST STATUS REASON POLICY
+printf "$format" CALLER ASKS REQUEST STATUS DECISION
 number=0
 while read -r _ method host path; do
   number=$((number + 1))
@@ -21,5 +21,5 @@ while read -r _ method host path; do
     exit 1
   fi
   # shellcheck disable=SC2059
-  printf "$format" "$(field peer)" "$host" "$method $path" "$(< "/demo/$run-$number.status")" "$(field reason)" "$(field policy)"
+  printf "$format" "$(field peer)" "$host" "$method $path" "$(< "/demo/$run-$number.status")" "$(field decision)"
 done < /etc/demo/requests.txt

@@ -179,16 +179,17 @@ impl Scenario {
             let log = environment.access_log(server)?;
             Ok(log.into_iter().find(|line| line["path"].as_str().is_some_and(|path| path.ends_with(&query))))
         };
-        let (field, wanted) = match &self.expect {
-            Expectation::Policy(policy) => ("policy", policy),
-            Expectation::Reason(reason) => ("reason", reason),
+        let wanted = match &self.expect {
+            Expectation::Policy(policy) => ["allow", policy],
+            Expectation::Reason(reason) => ["deny", reason],
             Expectation::Handshake => {
                 ensure!(line(self.to)?.is_none(), "the request is in the access log");
                 return Ok(());
             }
         };
         let line = wait::until("the request in the access log", LOG_LIMIT, || line(self.to))?;
-        ensure!(line[field] == **wanted, "expected `{field}` {wanted}, got {}; {line}", line[field]);
+        let words = line["decision"].as_str().unwrap_or_default().split(' ').take(2);
+        ensure!(words.eq(wanted), "expected the decision `{}`, got {line}", wanted.join(" "));
         Ok(())
     }
 }

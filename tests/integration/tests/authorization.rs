@@ -1,9 +1,9 @@
 //! Every field of a policy in a real Envoy, and the logs and counters of the decisions.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Shape, client_config};
-use spiffe_authz_integration::bootstrap::{Adapter, TLS};
+use spiffe_authz_integration::bootstrap::{Adapter, CONNECTION_MANAGER, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
 use spiffe_authz_integration::http::Client;
@@ -12,6 +12,7 @@ spiffe_authz_integration::test_with_each_adapter![
     each_field_allows_and_denies,
     a_denial_is_reported_to_client_and_operator,
     decisions_are_counted,
+    outputs_are_selected_by_the_document,
     an_optional_peer_can_be_anonymous,
 ];
 
@@ -80,8 +81,10 @@ fn each_field_allows_and_denies(adapter: Adapter) -> Result<()> {
         let log = server.envoy.access_log_of(count + 1)?;
         let line = &log[count];
         assert_eq!(line["peer"], id);
-        let seen = if response.status == 200 { Ok(&line["policy"]) } else { Err(&line["reason"]) };
-        assert_eq!(seen, expected.as_ref().map(|p| json!(p)).map_err(|r| json!(r)).as_ref(), "{id} {method} {path}");
+        let what = line["decision"].as_str().and_then(|decision| decision.split(' ').nth(1));
+        let what = what.context("no policy and no reason")?;
+        let seen = if response.status == 200 { Ok(what) } else { Err(what) };
+        assert_eq!(seen, expected, "{id} {method} {path}");
         let forwarded = u64::from(expected.is_ok());
         assert_eq!(server.fixture.upstream.requests(), reached + forwarded, "{id} {method} {path}");
     }
@@ -103,16 +106,15 @@ fn a_denial_is_reported_to_client_and_operator(adapter: Adapter) -> Result<()> {
     let log = server.envoy.access_log_of(3)?;
     let expected = json!({
         "method": "GET", "path": "/open/secret?x=1", "status": 403,
-        "details": "spiffe_authz_denied[denied-by-policy]", "peer": SLEEP, "trust_domain": "example.org",
-        "namespace": "default", "service_account": "sleep", "verdict": "deny", "reason": "denied-by-policy",
-        "policy": "default/no-secrets", "rule": "0", "host": "httpbin.example.org",
+        "details": "spiffe_authz_denied[denied-by-policy]", "peer": SLEEP,
+        "decision": "deny denied-by-policy default/no-secrets 0", "host": "httpbin.example.org",
         "source_ip": "127.0.0.1", "remote_ip": "127.0.0.1", "sni": null,
     });
     let mut line = log[1].clone();
     // The time and the port differ between runs.
     line.as_object_mut().expect("a line is an object").retain(|field, _| field != "time" && field != "port");
     assert_eq!(line, expected);
-    assert_eq!((&log[0]["verdict"], &log[0]["reason"]), (&json!("allow"), &Value::Null));
+    assert_eq!(log[0]["decision"], "allow default/by-account 0");
     assert_eq!(log[2]["details"], "spiffe_authz_denied[no-policy-allows]");
 
     let lines = log_lines(&server.envoy.log()?)?;
@@ -141,16 +143,59 @@ fn decisions_are_counted(adapter: Adapter) -> Result<()> {
     sleep.request("POST", "/account", &[])?;
     sleep.request("POST", "/nowhere", &[])?;
     let count = |values| server.envoy.stat(&adapter.counter(values));
-    assert_eq!(count(["enforce", "allow", "none", "default/by-account"])?, Some(4));
+    assert_eq!(server.envoy.stat(adapter.allowed_counter())?, Some(4));
     assert_eq!(count(["enforce", "deny", "no-policy-allows", "none"])?, Some(1));
     assert_eq!(count(["enforce", "audit", "none", "watch"])?, Some(3));
     assert_eq!(count(["shadow", "deny", "denied-by-policy", "default/strict"])?, Some(5));
     let prometheus = server.envoy.admin("/stats/prometheus")?.text();
     // Envoy adds prefixes to the names of a module's metrics.
     let prefix = if adapter == Adapter::Module { "envoy_dynamicmodulescustom_" } else { "" };
-    let line = r#"spiffe_authz_decisions{spiffe_authz_mode="enforce",spiffe_authz_verdict="allow",spiffe_authz_reason="none",spiffe_authz_policy="default/by-account"} 4"#;
+    let line = r#"spiffe_authz_decisions{spiffe_authz_mode="enforce",spiffe_authz_verdict="deny",spiffe_authz_reason="no-policy-allows",spiffe_authz_policy="none"} 1"#;
     let ours: Vec<&str> = prometheus.lines().filter(|line| line.contains("spiffe_authz_decisions{")).collect();
     assert!(ours.contains(&&*format!("{prefix}{line}")), "expected {line} in {ours:#?}");
+    Ok(())
+}
+
+fn outputs_are_selected_by_the_document(adapter: Adapter) -> Result<()> {
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
+    let facts = ["peer", "trust_domain", "namespace", "service_account", "verdict", "reason", "policy", "rule"];
+    let of_sleep = json!([SLEEP, "example.org", "default", "sleep"]);
+    let allowed = json!(["allow", null, "default/by-account", "0"]);
+    let denied = json!(["deny", "no-policy-allows", null, null]);
+    let (summary, none) = (json!("allow default/by-account 0"), json!([null, null, null, null]));
+    for (outputs, decision, caller, first, second) in [
+        (json!({"decision": "facts"}), Value::Null, &of_sleep, &allowed, &denied),
+        (json!({"decision": "both", "caller": "request"}), summary, &of_sleep, &allowed, &denied),
+        (json!({"decision": "facts", "caller": "none"}), Value::Null, &none, &allowed, &denied),
+    ] {
+        let mut document = document();
+        document["outputs"] = outputs.clone();
+        document["outputs"]["counters"] = json!("policy");
+        let pointer = format!("{CONNECTION_MANAGER}/access_log/0/typed_config/log_format/json_format");
+        let bootstrap = fixture.bootstrap()?.configuration(&document.to_string())?;
+        let mut format = bootstrap.at(&pointer)?.clone();
+        for fact in facts {
+            format[format!("fact_{fact}")] = json!(match adapter {
+                Adapter::Wasm => format!("%FILTER_STATE(wasm.spiffe_authz_{fact}:PLAIN)%"),
+                Adapter::Module => format!("%DYNAMIC_METADATA(spiffe_authz:{fact})%"),
+            });
+        }
+        let envoy = Envoy::start(&Start::tested("server")?, &bootstrap.set(&pointer, format)?, fixture.scratch.path())?;
+        let mut sleep = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        // Two requests of one connection.
+        assert_eq!((sleep.get("/account")?.status, sleep.request("POST", "/nowhere", &[])?.status), (200, 403));
+        let log = envoy.access_log_of(2)?;
+        assert_eq!(log[0]["decision"], decision, "{outputs}");
+        for (line, of_decision) in log.iter().zip([first, second]) {
+            let found: Vec<&Value> = facts.iter().map(|fact| &line[&*format!("fact_{fact}")]).collect();
+            let expected: Vec<&Value> =
+                [caller, of_decision].into_iter().filter_map(Value::as_array).flatten().collect();
+            assert_eq!(found, expected, "{outputs}: {line}");
+        }
+        let counter = adapter.counter(["enforce", "allow", "none", "default/by-account"]);
+        assert_eq!(envoy.stat(&counter)?, Some(1), "{outputs}");
+        assert!(envoy.stat(adapter.allowed_counter())?.is_none_or(|count| count == 0), "{outputs}");
+    }
     Ok(())
 }
 
@@ -169,7 +214,7 @@ fn an_optional_peer_can_be_anonymous(adapter: Adapter) -> Result<()> {
     assert_eq!(nobody.get("/health")?.status, 200);
     assert_eq!(nobody.get("/open/door")?.status, 403);
     let log = envoy.access_log_of(2)?;
-    assert_eq!((&log[0]["peer"], &log[0]["policy"]), (&Value::Null, &json!("health")));
-    assert_eq!(log[1]["reason"], "no-policy-allows");
+    assert_eq!((&log[0]["peer"], &log[0]["decision"]), (&Value::Null, &json!("allow health 0")));
+    assert_eq!(log[1]["decision"], "deny no-policy-allows");
     Ok(())
 }

@@ -212,6 +212,6 @@ fn a_caller_without_a_certificate_is_denied(adapter: Adapter) -> Result<()> {
     let lenient = Envoy::start(&Start::tested("lenient")?, &bootstrap, fixture.scratch.path())?;
     let mut nobody = Client::tls(lenient.address()?, client_config(None)?)?;
     assert_eq!(nobody.get("/")?.status, 403);
-    assert_eq!(lenient.access_log_of(1)?[0]["reason"], "no-peer-certificate");
+    assert_eq!(lenient.access_log_of(1)?[0]["decision"], "deny no-peer-certificate");
     Ok(())
 }

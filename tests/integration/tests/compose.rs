@@ -8,19 +8,19 @@ mod containers {
 
     const PAGE: &str = include_str!("../../../docs/federate.md");
 
-    /// The table of the demo: caller, server and request; status, reason and policy.
+    /// The table of the demo: caller, server and request; status and decision.
     const TABLE: &str = "\
-        CALLER ASKS REQUEST STATUS REASON POLICY
-        spiffe://example.org/ns/default/sa/sleep httpbin.example.org GET /status/200 200 - default/sleep-reads
-        spiffe://example.io/ns/default/sa/sleep httpbin.example.org GET /status/200 403 no-policy-allows -
-        spiffe://example.io/ns/default/sa/sleep httpbin.example.org GET /public/news 200 - default/partners-read-public
-        spiffe://example.io/ns/default/sa/sleep httpbin.example.org POST /orders 403 no-policy-allows -
-        spiffe://example.io/ns/shop/sa/web httpbin.example.org POST /orders 200 - default/web-orders
-        spiffe://example.io/ns/shop/sa/web httpbin.example.org GET /public/admin 403 denied-by-policy default/nobody-reads-admin
-        spiffe://example.org/ns/other/sa/stranger httpbin.example.org GET /public/news 403 no-policy-allows -
-        spiffe://example.org/ns/default/sa/sleep gateway.example.org GET /status/200 200 - edge/own-workloads
-        spiffe://example.io/ns/default/sa/sleep gateway.example.org GET /partners/news 200 - edge/partners
-        spiffe://example.io/ns/shop/sa/web gateway.example.org GET /orders 403 no-policy-allows -";
+        CALLER ASKS REQUEST STATUS DECISION
+        spiffe://example.org/ns/default/sa/sleep httpbin.example.org GET /status/200 200 allow default/sleep-reads 0
+        spiffe://example.io/ns/default/sa/sleep httpbin.example.org GET /status/200 403 deny no-policy-allows
+        spiffe://example.io/ns/default/sa/sleep httpbin.example.org GET /public/news 200 allow default/partners-read-public 0
+        spiffe://example.io/ns/default/sa/sleep httpbin.example.org POST /orders 403 deny no-policy-allows
+        spiffe://example.io/ns/shop/sa/web httpbin.example.org POST /orders 200 allow default/web-orders 0
+        spiffe://example.io/ns/shop/sa/web httpbin.example.org GET /public/admin 403 deny denied-by-policy default/nobody-reads-admin 0
+        spiffe://example.org/ns/other/sa/stranger httpbin.example.org GET /public/news 403 deny no-policy-allows
+        spiffe://example.org/ns/default/sa/sleep gateway.example.org GET /status/200 200 allow edge/own-workloads 0
+        spiffe://example.io/ns/default/sa/sleep gateway.example.org GET /partners/news 200 allow edge/partners 0
+        spiffe://example.io/ns/shop/sa/web gateway.example.org GET /orders 403 deny no-policy-allows";
 
     #[test]
     fn the_demo_and_every_scenario() -> Result<()> {

@@ -107,7 +107,7 @@ fn without_filter_state_addresses_are_denied(adapter: Adapter) -> Result<()> {
     let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
     let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
     assert_eq!(client.get("/0")?.status, 403);
-    assert_eq!(envoy.access_log_of(1)?[0]["reason"], "request-unreadable");
+    assert_eq!(envoy.access_log_of(1)?[0]["decision"], "deny request-unreadable");
     Ok(())
 }
 

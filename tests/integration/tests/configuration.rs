@@ -141,7 +141,8 @@ fn every_supported_envoy_enforces_the_example(adapter: Adapter) -> Result<()> {
         assert_eq!((sleep.get("/public/news")?.status, stranger.get("/public/news")?.status), (200, 403), "{release}");
         let log = envoy.access_log_of(2)?;
         assert_eq!(log[0]["peer"], "spiffe://example.org/ns/default/sa/sleep", "{release}");
-        assert_eq!((&log[0]["policy"], &log[1]["reason"]), (&json!("default/sleep-reads"), &json!("no-policy-allows")));
+        assert_eq!(log[0]["decision"], "allow default/sleep-reads 0", "{release}");
+        assert_eq!(log[1]["decision"], "deny no-policy-allows", "{release}");
         assert_eq!(log[1]["details"], "spiffe_authz_denied[no-policy-allows]", "{release}");
         let name = adapter.counter(["enforce", "deny", "no-policy-allows", "none"]);
         assert_eq!(envoy.stat(&name)?, Some(1), "{release}");

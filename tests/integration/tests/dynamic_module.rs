@@ -91,10 +91,9 @@ fn a_route_can_have_a_document_or_shadow_mode() -> Result<()> {
             assert_eq!(found, (of_sleep, of_curl, of_malformed), "{release} {path}");
         }
         let log = envoy.access_log_of(12)?;
-        let facts = |line: &Value| (line["verdict"].clone(), line["policy"].clone(), line["reason"].clone());
-        assert_eq!(facts(&log[4]), (json!("allow"), json!("curl-only"), Value::Null), "{}", log[4]);
-        assert_eq!(facts(&log[7]), (json!("allow"), Value::Null, Value::Null), "no policy is enforced in shadow mode");
-        assert_eq!(facts(&log[8]), (json!("deny"), Value::Null, json!("wrong-pattern")));
+        assert_eq!(log[4]["decision"], "allow curl-only 0", "{}", log[4]);
+        assert_eq!(log[7]["decision"], "allow", "no policy is enforced in shadow mode");
+        assert_eq!(log[8]["decision"], "deny wrong-pattern");
         let shadow =
             |verdict, reason, policy| envoy.stat(&Adapter::Module.counter(["shadow", verdict, reason, policy]));
         assert_eq!(shadow("deny", "no-policy-allows", "none")?, Some(2), "curl on /shadow, sleep on /both");
@@ -156,6 +155,9 @@ fn an_unknown_filter_name_is_rejected() -> Result<()> {
 #[test]
 fn other_filters_can_match_the_facts() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
+    let mut document = document();
+    document["outputs"] = json!({"decision": "facts"});
+    let bootstrap = bootstrap.configuration(&document.to_string())?;
     let sleep = "spiffe://example.org/ns/default/sa/sleep";
     let by_state = json!({"filter_state": {"key": "spiffe_authz_peer", "string_match": {"exact": sleep}}});
     let metadata = |key: &str, value: &str| {
@@ -211,7 +213,7 @@ fn a_missing_certificate_is_denied() -> Result<()> {
         let envoy = Envoy::start(&Start::tested("state")?, &bootstrap, fixture.scratch.path())?;
         let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         assert_eq!(client.get("/")?.status, 403);
-        assert_eq!(envoy.access_log_of(1)?[0]["reason"], "peer-certificate-unreadable", "{peer}");
+        assert_eq!(envoy.access_log_of(1)?[0]["decision"], "deny peer-certificate-unreadable", "{peer}");
     }
     Ok(())
 }
@@ -283,8 +285,9 @@ fn validation_by_envoy_can_be_required() -> Result<()> {
         let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
         let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         assert_eq!(client.get("/")?.status, status, "{name}");
-        let reason = envoy.access_log_of(1)?[0]["reason"].clone();
-        assert_eq!(reason, if status == 200 { Value::Null } else { json!("peer-certificate-not-validated") });
+        let allowed = status == 200;
+        let decision = if allowed { "allow default/sleep-reads 0" } else { "deny peer-certificate-not-validated" };
+        assert_eq!(envoy.access_log_of(1)?[0]["decision"], decision);
     }
     Ok(())
 }
@@ -310,17 +313,18 @@ fn identities_from_hbone_or_a_trusted_proxy() -> Result<()> {
         .set(&format!("{CONNECTION_MANAGER}/forward_client_cert_details"), json!("FORWARD_ONLY"))?;
     let header = format!("x-forwarded-client-cert: URI={sleep}");
     let headers: &[&[u8]] = &[header.as_bytes()];
-    for (name, bootstrap, headers, reason) in [
-        ("tunnel", tunnel(sleep)?, &[][..], Value::Null),
-        ("stranger", tunnel("spiffe://example.org/ns/other/sa/stranger")?, &[], json!("no-policy-allows")),
-        ("no-tunnel", with(json!({"from": "peerPrincipal"}))?, &[], json!("peer-principal-missing")),
-        ("proxy", xfcc, headers, Value::Null),
+    for (name, bootstrap, headers, decision) in [
+        ("tunnel", tunnel(sleep)?, &[][..], "allow default/sleep-reads 0"),
+        ("stranger", tunnel("spiffe://example.org/ns/other/sa/stranger")?, &[], "deny no-policy-allows"),
+        ("no-tunnel", with(json!({"from": "peerPrincipal"}))?, &[], "deny peer-principal-missing"),
+        ("proxy", xfcc, headers, "allow default/sleep-reads 0"),
     ] {
         let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
         let mut gateway = fixture.leaf("edge", "gateway")?.connect(envoy.address()?)?;
         let status = gateway.request("GET", "/", headers)?.status;
         let line = &envoy.access_log_of(1)?[0];
-        assert_eq!((status, &line["reason"]), (if reason.is_null() { 200 } else { 403 }, &reason), "{name}: {line}");
+        let expected = if decision.starts_with("allow") { 200 } else { 403 };
+        assert_eq!((status, line["decision"].as_str()), (expected, Some(decision)), "{name}: {line}");
     }
     Ok(())
 }

@@ -75,6 +75,6 @@ fn with_workers(adapter: Adapter, workers: &str) -> Result<()> {
     assert_eq!(log[0]["connection"], log[2]["connection"], "Envoy no longer numbers connections by their IDs");
     assert_ne!(log[0]["connection"], log[1]["connection"]);
     assert_eq!(chosen, 403, "stranger is allowed as sleep: {}", log[2]);
-    assert_eq!((&log[2]["peer"], &log[2]["reason"]), (&json!(STRANGER), &json!("no-policy-allows")));
+    assert_eq!((&log[2]["peer"], &log[2]["decision"]), (&json!(STRANGER), &json!("deny no-policy-allows")));
     Ok(())
 }

@@ -93,7 +93,7 @@ fn an_expired_svid_is_denied_on_an_open_connection(adapter: Adapter) -> Result<(
     })?;
     assert_eq!(denial.text(), "spiffe-authz: access denied");
     let line = last_line(&denying, requests)?;
-    assert_eq!((&line["reason"], &line["peer"]), (&json!("svid-expired"), &json!(SLEEP)));
+    assert_eq!((&line["decision"], &line["peer"]), (&json!("deny svid-expired"), &json!(SLEEP)));
     ensure!(!http2.get("/x")?, "an expired SVID is allowed on an HTTP/2 connection");
     ensure!(control.get("/x")?.status == 200, "a valid SVID is denied");
     ensure!(allowed.get("/x")?, "`expired: allow` denies");
@@ -141,7 +141,7 @@ fn an_expired_svid_closes_its_tcp_connection(adapter: Adapter) -> Result<()> {
     wait::until("the connection is closed", LIMIT, || Ok((!short.echoes("b")?).then_some(())))?;
     ensure!(long.echoes("c")?, "the connection of a valid SVID is closed");
     let line = last_line(&envoy, 1)?;
-    assert_eq!((&line["reason"], &line["peer"]), (&json!("svid-expired"), &json!(SLEEP)));
+    assert_eq!((&line["decision"], &line["peer"]), (&json!("deny svid-expired"), &json!(SLEEP)));
     Ok(())
 }
 
@@ -227,7 +227,7 @@ fn a_revoked_identity_loses_its_tcp_connection(adapter: Adapter) -> Result<()> {
     revoking.revoke()?;
     ensure!(curl.echoes("b")?, "the connection of an identity that was not revoked is closed");
     ensure!(!sleep.echoes("b")?, "the connection of a revoked identity is open");
-    assert_eq!(last_line(&revoking.envoy, 1)?["reason"], "identity-revoked");
+    assert_eq!(last_line(&revoking.envoy, 1)?["decision"], "deny identity-revoked");
     Ok(())
 }
 
@@ -245,7 +245,7 @@ fn a_policy_expires_without_an_update(adapter: Adapter) -> Result<()> {
         requests += 1;
         Ok((client.get("/x")?.status == 403).then_some(()))
     })?;
-    assert_eq!(last_line(&envoy, requests)?["reason"], "no-policy-allows");
+    assert_eq!(last_line(&envoy, requests)?["decision"], "deny no-policy-allows");
     assert_eq!(client.get("/lasting")?.status, 200);
     Ok(())
 }

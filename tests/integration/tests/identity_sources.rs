@@ -24,12 +24,12 @@ const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const CURL: &str = "spiffe://example.org/ns/default/sa/curl";
 const GATEWAY: &str = "spiffe://example.org/ns/edge/sa/gateway";
 
-/// Returns the caller of the last request, and its policy or reason, from the access log.
+/// Returns the caller of the last request, and the policy that allows it or the reason for the denial, from the access log.
 fn last_line(envoy: &Envoy, count: usize) -> Result<(Value, Value)> {
     let lines = envoy.access_log_of(count)?;
     let line = lines.last().context("no line")?;
-    let what = if line["verdict"] == "allow" { &line["policy"] } else { &line["reason"] };
-    Ok((line["peer"].clone(), what.clone()))
+    let what = line["decision"].as_str().and_then(|decision| decision.split(' ').nth(1));
+    Ok((line["peer"].clone(), json!(what)))
 }
 
 /// An Envoy that opens HBONE tunnels to `server` with this certificate.

@@ -67,14 +67,14 @@ fn send_request(callers: &[(&str, Envoy)], (caller, method, path, _): &(&str, &s
 
 /// Formats the access log of the server's Envoy as a table.
 fn table(log: &[Value]) -> String {
-    let mut rows = vec![["CALLER", "REQUEST", "STATUS", "REASON", "POLICY"].map(str::to_owned)];
+    let mut rows = vec![["CALLER", "REQUEST", "STATUS", "DECISION"].map(str::to_owned)];
     for line in log {
         let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
         let request = format!("{} {}", text("method"), text("path"));
-        rows.push([text("peer"), request, line["status"].to_string(), text("reason"), text("policy")]);
+        rows.push([text("peer"), request, line["status"].to_string(), text("decision")]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let widths: Vec<usize> = (0..4).map(width).collect();
     let mut text = String::new();
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();

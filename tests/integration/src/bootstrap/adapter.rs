@@ -69,6 +69,15 @@ impl Adapter {
         }
     }
 
+    /// The name of the counter of allowed requests or connections.
+    #[must_use]
+    pub const fn allowed_counter(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasmcustom.spiffe_authz.allowed",
+            Self::Module => "dynamicmodulescustom.spiffe_authz_allowed",
+        }
+    }
+
     fn named(self, prefix: &str, values: [&str; 4]) -> String {
         let name = match self {
             Self::Wasm => "wasmcustom.spiffe_authz.decisions",

@@ -1,6 +1,6 @@
 //! The filter and its place in the filter chain.
 
-use spiffe_authz::worker::{Count, MODULE_COUNTER, WASM_COUNTER};
+use spiffe_authz::worker::{Count, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, WASM_ALLOWED_COUNTER, WASM_COUNTER};
 
 use super::Facts;
 use crate::command::doctor::channel::{Channel, Destination};
@@ -192,8 +192,10 @@ fn check_running(
     };
     let domain = &document.policy.identity().trust_domains.local;
     let [wasm, module] = COUNTER_PREFIXES;
-    let counters = [format!("{wasm}{WASM_COUNTER}"), format!("{module}{MODULE_COUNTER}")];
-    let decisions = envoy.stats.sum(&counters.each_ref().map(String::as_str));
+    let counters = [WASM_ALLOWED_COUNTER, WASM_COUNTER].map(|counter| format!("{wasm}{counter}"));
+    let of_module = [MODULE_ALLOWED_COUNTER, MODULE_COUNTER].map(|counter| format!("{module}{counter}"));
+    let counters: Vec<&str> = counters.iter().chain(&of_module).map(String::as_str).collect();
+    let decisions = envoy.stats.sum(&counters);
     let message = match decisions {
         stats::Count::Some(count) if !is_failing => {
             format!("`{name}` ({kind}) decides for `{domain}`; this Envoy has counted decisions: {count}")
