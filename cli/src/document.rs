@@ -54,6 +54,15 @@ impl Document {
 
     /// Reads the document in a file, which must compile, for commands that decide with it.
     pub(crate) fn load(file: &Path) -> io::Result<Self> {
+        Self::load_with(file, Self::compile)
+    }
+
+    /// Reads the document in a file for HTTP, and for TCP.
+    pub(crate) fn load_for_layers(file: &Path) -> io::Result<[Self; 2]> {
+        Self::load_with(file, |located| Ok([Self::compile(located)?, Self::compile(located)?.on(Layer::Tcp)]))
+    }
+
+    fn load_with<T>(file: &Path, compile: impl Fn(&Located) -> Result<T, Vec<Placed>>) -> io::Result<T> {
         let name = file.display().to_string();
         let rejected = |placed: &[Placed]| io::Error::other(Failure::of_document(&name, placed));
         let source = match Source::read(file)? {
@@ -66,7 +75,7 @@ impl Document {
         }
         match &*source.documents(true) {
             [] => Err(io::Error::other(source.without_document().text(&name))),
-            [document] => Self::compile(document).map_err(|errors| rejected(&errors)),
+            [document] => compile(document).map_err(|errors| rejected(&errors)),
             several => {
                 let lines: Vec<String> = several.iter().map(|document| document.position.line.to_string()).collect();
                 Err(io::Error::other(format!(

@@ -218,7 +218,7 @@ fn one_bad_input_does_not_hide_the_others() {
         }
     }
 
-    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let request = r#"{"verdict":"deny","reason":"no-peer-certificate","peer":null,"method":"GET","path":"/"}"#;
     let files = [("policy.yaml", GOOD), ("log", request), ("other", "a\nb\n"), ("empty", "")];
     for (other, lines) in [("other", "2 lines, none understood"), ("empty", "0 lines")] {
         let Ran { status, err, .. } = run(&["replay", "--policy", "policy.yaml", "log", other], &files);
@@ -244,4 +244,47 @@ fn links_that_lead_nowhere_are_errors() {
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), &*err), (Some(1), "error: ./c.yaml: No such file or directory (os error 2)\n"));
     assert!(String::from_utf8(output.stdout).unwrap().contains("./b.yaml: ok"));
+}
+
+/// A line of the filter about a denied connection, without a method and a path.
+const CONNECTION: &str = r#"[2026-02-11 09:30:01.500][21][warning][wasm] [x.cc:1] wasm log spiffe-authz: {"event":"deny","mode":"enforce","reason":"no-policy-allows","peer":"spiffe://example.org/ns/a/sa/b","method":null,"path":null,"host":null,"policy":null,"rule":null,"suppressed":3}"#;
+
+#[test]
+fn replay_reads_connections_and_counts_what_it_does_not_read() {
+    let policy = "trustDomain: example.org\npolicies: [{name: all, rules: [{}]}, {name: gets, rules: [{to: [{operation: {methods: [GET]}}]}]}]\n";
+    let damaged = r#"{"verdict":"allow","peer":null,"method":"GET","path":"/","port":"eighty"}"#;
+    let log = format!("{CONNECTION}\n{damaged}\n{}\n", CONNECTION.replace(":3}", ":4}"));
+    let files = [("policy.yaml", policy), ("log", &*log)];
+    let Ran { status, out, err } = run(&["replay", "--policy", "policy.yaml", "log"], &files);
+    let change = "deny -> allow by all, rule 0: spiffe://example.org/ns/a/sa/b: a connection\n";
+    assert_eq!((status, out), (Some(3), format!("log:1: {change}log:3: {change}")));
+    let expected = "2 requests: 2 would change, 0 unknown (the log lacks attributes); 1 line not understood; 7 lines suppressed by the filter\n";
+    assert_eq!(err, expected);
+    let Ran { out, .. } = run(&["replay", "--format", "json", "--policy", "policy.yaml", "log"], &files);
+    assert!(out.contains(r#""request":{"peer":"spiffe://example.org/ns/a/sa/b"}"#), "{out}");
+}
+
+/// `explain --log` reads a line as `replay` does.
+#[test]
+fn explain_reads_a_line_as_replay_does() {
+    let files = [("policy.yaml", GOOD.as_bytes())];
+    let explain = |arguments: &[&str], line: &[u8]| {
+        let arguments = [&["explain", "--policy", "policy.yaml", "--log"], arguments].concat();
+        run_with(&arguments, &files, line)
+    };
+    let Ran { status, out, err } = explain(&[], CONNECTION.as_bytes());
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains("\nconnection to "), "{out}");
+    let Ran { status, err, .. } = explain(&["--layer", "http"], CONNECTION.as_bytes());
+    let expected = "error: standard input: the line is about a TCP connection (omit `--layer http`)\n";
+    assert_eq!((status, &*err), (Some(1), expected));
+    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let line = [b"\xff prefix ", request.as_bytes()].concat();
+    assert_eq!(explain(&[], &line).status, Some(2));
+    let Ran { status, err, .. } = explain(&[], request.replace(r#""peer":null,"#, "").as_bytes());
+    assert_eq!(status, Some(1));
+    assert!(
+        err.starts_with("error: standard input: 0 requests; 1 line not understood (expected one line of "),
+        "{err}"
+    );
 }
