@@ -1,6 +1,6 @@
 //! Parsed YAML or JSON in which each value has its position in the file.
 
-mod read;
+pub(crate) mod read;
 
 use std::fmt;
 

@@ -288,3 +288,37 @@ fn explain_reads_a_line_as_replay_does() {
         "{err}"
     );
 }
+
+#[test]
+fn mistakes_in_tables_are_placed_and_have_the_words_of_the_format() {
+    for (request, column, expected) in [
+        ("[]", 22, "expected an object, found a list"),
+        ("null", 22, "expected an object, found null"),
+        ("{method: GET, method: POST}", 36, "duplicate field `method` (remove one of the two)"),
+        ("{headers: {a: b, a: c}}", 39, "duplicate field `a` (remove one of the two)"),
+        ("{claims: {a: {b: 1, b: 2}}}", 42, "duplicate field `b` (remove one of the two)"),
+        ("{headers: {a: 1}}", 36, "expected a string, found a number"),
+        ("{headers: {a: [b, 1]}}", 40, "expected a string, found a number"),
+        ("{headers: [a]}", 32, "expected an object, found a list"),
+        ("{port: x}", 29, "expected an integer from 0 to 65535, found a string"),
+        ("{port: 1.5}", 29, "expected an integer from 0 to 65535, found 1.5"),
+        ("{path: null}", 29, "expected a string, found null"),
+    ] {
+        let table =
+            format!("policy: policy.yaml\ncases:\n- {{name: a, request: {request}, expect: {{verdict: deny}}}}\n");
+        let Ran { status, err, .. } = run(&["test", "table.yaml"], &[("policy.yaml", GOOD), ("table.yaml", &table)]);
+        assert_eq!((status, err), (Some(1), format!("error: table.yaml:3:{column}: {expected}\n")), "{request}");
+    }
+    for (table, expected) in [
+        ("- {policy: policy.yaml}", "1:1: expected an object with `policy` and `cases`, found a list"),
+        ("policy: policy.yaml\ncases: [[a, {}, {verdict: deny}]]", "2:9: expected an object, found a list"),
+        ("policy: policy.yaml\ncases: [{name: a, expect: [deny]}]", "2:27: expected an object, found a list"),
+        (
+            "policy: policy.yaml\nlayer: {tcp: 1}\ncases: [{name: a, expect: {verdict: allow}}]",
+            "2:8: expected a string, found an object",
+        ),
+    ] {
+        let Ran { status, err, .. } = run(&["test", "table.yaml"], &[("policy.yaml", GOOD), ("table.yaml", table)]);
+        assert_eq!((status, err), (Some(1), format!("error: table.yaml:{expected}\n")), "{table}");
+    }
+}
