@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::de::IgnoredAny;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
+use crate::lines::Lines;
 use crate::located::{self, Field, Located, Position, SyntaxError};
 
 /// The next step after a file without a document.
@@ -26,7 +28,7 @@ const DOCUMENT: [&str; 2] = ["trustDomain", "policies"];
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The text, for excerpts.
-    pub(crate) text: String,
+    pub(crate) text: Rc<Lines>,
     /// The documents, which can have errors.
     pub(crate) documents: Vec<Located>,
     /// Values that are not recognized: probably documents or tables with errors in the names of their fields.
@@ -60,15 +62,15 @@ impl Source {
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, and in the inner result if it is neither YAML nor JSON.
-    pub(crate) fn read(file: &Path) -> io::Result<Result<Self, (String, Unusable)>> {
+    pub(crate) fn read(file: &Path) -> io::Result<Result<Self, (Rc<Lines>, Unusable)>> {
         let text = input::read_text(file)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
         let values = match parse(file, &text) {
             Ok(values) => values,
-            Err(unusable) => return Ok(Err((text, unusable))),
+            Err(unusable) => return Ok(Err((Rc::new(text.into()), unusable))),
         };
         let mut source = Self {
-            text,
+            text: Rc::new(text.into()),
             documents: Vec::new(),
             unknown: Vec::new(),
             rejected: Vec::new(),
@@ -207,12 +209,11 @@ impl Source {
 
     /// Returns the number of characters before each line of a literal block whose content begins at this position.
     fn block_indentation(&self, Position { line, column }: Position) -> Option<u32> {
-        let number = |number: u32| usize::try_from(number).ok();
-        let lines: Vec<&str> = self.text.lines().take(number(line)?).collect();
-        let (content, above) = lines.split_last()?;
         let indentation = column.checked_sub(1)?;
-        let is_first = content.chars().take(number(indentation)?).all(char::is_whitespace);
-        let header = above.iter().rev().find(|line| !line.trim().is_empty())?;
+        let before = usize::try_from(indentation).ok()?;
+        let is_first = self.text.get(line)?.chars().take(before).all(char::is_whitespace);
+        let mut above = (1..line).rev().filter_map(|line| self.text.get(line));
+        let header = above.find(|line| !line.trim().is_empty())?;
         let is_block = header.split_whitespace().next_back().is_some_and(|word| word.starts_with('|'));
         (is_first && is_block).then_some(indentation)
     }

@@ -2,6 +2,7 @@
 
 mod output;
 
+use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use crate::clock::now;
 use crate::document::{Document, Placed};
 use crate::exit::{self, Ended};
 use crate::input;
+use crate::lines::Lines;
 use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
@@ -146,7 +148,7 @@ fn named(message: &str, document: &Located) -> String {
 struct Checked {
     file: PathBuf,
     /// The text of the file, for excerpts.
-    text: Rc<str>,
+    text: Rc<Lines>,
     /// The position of the document, if the file has several.
     position: Option<Position>,
     problems: Vec<Problem>,
@@ -159,6 +161,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         Target::Ztunnel => lint::Target::Ztunnel,
     };
     let now = now()?;
+    let named: HashSet<&PathBuf> = arguments.files.iter().collect();
     let mut unreadable = Vec::new();
     let files = input::expand(&arguments.files, &mut unreadable);
     let mut errors: Vec<io::Error> = unreadable
@@ -167,7 +170,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         .collect();
     let mut checked = Vec::new();
     for file in files {
-        let is_named = arguments.files.contains(&file);
+        let is_named = named.contains(&file);
         match check(&file, is_named, |document| lint::lint(&document.root, target, now)) {
             Ok(found) => checked.extend(found),
             Err(error) => errors.push(error),
@@ -203,9 +206,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 
 /// Checks the documents in a file. One that the user named must have a document.
 fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) -> io::Result<Vec<Checked>> {
-    let whole = |text: String, error: Placed| Checked {
+    let whole = |text: Rc<Lines>, error: Placed| Checked {
         file: file.to_owned(),
-        text: text.into(),
+        text,
         position: None,
         problems: vec![error.into()],
     };
@@ -225,8 +228,8 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         let unusable = source.without_document();
         return Ok(vec![whole(source.text, unusable.into())]);
     }
-    let text: Rc<str> = source.text.as_str().into();
     let is_several = documents.len() + source.rejected.len() > 1;
+    let text = Rc::clone(&source.text);
     let checked = |position: Option<Position>, problems| Checked {
         file: file.to_owned(),
         text: Rc::clone(&text),
@@ -238,9 +241,10 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
             Ok(compiled) => lint(&compiled).into_iter().map(|finding| Problem::of_finding(finding, document)).collect(),
             Err(errors) => {
                 let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
+                let mut pointers: HashSet<String> = problems.iter().map(|problem| problem.pointer.clone()).collect();
                 for finding in lint::lint_values(&document.to_node()) {
                     // The compiler has already rejected such a value.
-                    if !problems.iter().any(|problem| problem.pointer == finding.pointer) {
+                    if pointers.insert(finding.pointer.clone()) {
                         problems.push(Problem::of_finding(finding, document));
                     }
                 }

@@ -25,7 +25,6 @@ fn at(file: &Path, position: Option<Position>) -> String {
 
 pub(super) fn write_human(out: &mut impl Write, checked: &Checked, level: Level) -> io::Result<()> {
     let Checked { file, text, position, problems } = checked;
-    let lines: Vec<&str> = text.lines().collect();
     for problem in problems {
         let style = if problem.severity == Severity::Error { BAD } else { NOTABLE };
         let severity = styled(style, problem.severity.slug());
@@ -34,7 +33,7 @@ pub(super) fn write_human(out: &mut impl Write, checked: &Checked, level: Level)
         // A line does not explain a problem of the whole document, except for its notation.
         let has_excerpt = !problem.pointer.is_empty() || problem.code == Code::Syntax.slug();
         if let Some(position) = problem.position.filter(|_| has_excerpt) {
-            excerpt::write(out, &lines, position)?;
+            excerpt::write(out, text, position)?;
         }
     }
     let at = at(file, *position);
