@@ -7,8 +7,8 @@ use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::exit::Failure;
-use crate::located::{Located, Position};
-use crate::source::{Source, Unusable};
+use crate::located::{Located, Position, place};
+use crate::source::Source;
 use crate::suggestion;
 
 /// A document that compiles.
@@ -21,6 +21,7 @@ pub(crate) struct Document {
 }
 
 /// A diagnostic with its position in the file, as far as it is known.
+#[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) position: Option<Position>,
     pub(crate) diagnostic: Diagnostic,
@@ -67,14 +68,17 @@ impl Document {
         let rejected = |placed: &[Placed]| io::Error::other(Failure::of_document(&name, placed));
         let source = match Source::read(file)? {
             Ok(source) => source,
-            Err((_, unusable)) => return Err(rejected(&[unusable.into()])),
+            Err((_, unusable)) => return Err(rejected(&[unusable])),
         };
         if !source.rejected.is_empty() {
-            let errors: Vec<Placed> = source.rejected.into_iter().map(Placed::from).collect();
-            return Err(rejected(&errors));
+            return Err(rejected(&source.rejected));
         }
         match &*source.documents(true) {
-            [] => Err(io::Error::other(source.without_document().text(&name))),
+            [] => {
+                let Placed { position, diagnostic } = source.without_document();
+                let message = format!("{} ({})", diagnostic.message, diagnostic.help);
+                Err(Failure::of_file(&name, &[(position, message)]))
+            }
             [document] => compile(document).map_err(|errors| rejected(&errors)),
             several => {
                 let lines: Vec<String> = several.iter().map(|document| document.position.line.to_string()).collect();
@@ -104,15 +108,6 @@ impl Placed {
     /// Returns the file, the position and the diagnostic on one line.
     pub(crate) fn text(&self, file: &str) -> String {
         let Self { position, diagnostic } = self;
-        match position {
-            Some(position) => format!("{file}:{position}: {diagnostic}"),
-            None => format!("{file}: {diagnostic}"),
-        }
-    }
-}
-
-impl From<Unusable> for Placed {
-    fn from(Unusable { position, diagnostic }: Unusable) -> Self {
-        Self { position, diagnostic }
+        format!("{}: {diagnostic}", place(file, *position))
     }
 }

@@ -1,6 +1,6 @@
-//! The text of a file, by lines.
+//! The lines of a file.
 
-/// A text whose lines are found without a search.
+/// The content of a file, whose lines are found without a search.
 #[derive(Debug)]
 pub(crate) struct Lines {
     text: String,

@@ -25,6 +25,11 @@ impl fmt::Display for Position {
     }
 }
 
+/// Returns a place in a file, such as `policy.yaml:3:1`, or the file if the position is unknown.
+pub(crate) fn place(file: impl fmt::Display, position: Option<Position>) -> String {
+    position.map_or_else(|| file.to_string(), |position| format!("{file}:{position}"))
+}
+
 impl Position {
     /// Returns the place in the file of this position in the text of a string at `start`. Each line of a literal block
     /// begins after `indentation` characters. In another string, every part has the position of the string.

@@ -77,7 +77,7 @@ pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<
     let reader = input::open_log(log).map_err(Unread::Log)?;
     for (number, line) in (1..).zip(reader.split(b'\n')) {
         let line = line.map_err(|error| {
-            Unread::Log(io::Error::new(error.kind(), format!("{}:{number}: {error}", log.display())))
+            Unread::Log(io::Error::new(error.kind(), format!("{}:{number}: {error}", input::name(log))))
         })?;
         match Line::read(&String::from_utf8_lossy(&line)) {
             Some(Line::Request(logged)) => {

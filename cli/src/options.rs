@@ -9,6 +9,7 @@ use anstream::adapter::strip_bytes;
 use clap::ValueEnum;
 use spiffe_authz::lint::Severity;
 
+use crate::input;
 use crate::stream::stdout;
 
 /// The output format.
@@ -61,7 +62,7 @@ impl Output {
     pub(crate) fn write(&self, results: &[u8]) -> io::Result<()> {
         let Some(file) = &self.output else { return stdout().write_all(results) };
         let plain: Vec<u8> = strip_bytes(results).into_vec();
-        fs::write(file, plain).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+        fs::write(file, plain).map_err(|error| input::named(file, &error))
     }
 }
 

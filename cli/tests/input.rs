@@ -322,3 +322,34 @@ fn mistakes_in_tables_are_placed_and_have_the_words_of_the_format() {
         assert_eq!((status, err), (Some(1), format!("error: table.yaml:{expected}\n")), "{table}");
     }
 }
+
+#[test]
+fn errors_name_the_file_and_the_next_step() {
+    let request = r#"{"verdict":"allow","peer":null,"method":"GET","path":"/"}"#;
+    let log = gzip(&format!("{request}\n").repeat(100));
+    let cut = &log[..log.len() - 4];
+    let table = b"policy: ''\ncases: [{name: a, expect: {verdict: deny}}]\n";
+    let files =
+        [("policy.yaml", GOOD.as_bytes()), ("folder/a", b""), ("table.yaml", table), ("latin.yaml", b"a: \xe9")];
+    for (arguments, expected) in [
+        (&["replay", "--policy", "policy.yaml", "folder"][..], "error: folder: Is a directory (os error 21)\n"),
+        (&["replay", "--policy", "policy.yaml", "-"], "error: standard input:101: "),
+        (&["explain", "--policy", "policy.yaml", "--log"], "error: standard input:101: "),
+        (&["check", "-"], "error: standard input: gzip: "),
+        (&["test", "-"], "error: standard input: gzip: "),
+        (&["secret", "-"], "error: standard input: config_dump: gzip: "),
+        (&["test", "table.yaml"], "error: table.yaml:1:9: expected the name of a file, found an empty string\n"),
+        (
+            &["check", "latin.yaml"],
+            "error: latin.yaml: the file is neither UTF-8 nor UTF-16 (save the file as UTF-8)\n",
+        ),
+        (
+            &["doctor", "--config-dump", "latin.yaml"],
+            "error: latin.yaml: config_dump: the page is neither UTF-8 nor UTF-16 (save the page as UTF-8)\n",
+        ),
+    ] {
+        let Ran { status, err, .. } = run_with(arguments, &files, cut);
+        assert_eq!(status, Some(1), "{arguments:?}: {err}");
+        assert!(err.starts_with(expected), "{arguments:?}: {err}");
+    }
+}

@@ -19,7 +19,7 @@ use crate::lines::Lines;
 use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
-use crate::source::{Source, Unusable};
+use crate::source::Source;
 use crate::stream::stderr;
 
 /// Checks documents and reports lints
@@ -164,10 +164,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let named: HashSet<&PathBuf> = arguments.files.iter().collect();
     let mut unreadable = Vec::new();
     let files = input::expand(&arguments.files, &mut unreadable);
-    let mut errors: Vec<io::Error> = unreadable
-        .into_iter()
-        .map(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-        .collect();
+    let mut errors: Vec<io::Error> = unreadable.into_iter().map(|(path, error)| input::named(&path, &error)).collect();
     let mut checked = Vec::new();
     for file in files {
         let is_named = named.contains(&file);
@@ -214,19 +211,18 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
     };
     let source = match Source::read(file)? {
         Ok(source) => source,
-        Err((text, unusable)) => return Ok(vec![whole(text, unusable.into())]),
+        Err((text, unusable)) => return Ok(vec![whole(text, unusable)]),
     };
     let documents = source.documents(is_named);
     if documents.is_empty() && source.rejected.is_empty() {
-        let Unusable { diagnostic, .. } = source.without_document();
+        let Placed { position, diagnostic } = source.without_document();
         if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
             say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
         }
         if !is_named || !source.tables.is_empty() {
             return Ok(Vec::new());
         }
-        let unusable = source.without_document();
-        return Ok(vec![whole(source.text, unusable.into())]);
+        return Ok(vec![whole(source.text, Placed { position, diagnostic })]);
     }
     let is_several = documents.len() + source.rejected.len() > 1;
     let text = Rc::clone(&source.text);
@@ -254,6 +250,6 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         checked(Some(document.position), problems)
     });
     let compiled: Vec<Checked> = compiled.collect();
-    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![Placed::from(error).into()]));
+    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![error.into()]));
     Ok(compiled.into_iter().chain(rejected).collect())
 }

@@ -14,6 +14,7 @@ use crate::clock::At;
 use crate::decision::decision_json;
 use crate::document::Document;
 use crate::exit::{self, Ended};
+use crate::input;
 use crate::logged_request::{self, Counts, Logged, Unread};
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
@@ -106,7 +107,7 @@ fn no_request(log: &Path, Counts { other, not_understood, .. }: Counts) -> io::E
     };
     io::Error::other(format!(
         "{}: no request: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with the filter's lines)",
-        log.display()
+        input::name(log)
     ))
 }
 

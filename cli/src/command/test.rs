@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     errors.extend(unreadable.into_iter().map(|(path, error)| {
-        let error = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let error = input::named(&path, &error);
         (path, error)
     }));
     if results.is_empty() && errors.is_empty() {

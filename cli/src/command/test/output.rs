@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{CaseResult, Failed, Results};
 use crate::exit::errors_in_words;
+use crate::located::place;
 use crate::printable::{self, Printable, is_hostile, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
 
@@ -38,7 +39,7 @@ pub(super) fn write_human(
                 continue;
             };
             failed += 1;
-            say!(out, "{}:{}: {}: {}", file, position, name, styled(BAD, "failed"))?;
+            say!(out, "{}: {}: {}", place(&file, Some(*position)), name, styled(BAD, "failed"))?;
             differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
             details(failure).iter().try_for_each(|line| say!(out, "  {}", line))?;
         }
@@ -173,7 +174,7 @@ pub(super) fn write_tap(out: &mut impl Write, tables: &[Results], threshold: Opt
             let mut notes = differences.clone();
             if let Some(failure) = failure {
                 notes.extend(details(failure));
-                notes.push(format!("at        {}:{position}", table.file.display()));
+                notes.push(format!("at        {}", place(table.file.display(), Some(*position))));
             }
             points.push((name(case), differences.is_empty(), notes));
         }

@@ -104,6 +104,10 @@ fn read_document(table: &Located, file: &Path, mistakes: &mut Mistakes) -> io::R
                 mistakes.add_error(policy.expected("a string"));
                 return Ok(None);
             };
+            if policy_file.is_empty() {
+                mistakes.add(policy.position, "expected the name of a file, found an empty string");
+                return Ok(None);
+            }
             let path = file.parent().unwrap_or(Path::new("")).join(policy_file);
             match Document::load(&path) {
                 Ok(document) => Ok(Some(document)),
