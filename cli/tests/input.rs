@@ -353,3 +353,14 @@ fn errors_name_the_file_and_the_next_step() {
         assert!(err.starts_with(expected), "{arguments:?}: {err}");
     }
 }
+
+#[test]
+fn a_hyphen_is_standard_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = "trustDomain: example.org\npolicies: []\nignoreLints: [nothing-allowed]\n";
+    std::fs::write(directory.path().join("policy.yaml"), policy).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+    let output = command.args(["check", "policy.yaml", "-o", "-"]).current_dir(directory.path()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "policy.yaml: ok\n");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
