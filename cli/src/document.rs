@@ -91,6 +91,16 @@ impl Document {
         }
     }
 
+    /// Returns the full name of each policy and its number of rules, in order.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (String, usize)> {
+        self.root.list("policies").iter().map(|policy| {
+            let text = |name| policy.field(name).and_then(Node::text);
+            let name = text("name").unwrap_or_default();
+            let full = text("namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+            (full, policy.list("rules").len())
+        })
+    }
+
     /// Returns the document with its rules for this layer.
     pub(crate) fn on(self, layer: Layer) -> Self {
         Self { policy: self.policy.on(layer), ..self }

@@ -11,7 +11,7 @@ use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 use crate::clock::At;
-use crate::decision::decision_json;
+use crate::decision::{by, decision_json};
 use crate::document::Document;
 use crate::exit::{self, Ended};
 use crate::input;
@@ -137,8 +137,7 @@ fn write_change(
             };
             let decision = &outcome.decision;
             let reason = decision.verdict.reason().map(|reason| format!(" ({})", reason.slug())).unwrap_or_default();
-            let by =
-                decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+            let by = by(decision.rule);
             let caller = request.peer.as_deref().unwrap_or("a caller without an identity");
             let CaseRequest { method, path, .. } = request;
             let what = if logged.layer == Layer::Tcp { "a connection".to_owned() } else { format!("{method} {path}") };

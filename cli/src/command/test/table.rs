@@ -6,7 +6,7 @@ use std::path::Path;
 
 use spiffe_authz::case::Case;
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::policy::{Layer, Node};
+use spiffe_authz::policy::Layer;
 
 use crate::claims;
 use crate::document::Document;
@@ -78,7 +78,7 @@ impl Table {
         let cases = read_cases(table, &mut mistakes);
         let document = read_document(table, file, &mut mistakes)?.map(|document| document.on(layer));
         if let Some(document) = &document {
-            let policies = policies(&document.root);
+            let policies = document.policies().collect();
             for (case, located) in &cases {
                 check_case(case, located, document, &policies, &mut mistakes);
             }
@@ -178,17 +178,6 @@ fn headers(case: &Located) -> Result<(), ReadError> {
         }
     }
     Ok(())
-}
-
-/// Returns the name of each policy with its number of rules.
-fn policies(root: &Node) -> HashMap<String, usize> {
-    let text = |policy: &Node, name| policy.field(name).and_then(Node::text).map(str::to_owned);
-    let policies = root.list("policies").iter().map(|policy| {
-        let name = text(policy, "name").unwrap_or_default();
-        let full = text(policy, "namespace").map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
-        (full, policy.list("rules").len())
-    });
-    policies.collect()
 }
 
 /// Checks the names that a case expects, because a case with an unknown one cannot pass.
