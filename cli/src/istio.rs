@@ -7,4 +7,5 @@ pub(crate) mod remark;
 pub(crate) mod resource;
 pub(crate) mod rules;
 pub(crate) mod scope;
+pub(crate) mod target;
 pub(crate) mod trust_domain_bundle;

@@ -30,7 +30,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use command::{cert, check, completions, doctor, explain, id, import, replay, rule, schema, secret, test, version};
+use command::{
+    cert, check, completions, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
+};
 use options::Color;
 
 /// Checks, explains, tests and imports policies with the code of the filter
@@ -67,6 +69,7 @@ enum Command {
     Schema(schema::Arguments),
     Version(version::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     };
     match result {
         Ok(ended) => ended.into(),

@@ -1,6 +1,6 @@
 //! `spiffe-authz import`: the conversion of Istio's policies, and the remarks on the differences.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
@@ -14,7 +14,11 @@ fn run(arguments: &[&str], resources: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(resources.as_bytes()).unwrap();
+    // A command with invalid options ends before it reads its input.
+    match child.stdin.take().unwrap().write_all(resources.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
+        _ => {}
+    }
     child.wait_with_output().unwrap()
 }
 
@@ -242,4 +246,237 @@ fn a_large_mesh_is_converted() {
     let mesh: String = (0..100).map(policy).collect();
     let (status, document, _) = import(&[], &mesh);
     assert_eq!((status, document["policies"].as_array().unwrap().len()), (Some(0), 100));
+}
+
+/// Returns the messages of an import, each with its field.
+fn messages(arguments: &[&str], resources: &str) -> (Option<i32>, Vec<String>) {
+    let (status, _, remarks) = import(arguments, resources);
+    let text = |remark: &Value, name: &str| remark[name].as_str().unwrap_or_default().to_owned();
+    (status, remarks.iter().map(|remark| format!("{}: {}", text(remark, "field"), text(remark, "message"))).collect())
+}
+
+/// Fails unless some message contains each part, in this order.
+fn assert_reported(messages: &[String], parts: &[&str]) {
+    assert!(
+        messages.iter().any(|message| {
+            let mut rest = &**message;
+            parts.iter().all(|part| rest.split_once(part).map(|(_, after)| rest = after).is_some())
+        }),
+        "{parts:?} in {messages:#?}"
+    );
+}
+
+#[test]
+fn references_that_istio_rejects_are_errors() {
+    let gateway = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"});
+    let with = |name: &str, value: &str| {
+        let mut changed = gateway.clone();
+        changed[name] = value.into();
+        changed
+    };
+    let (elsewhere, class) = (with("namespace", "edge"), with("kind", "GatewayClass"));
+    let selector = json!({"matchLabels": {"app": "a"}});
+    for (spec, expected) in [
+        (json!({"targetRefs": [gateway, elsewhere]}), ["spec.targetRefs[1].namespace: ", "`edge`", "`default`"]),
+        (json!({"targetRef": elsewhere}), ["spec.targetRef.namespace: ", "`edge`", "`default`"]),
+        (json!({"targetRef": gateway, "targetRefs": [gateway]}), ["spec.targetRefs: ", "`targetRef` and", "combined"]),
+        (json!({"selector": selector, "targetRefs": [gateway]}), ["spec.targetRefs: ", "`selector` and", "combined"]),
+        (json!({"selector": selector, "targetRef": gateway}), ["spec.targetRef: ", "and `targetRef` cannot", ""]),
+        (json!({"selector": selector, "targetRefs": [{}]}), ["spec.targetRefs: ", "`selector` and", "combined"]),
+        (json!({"targetRefs": [class]}), ["spec.targetRefs[0].kind: ", "root namespace", "`istio-system`"]),
+        (json!({"targetRefs": [with("kind", "Gatway")]}), ["spec.targetRefs[0].kind: ", "`Gatway`", "`Gateway`"]),
+    ] {
+        let here = ["--namespace=default", "--target-ref=Gateway/public", "--target-ref=GatewayClass/public"];
+        let (status, found) = messages(&here, &policy(&spec));
+        assert_eq!(status, Some(3), "{spec}");
+        assert_reported(&found, &expected);
+    }
+    // Istio accepts an empty namespace and the empty group, and the policy's own namespace has the same meaning.
+    for namespace in ["", "default"] {
+        let spec = json!({"targetRefs": [
+            {"group": "", "kind": "Service", "name": "a", "namespace": namespace}
+        ]});
+        let (status, found) = messages(&["--namespace=default", "--target-ref=Service/a"], &policy(&spec));
+        assert_eq!(status, Some(0), "{found:?}");
+    }
+}
+
+#[test]
+fn attached_policies_apply_to_their_own_proxy() {
+    let group = |kind: &str| match kind {
+        "Service" => "",
+        "ServiceEntry" => "networking.istio.io",
+        _ => "gateway.networking.k8s.io",
+    };
+    let attached = |namespace: &str, targets: &[&str]| {
+        let targets: Vec<Value> = targets
+            .iter()
+            .map(|target| target.split_once('/').unwrap())
+            .map(|(kind, name)| json!({"group": group(kind), "kind": kind, "name": name}))
+            .collect();
+        policy(&json!({"targetRefs": targets})).replace("\"default\"", &format!("{namespace:?}"))
+    };
+    let (edge, root) = ("edge", "istio-system");
+    let elsewhere = "is not a resource of the proxy";
+    let service = "is not carried over to a document for other requests";
+    for (namespace, targets, proxy, applies, expected) in [
+        (edge, &["Gateway/a"][..], &["Gateway/a"][..], true, ""),
+        (edge, &["Gateway/a"], &["Gateway/b"], false, ""),
+        (root, &["Gateway/a"], &["Gateway/a"], false, ""),
+        (root, &["GatewayClass/a"], &["GatewayClass/a"], true, ""),
+        (edge, &["Gateway/b", "Gateway/a"], &["Gateway/a", "GatewayClass/a"], true, ""),
+        (edge, &["Service/a"], &["Service/a"], true, ""),
+        (edge, &["ServiceEntry/a", "Service/a"], &["Gateway/a", "Service/a", "ServiceEntry/a"], true, ""),
+        (edge, &["Service/a", "Gateway/a"], &["Gateway/a"], true, ""),
+        (edge, &["Service/b"], &["Service/a"], false, elsewhere),
+        (root, &["Service/a"], &["Service/a"], false, elsewhere),
+        // The document of these proxies applies to requests to other services, too.
+        (edge, &["Service/a"], &["Gateway/a"], false, service),
+        (edge, &["ServiceEntry/a"], &["GatewayClass/a"], false, service),
+        (edge, &["Service/a"], &["Service/a", "Service/b"], false, service),
+        (edge, &["Service/a"], &["Service/a", "ServiceEntry/a"], false, service),
+        (edge, &["Gateway/a"], &[], false, "--target-ref Gateway/a"),
+    ] {
+        let proxy: Vec<String> = proxy.iter().map(|target| format!("--target-ref={target}")).collect();
+        let mut arguments = vec!["--namespace=edge"];
+        arguments.extend(proxy.iter().map(String::as_str));
+        let (status, found) = messages(&arguments, &attached(namespace, targets));
+        assert_eq!(status, Some(if applies { 0 } else { 3 }), "{namespace} {targets:?} {proxy:?} {found:?}");
+        if [service, elsewhere].contains(&expected) {
+            let name = targets.iter().find(|target| target.starts_with("Service")).unwrap();
+            assert_reported(&found, &["spec.targetRefs: ", name, expected]);
+        } else if !expected.is_empty() {
+            assert_reported(&found, &["spec.targetRefs: ", expected]);
+        }
+    }
+}
+
+#[test]
+fn a_policy_with_an_unknown_group_or_version_is_an_error() {
+    let resource = |version: &str, kind: &str| {
+        let head = if version.is_empty() { String::new() } else { format!("apiVersion: {version}\n") };
+        format!("{head}kind: {kind}\nmetadata: {{name: p, namespace: a}}\nspec: {{action: DENY, rules: [{{}}]}}\n")
+    };
+    let good = resource("security.istio.io/v1", "AuthorizationPolicy");
+    for (version, kind, expected) in [
+        ("security.istio.io", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: security.istio.io`"]),
+        ("v1", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: v1`"]),
+        ("", "AuthorizationPolicy", ["apiVersion: ", "missing field `apiVersion`"]),
+        ("securty.istio.io/v1", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: securty.istio.io/v1`"]),
+        ("security.istio.io/v2", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: security.istio.io/v2`"]),
+        ("policy.linkerd.io", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: policy.linkerd.io`"]),
+        ("rbac.istio.io/v1alpha1", "AuthorizationPolicy", ["apiVersion: ", "`apiVersion: rbac.istio.io/v1alpha1`"]),
+        ("security.istio.io", "AuthorizationPolicies", ["kind: ", "`AuthorizationPolicy`"]),
+        ("security.istio.io/v1", "AuthorisationPolicy", ["kind: ", "`AuthorizationPolicy`"]),
+        ("v1", "authorizationPolicy", ["kind: ", "`AuthorizationPolicy`"]),
+        ("securty.istio.io/v1", "null", ["kind: ", "missing field `kind`"]),
+    ] {
+        let (status, found) = messages(&[], &format!("{good}---\n{}", resource(version, kind)));
+        assert_eq!(status, Some(3), "{version} {kind} {found:?}");
+        assert_reported(&found, &expected);
+    }
+    for (version, kind) in [
+        ("policy.linkerd.io/v1alpha1", "AuthorizationPolicy"),
+        ("security.istio.io/v1", "PeerAuthentication"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+    ] {
+        let (status, found) = messages(&[], &format!("{good}---\n{}", resource(version, kind)));
+        assert_eq!(status, Some(0), "{version} {kind} {found:?}");
+        assert_reported(&found, &["skipped 1 other resource: 1 ", kind]);
+    }
+}
+
+#[test]
+fn a_list_implies_the_kind_of_its_items() {
+    const ITEM: &str = "metadata: {name: p, namespace: a}, spec: {action: DENY, rules: [{}]}";
+    const ISTIO: &str = "apiVersion: security.istio.io/v1";
+    const KIND: &str = "kind: AuthorizationPolicy";
+    for (list, item, expected) in [
+        (format!("{ISTIO}\n{KIND}List"), String::new(), Ok(())),
+        (format!("{ISTIO}\n{KIND}List"), format!("{KIND}, "), Ok(())),
+        (format!("{ISTIO}\n{KIND}List"), format!("{ISTIO}, "), Ok(())),
+        ("apiVersion: v1\nkind: List".to_owned(), format!("{ISTIO}, {KIND}, "), Ok(())),
+        (format!("apiVersion: v1\n{KIND}List"), String::new(), Err(["apiVersion: ", "`apiVersion: v1`"])),
+        (format!("{KIND}List"), String::new(), Err(["apiVersion: ", "missing field `apiVersion`"])),
+        (format!("{ISTIO}\n{KIND}List"), "apiVersion: v1, ".to_owned(), Err(["apiVersion: ", "`apiVersion: v1`"])),
+        ("apiVersion: v1\nkind: List".to_owned(), String::new(), Err(["kind: ", "missing field `kind`"])),
+        ("apiVersion: v1\nkind: List".to_owned(), format!("{KIND}, "), Err(["apiVersion: ", "missing field"])),
+        ("apiVersion: v1\nkind: list".to_owned(), format!("{ISTIO}, {KIND}, "), Err(["kind: ", "`List`"])),
+    ] {
+        let (status, found) = messages(&[], &format!("{list}\nitems:\n- {{{item}{ITEM}}}\n"));
+        match expected {
+            Ok(()) => assert_eq!(status, Some(0), "{list} {item} {found:?}"),
+            Err(expected) => {
+                assert_eq!(status, Some(3), "{list} {item} {found:?}");
+                assert_reported(&found, &expected);
+            }
+        }
+    }
+    let (status, found) = messages(&["--allow-empty"], &format!("{ISTIO}\n{KIND}List\nitmes: [{{{ITEM}}}]\n"));
+    assert_eq!(status, Some(3), "{found:?}");
+    assert_reported(&found, &["items: missing field `items`"]);
+    // A list of another kind, a list of Linkerd's policies, and an empty list.
+    for (list, expected) in [
+        ("apiVersion: v1\nkind: ServiceList", "skipped 1 other resource: 1 Service"),
+        ("apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicyList", "1 AuthorizationPolicy of policy.l"),
+    ] {
+        let (status, found) = messages(&[], &format!("{list}\nitems: [{{{ITEM}}}]\n"));
+        assert_eq!(status, Some(1), "{found:?}");
+        assert_reported(&found, &[expected]);
+    }
+    let (_, found) = messages(&[], &format!("{ISTIO}\n{KIND}List\nitems: null\n"));
+    assert_reported(&found, &["the input has no AuthorizationPolicy"]);
+}
+
+#[test]
+fn metadata_and_labels_are_checked() {
+    let resource = |metadata: &str, spec: &str| {
+        format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {metadata}\nspec: {spec}\n")
+    };
+    let labels = |labels: &str| format!("{{selector: {{matchLabels: {labels}}}}}");
+    let good = "{name: p, namespace: a}";
+    for (metadata, spec, expected) in [
+        ("{name: p, namespace: a, namespace: b}", "{}".to_owned(), ["metadata.namespace: ", "duplicate field"]),
+        ("{name: p, namespace: a, namespace: null}", "{}".to_owned(), ["metadata.namespace: ", "duplicate field"]),
+        ("{name: p, name: q, namespace: a}", "{}".to_owned(), ["metadata.name: ", "duplicate field"]),
+        ("{name: p, namspace: b}", "{}".to_owned(), ["metadata.namspace: ", "(did you mean `namespace`?)"]),
+        ("{name: p, namespace: a, anotations: {}}", "{}".to_owned(), ["metadata.anotations: ", "`annotations`"]),
+        ("{name: p, namespace: a, spec: {}}", "{}".to_owned(), ["metadata.spec: ", "unknown field"]),
+        ("{name: p, namespace: a, annotations: {a: null}}", "{}".to_owned(), ["metadata.annotations.a: ", "null"]),
+        (good, labels("{app: null}"), ["spec.selector.matchLabels.app: ", "expected a string, found null"]),
+        (good, labels("{app: a, app: b}"), ["spec.selector.matchLabels.app: ", "duplicate field"]),
+    ] {
+        let (status, found) = messages(&["--namespace=a", "--label=app=a"], &resource(metadata, &spec));
+        assert_eq!(status, Some(3), "{metadata} {spec} {found:?}");
+        assert_reported(&found, &expected);
+    }
+    let all = "{name: p, namespace: a, uid: u, resourceVersion: '1', generation: 1, creationTimestamp: null, labels: {}, \
+               annotations: {}, managedFields: [], ownerReferences: [], finalizers: [], generateName: p-, selfLink: /p, \
+               deletionTimestamp: '2026-01-01T00:00:00Z', deletionGracePeriodSeconds: 1}";
+    assert_eq!(messages(&[], &resource(all, "{}")), (Some(0), vec![]));
+}
+
+#[test]
+fn options_without_a_meaning_are_rejected() {
+    for (arguments, expected) in [
+        (&["--namespace="][..], "'--namespace <NAMESPACE>'"),
+        (&["--namespace=Edge"], "'--namespace <NAMESPACE>'"),
+        (&["--root-namespace="], "'--root-namespace <ROOT_NAMESPACE>'"),
+        (&["--namespace=a", "--label==b"], "'--label <LABEL>'"),
+        (&["--namespace=a", "--label=app"], "'--label <LABEL>'"),
+        (
+            &["--namespace=a", "--label=app=a", "--label=tier=x", "--label=app=b"],
+            "`--label app` has the values `a` and `b`",
+        ),
+    ] {
+        let output = run(&[&["--trust-domain", "example.org", "-"], arguments].concat(), &policy(&json!({})));
+        let text = String::from_utf8(output.stderr).unwrap();
+        // Every error in the command line has this status, because 2 is a denial.
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{arguments:?} {text}");
+        assert!(text.starts_with("error: ") && text.contains(expected), "{arguments:?} {text}");
+    }
+    // An empty value is a label's value, and repeating a label does not change it.
+    let spec = json!({"selector": {"matchLabels": {"app": ""}}});
+    let (status, found) = messages(&["--namespace=default", "--label=app=", "--label=app="], &policy(&spec));
+    assert_eq!((status, found), (Some(0), vec![]));
 }

@@ -19,9 +19,14 @@ use crate::style::{BAD, GOOD};
 /// The filter applies the same rules. In a PEM file with a chain, the first certificate is the leaf. Signatures and dates are
 /// not checked, because Envoy validates them.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  every certificate is an X509-SVID\n  1  the command could not run\n  3  a certificate is not an X509-SVID"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz cert svid.pem
+
+Exit status:
+  0  every certificate is an X509-SVID
+  1  the command could not run
+  3  a certificate is not an X509-SVID")]
 pub(crate) struct Arguments {
     /// Certificates in PEM or DER; `-` is standard input
     #[arg(required = true)]

@@ -10,9 +10,10 @@ use crate::stream::stdout;
 const NAME: &str = "spiffe-authz";
 
 /// Prints the completion script of a shell
-///
-/// For example, run `source <(spiffe-authz completions bash)`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  source <(spiffe-authz completions bash)")]
 pub(crate) struct Arguments {
     /// The shell
     #[arg(value_enum)]

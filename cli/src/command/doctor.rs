@@ -36,9 +36,17 @@ use redact::Redaction;
 /// Reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with kubectl
 /// or istioctl. Envoy omits private keys from these pages. docs/reference/doctor-findings.md describes every finding.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  no findings of the fail level or above\n  1  the command could not run\n  3  a finding of the fail level or above"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz doctor localhost:9901
+  spiffe-authz doctor httpbin-7d8f -n default
+  spiffe-authz doctor --config-dump config_dump.json --certs certs.json \\
+    --stats stats.txt
+
+Exit status:
+  0  no findings of the fail level or above
+  1  the command could not run
+  3  a finding of the fail level or above")]
 pub(crate) struct Arguments {
     /// The admin interface (`host:port`, `http://host:port` or the path of a UNIX socket), or the name of a pod
     #[arg(value_name = "ADMIN|POD", value_parser = Target::parse)]

@@ -28,9 +28,17 @@ use output::Explained;
 ///
 /// For each rule, shows what it requires and what the request has, closest match first.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  the request is allowed\n  1  the command could not run\n  2  the request is denied"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz explain --policy policy.yaml \\
+    --peer spiffe://example.org/ns/default/sa/sleep --path /headers
+  kubectl logs deploy/httpbin -c istio-proxy | grep spiffe-authz |
+    spiffe-authz explain --policy policy.yaml --log
+
+Exit status:
+  0  the request is allowed
+  1  the command could not run
+  2  the request is denied")]
 pub(crate) struct Arguments {
     /// The document, in JSON or YAML
     #[arg(long)]

@@ -18,7 +18,15 @@ use crate::stream::stdout;
 /// An ID must be valid according to the SPIFFE-ID specification. With `--pattern`, its path must also have this form. The
 /// bytes of an argument are checked unchanged.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  every ID is valid\n  1  the command could not run\n  3  an ID is invalid")]
+#[command(after_help = "\
+Examples:
+  spiffe-authz id spiffe://example.org/ns/default/sa/sleep
+  spiffe-authz id --pattern istio -
+
+Exit status:
+  0  every ID is valid
+  1  the command could not run
+  3  an ID is invalid")]
 pub(crate) struct Arguments {
     /// SPIFFE IDs; `-` reads them from standard input, one on each line
     #[arg(required = true)]

@@ -1,5 +1,6 @@
 //! `spiffe-authz import`: a configuration document from Istio's AuthorizationPolicies.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,8 @@ use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
 use crate::istio::import::{Import, Importer, option, texts};
 use crate::istio::remark::Remark;
 use crate::istio::resource::{KIND, Resources};
-use crate::istio::scope::{Scope, TargetRef, Workload};
+use crate::istio::scope::{Scope, Workload};
+use crate::istio::target::TargetRef;
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{self, Field, Located, Position, Value};
 use crate::options::{Format, Output};
@@ -28,9 +30,17 @@ use crate::style::{BAD, NOTABLE};
 /// security.istio.io/v1 and v1beta1. Writes the document to standard output, and each difference between the document
 /// and the policies to standard error. Writes no document if a policy cannot be imported.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  the document has every policy that applies\n  1  the command could not run, or there is no policy\n  3  a policy cannot be imported, or no policy applies"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz import --trust-domain example.org --namespace default \\
+    --label app=httpbin policies/
+  kubectl get authorizationpolicies -A -o yaml |
+    spiffe-authz import --trust-domain example.org -n default -
+
+Exit status:
+  0  the document has every policy that applies
+  1  the command could not run, or there is no policy
+  3  a policy cannot be imported, or no policy applies")]
 pub(crate) struct Arguments {
     /// Files with AuthorizationPolicies, or directories with such files; `-` is standard input
     #[arg(required = true)]
@@ -45,17 +55,18 @@ pub(crate) struct Arguments {
     #[arg(long = "federated-trust-domain", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
     federated: Vec<String>,
     /// The namespace whose policies without a selector apply to the whole mesh
-    #[arg(long, default_value = "istio-system")]
+    #[arg(long, value_parser = parse_namespace, default_value = "istio-system")]
     root_namespace: String,
     /// The namespace of the workload whose policies are imported. Policies without a namespace get it [default: every
     /// policy is imported, if one workload can have all of them]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse_namespace)]
     namespace: Option<String>,
     /// A label of the workload, `name=value`; can be repeated; policies that select other workloads are skipped
     #[arg(long = "label", value_name = "LABEL", value_parser = parse_label, requires = "namespace")]
     labels: Vec<(String, String)>,
     /// A Gateway, GatewayClass, Service or ServiceEntry of the proxy, `kind/name`; can be repeated; policies whose
-    /// `targetRefs` have other resources are skipped
+    /// `targetRefs` have other resources are skipped. With a GatewayClass or a service, the proxy is a waypoint, and
+    /// policies without `targetRefs` are skipped
     #[arg(long = "target-ref", value_name = "KIND/NAME", value_parser = TargetRef::parse, requires = "namespace")]
     targets: Vec<TargetRef>,
     /// Imports the policies of every namespace and workload
@@ -108,8 +119,17 @@ enum Peer {
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected `name=value`")?;
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected `name=value`")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Returns a name that a namespace of Kubernetes can have: a label of RFC 1123.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.is_empty() || !text.bytes().all(is_allowed) {
+        return Err("expected the name of a namespace, of lowercase letters, digits and `-`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_trust_domain(text: &str) -> Result<String, String> {
@@ -130,16 +150,26 @@ fn parse_pattern(text: &str) -> Result<String, String> {
 }
 
 impl Arguments {
-    fn scope(&self) -> Scope {
-        match &self.namespace {
-            Some(namespace) => Scope::Workload(Workload {
-                namespace: namespace.clone(),
-                labels: self.labels.iter().cloned().collect(),
-                targets: self.targets.clone(),
-            }),
+    /// Returns the policies to import.
+    ///
+    /// # Errors
+    /// Returns an error if a label has two values.
+    fn scope(&self) -> io::Result<Scope> {
+        let mut labels = BTreeMap::new();
+        for (name, value) in &self.labels {
+            if let Some(other) = labels.insert(name.clone(), value.clone()).filter(|other| other != value) {
+                let message =
+                    format!("`--label {name}` has the values `{other}` and `{value}` (remove one of the two)");
+                return Err(io::Error::other(message));
+            }
+        }
+        Ok(match &self.namespace {
+            Some(namespace) => {
+                Scope::Workload(Workload { namespace: namespace.clone(), labels, targets: self.targets.clone() })
+            }
             None if self.all => Scope::All,
             None => Scope::Unspecified,
-        }
+        })
     }
 
     /// Returns the fields of the document without its policies.
@@ -180,6 +210,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
+    let scope = arguments.scope()?;
     let bundle = TrustDomainBundle::new(&arguments.trust_domain, &arguments.aliases);
     let head = arguments.head(&bundle);
     let invalid = |errors: Vec<_>| io::Error::other(Failure::of_options(&errors));
@@ -197,7 +228,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     for (file, documents) in &files {
         documents.iter().for_each(|document| resources.add(document, file));
     }
-    let mut importer = Importer::new(bundle, &arguments.root_namespace, arguments.scope());
+    let mut importer = Importer::new(bundle, &arguments.root_namespace, scope);
     importer.add(resources);
     let requires_peer = arguments.peer != Some(Peer::Optional);
     let mut import = importer.finish(&head, requires_peer).map_err(invalid)?;

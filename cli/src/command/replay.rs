@@ -27,9 +27,16 @@ use crate::style::{BAD, GOOD};
 /// Envoy and Istio, with the prefixes of `kubectl logs` and log shippers, and compressed with gzip. Attributes that the log
 /// lacks, such as headers and tokens, are unknown. A request or TCP connection whose verdict depends on them is counted as unknown.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run, or a log has no request\n  3  a verdict changes"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz replay --policy new.yaml access.log
+  kubectl logs deploy/httpbin -c istio-proxy |
+    spiffe-authz replay --policy new.yaml -
+
+Exit status:
+  0  no verdict changes
+  1  the command could not run, or a log has no request
+  3  a verdict changes")]
 pub(crate) struct Arguments {
     /// The new document, in JSON or YAML
     #[arg(long)]

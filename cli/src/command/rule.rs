@@ -22,7 +22,13 @@ const LINTS: &str = include_str!("../../../docs/reference/lints.md");
 ///
 /// The names are those in logs, metrics and reports, such as `wrong-pattern`. Without a name, lists all names.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  every name is known\n  1  the command could not run, or a name is unknown")]
+#[command(after_help = "\
+Examples:
+  spiffe-authz rule wrong-pattern
+
+Exit status:
+  0  every name is known
+  1  the command could not run, or a name is unknown")]
 pub(crate) struct Arguments {
     /// The names to explain
     names: Vec<String>,

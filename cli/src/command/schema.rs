@@ -7,6 +7,9 @@ use crate::stream::stdout;
 
 /// Prints the JSON Schema (draft 2020-12) of the document, for editors
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz schema > spiffe-authz.schema.json")]
 pub(crate) struct Arguments {}
 
 const SCHEMA: &str = include_str!("../configuration.schema.json");

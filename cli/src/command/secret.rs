@@ -28,7 +28,15 @@ use crate::stream::stdout;
 /// Reads the output of `istioctl proxy-config secret POD -o json`, or Envoy's `/config_dump`. The issuer is found by
 /// names and key identifiers. Signatures are not verified.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  no findings\n  1  the command could not run\n  3  findings")]
+#[command(after_help = "\
+Examples:
+  istioctl proxy-config secret httpbin-7d8f -n default -o json |
+    spiffe-authz secret
+
+Exit status:
+  0  no findings
+  1  the command could not run
+  3  findings")]
 pub(crate) struct Arguments {
     /// The dump in JSON; `-` is standard input
     #[arg(default_value = "-")]

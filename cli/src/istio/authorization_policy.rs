@@ -2,16 +2,28 @@
 
 use super::fields::Fields;
 use super::remark::Origin;
-use crate::located::{Located, Position, Value};
+use super::target::{Home, Target};
+use crate::located::{Located, Position};
 
 /// The annotation of a policy that is evaluated and not enforced.
 const DRY_RUN: &str = "istio.io/dry-run";
-/// The kinds that `targetRefs` can contain, with their API groups.
-pub(crate) const TARGET_KINDS: [(&str, &[&str]); 4] = [
-    ("Gateway", &["gateway.networking.k8s.io"]),
-    ("GatewayClass", &["gateway.networking.k8s.io"]),
-    ("Service", &["", "core"]),
-    ("ServiceEntry", &["networking.istio.io"]),
+/// The fields of Kubernetes' ObjectMeta.
+const METADATA: [&str; 15] = [
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "generateName",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+    "selfLink",
 ];
 
 /// The metadata of a policy.
@@ -37,14 +49,6 @@ pub(crate) struct Spec<'r> {
 pub(crate) struct Selector<'r> {
     pub(crate) position: Position,
     pub(crate) labels: Vec<(&'r str, &'r str)>,
-}
-
-/// A resource that a policy is attached to.
-#[derive(Debug)]
-pub(crate) struct Target<'r> {
-    pub(crate) position: Position,
-    pub(crate) kind: &'r str,
-    pub(crate) name: &'r str,
 }
 
 /// The value of the annotation `istio.io/dry-run`.
@@ -78,6 +82,9 @@ impl<'r> Metadata<'r> {
         if !fields.is_object(metadata, "metadata") {
             return None;
         }
+        for unknown in fields.object(metadata, "metadata", &METADATA) {
+            fields.report_unknown_of(unknown, "metadata", &METADATA);
+        }
         let name = fields.text(metadata, "name", "metadata");
         if metadata.field("name").is_none() {
             fields.report(metadata.position, "metadata.name", "missing field `name`");
@@ -108,8 +115,8 @@ impl<'r> Metadata<'r> {
 }
 
 impl<'r> Spec<'r> {
-    /// Reads the specification of a resource. Returns `None` if there is an error.
-    pub(crate) fn read(resource: &'r Located, fields: &mut Fields<'_>) -> Option<Self> {
+    /// Reads the specification of a policy in this namespace. Returns `None` if there is an error.
+    pub(crate) fn read(resource: &'r Located, home: Home<'_>, fields: &mut Fields<'_>) -> Option<Self> {
         let Some(spec) = resource.field("spec") else { return Some(Self::default()) };
         if !fields.is_object(spec, "spec") {
             return None;
@@ -121,21 +128,7 @@ impl<'r> Spec<'r> {
         }
         fields.report_templates(Some(spec), "spec");
         let selector = spec.field("selector").and_then(|selector| read_selector(selector, fields));
-        let mut targets = Vec::new();
-        if let Some(target) = spec.field("targetRef") {
-            targets.extend(read_target(target, "spec.targetRef", fields));
-        }
-        if let Some(list) = spec.field("targetRefs") {
-            if !matches!(list.value, Value::List(_)) {
-                fields.report_type(list, "spec.targetRefs", "a list");
-            }
-            for (position, target) in list.items().iter().enumerate() {
-                targets.extend(read_target(target, &format!("spec.targetRefs[{position}]"), fields));
-            }
-        }
-        if let Some(first) = targets.first().filter(|_| selector.is_some()) {
-            fields.report(first.position, "spec.targetRefs", "`selector` and `targetRefs` cannot be combined");
-        }
+        let targets = Target::read_all(spec, home, fields);
         let action = spec.field("action");
         if let Some(provider) = spec.field("provider").filter(|_| !is_custom(action)) {
             let message = "`provider` is only allowed with `action: CUSTOM`";
@@ -167,40 +160,6 @@ fn read_selector<'r>(selector: &'r Located, fields: &mut Fields<'_>) -> Option<S
     }
     let labels = labels.into_iter().map(|(name, value, _)| (name, value)).collect();
     Some(Selector { position: selector.position, labels })
-}
-
-fn read_target<'r>(target: &'r Located, at: &str, fields: &mut Fields<'_>) -> Option<Target<'r>> {
-    if !fields.is_object(target, at) {
-        return None;
-    }
-    let allowed = ["group", "kind", "name", "namespace"];
-    for unknown in fields.object(target, at, &allowed) {
-        fields.report_unknown_of(unknown, at, &allowed);
-    }
-    let mut required = |name: &str| {
-        if target.field(name).is_none() {
-            fields.report(target.position, &format!("{at}.{name}"), format!("missing field `{name}`"));
-        }
-        fields.text(target, name, at)
-    };
-    let (kind, name) = (required("kind"), required("name"));
-    let group = fields.text(target, "group", at).map_or("", |(group, _)| group);
-    fields.text(target, "namespace", at);
-    let ((kind, position), (name, _)) = (kind?, name?);
-    match TARGET_KINDS.iter().find(|(known, _)| *known == kind) {
-        Some((_, groups)) if groups.contains(&group) => {}
-        Some((_, groups)) => {
-            let expected = groups.iter().find(|group| !group.is_empty()).unwrap_or(&"");
-            let message = format!("unknown group `{group}` of a {kind} (expected `{expected}`)");
-            fields.report(position, &format!("{at}.group"), message);
-        }
-        None => {
-            let known = TARGET_KINDS.map(|(kind, _)| kind);
-            let message = format!("unknown kind `{kind}` ({})", crate::suggestion::hint(kind, &known));
-            fields.report(position, &format!("{at}.kind"), message);
-        }
-    }
-    Some(Target { position, kind, name })
 }
 
 impl DryRun<'_> {

@@ -59,15 +59,29 @@ impl Fields<'_> {
         is_object
     }
 
-    /// Returns the string in an optional field, with its position. Reports every other value.
+    /// Returns the string in an optional field, with its position. Reports every other value, and an empty string.
     pub(crate) fn text<'r>(&mut self, object: &'r Located, name: &str, at: &str) -> Option<(&'r str, Position)> {
-        let value = object.field(name)?;
-        match value.text() {
-            Some("") => self.report(value.position, &joined(at, name), "the string is empty"),
-            Some(text) => return Some((text, value.position)),
-            None => self.report_type(value, &joined(at, name), "a string"),
+        let (text, position) = self.text_or_empty(object, name, at)?;
+        if text.is_empty() {
+            self.report(position, &joined(at, name), "the string is empty");
+            return None;
         }
-        None
+        Some((text, position))
+    }
+
+    /// Returns the string in an optional field, with its position. Reports every other value.
+    pub(crate) fn text_or_empty<'r>(
+        &mut self,
+        object: &'r Located,
+        name: &str,
+        at: &str,
+    ) -> Option<(&'r str, Position)> {
+        let value = object.field(name)?;
+        let text = value.text();
+        if text.is_none() {
+            self.report_type(value, &joined(at, name), "a string");
+        }
+        Some((text?, value.position))
     }
 
     /// Returns the fields of an object whose values are strings, and reports every other value.
@@ -80,7 +94,6 @@ impl Fields<'_> {
         for Field { name, value, .. } in object.fields() {
             match value.text() {
                 Some(text) => texts.push((&**name, text, value.position)),
-                None if value.is_null() => {}
                 None => self.report_type(value, &joined(at, name), "a string"),
             }
         }

@@ -9,6 +9,7 @@ use super::remark::{Origin, Remark};
 use super::resource::Resources;
 use super::rules::{RuleImport, names_caller};
 use super::scope::{Applies, Scope, Span};
+use super::target::{Home, Target};
 use super::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{Field, Located, Position, Value};
 use crate::suggestion;
@@ -100,7 +101,8 @@ impl<'a> Importer<'a> {
             self.not_applicable.push(origin.place);
             return Ok(());
         }
-        let (spec, errors) = read(&origin, |fields| Spec::read(source, fields));
+        let home = Home { namespace: &namespace, root_namespace: self.root_namespace };
+        let (spec, errors) = read(&origin, |fields| Spec::read(source, home, fields));
         let Some(spec) = spec else { return Err(errors) };
         if !self.applies(&spec, &namespace, &origin)? {
             self.not_applicable.push(origin.place);
@@ -120,26 +122,37 @@ impl<'a> Importer<'a> {
     }
 
     /// Returns `true` if a policy applies to the workload.
-    fn applies(&self, spec: &Spec<'_>, namespace: &str, origin: &Origin) -> Result<bool, Vec<Remark>> {
-        let attached = || {
-            let lost = spec.targets.iter().map(|target| {
-                let message = format!(
-                    "the policy is attached to a resource (use `--namespace {namespace} --target-ref {}/{}` to import the \
-                     policies of its proxy)",
-                    target.kind, target.name
-                );
-                origin.remark(target.position, "spec.targetRefs", message).lost()
-            });
-            lost.collect::<Vec<_>>()
+    fn applies(&mut self, spec: &Spec<'_>, namespace: &str, origin: &Origin) -> Result<bool, Vec<Remark>> {
+        let applies = match &self.scope {
+            Scope::Workload(workload) => workload.applies(spec, namespace),
+            Scope::All | Scope::Unspecified if spec.targets.is_empty() => Applies::Yes,
+            Scope::All | Scope::Unspecified => Applies::Unknown,
         };
-        match &self.scope {
-            Scope::Workload(workload) => match workload.applies(spec) {
-                Applies::Yes => Ok(true),
-                Applies::No => Ok(false),
-                Applies::Unknown => Err(attached()),
-            },
-            Scope::All | Scope::Unspecified if spec.targets.is_empty() => Ok(true),
-            Scope::All | Scope::Unspecified => Err(attached()),
+        let remark = |target: &Target<'_>, message: String| origin.remark(target.position, "spec.targetRefs", message);
+        let services = spec.targets.iter().filter(|target| target.kind.is_service());
+        match applies {
+            Applies::Yes => Ok(true),
+            Applies::No => {
+                self.remarks.extend(services.map(|target| {
+                    remark(target, format!("`{target}` is not a resource of the proxy, and is not carried over"))
+                }));
+                Ok(false)
+            }
+            Applies::Unknown => Err(spec.targets.iter().map(|target| {
+                let message = format!(
+                    "the policy is attached to a resource (use `--namespace {namespace} --target-ref {target}` to import the \
+                     policies of its proxy)"
+                );
+                remark(target, message).lost()
+            }).collect()),
+            Applies::ToService => Err(services.map(|target| {
+                let message = format!(
+                    "the policy is enforced for requests to `{target}`, and is not carried over to a document for other \
+                     requests (use `--target-ref {target}` without other services, or remove the policy from the input if \
+                     the proxy is not a waypoint)"
+                );
+                remark(target, message).lost()
+            }).collect()),
         }
     }
 

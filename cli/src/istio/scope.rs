@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::authorization_policy::{Spec, TARGET_KINDS};
-use crate::suggestion::hint;
+use super::authorization_policy::Spec;
+use super::target::{Kind, Target, TargetRef};
 
 /// The policies to import.
 #[derive(Debug)]
@@ -25,13 +25,6 @@ pub(crate) struct Workload {
     pub(crate) targets: Vec<TargetRef>,
 }
 
-/// A resource that policies are attached to.
-#[derive(Debug, Clone)]
-pub(crate) struct TargetRef {
-    kind: String,
-    name: String,
-}
-
 /// Whether a policy applies to the workload.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Applies {
@@ -39,24 +32,8 @@ pub(crate) enum Applies {
     No,
     /// The policy is attached to a resource, and the options do not say whether the workload has it.
     Unknown,
-}
-
-impl TargetRef {
-    /// Parses a kind and a name, such as `Gateway/public`.
-    ///
-    /// # Errors
-    /// Returns a description of the expected form.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (kind, name) = text.split_once('/').ok_or("expected `kind/name`, such as `Gateway/public`")?;
-        let known = TARGET_KINDS.map(|(kind, _)| kind);
-        if !known.contains(&kind) {
-            return Err(format!("unknown kind `{kind}` ({})", hint(kind, &known)));
-        }
-        if name.is_empty() || name.contains('/') {
-            return Err("expected `kind/name`, such as `Gateway/public`".to_owned());
-        }
-        Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
-    }
+    /// The policy is attached to a service, and the document also applies to requests to other services.
+    ToService,
 }
 
 impl Workload {
@@ -65,23 +42,40 @@ impl Workload {
         namespace == self.namespace || namespace == root_namespace
     }
 
-    /// Returns whether a policy in the workload's namespace or in the root namespace applies.
-    pub(crate) fn applies(&self, spec: &Spec<'_>) -> Applies {
+    /// Returns whether a policy of this namespace, which is the workload's or the root namespace, applies.
+    pub(crate) fn applies(&self, spec: &Spec<'_>, namespace: &str) -> Applies {
         if !spec.targets.is_empty() {
-            if self.targets.is_empty() {
-                return Applies::Unknown;
-            }
-            let has =
-                |kind: &str, name: &str| self.targets.iter().any(|target| target.kind == kind && target.name == name);
-            let applies = spec.targets.iter().any(|target| has(target.kind, target.name));
-            return if applies { Applies::Yes } else { Applies::No };
+            return self.has_one_of(&spec.targets, namespace);
         }
         // A waypoint evaluates only policies with `targetRefs`. A gateway evaluates the others, too.
-        let is_waypoint = self.targets.iter().any(|target| target.kind != "Gateway");
+        let is_waypoint = self.targets.iter().any(|target| target.kind() != Kind::Gateway);
         let is_selected = spec.selector.as_ref().is_none_or(|selector| {
             selector.labels.iter().all(|(name, value)| self.labels.get(*name).is_some_and(|found| found == value))
         });
         if !is_waypoint && is_selected { Applies::Yes } else { Applies::No }
+    }
+
+    /// Returns whether a policy of this namespace applies that is attached to these resources.
+    fn has_one_of(&self, targets: &[Target<'_>], namespace: &str) -> Applies {
+        if self.targets.is_empty() {
+            return Applies::Unknown;
+        }
+        let is_attached = |own: &TargetRef| targets.iter().any(|target| own.is(target));
+        // A GatewayClass has no namespace. Every other resource is in the namespace of the policy.
+        let is_here = |own: &TargetRef| own.kind() == Kind::GatewayClass || namespace == self.namespace;
+        let (services, gateways): (Vec<_>, Vec<_>) = self.targets.iter().partition(|own| own.kind().is_service());
+        if gateways.into_iter().any(|own| is_here(own) && is_attached(own)) {
+            return Applies::Yes;
+        }
+        if namespace != self.namespace || !targets.iter().any(|target| target.kind.is_service()) {
+            return Applies::No;
+        }
+        let attached = services.iter().filter(|own| is_attached(own)).count();
+        match (attached, services.len()) {
+            (0, 1..) => Applies::No,
+            (attached, all) if attached == all && all > 0 => Applies::Yes,
+            _ => Applies::ToService,
+        }
     }
 }
 
