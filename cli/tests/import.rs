@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -475,4 +476,22 @@ fn options_without_a_meaning_are_rejected() {
     let spec = json!({"selector": {"matchLabels": {"app": ""}}});
     let (status, found) = messages(&["--namespace=default", "--label=app=", "--label=app="], &policy(&spec));
     assert_eq!((status, found), (Some(0), vec![]));
+}
+
+/// An import that compares each value with every other one needs minutes for this input, and otherwise seconds.
+#[test]
+fn large_policies_are_converted_in_linear_time() {
+    const SIZE: usize = 100_000;
+    let texts = |text: fn(usize) -> String| -> Vec<String> { (0..SIZE).map(text).collect() };
+    let labels: serde_json::Map<String, Value> =
+        texts(|number| format!("label-{number}")).into_iter().map(|name| (name, "a".into())).collect();
+    let principals = texts(|number| format!("example.org/ns/a/sa/{number}"));
+    let spec = json!({"selector": {"matchLabels": labels}, "rules": [rule(&[json!({"principals": principals})])]});
+    let start = Instant::now();
+    let (status, document, _) = import(&[], &policy(&spec));
+    let taken = start.elapsed();
+    assert_eq!(status, Some(0));
+    let source = &document["policies"][0]["rules"][0]["from"][0]["source"];
+    assert_eq!(source["principals"].as_array().unwrap().len(), SIZE);
+    assert!(taken < Duration::from_secs(60), "{taken:?}");
 }

@@ -1,5 +1,7 @@
 //! Imports AuthorizationPolicies into a document.
 
+use std::collections::BTreeSet;
+
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::PolicySet;
 
@@ -228,7 +230,7 @@ impl<'a> Importer<'a> {
 
     /// Removes the policies with errors, and adds remarks on them. Returns `false` if no error is in a policy.
     fn remove_invalid(&mut self, document: &Located, errors: &[Diagnostic]) -> bool {
-        let mut invalid = Vec::new();
+        let mut invalid = BTreeSet::new();
         for error in errors {
             let in_policy = || {
                 let rest = error.pointer.strip_prefix("/policies/")?;
@@ -242,16 +244,11 @@ impl<'a> Importer<'a> {
             let next = suggestion::of_diagnostic(error);
             let message = format!("{}: {} ({next})", error.code.slug(), error.message);
             self.remarks.push(origin.remark(place, &path, message).lost());
-            if invalid.last() != Some(&position) {
-                invalid.push(position);
-            }
+            invalid.insert(position);
         }
-        invalid.sort_unstable();
-        invalid.dedup();
         self.lost += invalid.len();
-        for position in invalid.iter().rev() {
-            self.policies.remove(*position);
-        }
+        let mut position = 0..;
+        self.policies.retain(|_| position.next().is_none_or(|position| !invalid.contains(&position)));
         !invalid.is_empty()
     }
 }

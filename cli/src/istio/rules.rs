@@ -2,6 +2,8 @@
 //!
 //! Each value of the result has the position of its source, so an error in the document has a place in the input.
 
+use std::collections::HashSet;
+
 use spiffe_authz::policy::field::{Field, Key};
 
 use super::remark::{Origin, Remark};
@@ -129,10 +131,11 @@ impl RuleImport<'_> {
     ) -> Located {
         let before: Option<Vec<&str>> = values.items().iter().map(Located::text).collect();
         let Some(before) = before.filter(|_| matches!(values.value, Value::List(_))) else { return values.clone() };
+        let mut known = HashSet::new();
         let mut after: Vec<(&Located, String)> = Vec::new();
         for value in values.items() {
             for replaced in replacement(self.bundle, value.text().unwrap_or_default()) {
-                if !after.iter().any(|(_, known)| *known == replaced) {
+                if known.insert(replaced.clone()) {
                     after.push((value, replaced));
                 }
             }
