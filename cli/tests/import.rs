@@ -478,6 +478,33 @@ fn options_without_a_meaning_are_rejected() {
     assert_eq!((status, found), (Some(0), vec![]));
 }
 
+#[test]
+fn repeated_fields_are_errors() {
+    const ISTIO: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n";
+    const REST: &str = "metadata: {name: p, namespace: a}\nspec: {action: DENY, rules: [{}]}\n";
+    let spec = |spec: &str| format!("{ISTIO}metadata: {{name: p, namespace: a}}\nspec: {spec}\n");
+    let item = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: a}}";
+    let from = "from: [{source: {principals: [a/b]}}]";
+    for (resource, expected) in [
+        (format!("kind: ConfigMap\n{ISTIO}{REST}"), ["kind: ", "duplicate field `kind`"]),
+        (format!("kind: null\n{ISTIO}{REST}"), ["kind: ", "duplicate field `kind`"]),
+        (format!("apiVersion: policy.linkerd.io/v1\n{ISTIO}{REST}"), ["apiVersion: ", "duplicate field `apiVersion`"]),
+        (format!("kind: List\nitems: []\nitems: [{item}]\n"), ["items: ", "duplicate field `items`"]),
+        (format!("{ISTIO}{REST}spec: null\n"), ["spec: ", "duplicate field `spec`"]),
+        (spec("{action: null, action: DENY}"), ["spec.action: ", "duplicate field `action`"]),
+        (spec(&format!("{{rules: [{{{from}, from: null}}]}}")), ["spec.rules[0].from: ", "duplicate-field"]),
+        (spec(&format!("{{rules: [{{from: null, {from}}}]}}")), ["spec.rules[0].from: ", "duplicate-field"]),
+        (
+            spec("{rules: [{when: [{key: source.ip, values: [a], values: null}]}]}"),
+            ["when[0].values: ", "duplicate-field"],
+        ),
+    ] {
+        let (status, found) = messages(&[], &resource);
+        assert_eq!(status, Some(3), "{resource} {found:?}");
+        assert_reported(&found, &expected);
+    }
+}
+
 /// An import that compares each value with every other one needs minutes for this input, and otherwise seconds.
 #[test]
 fn large_policies_are_converted_in_linear_time() {

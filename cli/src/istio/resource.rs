@@ -53,6 +53,12 @@ impl<'r> Resources<'r> {
             self.lose(resource, &origin, "", format!("expected a Kubernetes resource, found {}", resource.kind()));
             return;
         }
+        // Programs differ in which of them they take.
+        let is_repeated = |name: &&str| resource.fields().iter().filter(|field| field.name == **name).count() > 1;
+        if let Some(field) = ["kind", "apiVersion", "items"].into_iter().find(is_repeated) {
+            self.lose(resource, &origin, field, format!("duplicate field `{field}`"));
+            return;
+        }
         for field in ["kind", "apiVersion"] {
             if let Some(value) = resource.field(field).filter(|value| value.text().is_none()) {
                 self.lose(resource, &origin, field, format!("expected a string, found {}", value.kind()));

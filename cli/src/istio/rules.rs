@@ -162,7 +162,8 @@ impl RuleImport<'_> {
         Located::new(list.position, Value::List(converted.collect()))
     }
 
-    /// Converts each field of an object. A field that is null is absent, as for Kubernetes.
+    /// Converts each field of an object. A field that is null is absent, as for Kubernetes. A repeated field is copied in
+    /// any case, for the compiler to report.
     fn fields(
         &mut self,
         object: &Located,
@@ -170,7 +171,10 @@ impl RuleImport<'_> {
         mut convert: impl FnMut(&mut Self, &str, &Located, &str) -> Located,
     ) -> Located {
         let Value::Object(fields) = &object.value else { return object.clone() };
-        let present = fields.iter().filter(|field| !field.value.is_null());
+        let mut names = HashSet::new();
+        let repeated: HashSet<&str> =
+            fields.iter().map(|field| &*field.name).filter(|name| !names.insert(*name)).collect();
+        let present = fields.iter().filter(|field| !field.value.is_null() || repeated.contains(&*field.name));
         let converted = present.map(|field| {
             let value = convert(self, &field.name, &field.value, &format!("{at}.{}", field.name));
             located::Field { value, ..field.clone() }
