@@ -505,6 +505,20 @@ fn repeated_fields_are_errors() {
     }
 }
 
+#[test]
+fn a_policy_of_one_revision_is_reported() {
+    let labelled = |labels: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: p, namespace: a, labels: {labels}}}\n"
+        )
+    };
+    assert_eq!(messages(&[], &labelled("{app: a}")), (Some(0), vec![]));
+    let (status, found) = messages(&[], &labelled("{istio.io/rev: canary}"));
+    assert_eq!(status, Some(0));
+    assert_reported(&found, &["metadata.labels: ", "`istio.io/rev: canary`", "only by the control plane"]);
+}
+
 /// An import that compares each value with every other one needs minutes for this input, and otherwise seconds.
 #[test]
 fn large_policies_are_converted_in_linear_time() {

@@ -117,7 +117,7 @@ impl<'a> Importer<'a> {
         }
         self.span.add(&namespace, self.root_namespace, &spec);
         self.remark_selector(&spec, &origin);
-        self.remarks.extend(metadata.dry_run.remark(&origin));
+        self.remarks.extend(metadata.remarks(&origin));
         let policy = self.convert(source, &metadata, namespace, &spec, &origin);
         self.policies.push((origin, policy));
         Ok(())
