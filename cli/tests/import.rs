@@ -332,7 +332,8 @@ fn attached_policies_apply_to_their_own_proxy() {
         (edge, &["ServiceEntry/a"], &["GatewayClass/a"], false, service),
         (edge, &["Service/a"], &["Service/a", "Service/b"], false, service),
         (edge, &["Service/a"], &["Service/a", "ServiceEntry/a"], false, service),
-        (edge, &["Gateway/a"], &[], false, "--target-ref Gateway/a"),
+        (edge, &["Gateway/a"], &[], false, "`--namespace edge --target-ref Gateway/a`"),
+        (root, &["GatewayClass/a"], &[], false, "`--namespace` of the waypoint, and `--target-ref GatewayClass/a`"),
     ] {
         let proxy: Vec<String> = proxy.iter().map(|target| format!("--target-ref={target}")).collect();
         let mut arguments = vec!["--namespace=edge"];

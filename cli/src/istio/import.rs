@@ -11,7 +11,7 @@ use super::remark::{Origin, Remark};
 use super::resource::Resources;
 use super::rules::{RuleImport, names_caller};
 use super::scope::{Applies, Scope, Span};
-use super::target::{Home, Target};
+use super::target::{Home, Kind, Target};
 use super::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{Field, Located, Position, Value};
 use crate::suggestion;
@@ -132,29 +132,33 @@ impl<'a> Importer<'a> {
         };
         let remark = |target: &Target<'_>, message: String| origin.remark(target.position, "spec.targetRefs", message);
         let services = spec.targets.iter().filter(|target| target.kind.is_service());
+        let elsewhere =
+            |target| remark(target, format!("`{target}` is not a resource of the proxy, and is not carried over"));
+        let unknown = |target: &Target<'_>| {
+            let options = match target.kind {
+                Kind::GatewayClass => format!("`--namespace` of the waypoint, and `--target-ref {target}`"),
+                _ => format!("`--namespace {namespace} --target-ref {target}`"),
+            };
+            let message =
+                format!("the policy is attached to a resource (use {options} to import the policies of its proxy)");
+            remark(target, message).lost()
+        };
+        let to_service = |target| {
+            let message = format!(
+                "the policy is enforced for requests to `{target}`, and is not carried over to a document for other requests \
+                 (use `--target-ref {target}` without other services, or remove the policy from the input if the proxy is \
+                 not a waypoint)"
+            );
+            remark(target, message).lost()
+        };
         match applies {
             Applies::Yes => Ok(true),
             Applies::No => {
-                self.remarks.extend(services.map(|target| {
-                    remark(target, format!("`{target}` is not a resource of the proxy, and is not carried over"))
-                }));
+                self.remarks.extend(services.map(elsewhere));
                 Ok(false)
             }
-            Applies::Unknown => Err(spec.targets.iter().map(|target| {
-                let message = format!(
-                    "the policy is attached to a resource (use `--namespace {namespace} --target-ref {target}` to import the \
-                     policies of its proxy)"
-                );
-                remark(target, message).lost()
-            }).collect()),
-            Applies::ToService => Err(services.map(|target| {
-                let message = format!(
-                    "the policy is enforced for requests to `{target}`, and is not carried over to a document for other \
-                     requests (use `--target-ref {target}` without other services, or remove the policy from the input if \
-                     the proxy is not a waypoint)"
-                );
-                remark(target, message).lost()
-            }).collect()),
+            Applies::Unknown => Err(spec.targets.iter().map(unknown).collect()),
+            Applies::ToService => Err(services.map(to_service).collect()),
         }
     }
 
