@@ -1,4 +1,6 @@
-//! Reads AuthorizationPolicy resources. Everything that Kubernetes or Istio rejects is an error.
+//! Reads AuthorizationPolicy resources.
+//!
+//! An unknown, repeated or mistyped field is an error: without it, the policy could apply to other workloads or requests.
 
 use super::fields::Fields;
 use super::remark::{Origin, Remark};

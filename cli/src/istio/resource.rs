@@ -24,7 +24,7 @@ pub(crate) struct Resources<'r> {
     pub(crate) policies: Vec<(&'r Located, Origin)>,
     /// The number of resources of each other kind.
     pub(crate) unrelated: BTreeMap<String, usize>,
-    /// The resources that cannot be read.
+    /// The resources that can be policies, and cannot be read.
     pub(crate) lost: Vec<Remark>,
 }
 
