@@ -77,17 +77,16 @@ impl Svid {
         let der = der(certificate)?;
         let parsed = only_certificate(&der)?;
         let extensions = Extensions(parsed.extensions());
-        let leaf = Leaf { extensions: &extensions, subject: parsed.subject().as_raw() };
-        RULES.iter().filter_map(|rule| (rule.check)(leaf)).collect::<Result<(), _>>()?;
-        let spiffe_id = leaf.workload_id()?;
+        let leaf = Leaf::new(&extensions, parsed.subject().as_raw());
+        RULES.iter().filter_map(|rule| (rule.check)(&leaf)).collect::<Result<(), _>>()?;
         let validity = parsed.validity();
         Ok(Self {
-            spiffe_id: spiffe_id.into(),
+            spiffe_id: leaf.workload_id?.into(),
             digest: Digest::of(&der),
             not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
             serial_number: without_leading_zeros(parsed.raw_serial()).into(),
-            authority_key_id: extensions.authority_key_id()?.map(Box::from),
+            authority_key_id: leaf.authority_key_id?.map(Box::from),
         })
     }
 
@@ -154,26 +153,27 @@ pub fn examine(certificate: &[u8]) -> Vec<Check> {
         Err(error) => return vec![encoding(Err(error))],
     };
     let extensions = Extensions(parsed.extensions());
-    let leaf = Leaf { extensions: &extensions, subject: parsed.subject().as_raw() };
+    let leaf = Leaf::new(&extensions, parsed.subject().as_raw());
     let checks = RULES.iter().filter_map(|Rule { rule, section, check }| {
-        let result = check(leaf)?;
+        let result = check(&leaf)?;
         Some(Check { rule, section, result })
     });
     std::iter::once(encoding(Ok(()))).chain(checks).collect()
 }
 
 /// The parts of a leaf certificate that the rules check.
-#[derive(Clone, Copy)]
 struct Leaf<'l, 'c> {
     extensions: &'l Extensions<'c>,
-    subject: &'l [u8],
+    uri: Result<&'c str, CertificateError>,
+    workload_id: Result<SpiffeId<'c>, CertificateError>,
+    authority_key_id: Result<Option<&'c [u8]>, CertificateError>,
 }
 
 /// A rule for a leaf certificate. `check` returns `None` if the rule is about a part that is malformed.
 struct Rule {
     rule: &'static str,
     section: &'static str,
-    check: fn(Leaf<'_, '_>) -> Option<Result<(), CertificateError>>,
+    check: fn(&Leaf<'_, '_>) -> Option<Result<(), CertificateError>>,
 }
 
 /// The rules, in the order in which a certificate is checked.
@@ -201,30 +201,28 @@ const RULES: [Rule; 7] = [
     Rule {
         rule: "exactly one URI SAN",
         section: "X509-SVID sections 2 and 5.2",
-        check: |leaf| Some(leaf.uri().map(|_| ())),
+        check: |leaf| Some(leaf.uri.map(|_| ())),
     },
     Rule {
         rule: "no malformed authority key identifier",
         section: "RFC 5280 section 4.2.1.1",
-        check: |leaf| Some(leaf.extensions.authority_key_id().map(|_| ())),
+        check: |leaf| Some(leaf.authority_key_id.map(|_| ())),
     },
     Rule {
         rule: "a SPIFFE ID with a path",
         section: "SPIFFE-ID section 2, X509-SVID section 5.2",
-        check: |leaf| leaf.uri().ok().map(|_| leaf.workload_id().map(|_| ())),
+        check: |leaf| leaf.uri.ok().map(|_| leaf.workload_id.map(|_| ())),
     },
 ];
 
-impl<'c> Leaf<'_, 'c> {
-    fn uri(self) -> Result<&'c str, CertificateError> {
-        self.extensions.only_uri_san(self.subject)
-    }
-
-    /// The SPIFFE ID, which has a path (X509-SVID section 5.2).
-    fn workload_id(self) -> Result<SpiffeId<'c>, CertificateError> {
-        let broken = |reason| CertificateError(CertificateReason::SpiffeId(reason));
-        let id = SpiffeId::parse(self.uri()?.as_bytes()).map_err(|error| broken(error.reason()))?;
-        if id.path().is_empty() { Err(broken(SpiffeIdReason::NoPath)) } else { Ok(id) }
+impl<'l, 'c> Leaf<'l, 'c> {
+    fn new(extensions: &'l Extensions<'c>, subject: &[u8]) -> Self {
+        let uri = extensions.only_uri_san(subject);
+        let workload_id = uri.and_then(|uri| {
+            SpiffeId::parse_workload(uri.as_bytes())
+                .map_err(|error| CertificateError(CertificateReason::SpiffeId(error.reason())))
+        });
+        Self { extensions, uri, workload_id, authority_key_id: extensions.authority_key_id() }
     }
 }
 

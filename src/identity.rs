@@ -12,7 +12,7 @@ pub mod xfcc;
 use std::sync::Arc;
 
 use crate::certificate::{CertificateReason, Svid};
-use crate::spiffe_id::{SpiffeIdBuf, SpiffeIdReason};
+use crate::spiffe_id::SpiffeId;
 
 pub use lifetime::{Expired, Lifetime};
 pub use pattern::{Pattern, PatternError, Workload};
@@ -146,10 +146,9 @@ impl IdentitySettings {
     pub fn identify(&self, id: Option<&[u8]>) -> Identity {
         let Some(id) = id else { return self.without_identity() };
         let broken = |reason| IdentityReason::Certificate(CertificateReason::SpiffeId(reason));
-        let peer = match SpiffeIdBuf::parse(id) {
+        let peer = match SpiffeId::parse_workload(id) {
             Err(error) => Err(broken(error.reason())),
-            Ok(id) if id.path().is_empty() => Err(broken(SpiffeIdReason::NoPath)),
-            Ok(id) => Peer::new(id, &self.trust_domains, &self.pattern),
+            Ok(id) => Peer::new(id.into(), &self.trust_domains, &self.pattern),
         };
         peer.map_or_else(Identity::Rejected, Identity::Peer)
     }

@@ -32,6 +32,7 @@ pub use layer::Layer;
 pub use node::Node;
 pub use route::RoutePolicy;
 pub(crate) use rule::JWT_PAYLOAD;
+pub(crate) use values::is_token_byte;
 
 /// A compiled configuration document.
 #[derive(Debug)]

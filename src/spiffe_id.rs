@@ -5,6 +5,8 @@
 
 mod grammar;
 
+pub(crate) use grammar::is_segment_byte;
+
 use std::fmt;
 
 use crate::slugs;
@@ -32,6 +34,18 @@ impl<'a> SpiffeId<'a> {
             return Err(SpiffeIdError { reason: SpiffeIdReason::TooLong, offset: MAX_SPIFFE_ID_BYTES });
         }
         grammar::spiffe_id(input)
+    }
+
+    /// Parses the SPIFFE ID of a workload, which has a path (X509-SVID section 5.2).
+    ///
+    /// # Errors
+    /// Returns the first broken rule and its byte offset.
+    pub fn parse_workload(input: &'a [u8]) -> Result<Self, SpiffeIdError> {
+        let id = Self::parse(input)?;
+        if id.path.is_empty() {
+            return Err(SpiffeIdError { reason: SpiffeIdReason::NoPath, offset: input.len() });
+        }
+        Ok(id)
     }
 
     /// The whole ID, with `spiffe://`.

@@ -24,6 +24,8 @@ const CALLER: &str = "spiffe://example.org/ns/default/sa/sleep";
 enum Case {
     /// Every policy has a different principal, and none matches.
     NoneMatches,
+    /// Every policy has a different principal in `when`, and none matches.
+    Conditions,
     Paths,
     PathTemplates,
     Ports,
@@ -37,8 +39,9 @@ enum Case {
 }
 
 impl Case {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::NoneMatches,
+        Self::Conditions,
         Self::Paths,
         Self::PathTemplates,
         Self::Ports,
@@ -53,6 +56,7 @@ impl Case {
     const fn name(self) -> &'static str {
         match self {
             Self::NoneMatches => "no principal matches",
+            Self::Conditions => "no source.principal matches",
             Self::Paths => "paths",
             Self::PathTemplates => "path templates",
             Self::Ports => "ports",
@@ -65,13 +69,15 @@ impl Case {
         }
     }
 
-    /// The rule of the policy with this number. Every rule but that of `NoneMatches` names the caller.
+    /// The rule of the policy with this number. Every rule names the caller, if one matches.
     fn rule(self, number: u32) -> Value {
+        let other = format!("example.org/ns/default/sa/other-{number}");
         let mut source = json!({"principals": ["example.org/ns/default/sa/sleep"]});
         let mut operation = json!({"methods": ["GET"]});
         let mut when = Vec::new();
         match self {
-            Self::NoneMatches => source["principals"] = json!([format!("example.org/ns/default/sa/other-{number}")]),
+            Self::NoneMatches => source["principals"] = json!([other]),
+            Self::Conditions => return json!({"when": [{"key": "source.principal", "values": [other]}]}),
             Self::Paths => operation["paths"] = json!([path(number)]),
             Self::PathTemplates => operation["paths"] = json!([format!("/{{*}}/items/{number:05}")]),
             Self::Ports => operation["ports"] = json!([(number + 1).to_string()]),
@@ -118,7 +124,7 @@ impl Case {
 
     const fn verdict(self) -> Verdict {
         match self {
-            Self::NoneMatches => Verdict::Deny(DenyReason::NoPolicyAllows),
+            Self::NoneMatches | Self::Conditions => Verdict::Deny(DenyReason::NoPolicyAllows),
             _ => Verdict::Allow,
         }
     }

@@ -60,7 +60,11 @@ impl Document {
             Ok(source) => source,
             Err((_, unusable)) => return Err(rejected(&[unusable.into()])),
         };
-        match source.documents(true) {
+        if !source.rejected.is_empty() {
+            let errors: Vec<Placed> = source.rejected.into_iter().map(Placed::from).collect();
+            return Err(rejected(&errors));
+        }
+        match &*source.documents(true) {
             [] => Err(io::Error::other(source.without_document().text(&name))),
             [document] => Self::compile(document).map_err(|errors| rejected(&errors)),
             several => {

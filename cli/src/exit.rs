@@ -5,12 +5,12 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anstream::stderr;
 use spiffe_authz::diagnostic::Diagnostic;
 
 use crate::document::Placed;
 use crate::located::Position;
 use crate::printable::{Printable, say};
+use crate::stream::stderr;
 
 /// The result of a command that ran. Errors that it did not report itself have exit status 1, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,10 @@ pub(crate) fn report(error: &io::Error) -> ExitCode {
 /// with `parse`, which returns the error.
 pub(crate) fn of_command_line(error: &clap::Error, parse: impl Fn(Vec<String>) -> Option<clap::Error>) -> ExitCode {
     if !error.use_stderr() {
-        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return match error.print() {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        };
     }
     let escaped = std::env::args_os().map(|argument| Printable(argument.to_string_lossy()).to_string());
     match parse(escaped.collect()) {

@@ -57,7 +57,7 @@ fn open(file: &Path) -> io::Result<File> {
 }
 
 /// Returns the files that arguments name: for a directory, its YAML and JSON files in the order of their paths. Adds
-/// each directory that cannot be read.
+/// each directory, and each link to a file, that cannot be read.
 pub(crate) fn expand(files: &[PathBuf], unreadable: &mut Vec<(PathBuf, io::Error)>) -> Vec<PathBuf> {
     let mut expanded = Vec::new();
     for file in files {
@@ -93,8 +93,13 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>, unreadable: &mut Vec<(Pat
         };
         if is_directory && !is_hidden {
             collect(&path, found, unreadable);
-        } else if path.is_file() && is_configuration() {
-            found.push(path);
+        } else if is_configuration() {
+            match fs::metadata(&path) {
+                Ok(kind) if kind.is_file() => found.push(path),
+                Ok(_) => {}
+                // The link leads nowhere.
+                Err(error) => unreadable.push((path, error)),
+            }
         }
     }
 }

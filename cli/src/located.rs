@@ -25,6 +25,20 @@ impl fmt::Display for Position {
     }
 }
 
+impl Position {
+    /// Returns the place in the file of this position in the text of a string at `start`. Each line of a literal block
+    /// begins after `indentation` characters. In another string, every part has the position of the string.
+    pub(crate) fn within(self, start: Self, indentation: Option<u32>) -> Self {
+        match indentation {
+            Some(indentation) => Self {
+                line: start.line.saturating_add(self.line).saturating_sub(1),
+                column: indentation.saturating_add(self.column),
+            },
+            None => start,
+        }
+    }
+}
+
 /// A value with its position.
 #[derive(Debug, Clone)]
 pub(crate) struct Located {
@@ -66,24 +80,24 @@ impl From<Location> for Position {
     }
 }
 
-/// Parses the documents of a file: YAML, or a stream of JSON values. Values that are null are omitted.
+/// Parses the documents of a file: YAML without its empty documents, or a stream of JSON values.
 ///
 /// # Errors
 /// Returns an error if the text is neither YAML nor JSON.
 pub(crate) fn parse_all(text: &str) -> Result<Vec<Located>, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let parsed = match parse_json(text) {
-        Some(values) => values,
-        None => yaml::from_multiple(text).map_err(|error| SyntaxError {
-            position: error.location().map(Position::from),
-            message: yaml::description(&error),
-        })?,
-    };
-    Ok(parsed.into_iter().filter(|document: &Located| !matches!(document.value, Value::Null)).collect())
+    if let Some(parsed) = parse_json(text) {
+        return parsed;
+    }
+    let documents: Vec<Located> = yaml::from_multiple(text).map_err(|error| SyntaxError {
+        position: error.location().map(Position::from),
+        message: yaml::description(&error),
+    })?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-/// Parses a stream of JSON objects and lists. Returns `None` if the text is not JSON.
-fn parse_json(text: &str) -> Option<Vec<Located>> {
+/// Parses a stream of JSON values that begins with an object or a list. Returns `None` if the text is not JSON.
+fn parse_json(text: &str) -> Option<Result<Vec<Located>, SyntaxError>> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
     }
@@ -91,18 +105,27 @@ fn parse_json(text: &str) -> Option<Vec<Located>> {
     if values.any(|value| value.is_err()) {
         return None;
     }
-    let mut scanner = Scanner { rest: text, position: Position { line: 1, column: 1 } };
+    let mut scanner = Scanner { rest: text, position: Position { line: 1, column: 1 }, depth: 0 };
     let mut found = Vec::new();
     while scanner.skip_space().is_some() {
-        found.push(scanner.value()?);
+        match scanner.value() {
+            Some(value) => found.push(value),
+            None if scanner.depth > yaml::DEPTH => {
+                let message = yaml::too_deep();
+                return Some(Err(SyntaxError { position: Some(scanner.position), message }));
+            }
+            None => return None,
+        }
     }
-    Some(found)
+    Some(Ok(found))
 }
 
 /// Reads text that serde_json accepts.
 struct Scanner<'t> {
     rest: &'t str,
     position: Position,
+    /// The number of objects and lists around the position, and of one that is too deep.
+    depth: usize,
 }
 
 impl<'t> Scanner<'t> {
@@ -135,6 +158,15 @@ impl<'t> Scanner<'t> {
         is_next
     }
 
+    /// Skips the bracket of an object or a list. Returns `None` if it is too deep.
+    fn enter(&mut self) -> Option<()> {
+        self.depth += 1;
+        if self.depth > yaml::DEPTH {
+            return None;
+        }
+        self.advance(1).map(drop)
+    }
+
     fn string(&mut self) -> Option<String> {
         let mut escaped = false;
         let end = self.rest.bytes().skip(1).position(|byte| {
@@ -145,13 +177,14 @@ impl<'t> Scanner<'t> {
         serde_json::from_str(self.advance(end + 2)?).ok()
     }
 
+    /// Reads a value. Returns `None` before an object or a list that is too deep.
     fn value(&mut self) -> Option<Located> {
         let first = self.skip_space()?;
         let position = self.position;
         let value = match first {
             b'"' => Value::String(self.string()?),
             b'{' => {
-                self.advance(1);
+                self.enter()?;
                 let mut fields = Vec::new();
                 while !self.skip(b'}') {
                     self.skip(b',');
@@ -161,15 +194,17 @@ impl<'t> Scanner<'t> {
                     self.skip(b':');
                     fields.push(Field { position, name, value: self.value()? });
                 }
+                self.depth -= 1;
                 Value::Object(fields)
             }
             b'[' => {
-                self.advance(1);
+                self.enter()?;
                 let mut items = Vec::new();
                 while !self.skip(b']') {
                     self.skip(b',');
                     items.push(self.value()?);
                 }
+                self.depth -= 1;
                 Value::List(items)
             }
             _ => {
@@ -249,16 +284,10 @@ impl Located {
         }
     }
 
-    /// Moves a value that was parsed from the text of a string at `position` to its place in the file. Each line of a literal
-    /// block begins after `indentation` characters. In another string, every part has the position of the string.
+    /// Moves a value that was parsed from the text of a string at `position` to its place in the file, as in
+    /// [`Position::within`].
     pub(crate) fn embed(&mut self, position: Position, indentation: Option<u32>) {
-        let place = |inner: Position| match indentation {
-            Some(indentation) => Position {
-                line: position.line.saturating_add(inner.line).saturating_sub(1),
-                column: indentation.saturating_add(inner.column),
-            },
-            None => position,
-        };
+        let place = |inner: Position| inner.within(position, indentation);
         self.position = place(self.position);
         match &mut self.value {
             Value::List(items) => items.iter_mut().for_each(|item| item.embed(position, indentation)),

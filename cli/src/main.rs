@@ -20,6 +20,7 @@ mod options;
 mod printable;
 mod report;
 mod source;
+mod stream;
 mod style;
 mod suggestion;
 mod yaml;
@@ -28,7 +29,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use command::{cert, check, completions, doctor, explain, id, import, replay, rule, schema, secret, test, version};
+use command::{
+    cert, check, completions, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
+};
 use options::Color;
 
 /// Checks, explains, tests and imports policies with the code of the filter
@@ -65,6 +68,7 @@ enum Command {
     Schema(schema::Arguments),
     Version(version::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -88,11 +92,10 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     };
     match result {
         Ok(ended) => ended.into(),
-        // The program that reads the results closed the pipe, as `head` does.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }
 }

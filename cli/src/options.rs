@@ -4,10 +4,12 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use anstream::ColorChoice;
 use anstream::adapter::strip_bytes;
-use anstream::{ColorChoice, stdout};
 use clap::ValueEnum;
 use spiffe_authz::lint::Severity;
+
+use crate::stream::stdout;
 
 /// The output format.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

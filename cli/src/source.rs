@@ -9,7 +9,7 @@ use spiffe_authz::diagnostic::{Code, Diagnostic};
 
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
-use crate::located::{self, Field, Located, Position, SyntaxError, Value};
+use crate::located::{self, Field, Located, Position, SyntaxError};
 
 /// The next step after a file without a document.
 const EXPECTED: &str = "expected a JSON or YAML object with `trustDomain` and `policies`";
@@ -29,8 +29,10 @@ pub(crate) struct Source {
     pub(crate) text: String,
     /// The documents, which can have errors.
     pub(crate) documents: Vec<Located>,
-    /// Objects that are probably documents with errors in the names of their fields.
+    /// Values that are not recognized: probably documents or tables with errors in the names of their fields.
     pub(crate) unknown: Vec<Located>,
+    /// Documents in a form that the filter rejects.
+    pub(crate) rejected: Vec<Unusable>,
     /// The test tables.
     pub(crate) tables: Vec<Located>,
     /// The position of the first AuthorizationPolicy.
@@ -65,8 +67,14 @@ impl Source {
             Ok(values) => values,
             Err(unusable) => return Ok(Err((text, unusable))),
         };
-        let mut source =
-            Self { text, documents: Vec::new(), unknown: Vec::new(), tables: Vec::new(), authorization_policy: None };
+        let mut source = Self {
+            text,
+            documents: Vec::new(),
+            unknown: Vec::new(),
+            rejected: Vec::new(),
+            tables: Vec::new(),
+            authorization_policy: None,
+        };
         let mut texts = BTreeSet::new();
         for value in values {
             source.add(value, &mut texts);
@@ -74,11 +82,14 @@ impl Source {
         Ok(Ok(source))
     }
 
-    /// Returns the documents. If a file that the user named has none, its objects count as documents, so that the compiler
-    /// reports what is wrong with them.
-    pub(crate) fn documents(&self, is_named: bool) -> &[Located] {
-        let has_other = !self.tables.is_empty() || self.authorization_policy.is_some();
-        if is_named && self.documents.is_empty() && !has_other { &self.unknown } else { &self.documents }
+    /// Returns the documents. Unknown values next to one, and those of a file that the user named, count as documents, so
+    /// that the compiler reports what is wrong with them.
+    pub(crate) fn documents(&self, is_named: bool) -> Vec<&Located> {
+        let is_ours = is_named || !self.documents.is_empty() || !self.rejected.is_empty();
+        let unknown = self.unknown.iter().filter(|_| is_ours);
+        let mut documents: Vec<&Located> = self.documents.iter().chain(unknown).collect();
+        documents.sort_by_key(|document| document.position);
+        documents
     }
 
     /// Returns the error for a file without a document.
@@ -127,7 +138,7 @@ impl Source {
             self.documents.extend(document.filter(|document| is_document(document)).cloned());
             return;
         }
-        self.search(&value, texts);
+        self.search("", &value, texts);
     }
 
     fn add_bare(&mut self, value: Located, texts: &mut BTreeSet<String>) {
@@ -138,29 +149,24 @@ impl Source {
             self.documents.push(value);
         } else {
             let count = self.documents.len();
-            self.search(&value, texts);
+            self.search("", &value, texts);
             if self.documents.len() == count && !ENVOY.iter().any(|name| has(name)) {
                 self.unknown.push(value);
             }
         }
     }
 
-    /// Adds the documents in the `StringValue`s of a configuration. A dump repeats them, so each of them counts once.
-    fn search(&mut self, value: &Located, texts: &mut BTreeSet<String>) {
-        match &value.value {
-            Value::List(items) => items.iter().for_each(|item| self.search(item, texts)),
-            Value::Object(fields) => {
-                let is_string = value
-                    .field("@type")
-                    .and_then(Located::text)
-                    .is_some_and(|kind| kind.ends_with("/google.protobuf.StringValue"));
-                match value.field("value").filter(|_| is_string) {
-                    Some(string) => self.add_text(string, texts),
-                    None => fields.iter().for_each(|field| self.search(&field.value, texts)),
-                }
-            }
+    /// Adds the documents in the value of a field in a configuration of Envoy. A dump repeats them, so each of them counts
+    /// once.
+    fn search(&mut self, field: &str, value: &Located, texts: &mut BTreeSet<String>) {
+        let kind = value.field("@type").and_then(Located::text).and_then(|kind| kind.rsplit('/').next());
+        match (kind, value.field("value")) {
+            (Some("google.protobuf.StringValue"), Some(string)) => return self.add_text(string, texts),
+            (Some("google.protobuf.Struct"), Some(structure)) => return self.add_structure(field, structure, texts),
             _ => {}
         }
+        value.items().iter().for_each(|item| self.search(field, item, texts));
+        value.fields().iter().for_each(|Field { name, value, .. }| self.search(name, value, texts));
     }
 
     fn add_text(&mut self, string: &Located, texts: &mut BTreeSet<String>) {
@@ -169,12 +175,34 @@ impl Source {
             return;
         }
         let indentation = self.block_indentation(string.position);
+        let place = |inner: Position| inner.within(string.position, indentation);
+        // The filter reads JSON only.
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+            self.rejected.push(json_error(&error, place, "expected a JSON object with `trustDomain` and `policies`"));
+            return;
+        }
         for mut document in located::parse_all(text).unwrap_or_else(|_| vec![string.clone()]) {
             document.embed(string.position, indentation);
-            // The configuration of a route contains a document.
-            let inner = document.field("configuration").filter(|inner| is_document(inner)).cloned();
-            self.documents.push(inner.unwrap_or(document));
+            self.documents.push(of_route(&document).unwrap_or(&document).clone());
         }
+    }
+
+    /// Adds the document in a `Struct` of the field with this name.
+    fn add_structure(&mut self, field: &str, structure: &Located, texts: &mut BTreeSet<String>) {
+        let Some(document) = of_route(structure).or_else(|| Some(structure).filter(|value| is_document(value))) else {
+            self.search(field, structure, texts);
+            return;
+        };
+        // Envoy passes it to a dynamic module as JSON.
+        if ["filter_config", "filterConfig"].contains(&field) {
+            if serde_json::to_string(document).is_ok_and(|text| texts.insert(text)) {
+                self.documents.push(document.clone());
+            }
+            return;
+        }
+        let message = "found a `google.protobuf.Struct`, which reaches a Wasm filter as protobuf bytes";
+        let help = "write the document as a `google.protobuf.StringValue` with JSON";
+        self.rejected.push(syntax(Some(document.position), message.to_owned(), help));
     }
 
     /// Returns the number of characters before each line of a literal block whose content begins at this position.
@@ -190,6 +218,11 @@ impl Source {
     }
 }
 
+/// Returns the document in the configuration of a route.
+fn of_route(value: &Located) -> Option<&Located> {
+    value.field("configuration").filter(|inner| is_document(inner))
+}
+
 fn is_document(value: &Located) -> bool {
     value.fields().iter().any(|Field { name, .. }| DOCUMENT.contains(&&**name))
 }
@@ -203,19 +236,13 @@ fn parse(file: &Path, text: &str) -> Result<Vec<Located>, Unusable> {
     };
     let is_yaml = matches!(extension, Some("yaml" | "yml"));
     let must_be_json = extension == Some("json") || (!is_yaml && begins_like_json());
-    let syntax = |position: Option<Position>, message: String, help: &str| Unusable {
-        position,
-        diagnostic: Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() },
-    };
     if text.trim().is_empty() {
         return Err(syntax(None, "the file is empty".to_owned(), EXPECTED));
     }
     if must_be_json {
         let values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
         if let Some(error) = values.filter_map(Result::err).next() {
-            let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-            let position = Position { line: number(error.line()), column: number(error.column()).max(1) };
-            return Err(syntax(Some(position), without_place(&error), EXPECTED));
+            return Err(json_error(&error, |position| position, EXPECTED));
         }
     }
     located::parse_all(text).map_err(|SyntaxError { position, message }| {
@@ -224,6 +251,18 @@ fn parse(file: &Path, text: &str) -> Result<Vec<Located>, Unusable> {
         }
         syntax(position, message, EXPECTED)
     })
+}
+
+fn syntax(position: Option<Position>, message: String, help: &str) -> Unusable {
+    let diagnostic = Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() };
+    Unusable { position, diagnostic }
+}
+
+/// Returns an error in the JSON of a file or string, in which `place` moves a position to its place in the file.
+fn json_error(error: &serde_json::Error, place: impl Fn(Position) -> Position, help: &str) -> Unusable {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let position = Position { line: number(error.line()), column: number(error.column()).max(1) };
+    syntax(Some(place(position)), without_place(error), help)
 }
 
 /// Returns the message of an error without its place, which is shown separately.

@@ -6,6 +6,9 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, Us
 
 use crate::suggestion::hint;
 
+/// The number of objects and lists in each other, in YAML and JSON. It is the limit of `serde_json`, which the filter uses.
+pub(crate) const DEPTH: usize = 128;
+
 /// Parses one document.
 pub(crate) fn from_str<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Error> {
     serde_saphyr::from_str_with_options(text, limits())
@@ -40,14 +43,24 @@ pub(crate) fn description(error: &Error) -> String {
         Error::DuplicateMappingKey { key: Some(name), .. } => {
             format!("duplicate field `{name}` (remove one of the two)")
         }
-        other => UserMessageFormatter.format_message(other).into_owned(),
+        Error::Budget { breach: budget::BudgetBreach::Depth { .. }, .. } => too_deep(),
+        other => match UserMessageFormatter.format_message(other) {
+            // The scanner has a limit of its own, and can reach it first.
+            text if text == "recursion limit exceeded" => too_deep(),
+            text => text.into_owned(),
+        },
     }
+}
+
+/// Returns the description of the error at an object or a list that is too deep.
+pub(crate) fn too_deep() -> String {
+    format!("expected at most {DEPTH} objects and lists in each other")
 }
 
 /// Returns limits for the tens of thousands of policies of a mesh. The expansion of aliases stays bounded.
 fn limits() -> Options {
     options! {
-        budget: budget! { max_nodes: 20_000_000, max_events: 40_000_000, max_documents: 100_000 },
+        budget: budget! { max_nodes: 20_000_000, max_events: 40_000_000, max_documents: 100_000, max_depth: DEPTH },
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command as a user runs it.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -13,7 +13,11 @@ fn run(arguments: &[&OsStr], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // A command with invalid options ends before it reads its input.
+    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
+        _ => {}
+    }
     child.wait_with_output().unwrap()
 }
 
@@ -351,4 +355,27 @@ fn errors_exit_with_1() {
     assert_eq!(outcome(&["check"], "").0, Some(1));
     assert_eq!(outcome(&["nonsense"], "").0, Some(1));
     assert_eq!(outcome(&["--help"], "").0, Some(0));
+}
+
+#[test]
+fn the_examples_in_the_help_are_valid() {
+    let (_, overview) = outcome(&["--help"], "");
+    let listed = overview.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let mut examples = 0;
+    for command in listed.filter_map(|line| line.split_whitespace().next()).filter(|command| *command != "help") {
+        let (status, help) = outcome(&[command, "--help"], "");
+        assert_eq!(status, Some(0), "{command}");
+        let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+        let text = lines.collect::<Vec<_>>().join("\n").replace("\\\n", " ").replace("|\n", "| ");
+        for line in text.lines() {
+            let arguments = line.rsplit_once("spiffe-authz ").unwrap().1.trim_end_matches(')');
+            let arguments: Vec<&str> = arguments.split_whitespace().take_while(|word| *word != ">").collect();
+            assert_eq!(arguments[0], command, "{line}");
+            // The command reads every argument before `--help`.
+            let (status, out) = outcome(&[&*arguments, &["--help"]].concat(), "");
+            assert_eq!((status, out.is_empty()), (Some(0), false), "{line}");
+            examples += 1;
+        }
+    }
+    assert!(examples >= 20, "{examples}");
 }

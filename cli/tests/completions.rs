@@ -1,4 +1,5 @@
-//! `spiffe-authz completions`: every subcommand and option, in each shell, and in a bash that completes a line.
+//! `spiffe-authz completions` and `spiffe-authz man`: every subcommand and option, in each shell, in a bash that completes a line,
+//! and in the manual pages.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,6 +11,20 @@ fn command(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_spiffe-authz")).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_subcommand_has_a_manual_page() {
+    let directory = tempfile::tempdir().unwrap();
+    command(&["man", directory.path().to_str().unwrap()]);
+    let page = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap().replace('\\', "");
+    assert!(page("spiffe-authz.1").contains("spiffe-authz-check(1)"));
+    for subcommand in subcommands() {
+        let page = page(&format!("spiffe-authz-{subcommand}.1"));
+        for option in options(&subcommand) {
+            assert!(page.contains(&option), "{subcommand}: {option}");
+        }
+    }
 }
 
 /// The names of the subcommands in `--help`.

@@ -61,3 +61,187 @@ fn every_member_of_a_gzip_file_is_read() {
     let Ran { status, err, .. } = run_with(&["check", "a.yaml.gz"], &[("a.yaml.gz", &rest)], b"");
     assert_eq!((status, &*err), (Some(1), "error: a.yaml.gz: gzip: invalid gzip header\n"));
 }
+
+#[test]
+fn unknown_values_next_to_a_document_are_reported() {
+    for (name, text, expected) in [
+        ("a.yaml", &*format!("{GOOD}---\nfoo: 1\n"), "a.yaml:4:1: /foo: error: unknown-field: "),
+        ("a.yaml", &format!("{GOOD}---\n- a\n"), "a.yaml:4:1: /: error: wrong-type: expected an object, found a list"),
+        ("a.json", r#"{"trustDomain":"example.org","policies":[]} 5"#, "a.json:1:45: /: error: wrong-type: "),
+        ("a.json", r#"{"trustDomain":"example.org","policies":[]} null"#, "a.json:1:45: /: error: wrong-type: "),
+        ("a.yaml", &format!("{GOOD}---\nplicy: a.yaml\ncases: []\n---\nfoo: 1\n"), "a.yaml:7:1: /foo: error: "),
+    ] {
+        for arguments in [["check", name], ["check", "."]] {
+            let Ran { status, out, .. } = run(&arguments, &[(name, text)]);
+            assert_eq!(status, Some(3), "{text}: {out}");
+            let place = |line: &str| line.trim_start_matches("./").to_owned();
+            assert!(out.lines().any(|line| place(line).starts_with(expected)), "{text}: {out}");
+        }
+        let Ran { status, err, .. } = run(&["explain", "--policy", name], &[(name, text)]);
+        assert_eq!(status, Some(1), "{text}: {err}");
+    }
+}
+
+#[test]
+fn unknown_values_next_to_a_table_are_reported() {
+    let table = "policy: policy.yaml\ncases: [{name: a, expect: {verdict: deny}}]\n---\ncase: []\n";
+    for arguments in [["test", "table.yaml"], ["test", "."]] {
+        let Ran { status, err, .. } = run(&arguments, &[("policy.yaml", GOOD), ("table.yaml", table)]);
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.contains("table.yaml:4:1: unknown field `case` (did you mean `cases`?)"), "{err}");
+    }
+    let Ran { status, out, .. } = run(&["check", "table.yaml"], &[("table.yaml", table)]);
+    assert_eq!(status, Some(3), "{out}");
+    assert!(out.starts_with("table.yaml:4:1: /case: error: unknown-field: "), "{out}");
+}
+
+/// Returns a configuration of Envoy with two filters of these adapters, the first of which has a document in a string.
+fn envoy(field: &str, kind: &str, value: &str) -> String {
+    format!(
+        "static_resources:
+- configuration:
+    '@type': type.googleapis.com/google.protobuf.StringValue
+    value: '{{\"trustDomain\":\"example.org\",\"policies\":[]}}'
+- {field}:
+    '@type': type.googleapis.com/google.protobuf.{kind}
+    value: {value}
+"
+    )
+}
+
+#[test]
+fn documents_that_a_filter_cannot_read_are_errors() {
+    let document = "{trustDomain: example.org, policies: []}";
+    let yaml = "|\n      trustDomain: example.org\n      policies: []";
+    let twice = r#"'{"trustDomain":"a","policies":[]}{}'"#;
+    for (kind, value, expected) in [
+        ("Struct", document, "a.yaml:7:12: /: error: syntax: found a `google.protobuf.Struct`, which reaches "),
+        ("StringValue", yaml, "a.yaml:8:10: /: error: syntax: expected "),
+        ("StringValue", twice, "a.yaml:7:12: /: error: syntax: trailing characters "),
+    ] {
+        let text = envoy("configuration", kind, value);
+        let files = [("a.yaml", &*text)];
+        let Ran { status, out, .. } = run(&["check", "a.yaml"], &files);
+        assert_eq!(status, Some(3), "{out}");
+        assert!(out.lines().any(|line| line.starts_with(expected)), "{out}");
+        let Ran { status, err, .. } = run(&["explain", "--policy", "a.yaml"], &files);
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.contains("error: a.yaml: document rejected: 1 error:\n  a.yaml:"), "{err}");
+    }
+    // Envoy passes a structure to a dynamic module as JSON.
+    let text = envoy("filter_config", "Struct", "{trustDomain: Example.org, policies: []}");
+    let Ran { status, out, .. } = run(&["check", "a.yaml"], &[("a.yaml", &text)]);
+    assert_eq!(status, Some(3), "{out}");
+    assert!(out.contains("a.yaml:7:26: /trustDomain: error: invalid-value: "), "{out}");
+}
+
+#[test]
+fn a_closed_pipe_keeps_the_exit_status() {
+    let files: [(&str, &str); 4] = [
+        ("good.yaml", GOOD),
+        ("bad.yaml", "polcies: []\n"),
+        ("table.yaml", "policy: good.yaml\ncases: [{name: a, expect: {verdict: allow}}]\n"),
+        ("log", r#"{"verdict":"allow","peer":null,"method":"GET","path":"/"}"#),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    for (arguments, status) in [
+        (&["check", "good.yaml"][..], 0),
+        (&["check", "bad.yaml"], 3),
+        (&["check", "missing.yaml"], 1),
+        (&["check", "table.yaml", "bad.yaml"], 3),
+        (&["explain", "--policy", "good.yaml"], 2),
+        (&["test", "table.yaml"], 3),
+        (&["replay", "--policy", "good.yaml", "log"], 3),
+        (&["id", "spiffe://a", "nothing"], 3),
+        (&["cert", "good.yaml"], 3),
+        (&["rule"], 0),
+        (&["schema"], 0),
+        (&["--help"], 0),
+    ] {
+        let closed = || std::io::pipe().unwrap().1;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        let command = command.args(arguments).current_dir(directory.path()).stdin(Stdio::null());
+        assert_eq!(command.stdout(closed()).stderr(closed()).status().unwrap().code(), Some(status), "{arguments:?}");
+    }
+}
+
+#[test]
+fn values_that_are_too_deep_are_errors() {
+    let expected = "expected at most 128 objects and lists in each other";
+    for (name, start, end, column) in [
+        ("a.json", "[", "]", 129),
+        ("a.yaml", "[", "]", 129),
+        ("a.json", r#"{"a":"#, "}", 5 * 128 + 1),
+        ("a.yaml", "{a: ", "}", 4 * 128 + 1),
+        ("a.yaml", "- ", "", 2 * 128 + 1),
+    ] {
+        for count in [129, 200, 100_000] {
+            let text = format!("{}1{}", start.repeat(count), end.repeat(count));
+            let Ran { status, out, err } = run(&["check", name], &[(name, &text)]);
+            let problem = out.lines().next().unwrap_or(&err);
+            // The scanner of YAML has a limit of its own for braces.
+            let is_at = |column| problem.starts_with(&format!("{name}:1:{column}: /: error: syntax: {expected} ("));
+            assert!(is_at(column) || (name == "a.yaml" && is_at(4 * 255 + 1)), "{problem}");
+            assert_eq!(status, Some(3));
+        }
+        let text = format!("{}1{}", start.repeat(127), end.repeat(127));
+        let Ran { out, .. } = run(&["check", name], &[(name, &text)]);
+        assert!(!out.is_empty() && !out.contains("syntax"), "{out}");
+    }
+}
+
+/// A certificate that is not an X509-SVID, because it has no SPIFFE ID.
+fn certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn one_bad_input_does_not_hide_the_others() {
+    let none = "error: standard input: no SPIFFE ID (expected one on each line)\n";
+    for input in [&b""[..], b"\n \n"] {
+        let Ran { status, out, err } = run_with(&["id", "-"], &[], input);
+        assert_eq!((status, &*out, &*err), (Some(1), "", none));
+        let Ran { status, out, err } = run_with(&["id", "-", "spiffe://a"], &[], input);
+        assert_eq!((status, &*out, &*err), (Some(1), "spiffe://a: valid, trust domain a\n", none));
+    }
+
+    let files = [("a.pem", &*certificate()), ("key.pem", "-----BEGIN PRIVATE KEY-----")];
+    for other in ["missing.pem", "key.pem"] {
+        for arguments in [["cert", other, "a.pem"], ["cert", "a.pem", other]] {
+            let Ran { status, out, err } = run(&arguments, &files);
+            assert_eq!(status, Some(1), "{err}");
+            assert!(out.starts_with("a.pem: not an X509-SVID: ") && err.starts_with(&format!("error: {other}: ")));
+        }
+    }
+
+    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let files = [("policy.yaml", GOOD), ("log", request), ("other", "a\nb\n"), ("empty", "")];
+    for (other, lines) in [("other", "2 lines, none understood"), ("empty", "0 lines")] {
+        let Ran { status, err, .. } = run(&["replay", "--policy", "policy.yaml", "log", other], &files);
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.starts_with(&format!("error: {other}: no request: {lines} (")), "{err}");
+        assert!(err.contains("\n1 request: 0 would change, 0 unknown"), "{err}");
+    }
+}
+
+#[test]
+fn links_that_lead_nowhere_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.yaml"), GOOD).unwrap();
+    std::os::unix::fs::symlink("a.yaml", directory.path().join("b.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.path().join("unrelated")).unwrap();
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        command.args(["check", "."]).current_dir(directory.path()).output().unwrap()
+    };
+    assert_eq!(check().status.code(), Some(0));
+    std::os::unix::fs::symlink("nowhere", directory.path().join("c.yaml")).unwrap();
+    let output = check();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*err), (Some(1), "error: ./c.yaml: No such file or directory (os error 2)\n"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("./b.yaml: ok"));
+}

@@ -200,6 +200,7 @@ fn ids_certificates_and_secrets_are_clean() {
     check(|value| run(&["id", &format!("spiffe://example.org/{value}")], "", &[]));
     check(|value| run(&["id", "--pattern", value, "spiffe://example.org/x"], "", &[]));
     check(|value| run(&["cert", value], "", &[(value, "no certificate".to_owned())]));
+    check(|value| run(&["man", value], "", &[]));
     check(|value| run(&["secret", "--svid-secret", value, "-"], "{\"dynamicActiveSecrets\": []}", &[]));
     check(|value| run(&["secret", "--bundle-secret", value, "-"], "{\"dynamicActiveSecrets\": []}", &[]));
     // Names that a federated trust domain has chosen.

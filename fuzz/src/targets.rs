@@ -80,12 +80,14 @@ pub fn metadata(data: &[u8]) {
     }
 }
 
-/// A document is accepted, or rejected with diagnostics, which are the same if it is parsed first. Lints and the other layer do not fail on an accepted document.
+/// A document is accepted, or rejected with diagnostics. The result is the same if it is parsed first. Lints and the other layer do not
+/// fail on an accepted document.
 pub fn document(data: &[u8]) {
     match PolicySet::from_json(data) {
         Ok(policy) => {
             let _ = policy.on(Layer::Tcp);
             let node: Node<'_> = serde_json::from_slice(data).expect("an accepted document is JSON");
+            assert!(PolicySet::from_node(&node).is_ok(), "the same document is rejected if it is parsed first");
             for target in [LintTarget::Http, LintTarget::Tcp, LintTarget::Ztunnel] {
                 for finding in lint(&node, target, NOW) {
                     assert!(!finding.message.is_empty() && node.at(&finding.pointer).is_some(), "{finding:?}");

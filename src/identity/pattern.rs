@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::spiffe_id::is_segment_byte;
+
 /// The form of a workload's SPIFFE ID: `istio`, a path template, or `any`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Form);
@@ -137,11 +139,10 @@ impl Segment {
                 Err("expected a placeholder of letters and digits that starts with a letter, such as `{cluster}`")
             };
         }
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         match text {
             "" => Err("empty segment"),
             "." | ".." => Err("no SPIFFE ID contains a segment `.` or `..`"),
-            literal if literal.bytes().all(legal) => Ok(Self::Literal(literal.into())),
+            literal if literal.bytes().all(is_segment_byte) => Ok(Self::Literal(literal.into())),
             _ => Err("expected one `{placeholder}`, or only `a-z`, `A-Z`, `0-9`, `.`, `-`, `_`"),
         }
     }

@@ -2,7 +2,8 @@
 
 use super::outline::{FieldUse, Settings};
 use crate::policy::field::{Field, Key};
-use crate::spiffe_id::SpiffeId;
+use crate::policy::is_token_byte;
+use crate::spiffe_id::{SpiffeId, is_segment_byte};
 
 /// Claims that are never a string or a list of strings.
 ///
@@ -27,11 +28,10 @@ pub(super) fn reason(used: &FieldUse<'_>, value: &str, settings: &Settings<'_>) 
 
 /// Namespaces are path segments of SPIFFE IDs (SPIFFE-ID section 2.2).
 fn namespace(value: &str) -> Option<String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
     if value.contains('/') {
         return Some(format!("`{value}` is not a namespace (use `principals` for a whole principal)"));
     }
-    if matches!(value, "." | "..") || !value.bytes().all(legal) {
+    if matches!(value, "." | "..") || !value.bytes().all(|byte| byte == b'*' || is_segment_byte(byte)) {
         return Some(format!(
             "`{value}` contains characters that no namespace contains (list each namespace by itself)"
         ));
@@ -47,15 +47,14 @@ fn principal(value: &str, settings: &Settings<'_>) -> Option<String> {
     })
 }
 
-/// Methods are tokens (RFC 9110 sections 5.6.2 and 9.1).
+/// Methods are tokens (RFC 9110 section 9.1).
 fn method(value: &str) -> Option<String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if value.contains('/') {
         return Some(format!(
             "`{value}` is not an HTTP method (for gRPC, use the method `POST` and the path `{value}`)"
         ));
     }
-    (!value.bytes().all(legal)).then(|| format!("`{value}` is not an HTTP method (use a method such as `GET`)"))
+    (!value.bytes().all(is_token_byte)).then(|| format!("`{value}` is not an HTTP method (use a method such as `GET`)"))
 }
 
 fn path(value: &str) -> Option<String> {

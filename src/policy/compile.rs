@@ -39,10 +39,12 @@ pub(super) const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 /// Compiles a document in JSON.
 pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
     let help = "use a JSON object with `trustDomain` and `policies`";
-    let JsonDocument { root, policies } = parse(text, help, JsonDocument::parse)?;
+    let JsonDocument { root, policies } = parse(text, help, |text| {
+        JsonDocument::parse(text).map_err(|error| document::whole_error(text.as_bytes(), error))
+    })?;
     let mut reader = Reader::new(&UNSUPPORTED);
     let compiled = read_document_with(&mut reader, &root, &Pointer::ROOT, |r, node, at, pattern| match policies {
-        Some(list) => read_policies_of_text(r, list, at, pattern),
+        Some(list) => read_policies_of_text(r, text, list, at, pattern),
         None => read_policies(r, node, at, pattern),
     });
     reader.finish(compiled)
@@ -166,8 +168,14 @@ fn read_policies(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Patter
     Some(policies)
 }
 
-/// Reads the policies of a list in JSON. The parsed form of each one is dropped before the next one is parsed.
-fn read_policies_of_text(r: &mut Reader, list: &str, at: &Pointer<'_>, pattern: &Pattern) -> Option<Policies> {
+/// Reads the policies of a list in the text of a document in JSON. The parsed form of each one is dropped before the next one is parsed.
+fn read_policies_of_text(
+    r: &mut Reader,
+    text: &[u8],
+    list: &str,
+    at: &Pointer<'_>,
+    pattern: &Pattern,
+) -> Option<Policies> {
     let mut policies = Policies::default();
     let parsed = document::for_each(list, &mut |position, node| {
         if let Some((policy, rules)) = read_policy(r, node, &at.index(position), pattern) {
@@ -175,7 +183,10 @@ fn read_policies_of_text(r: &mut Reader, list: &str, at: &Pointer<'_>, pattern: 
         }
     });
     // The text was scanned, but not parsed completely: it can be nested too deeply, or contain an invalid escape.
-    parsed.map_err(|error| r.report(at, Code::Syntax, error.to_string(), "correct the JSON of the policies")).ok()?;
+    if let Err(error) = parsed {
+        r.report(at, Code::Syntax, document::whole_error(text, error).to_string(), "correct the JSON of the policies");
+        return None;
+    }
     Some(policies)
 }
 

@@ -1,6 +1,7 @@
 //! The vocabulary of the policy language: the fields of a document, and the attributes that rules match.
 //!
-//! Each name has its literal here and nowhere else. The compiler, the lints and the tools use these names.
+//! Each name has its literal here and nowhere else. The compiler, the lints and the tools use these names. The names in `identity`
+//! that only the compiler reads are in `compile/identity.rs`.
 
 use super::node::Node;
 
@@ -151,7 +152,7 @@ impl Field {
 
     /// Returns `true` if the attribute identifies the workload that calls.
     #[must_use]
-    pub const fn is_of_caller(self) -> bool {
+    pub(crate) const fn is_of_caller(self) -> bool {
         matches!(self, Self::Principals | Self::Namespaces | Self::ServiceAccounts | Self::TrustDomains)
     }
 
@@ -159,13 +160,13 @@ impl Field {
     ///
     /// Source: Istio, `pilot/pkg/serviceregistry/ambient/authorization.go`.
     #[must_use]
-    pub const fn is_read_by_ztunnel(self) -> bool {
+    pub(crate) const fn is_read_by_ztunnel(self) -> bool {
         matches!(self, Self::Principals | Self::Namespaces | Self::ServiceAccounts | Self::IpBlocks | Self::Ports)
     }
 
     /// Returns `true` if ztunnel evaluates conditions on the attribute (`l4WhenAttributes`).
     #[must_use]
-    pub const fn is_condition_read_by_ztunnel(self) -> bool {
+    pub(crate) const fn is_condition_read_by_ztunnel(self) -> bool {
         matches!(self, Self::Principals | Self::Namespaces | Self::IpBlocks | Self::Ports | Self::DestinationIp)
     }
 

@@ -44,11 +44,11 @@ impl Index {
     pub(crate) fn new(rules: &mut dyn Iterator<Item = (RuleId, &Rule)>) -> Self {
         let mut filing = Filing { sets: vec![Vec::new()], ..Filing::default() };
         for (id, rule) in rules {
-            if rule.sources.is_empty() {
-                filing.put(ANYONE, id, rule);
-            }
-            for source in &rule.sources {
-                filing.file(source, id, rule);
+            let by_source = !rule.sources.is_empty() && rule.sources.iter().all(|source| can_be_looked_up(source));
+            if by_source {
+                rule.sources.iter().for_each(|source| filing.file(source, id, rule));
+            } else {
+                filing.file(&rule.conditions, id, rule);
             }
         }
         Self {
@@ -68,7 +68,7 @@ impl Index {
             self.trust_domains.visit(peer.trust_domain().as_bytes(), &mut |set| sets.push(set));
             if let Some(namespace) = peer.namespace() {
                 sets.extend(self.namespaces.get(namespace));
-                if let Some(name) = peer.service_account() {
+                if let Some(name) = peer.service_account().filter(|_| !self.service_accounts.is_empty()) {
                     sets.extend(self.service_accounts.get(&*format!("{namespace}/{name}")));
                 }
             }
@@ -123,9 +123,9 @@ impl<'r> Filing<'r> {
         }
     }
 
-    /// Adds a rule under the most selective field of `source`.
-    fn file(&mut self, source: &[Matcher], id: RuleId, rule: &'r Rule) {
-        let best = source.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
+    /// Adds a rule under the most selective of these fields, all of which must match.
+    fn file(&mut self, fields: &[Matcher], id: RuleId, rule: &'r Rule) {
+        let best = fields.iter().filter(|field| field.selectivity() > 0).max_by_key(|field| field.selectivity());
         let all = &mut self.sets;
         // Returns the set that `entry` finds, or creates it if `entry` returns the number of a new one.
         let mut set_of = |entry: &mut dyn FnMut(usize) -> Option<usize>| {
@@ -167,6 +167,10 @@ impl<'r> Filing<'r> {
             self.put(key, id, rule);
         }
     }
+}
+
+fn can_be_looked_up(fields: &[Matcher]) -> bool {
+    fields.iter().any(|field| field.selectivity() > 0)
 }
 
 impl Matcher {

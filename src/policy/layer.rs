@@ -20,9 +20,8 @@ pub enum Layer {
 impl Rule {
     /// Converts the rule of a policy with this action to the rule that applies on TCP.
     pub(super) fn on_tcp(self, action: Action) -> Self {
-        let mut matchers = self.sources.iter().chain(&self.operations).flatten().chain(&self.conditions);
         if action == Action::Allow {
-            let left_out = matchers.any(Matcher::is_http_only);
+            let left_out = self.matchers().any(Matcher::is_http_only);
             return Self { left_out, ..self };
         }
         let selectors = |selectors: Box<[Box<[Matcher]>]>| selectors.into_iter().map(without_http).collect();

@@ -209,6 +209,11 @@ pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(move |member| is_list && !member.is_empty())
 }
 
+/// Returns `true` for a byte of a token, such as a method or the name of a header (RFC 9110 section 5.6.2).
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// The issuer and subject of a token: `requestPrincipals`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestPrincipal {

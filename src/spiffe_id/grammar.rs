@@ -86,7 +86,8 @@ const fn is_trust_domain_byte(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_')
 }
 
-const fn is_segment_byte(byte: u8) -> bool {
+/// Returns `true` for a byte of a path segment (SPIFFE-ID section 2.2).
+pub(crate) const fn is_segment_byte(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_')
 }
 

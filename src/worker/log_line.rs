@@ -100,7 +100,7 @@ fn escaped(json: String) -> String {
 }
 
 /// A limit on the lines per second, which counts the dropped lines. A flood of denials must not become a flood of log lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RateLimit {
     second: i64,
     passed: u32,
@@ -111,12 +111,6 @@ pub(super) struct RateLimit {
 pub(super) const LINES_PER_SECOND: u32 = 100;
 
 impl RateLimit {
-    /// Creates a limit.
-    #[must_use]
-    pub(super) const fn new() -> Self {
-        Self { second: 0, passed: 0, suppressed: 0 }
-    }
-
     /// Whether a line may pass at `now`, in seconds of any clock; if so, how many were dropped since the last that did.
     pub(super) const fn pass(&mut self, now: i64) -> Option<u64> {
         if now != self.second {
@@ -131,12 +125,6 @@ impl RateLimit {
         let suppressed = self.suppressed;
         self.suppressed = 0;
         Some(suppressed)
-    }
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -157,7 +145,7 @@ mod tests {
 
     #[test]
     fn limits_lines_per_second_and_counts_dropped_ones() {
-        let mut limit = RateLimit::new();
+        let mut limit = RateLimit::default();
         for _ in 0..LINES_PER_SECOND {
             assert_eq!(limit.pass(7), Some(0));
         }

@@ -246,6 +246,18 @@ fn errors_of_the_json_text() {
 }
 
 #[test]
+fn a_syntax_error_has_its_position_in_the_document() {
+    for text in [
+        "{\"trustDomain\": \"a\",\n \"policies\": [\n  {\"name\": \"\\ud800\"}]}",
+        "{\"policies\": [],\n \"identity\": {\n  \"peer\": \"\\ud800\"}}",
+    ] {
+        let errors = PolicySet::from_json(text.as_bytes()).unwrap_err();
+        let syntax = errors.iter().find(|error| error.code == Code::Syntax).unwrap();
+        assert!(syntax.message.contains("at line 3 column "), "{syntax}");
+    }
+}
+
+#[test]
 fn all_errors_are_reported_at_once() {
     let document = json!({
         "trustDomain": "A", "extra": 1,

@@ -1,6 +1,6 @@
 //! Builds the files that users install, in target/dist.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,7 +26,26 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     }
     run(&mut command)?;
     install(&workspace::target().join("release/spiffe-authz"), "spiffe-authz")?;
+    describe_command()?;
     eprintln!("built in target/dist: spiffe-authz.wasm ({size} bytes), libspiffe_authz.so and spiffe-authz");
+    Ok(())
+}
+
+/// The shells that have a completion script, with the name of the file that each expects.
+const COMPLETIONS: [(&str, &str); 3] =
+    [("bash", "spiffe-authz"), ("fish", "spiffe-authz.fish"), ("zsh", "_spiffe-authz")];
+
+/// Writes the manual pages and the completion scripts of the command, for packages.
+fn describe_command() -> Result<()> {
+    let command = || Command::new(workspace::dist().join("spiffe-authz"));
+    let manual = workspace::dist().join("man/man1");
+    fs::create_dir_all(&manual)?;
+    run(command().arg("man").arg(manual))?;
+    for (shell, name) in COMPLETIONS {
+        let directory = workspace::dist().join("completions").join(shell);
+        fs::create_dir_all(&directory)?;
+        run(command().args(["completions", shell]).stdout(File::create(directory.join(name))?))?;
+    }
     Ok(())
 }
 

@@ -22,8 +22,8 @@ use crate::workspace::{self, build_key};
 const PULL_LIMIT: Duration = Duration::from_secs(300);
 /// The label of images that were built here, with a hash of their recipe.
 const LABEL: &str = "spiffe-authz.made-of";
-/// The source of this file, which is part of the recipe.
-const RECIPE: &str = include_str!("images.rs");
+/// The sources that make an image, which are part of the recipe.
+const SOURCES: [&str; 2] = [include_str!("images.rs"), include_str!("images/root_file_system.rs")];
 const ENTRYPOINT: &str = include_str!("images/envoy-entrypoint.sh");
 /// The programs that the scripts of examples/compose and the entrypoint use.
 const PROGRAMS: [&str; 15] = [
@@ -100,7 +100,7 @@ impl Image {
     }
 
     fn recipe(&self) -> String {
-        build_key([&*self.name, RECIPE, ENTRYPOINT])
+        build_key([&*self.name, ENTRYPOINT].into_iter().chain(SOURCES))
     }
 
     fn find_or_make(&self) -> Result<()> {

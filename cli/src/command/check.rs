@@ -1,12 +1,13 @@
 //! `spiffe-authz check`: the errors in documents, and the findings of the lints.
 
+mod baseline;
 mod output;
+mod settings;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anstream::stderr;
 use clap::ValueEnum;
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
@@ -19,15 +20,25 @@ use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
 use crate::source::{Source, Unusable};
+use crate::stream::stderr;
+use baseline::Baseline;
+use settings::Settings;
 
 /// Checks documents and reports lints
 ///
 /// The filter accepts each document without errors. docs/reference/lints.md describes the lints. A document can also be in
 /// a WasmPlugin, a TrafficExtension, an EnvoyFilter, or a configuration or dump of Envoy.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  no errors, and no findings of the fail level or above\n  1  the command could not run\n  3  an error in a document, or a finding of the fail level or above"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz check policy.yaml
+  spiffe-authz check --format sarif --output lints.sarif policies/
+  kubectl get wasmplugins -A -o yaml | spiffe-authz check -
+
+Exit status:
+  0  no errors, and no findings of the fail level or above
+  1  the command could not run
+  3  an error in a document, or a finding of the fail level or above")]
 pub(crate) struct Arguments {
     /// Files with documents in JSON or YAML, or directories with such files; `-` is standard input
     #[arg(required = true)]
@@ -46,6 +57,8 @@ pub(crate) struct Arguments {
     /// The filter or proxy that enforces the policies
     #[arg(long, value_enum, default_value = "http")]
     target: Target,
+    #[command(flatten)]
+    settings: settings::Options,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,6 +89,8 @@ enum Target {
 struct Problem {
     position: Option<Position>,
     pointer: String,
+    /// The name of the policy, unless the problem is about the document.
+    policy: Option<String>,
     severity: Severity,
     code: &'static str,
     message: String,
@@ -88,16 +103,22 @@ impl From<Placed> for Problem {
     fn from(Placed { position, diagnostic }: Placed) -> Self {
         let Diagnostic { pointer, code, message, help } = diagnostic;
         let (severity, code) = (Severity::Error, code.slug());
-        Self { position, pointer, severity, code, message, help, is_error: true }
+        Self { position, pointer, policy: None, severity, code, message, help, is_error: true }
     }
 }
 
 impl Problem {
-    fn of_finding(Finding { lint, pointer, message }: Finding, document: &Located) -> Self {
+    /// Returns `None` if the lint is not reported.
+    fn of_finding(
+        Finding { lint, pointer, message }: Finding,
+        document: &Located,
+        settings: &Settings,
+    ) -> Option<Self> {
+        let severity = settings.severity(lint)?;
         let position = Some(document.position_at(&pointer, false));
-        let (severity, code) = (lint.severity(), lint.slug());
-        let (message, help) = (named(&message, document), lint.remedy().to_owned());
-        Self { position, pointer, severity, code, message, help, is_error: false }
+        let policy = policy_name(&pointer, document);
+        let (code, message, help) = (lint.slug(), named(&message, document), lint.remedy().to_owned());
+        Some(Self { position, pointer, policy, severity, code, message, help, is_error: false })
     }
 
     /// Returns `true` if the exit status is 3 because of this problem.
@@ -129,17 +150,20 @@ fn phrase(sentence: &str) -> String {
 
 /// Returns a message with the name of the policy after each pointer to a rule.
 fn named(message: &str, document: &Located) -> String {
-    let words = message.split(' ').map(|word| {
-        let position = word.strip_prefix("/policies/").and_then(|rest| rest.split('/').next()?.parse::<usize>().ok());
-        let policy = position.and_then(|position| document.field("policies")?.items().get(position));
-        let text = |name: &str| policy.and_then(|policy| policy.field(name)).and_then(Located::text);
-        match (text("namespace"), text("name")) {
-            (Some(namespace), Some(name)) => format!("{word} ({namespace}/{name})"),
-            (None, Some(name)) => format!("{word} ({name})"),
-            (_, None) => word.to_owned(),
-        }
+    let words = message.split(' ').map(|word| match policy_name(word, document) {
+        Some(name) => format!("{word} ({name})"),
+        None => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the name of the policy that contains this place.
+fn policy_name(pointer: &str, document: &Located) -> Option<String> {
+    let position: usize = pointer.strip_prefix("/policies/")?.split('/').next()?.parse().ok()?;
+    let policy = document.field("policies")?.items().get(position)?;
+    let text = |name: &str| policy.field(name).and_then(Located::text);
+    let name = text("name")?;
+    Some(text("namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}")))
 }
 
 /// The problems in a document.
@@ -158,6 +182,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         Target::Tcp => lint::Target::Tcp,
         Target::Ztunnel => lint::Target::Ztunnel,
     };
+    let settings = Settings::read(&arguments.settings)?;
     let now = now()?;
     let mut unreadable = Vec::new();
     let files = input::expand(&arguments.files, &mut unreadable);
@@ -168,13 +193,23 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut checked = Vec::new();
     for file in files {
         let is_named = arguments.files.contains(&file);
-        match check(&file, is_named, |document| lint::lint(&document.root, target, now)) {
+        match check(&file, is_named, &settings, |document| lint::lint(&document.root, target, now)) {
             Ok(found) => checked.extend(found),
             Err(error) => errors.push(error),
         }
     }
     if checked.is_empty() && errors.is_empty() {
         errors.push(io::Error::other("no document found (expected objects with `trustDomain` and `policies`)"));
+    }
+    if let Some(baseline) = &settings.baseline {
+        if arguments.settings.update_baseline {
+            return update_baseline(baseline, &checked, &errors);
+        }
+        let unused = Baseline::read(baseline)?.remove_accepted(&mut checked);
+        if unused > 0 {
+            let at = baseline.display();
+            say!(stderr(), "{}: accepted findings that no longer occur: {} (add `--update-baseline`)", at, unused)?;
+        }
     }
     let mut out = Vec::new();
     let level = arguments.fail_level;
@@ -201,8 +236,31 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     Ok(if failed { Ended::WithFindings } else { Ended::Well })
 }
 
+/// Accepts all findings. Errors cannot be accepted.
+fn update_baseline(file: &Path, checked: &[Checked], unreadable: &[io::Error]) -> io::Result<Ended> {
+    let rejected: Vec<&Checked> =
+        checked.iter().filter(|checked| checked.problems.iter().any(|problem| problem.is_error)).collect();
+    for error in unreadable {
+        exit::report(error);
+    }
+    for checked in &rejected {
+        say!(stderr(), "error: {}: the document has errors, which cannot be accepted", checked.file.display())?;
+    }
+    if !unreadable.is_empty() || !rejected.is_empty() {
+        return Ok(Ended::WithError);
+    }
+    let count = Baseline::write(file, checked)?;
+    say!(stderr(), "{}: accepted findings: {}", file.display(), count)?;
+    Ok(Ended::Well)
+}
+
 /// Checks the documents in a file. One that the user named must have a document.
-fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) -> io::Result<Vec<Checked>> {
+fn check(
+    file: &Path,
+    is_named: bool,
+    settings: &Settings,
+    lint: impl Fn(&Document) -> Vec<Finding>,
+) -> io::Result<Vec<Checked>> {
     let whole = |text: String, error: Placed| Checked {
         file: file.to_owned(),
         text: text.into(),
@@ -214,7 +272,7 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         Err((text, unusable)) => return Ok(vec![whole(text, unusable.into())]),
     };
     let documents = source.documents(is_named);
-    if documents.is_empty() {
+    if documents.is_empty() && source.rejected.is_empty() {
         let Unusable { diagnostic, .. } = source.without_document();
         if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
             say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
@@ -226,24 +284,33 @@ fn check(file: &Path, is_named: bool, lint: impl Fn(&Document) -> Vec<Finding>) 
         return Ok(vec![whole(source.text, unusable.into())]);
     }
     let text: Rc<str> = source.text.as_str().into();
-    let is_several = documents.len() > 1;
-    let checked = documents.iter().map(|document| Checked {
+    let is_several = documents.len() + source.rejected.len() > 1;
+    let checked = |position: Option<Position>, problems| Checked {
         file: file.to_owned(),
         text: Rc::clone(&text),
-        position: is_several.then_some(document.position),
-        problems: match Document::compile(document) {
-            Ok(compiled) => lint(&compiled).into_iter().map(|finding| Problem::of_finding(finding, document)).collect(),
+        position: position.filter(|_| is_several),
+        problems,
+    };
+    let compiled = documents.iter().map(|document| {
+        let problems = match Document::compile(document) {
+            Ok(compiled) => lint(&compiled)
+                .into_iter()
+                .filter_map(|finding| Problem::of_finding(finding, document, settings))
+                .collect(),
             Err(errors) => {
                 let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
                 for finding in lint::lint_values(&document.to_node()) {
                     // The compiler has already rejected such a value.
                     if !problems.iter().any(|problem| problem.pointer == finding.pointer) {
-                        problems.push(Problem::of_finding(finding, document));
+                        problems.extend(Problem::of_finding(finding, document, settings));
                     }
                 }
                 problems
             }
-        },
+        };
+        checked(Some(document.position), problems)
     });
-    Ok(checked.collect())
+    let compiled: Vec<Checked> = compiled.collect();
+    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![Placed::from(error).into()]));
+    Ok(compiled.into_iter().chain(rejected).collect())
 }

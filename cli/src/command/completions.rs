@@ -5,13 +5,15 @@ use std::io::{self, Write as _};
 use clap_complete::Shell;
 
 use crate::exit::Ended;
+use crate::stream::stdout;
 
 const NAME: &str = "spiffe-authz";
 
 /// Prints the completion script of a shell
-///
-/// For example, run `source <(spiffe-authz completions bash)`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  source <(spiffe-authz completions bash)")]
 pub(crate) struct Arguments {
     /// The shell
     #[arg(value_enum)]
@@ -27,6 +29,6 @@ pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) -> io::Resu
         // command differently (https://github.com/clap-rs/clap/issues/6421).
         script = script.replace("spiffe__subcmd__authz", "spiffe__authz");
     }
-    io::stdout().write_all(script.as_bytes())?;
+    stdout().write_all(script.as_bytes())?;
     Ok(Ended::Well)
 }

@@ -18,7 +18,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anstream::stdout;
 use spiffe_authz::lint::Severity;
 use spiffe_authz::timestamp::Timestamp;
 
@@ -28,6 +27,7 @@ use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::exit::Ended;
 use crate::options::{Format, Level};
 use crate::printable::write_json;
+use crate::stream::stdout;
 use fleet::Selection;
 use redact::Redaction;
 
@@ -36,9 +36,17 @@ use redact::Redaction;
 /// Reads `config_dump`, `certs` and `stats` from the admin interface, from files, or from the pods of a cluster with kubectl
 /// or istioctl. Envoy omits private keys from these pages. docs/reference/doctor-findings.md describes every finding.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  no findings of the fail level or above\n  1  the command could not run\n  3  a finding of the fail level or above"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz doctor localhost:9901
+  spiffe-authz doctor httpbin-7d8f -n default
+  spiffe-authz doctor --config-dump config_dump.json --certs certs.json \\
+    --stats stats.txt
+
+Exit status:
+  0  no findings of the fail level or above
+  1  the command could not run
+  3  a finding of the fail level or above")]
 pub(crate) struct Arguments {
     /// The admin interface (`host:port`, `http://host:port` or the path of a UNIX socket), or the name of a pod
     #[arg(value_name = "ADMIN|POD", value_parser = Target::parse)]
@@ -116,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     if let Some(redaction) = &redaction {
         redaction.apply(&mut report);
     }
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &envoy, &report)?,
         Format::Json => write_json(&mut out, &output::as_json(&envoy, &report))?,
@@ -130,7 +138,7 @@ fn run_on(pods: &Selection, redaction: Option<&Redaction>, arguments: &Arguments
     if let Some(redaction) = redaction {
         fleet.redact(redaction);
     }
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => fleet.write_human(&mut out)?,
         Format::Json => write_json(&mut out, &fleet.as_json())?,

@@ -8,7 +8,6 @@ use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anstream::stdout;
 use clap::ValueEnum;
 use spiffe_authz::case::{CaseRequest, Lines};
 use spiffe_authz::decision::Verdict;
@@ -23,15 +22,24 @@ use crate::input;
 use crate::logged_request::{Line, Skipped};
 use crate::options::Format;
 use crate::printable::write_json;
+use crate::stream::stdout;
 use output::Explained;
 
 /// Shows how a request is decided, and why
 ///
 /// For each rule, shows what it requires and what the request has, closest match first.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  the request is allowed\n  1  the command could not run\n  2  the request is denied"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz explain --policy policy.yaml \\
+    --peer spiffe://example.org/ns/default/sa/sleep --path /headers
+  kubectl logs deploy/httpbin -c istio-proxy | grep spiffe-authz |
+    spiffe-authz explain --policy policy.yaml --log
+
+Exit status:
+  0  the request is allowed
+  1  the command could not run
+  2  the request is denied")]
 pub(crate) struct Arguments {
     /// The document, in JSON or YAML
     #[arg(long)]
@@ -186,7 +194,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         document.policy.decide(&document.policy.subject(identify(other)), &Request::new(other, now))
     });
     let explained = Explained { root: &document.root, layer, request: &written, explanation: &explanation, hints };
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => explained.write_human(&mut out, arguments.all)?,
         Format::Json => write_json(&mut out, &explained.as_json())?,

@@ -11,13 +11,22 @@ use spiffe_authz::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::exit::Ended;
 use crate::options::Format;
 use crate::printable::{say, write_json};
+use crate::stream::stdout;
 
 /// Parses SPIFFE IDs and prints their parts, or the position of the error
 ///
 /// An ID must be valid according to the SPIFFE-ID specification. With `--pattern`, its path must also have this form. The
 /// bytes of an argument are checked unchanged.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  every ID is valid\n  1  the command could not run\n  3  an ID is invalid")]
+#[command(after_help = "\
+Examples:
+  spiffe-authz id spiffe://example.org/ns/default/sa/sleep
+  spiffe-authz id --pattern istio -
+
+Exit status:
+  0  every ID is valid
+  1  the command could not run
+  3  an ID is invalid")]
 pub(crate) struct Arguments {
     /// SPIFFE IDs; `-` reads them from standard input, one on each line
     #[arg(required = true)]
@@ -108,13 +117,16 @@ impl<'a> Answer<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     let mut ended = Ended::Well;
     let mut ids: Vec<Vec<u8>> = Vec::new();
+    let mut has_none = false;
     for id in &arguments.ids {
         if id == "-" {
             let lines = io::stdin().lock().split(b'\n').collect::<io::Result<Vec<_>>>()?;
+            let count = ids.len();
             ids.extend(lines.into_iter().filter(|line| !line.trim_ascii().is_empty()));
+            has_none |= ids.len() == count;
         } else {
             ids.push(id.as_bytes().to_vec());
         }
@@ -128,6 +140,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             Format::Human => answer.write_human(&mut out)?,
             Format::Json => write_json(&mut out, &answer)?,
         }
+    }
+    if has_none {
+        return Err(io::Error::other("standard input: no SPIFFE ID (expected one on each line)"));
     }
     Ok(ended)
 }

@@ -30,9 +30,17 @@ use crate::style::{BAD, NOTABLE};
 /// security.istio.io/v1 and v1beta1. Writes the document to standard output, and each difference between the document
 /// and the policies to standard error. Writes no document if a policy cannot be imported.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  the document has every policy that applies\n  1  the command could not run, or there is no policy\n  3  a policy cannot be imported, or no policy applies"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz import --trust-domain example.org --namespace default \\
+    --label app=httpbin policies/
+  kubectl get authorizationpolicies -A -o yaml |
+    spiffe-authz import --trust-domain example.org -n default -
+
+Exit status:
+  0  the document has every policy that applies
+  1  the command could not run, or there is no policy
+  3  a policy cannot be imported, or no policy applies")]
 pub(crate) struct Arguments {
     /// Files with AuthorizationPolicies, or directories with such files; `-` is standard input
     #[arg(required = true)]

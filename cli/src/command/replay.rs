@@ -3,7 +3,6 @@
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::{stderr, stdout};
 use serde_json::json;
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
@@ -20,6 +19,7 @@ use crate::input;
 use crate::logged_request::{Line, Logged, Skipped};
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
+use crate::stream::{stderr, stdout};
 use crate::style::{BAD, GOOD};
 
 /// Decides logged requests with a new document and prints changed verdicts
@@ -28,9 +28,16 @@ use crate::style::{BAD, GOOD};
 /// Envoy and Istio, with the prefixes of `kubectl logs` and log shippers, and compressed with gzip. Attributes that the log
 /// lacks, such as headers and tokens, are unknown. A request whose verdict depends on them is counted as unknown.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  no verdict changes\n  1  the command could not run, or no log has a request\n  3  a verdict changes"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz replay --policy new.yaml access.log
+  kubectl logs deploy/httpbin -c istio-proxy |
+    spiffe-authz replay --policy new.yaml -
+
+Exit status:
+  0  no verdict changes
+  1  the command could not run, or a log has no request
+  3  a verdict changes")]
 pub(crate) struct Arguments {
     /// The new document, in JSON or YAML
     #[arg(long)]
@@ -55,7 +62,7 @@ struct Counts {
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let policy = Document::load(&arguments.policy)?.policy;
-    let mut out = stdout().lock();
+    let mut out = stdout();
     let now = arguments.at.time()?;
     let mut counts = Counts::default();
     let mut unreadable = false;
@@ -72,6 +79,10 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
             counts.changed += 1;
             write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), logged, &outcome)
         }) {
+            Ok((0, skipped)) => {
+                unreadable = true;
+                exit::report(&no_request(log, skipped));
+            }
             Ok((requests, skipped)) => {
                 counts.requests += requests;
                 counts.skipped.other += skipped.other;
@@ -85,9 +96,6 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     let Counts { requests, changed, unknown, skipped } = counts;
-    if requests == 0 && !unreadable {
-        return Err(no_request(skipped));
-    }
     let word = if requests == 1 { "request" } else { "requests" };
     say!(
         stderr(),
@@ -105,8 +113,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     })
 }
 
-/// Returns the error for logs without a request, so that a check of the wrong file does not pass.
-fn no_request(Skipped { other, not_understood }: Skipped) -> io::Error {
+/// Returns the error for a log without a request, so that a check of the wrong file does not pass.
+fn no_request(log: &Path, Skipped { other, not_understood }: Skipped) -> io::Error {
     let count = other + not_understood;
     let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     let part = match not_understood {
@@ -115,8 +123,8 @@ fn no_request(Skipped { other, not_understood }: Skipped) -> io::Error {
         some => format!(", {some} not understood"),
     };
     io::Error::other(format!(
-        "no request in the logs: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with \
-         the filter's lines)"
+        "{}: no request: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with the filter's lines)",
+        log.display()
     ))
 }
 

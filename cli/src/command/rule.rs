@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 
-use anstream::stdout;
 use serde_json::json;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::diagnostic::Code;
@@ -12,6 +11,7 @@ use crate::exit::Ended;
 use crate::finding::FindingCode;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
+use crate::stream::stdout;
 use crate::style::HEADING;
 use crate::suggestion::similar;
 
@@ -22,7 +22,13 @@ const LINTS: &str = include_str!("../../../docs/reference/lints.md");
 ///
 /// The names are those in logs, metrics and reports, such as `wrong-pattern`. Without a name, lists all names.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  every name is known\n  1  the command could not run, or a name is unknown")]
+#[command(after_help = "\
+Examples:
+  spiffe-authz rule wrong-pattern
+
+Exit status:
+  0  every name is known
+  1  the command could not run, or a name is unknown")]
 pub(crate) struct Arguments {
     /// The names to explain
     names: Vec<String>,
@@ -116,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         };
         return Err(io::Error::other(format!("unknown name `{name}` ({next})")));
     }
-    let mut out = stdout().lock();
+    let mut out = stdout();
     let is_list = arguments.names.is_empty();
     let is_wanted = |entry: &&Entry| is_list || arguments.names.iter().any(|name| name == entry.name);
     for Entry { name, kind, severity, summary, advice } in known.iter().filter(is_wanted) {

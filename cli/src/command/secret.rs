@@ -5,7 +5,6 @@ mod output;
 use std::io;
 use std::path::PathBuf;
 
-use anstream::stdout;
 use spiffe_authz::spiffe_id::TrustDomain;
 
 use crate::clock;
@@ -21,13 +20,22 @@ use crate::finding::FindingCode;
 use crate::options::Format;
 use crate::printable::write_json;
 use crate::report::{Place, Report};
+use crate::stream::stdout;
 
 /// Shows the identity, the issuer and the bundles that a proxy received
 ///
 /// Reads the output of `istioctl proxy-config secret POD -o json`, or Envoy's `/config_dump`. The issuer is found by
 /// names and key identifiers. Signatures are not verified.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status:\n  0  no findings\n  1  the command could not run\n  3  findings")]
+#[command(after_help = "\
+Examples:
+  istioctl proxy-config secret httpbin-7d8f -n default -o json |
+    spiffe-authz secret
+
+Exit status:
+  0  no findings
+  1  the command could not run
+  3  findings")]
 pub(crate) struct Arguments {
     /// The dump in JSON; `-` is standard input
     #[arg(default_value = "-")]
@@ -72,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         return Err(io::Error::other(format!("{}: {message}", arguments.file.display())));
     }
     let content = Content::read(&envoy, arguments);
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => output::write_human(&mut out, &content, arguments)?,
         Format::Json => write_json(&mut out, &output::as_json(&content))?,

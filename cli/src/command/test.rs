@@ -31,9 +31,17 @@ use table::Table;
 /// case has a `name`, a `request`, and the outcome to `expect`. With `layer: tcp`, the requests are TCP connections.
 /// `spaceDelimitedClaims` lists the claims that Envoy splits at spaces (`scope` and `permission` by default, as in Istio).
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status:\n  0  every case passed\n  1  the command could not run\n  3  a case failed, or the coverage is too low"
-)]
+#[command(after_help = "\
+Examples:
+  spiffe-authz test tests/
+  spiffe-authz test --coverage-threshold 90 --format junit \\
+    --output results.xml table.yaml
+  spiffe-authz test --run partner --verbose table.yaml
+
+Exit status:
+  0  every case passed
+  1  the command could not run
+  3  a case failed, or the coverage is too low")]
 pub(crate) struct Arguments {
     /// Files with tables in YAML or JSON, or directories with such files; `-` is standard input
     #[arg(required = true)]
@@ -46,6 +54,12 @@ pub(crate) struct Arguments {
     /// Omits passing cases from human-readable output
     #[arg(short, long)]
     quiet: bool,
+    /// Shows the request and the decision of passing cases, and durations, in human-readable output
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Runs only the cases whose name contains this text
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["coverage", "coverage_threshold"])]
+    run: Option<String>,
     /// Reports the rules that no case matches
     #[arg(long)]
     coverage: bool,
@@ -83,12 +97,19 @@ struct CaseResult {
     position: Position,
     /// The differences from the expected outcome; none for a case that passes.
     differences: Vec<String>,
-    /// The request and its decision, for a case that fails.
-    failure: Option<Failed>,
+    /// The request and its decision, for a case that fails or whose details are shown.
+    details: Option<Details>,
 }
 
-/// The request of a case that fails, and how it is decided.
-struct Failed {
+impl CaseResult {
+    /// Returns the details of a case that fails.
+    fn failure(&self) -> Option<&Details> {
+        self.details.as_ref().filter(|_| !self.differences.is_empty())
+    }
+}
+
+/// The request of a case, and how it is decided.
+struct Details {
     request: CaseRequest,
     /// The decision in words.
     decision: String,
@@ -116,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut unreadable = Vec::new();
     for file in input::expand(&arguments.files, &mut unreadable) {
         let is_named = arguments.files.contains(&file);
-        match run_file(&file, is_named, with_coverage) {
+        match run_file(&file, is_named, arguments, with_coverage) {
             Ok(found) => {
                 for found in found {
                     match found {
@@ -135,6 +156,12 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     if results.is_empty() && errors.is_empty() {
         return Err(io::Error::other("no table found (expected objects with `cases`)"));
     }
+    if let Some(text) = &arguments.run
+        && errors.is_empty()
+        && results.iter().all(|table| table.cases.is_empty())
+    {
+        return Err(io::Error::other(format!("no case has a name that contains `{text}`")));
+    }
     // Machine formats stay complete: a table with mistakes has no result, and an error.
     results.extend(errors.iter().map(|(file, error)| Results {
         file: file.clone(),
@@ -145,7 +172,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     }));
     let mut out = Vec::new();
     match arguments.format {
-        TestFormat::Human => output::write_human(&mut out, &results, threshold, arguments.quiet)?,
+        TestFormat::Human => output::write_human(&mut out, &results, arguments)?,
         TestFormat::Json => output::write_json(&mut out, &results, threshold)?,
         TestFormat::Junit => output::write_junit(&mut out, &results, threshold)?,
         TestFormat::Tap => output::write_tap(&mut out, &results, threshold)?,
@@ -162,7 +189,12 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 /// Runs the tables in a file. One that the user named must have a table.
-fn run_file(file: &Path, is_named: bool, with_coverage: bool) -> io::Result<Vec<io::Result<Results>>> {
+fn run_file(
+    file: &Path,
+    is_named: bool,
+    arguments: &Arguments,
+    with_coverage: bool,
+) -> io::Result<Vec<io::Result<Results>>> {
     let source = match Source::read(file)? {
         Ok(source) => source,
         Err((_, unusable)) => {
@@ -184,23 +216,26 @@ fn run_file(file: &Path, is_named: bool, with_coverage: bool) -> io::Result<Vec<
                 &[(Some(document.position), message.to_owned())],
             ));
         }
-        // Probably a table with a mistake in the name of its field.
-        tables.extend(&source.unknown);
-        if tables.is_empty() {
+        if source.unknown.is_empty() {
             let message = "the file has no table (expected an object with `policy` and `cases`)";
             return Err(Failure::of_file(&file.display().to_string(), &[(None, message.to_owned())]));
         }
     }
-    Ok(tables.into_iter().map(|table| run_table(table, file, with_coverage)).collect())
+    // Probably tables with a mistake in the name of a field.
+    if is_named || !tables.is_empty() {
+        tables.extend(&source.unknown);
+    }
+    Ok(tables.into_iter().map(|table| run_table(table, file, arguments, with_coverage)).collect())
 }
 
-fn run_table(table: &Located, file: &Path, with_coverage: bool) -> io::Result<Results> {
+fn run_table(table: &Located, file: &Path, arguments: &Arguments, with_coverage: bool) -> io::Result<Results> {
     let start = Instant::now();
     let Table { document, cases, space_delimited } = Table::read(table, file)?;
     let mut coverage = with_coverage.then(|| Coverage::of(&document));
-    let cases = cases.into_iter().map(|(case, position)| {
+    let is_selected = |case: &Case| arguments.run.as_ref().is_none_or(|text| case.name.contains(text));
+    let cases = cases.into_iter().filter(|(case, _)| is_selected(case)).map(|(case, position)| {
         let request = claims::split(&case.request, &space_delimited);
-        run_case(case, &request, position, &document, coverage.as_mut())
+        run_case(case, &request, position, &document, arguments.verbose, coverage.as_mut())
     });
     let cases = cases.collect();
     let seconds = start.elapsed().as_secs_f64();
@@ -212,6 +247,7 @@ fn run_case(
     request: &CaseRequest,
     position: Position,
     Document { policy, .. }: &Document,
+    with_details: bool,
     coverage: Option<&mut Coverage>,
 ) -> CaseResult {
     let subject = policy.subject(request.identity(policy.identity()));
@@ -230,10 +266,10 @@ fn run_case(
         },
     };
     let differences = case.expect.differences(&outcome);
-    let failure = (!differences.is_empty()).then(|| Failed {
+    let details = (with_details || !differences.is_empty()).then(|| Details {
         request: case.request.clone(),
         decision: DecisionLine(&outcome.decision).text(),
         json: decision_json(&outcome.decision),
     });
-    CaseResult { name: case.name, position, differences, failure }
+    CaseResult { name: case.name, position, differences, details }
 }

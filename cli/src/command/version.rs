@@ -3,13 +3,13 @@
 use std::io::{self, Write as _};
 use std::sync::LazyLock;
 
-use anstream::stdout;
 use serde_json::json;
 
 use super::doctor::SUPPORTED;
 use crate::exit::Ended;
 use crate::options::Format;
 use crate::printable::{say, write_json};
+use crate::stream::stdout;
 
 /// The version of this package.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -35,7 +35,7 @@ fn releases() -> Vec<String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mut out = stdout().lock();
+    let mut out = stdout();
     match arguments.format {
         Format::Human => say!(out, "spiffe-authz {}", *TEXT)?,
         Format::Json => {

@@ -5,6 +5,7 @@
 use std::io;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::certificate::Certificate;
 use super::moment::seconds;
@@ -48,14 +49,39 @@ impl CertificateDetails {
 /// # Errors
 /// Returns an error that names the problem if Envoy did not write it.
 pub(crate) fn read(page: Vec<u8>) -> io::Result<Vec<ContextCertificates>> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Certificates {
-        certificates: Option<Vec<ContextCertificates>>,
-    }
     let text = page::json("certs", page::decode("certs", page)?)?;
-    // An Envoy without certificates writes `{}`.
-    let Certificates { certificates } =
-        serde_json::from_str(&text).map_err(|error| page::invalid(&format!("certs: {error}")))?;
-    Ok(certificates.unwrap_or_default())
+    let invalid = |what: &str| page::invalid(&format!("certs: {what}"));
+    let mut page: Value = serde_json::from_str(&text).map_err(|error| invalid(&error.to_string()))?;
+    let Some(certificates) = page.get_mut("certificates").map(Value::take) else {
+        // An Envoy without certificates writes `{}`.
+        if page.as_object().is_some_and(Map::is_empty) {
+            return Ok(Vec::new());
+        }
+        let found = page::what_is(&page).unwrap_or_else(|| "JSON without `certificates`".to_owned());
+        return Err(invalid(&format!("expected Envoy's page `certs`, found {found}")));
+    };
+    serde_json::from_value(certificates).map_err(|error| invalid(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn other_pages_are_errors() {
+        for (page, count) in [("{}", 0), (r#"{"certificates": []}"#, 0), (r#"{"certificates": [{"ca_cert": []}]}"#, 1)]
+        {
+            assert_eq!(read(page.into()).unwrap().len(), count, "{page}");
+        }
+        for (page, found) in [
+            (r#"{"stats": []}"#, "found Envoy's page `stats`"),
+            (r#"{"configs": []}"#, "found JSON without `certificates`"),
+            ("[]", "found JSON without `certificates`"),
+            (r#"{"certificates": 1}"#, "certs: "),
+            ("a: 1", "found JSON without `certificates`"),
+        ] {
+            let error = read(page.into()).unwrap_err().to_string();
+            assert!(error.contains(found), "{page}: {error}");
+        }
+    }
 }

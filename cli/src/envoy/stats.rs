@@ -79,23 +79,25 @@ impl Stats {
             value: Value,
         }
         let text = page::decode("stats", page)?;
-        if text.trim_start().starts_with('{') {
-            let page: Page = serde_json::from_str(&text).map_err(|error| invalid(&format!("stats: {error}")))?;
-            let pairs = page.stats.into_iter().filter_map(|entry| Some((entry.name?, entry.value.as_u64()?)));
-            return Ok(Self(Some(pairs.collect())));
-        }
-        if text.lines().any(|line| line.starts_with("# TYPE ")) {
+        let is_json = text.trim_start().starts_with('{');
+        if !is_json && text.lines().any(|line| line.starts_with("# TYPE ")) {
             return Err(invalid("stats: expected the page `/stats`, found its Prometheus form (save `/stats` itself)"));
         }
         let pair = |line: &str| {
             let (name, value) = line.rsplit_once(": ")?;
             Some((name.to_owned(), value.trim().parse().ok()?))
         };
-        let stats: HashMap<String, u64> = text.lines().filter_map(pair).collect();
-        if stats.is_empty() {
-            Err(invalid("stats: expected counters, found none (save the page `/stats`)"))
+        let stats: HashMap<String, u64> = if is_json {
+            let page: Page = serde_json::from_str(&text).map_err(|error| invalid(&format!("stats: {error}")))?;
+            page.stats.into_iter().filter_map(|entry| Some((entry.name?, entry.value.as_u64()?))).collect()
         } else {
+            text.lines().filter_map(pair).collect()
+        };
+        // Every running Envoy has counters such as `server.uptime`. Other text can have lines with a colon and a number.
+        if stats.keys().any(|name| name.contains('.')) {
             Ok(Self(Some(stats)))
+        } else {
+            Err(invalid("stats: expected counters, found none (save the page `/stats`)"))
         }
     }
 
@@ -170,16 +172,24 @@ mod tests {
     #[test]
     fn a_counter_has_three_states() {
         for page in [
-            "a: 2\nb: 0\nc: P0(nan,1)\n",
-            r#"{"stats": [{"name": "a", "value": 2}, {"name": "b", "value": 0}, {"name": "c", "value": "text"}, {"histograms": {}}]}"#,
+            "a.a: 2\na.b: 0\na.c: P0(nan,1)\n",
+            r#"{"stats": [{"name": "a.a", "value": 2}, {"name": "a.b", "value": 0}, {"name": "a.c", "value": "text"}, {"histograms": {}}]}"#,
         ] {
             let stats = stats(page);
-            let known = ["a", "b", "c"].map(|name| stats.count(name).known());
+            let known = ["a.a", "a.b", "a.c"].map(|name| stats.count(name).known());
             assert_eq!(known, [Some(2), Some(0), None], "{page}");
-            assert_eq!((stats.count("a").some(), stats.count("b").some()), (Some(2), None));
+            assert_eq!((stats.count("a.a").some(), stats.count("a.b").some()), (Some(2), None));
         }
         assert_eq!(Stats::default().count("a"), Count::Unknown);
-        for page in ["", "no counter", "{}", "# TYPE envoy_a counter\nenvoy_a{} 1: 2\n"] {
+        for page in [
+            "",
+            "no counter",
+            "port: 80",
+            "{}",
+            r#"{"stats": []}"#,
+            r#"{"stats": [{"histograms": {}}]}"#,
+            "# TYPE envoy_a counter\nenvoy_a{} 1: 2\n",
+        ] {
             assert!(Stats::read(page.as_bytes().to_vec()).is_err(), "{page}");
         }
     }

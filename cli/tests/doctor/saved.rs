@@ -130,3 +130,25 @@ fn unreadable_pages_are_errors() {
         assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{arguments:?}");
     }
 }
+
+#[test]
+fn wrong_pages_beside_a_good_dump_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let dump = Delivered::sound("server").dump().to_string();
+    let [config_dump, page] = ["config_dump", "page"].map(|name| directory.path().join(name));
+    std::fs::write(&config_dump, &dump).unwrap();
+    for (option, text, expected) in [
+        ("--certs", &*dump, "page: certs: expected Envoy's page `certs`, found JSON without `certificates`"),
+        ("--certs", CONNECTED, "page: certs: expected "),
+        ("--stats", "{\"stats\": []}", "page: stats: expected counters, found none"),
+        ("--stats", "port: 80\n", "page: stats: expected counters, found none"),
+    ] {
+        std::fs::write(&page, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        let output = command.args(["doctor", "--config-dump"]).arg(&config_dump).arg(option).arg(&page).output();
+        let output = output.unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{option} {text}");
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::host::AddressOf;
 use crate::policy::field::{Field, KEY, Key, VALUES};
 use crate::policy::node::Node;
 use crate::policy::rule::{JWT_PAYLOAD, Matcher, MetadataValue};
-use crate::policy::values::{Reading, Text};
+use crate::policy::values::{Reading, Text, is_token_byte};
 
 pub(super) fn read_condition(
     r: &mut Reader,
@@ -69,8 +69,7 @@ pub(super) fn read_condition(
 
 /// Returns `true` for the name of a header (RFC 9110 section 5.1) or of a pseudo-header.
 fn is_header_name(name: &str) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    name.strip_prefix(':').unwrap_or(name).bytes().all(token)
+    name.strip_prefix(':').unwrap_or(name).bytes().all(is_token_byte)
 }
 
 /// Splits `a][b` into its keys. As in Istio, text that is not a list of keys is one key.

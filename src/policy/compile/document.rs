@@ -52,6 +52,11 @@ pub(super) fn for_each(list: &str, read: &mut dyn FnMut(usize, &Node<'_>)) -> Re
     Items(read).deserialize(&mut deserializer)
 }
 
+/// Returns the syntax error with its position in the document. The error of a part has a position in the part.
+pub(super) fn whole_error(document: &[u8], error_of_part: serde_json::Error) -> serde_json::Error {
+    serde_json::from_slice::<Node<'_>>(document).err().unwrap_or(error_of_part)
+}
+
 /// The fields of an object, with the text of their values.
 struct Fields<'t>(Vec<(Cow<'t, str>, &'t RawValue)>);
 

@@ -13,6 +13,18 @@ use crate::policy::node::Node;
 use crate::spiffe_id::SpiffeId;
 use crate::timestamp::parse_duration;
 
+const FROM: &str = "from";
+const TRUSTED_PROXIES: &str = "trustedProxies";
+const REQUIRE_VALIDATED: &str = "requireValidated";
+const EXPIRED: &str = "expired";
+const MAX_AGE: &str = "maxAge";
+const REVOKED: &str = "revoked";
+
+const SPIFFE_IDS: &str = "spiffeIds";
+const TRUST_DOMAINS: &str = "trustDomains";
+const SERIAL_NUMBERS: &str = "serialNumbers";
+const AUTHORITY_KEY_IDS: &str = "authorityKeyIds";
+
 /// The settings in the field `identity`.
 pub(super) struct Settings {
     pub(super) pattern: Pattern,
@@ -43,45 +55,41 @@ enum From {
 }
 
 pub(super) fn read_identity(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Settings> {
-    let fields = r.object(
-        node,
-        at,
-        &[PATTERN, "from", "trustedProxies", PEER, "requireValidated", "expired", "maxAge", "revoked"],
-    )?;
+    let fields =
+        r.object(node, at, &[PATTERN, FROM, TRUSTED_PROXIES, PEER, REQUIRE_VALIDATED, EXPIRED, MAX_AGE, REVOKED])?;
     let pattern = fields.optional(r, PATTERN, read_pattern);
     let words = [("tls", From::Tls), ("peerPrincipal", From::PeerPrincipal), ("xfcc", From::Xfcc)];
-    let from = fields.optional(r, "from", |r, node, at| r.one_of(node, at, &words));
-    let from = if fields.node("from").is_some() { from? } else { From::Tls };
+    let from = fields.optional(r, FROM, |r, node, at| r.one_of(node, at, &words));
+    let from = if fields.node(FROM).is_some() { from? } else { From::Tls };
     let proxies = if from == From::Xfcc {
-        fields.required(r, "trustedProxies", |r, n, at| r.some(n, at, read_proxy))
+        fields.required(r, TRUSTED_PROXIES, |r, n, at| r.some(n, at, read_proxy))
     } else {
-        if fields.node("trustedProxies").is_some() {
+        if fields.node(TRUSTED_PROXIES).is_some() {
             let message = "`trustedProxies` is only allowed with `from: xfcc`".to_owned();
             let help = "set `from: xfcc`, or remove the field";
-            r.report(&at.key("trustedProxies"), Code::ConflictingFields, message, help);
+            r.report(&at.key(TRUSTED_PROXIES), Code::ConflictingFields, message, help);
         }
         None
     };
     let peer = fields.optional(r, PEER, |r, node, at| {
         r.one_of(node, at, &[PeerRequirement::Required, PeerRequirement::Optional].map(|peer| (peer.name(), peer)))
     });
-    let require_validated = fields.optional(r, "requireValidated", Reader::boolean).unwrap_or(false);
+    let require_validated = fields.optional(r, REQUIRE_VALIDATED, Reader::boolean).unwrap_or(false);
     if from == From::PeerPrincipal && require_validated {
         let message = "`requireValidated` cannot be combined with `from: peerPrincipal`".to_owned();
         let help = "use it with `from: tls` or `from: xfcc`";
-        r.report(&at.key("requireValidated"), Code::ConflictingFields, message, help);
+        r.report(&at.key(REQUIRE_VALIDATED), Code::ConflictingFields, message, help);
     }
     if from != From::Tls {
         // With `xfcc`, the certificate of the connection belongs to the proxy.
-        for field in ["expired", "maxAge"] {
+        for field in [EXPIRED, MAX_AGE] {
             report_without_certificate(r, &fields, field);
         }
     }
-    let expired = fields.optional(r, "expired", |r, node, at| {
-        r.one_of(node, at, &[("deny", Expired::Deny), ("allow", Expired::Allow)])
-    });
-    let max_age = fields.optional(r, "maxAge", read_duration);
-    let revoked = fields.optional(r, "revoked", |r, node, at| read_revoked(r, node, at, from));
+    let expired = fields
+        .optional(r, EXPIRED, |r, node, at| r.one_of(node, at, &[("deny", Expired::Deny), ("allow", Expired::Allow)]));
+    let max_age = fields.optional(r, MAX_AGE, read_duration);
+    let revoked = fields.optional(r, REVOKED, |r, node, at| read_revoked(r, node, at, from));
     let default = Settings::default();
     Some(Settings {
         pattern: pattern.unwrap_or(default.pattern),
@@ -119,21 +127,21 @@ fn read_duration(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Durati
 }
 
 fn read_revoked(r: &mut Reader, node: &Node, at: &Pointer<'_>, from: From) -> Option<Revoked> {
-    let names = ["spiffeIds", "trustDomains", "serialNumbers", "authorityKeyIds"];
+    let names = [SPIFFE_IDS, TRUST_DOMAINS, SERIAL_NUMBERS, AUTHORITY_KEY_IDS];
     let fields = r.object(node, at, &names)?;
     if fields.is_empty() {
         let help = format!("add at least one of {}", Reader::quoted(&names));
         r.report(at, Code::Empty, "`revoked` is empty".to_owned(), &help);
     }
     if from != From::Tls {
-        for field in ["serialNumbers", "authorityKeyIds"] {
+        for field in [SERIAL_NUMBERS, AUTHORITY_KEY_IDS] {
             report_without_certificate(r, &fields, field);
         }
     }
-    let spiffe_ids = fields.optional(r, "spiffeIds", |r, n, at| r.some(n, at, read_spiffe_id));
-    let trust_domains = fields.optional(r, "trustDomains", |r, n, at| r.some(n, at, read_trust_domain));
-    let serial_numbers = fields.optional(r, "serialNumbers", |r, n, at| r.some(n, at, read_serial_number));
-    let authority_key_ids = fields.optional(r, "authorityKeyIds", |r, n, at| r.some(n, at, read_hex));
+    let spiffe_ids = fields.optional(r, SPIFFE_IDS, |r, n, at| r.some(n, at, read_spiffe_id));
+    let trust_domains = fields.optional(r, TRUST_DOMAINS, |r, n, at| r.some(n, at, read_trust_domain));
+    let serial_numbers = fields.optional(r, SERIAL_NUMBERS, |r, n, at| r.some(n, at, read_serial_number));
+    let authority_key_ids = fields.optional(r, AUTHORITY_KEY_IDS, |r, n, at| r.some(n, at, read_hex));
     Some(Revoked {
         spiffe_ids: spiffe_ids.into_iter().flatten().collect(),
         trust_domains: trust_domains.into_iter().flatten().collect(),

@@ -11,7 +11,7 @@ use crate::policy::field::{Field, Names, Selector};
 use crate::policy::node::Node;
 use crate::policy::rule::Matcher;
 use crate::policy::values::{Glob, Namespace, RequestPrincipal, Scope, ServiceAccount, Text};
-use crate::spiffe_id::{SpiffeId, TrustDomain};
+use crate::spiffe_id::{SpiffeId, TrustDomain, is_segment_byte};
 
 /// Istio's limit on `serviceAccounts`.
 const MAX_SERVICE_ACCOUNTS: usize = 16;
@@ -138,8 +138,7 @@ fn read_principal(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Text>
         r.report(at, Code::NeverMatches, format!("`{value}` contains `spiffe://`"), help);
         return None;
     }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/');
-    if !text.literal().bytes().all(legal) {
+    if !text.literal().bytes().all(|byte| byte == b'/' || is_segment_byte(byte)) {
         r.report(at, Code::NeverMatches, format!("`{value}` contains a character that no SPIFFE ID contains"), help);
         return None;
     }
@@ -175,8 +174,7 @@ fn read_service_account(
             return None;
         }
     };
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    if [namespace, name].iter().any(|part| part.is_empty() || !part.bytes().all(legal)) {
+    if [namespace, name].iter().any(|part| part.is_empty() || !part.bytes().all(is_segment_byte)) {
         r.report(at, Code::InvalidValue, format!("`{value}` is not a service account"), help);
         return None;
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -106,9 +106,7 @@ impl Kubectl {
 pub fn finish(command: &mut Command) -> Result<String> {
     let shown = shown(command);
     let output = command.output().with_context(|| format!("{shown}: cannot start"))?;
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{shown}: {}\n{stderr}{stdout}", output.status);
-    Ok(stdout.into_owned())
+    succeeded(&shown, output)
 }
 
 /// Runs a command with this input and returns its output.
@@ -125,13 +123,16 @@ pub fn with_input(command: &mut Command, input: &str) -> Result<String> {
         .with_context(|| format!("{shown}: cannot start"))?;
     // kubectl reads its input to the end before it prints more than a pipe can buffer. Dropping the pipe closes it.
     child.stdin.take().context("no input to write to")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
+    succeeded(&shown, child.wait_with_output()?)
+}
+
+fn succeeded(shown: &str, output: Output) -> Result<String> {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{shown}: {}\n{stderr}{stdout}", output.status);
     Ok(stdout.into_owned())
 }
 
-/// The command line, without the directories of programs.
+/// The command line.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::{CaseResult, Failed, Results};
+use super::{Arguments, CaseResult, Details, Results};
 use crate::exit::errors_in_words;
 use crate::printable::{self, Printable, is_hostile, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
@@ -14,33 +14,32 @@ fn insufficient(percent: u32, threshold: Option<u8>) -> String {
     format!("coverage {percent} % is below {} %", threshold.unwrap_or_default())
 }
 
-/// Returns the lines that describe a failing case after its differences.
-fn details(Failed { request, decision, .. }: &Failed) -> [String; 2] {
+/// Returns the lines that describe a case after its differences.
+fn details(Details { request, decision, .. }: &Details) -> [String; 2] {
     let caller = request.peer.as_deref().unwrap_or("a caller without an identity");
     [format!("request   {} {} from {caller}", request.method, request.path), format!("decision  {decision}")]
 }
 
-pub(super) fn write_human(
-    out: &mut impl Write,
-    tables: &[Results],
-    threshold: Option<u8>,
-    quiet: bool,
-) -> io::Result<()> {
+pub(super) fn write_human(out: &mut impl Write, tables: &[Results], arguments: &Arguments) -> io::Result<()> {
+    let threshold = arguments.coverage_threshold;
     let (mut passed, mut failed) = (0, 0);
     for table in tables {
         let file = table.file.display();
-        for CaseResult { name, position, differences, failure } in &table.cases {
-            let Some(failure) = failure else {
+        for CaseResult { name, position, differences, details: shown } in &table.cases {
+            if differences.is_empty() {
                 passed += 1;
-                if !quiet {
+                if !arguments.quiet {
                     say!(out, "{}: {}: {}", file, name, styled(GOOD, "ok"))?;
                 }
-                continue;
-            };
-            failed += 1;
-            say!(out, "{}:{}: {}: {}", file, position, name, styled(BAD, "failed"))?;
-            differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
-            details(failure).iter().try_for_each(|line| say!(out, "  {}", line))?;
+            } else {
+                failed += 1;
+                say!(out, "{}:{}: {}: {}", file, position, name, styled(BAD, "failed"))?;
+                differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
+            }
+            shown.iter().flat_map(details).try_for_each(|line| say!(out, "  {}", line))?;
+        }
+        if arguments.verbose {
+            say!(out, "{}: {} s", file, format!("{:.3}", table.seconds))?;
         }
         if let Some(coverage) = &table.coverage {
             say!(out, "{}: cases match {}% of the rules", file, coverage.percent())?;
@@ -64,12 +63,13 @@ pub(super) fn write_json(out: &mut impl Write, tables: &[Results], threshold: Op
         let cases: Vec<_> = table
             .cases
             .iter()
-            .map(|CaseResult { name, position, differences, failure }| {
+            .map(|result| {
+                let CaseResult { name, position, differences, .. } = result;
                 let mut case = json!({
                     "name": name, "passed": differences.is_empty(), "differences": differences, "line": position.line,
                     "column": position.column,
                 });
-                if let Some(Failed { request, json, .. }) = failure {
+                if let Some(Details { request, json, .. }) = result.failure() {
                     case["request"] = json!(request);
                     case["decision"] = json.clone();
                 }
@@ -121,8 +121,9 @@ pub(super) fn write_junit(out: &mut impl Write, tables: &[Results], threshold: O
                 &format!(r#"{start}<{element} message="{}">{text}</{element}></testcase>"#, escaped(message)),
             )
         };
-        for CaseResult { name, position, differences, failure } in &table.cases {
-            if let Some(failure) = failure {
+        for result in &table.cases {
+            let CaseResult { name, position, differences, .. } = result;
+            if let Some(failure) = result.failure() {
                 let message = differences.join("; ");
                 with(out, name, Some(position.line), "failure", &message, &details(failure))?;
             } else {
@@ -169,9 +170,10 @@ pub(super) fn write_tap(out: &mut impl Write, tables: &[Results], threshold: Opt
     let mut points: Vec<(String, bool, Vec<String>)> = Vec::new();
     for table in tables {
         let name = |name: &str| format!("{}: {}", Printable(table.file.display()), Printable(name));
-        for CaseResult { name: case, position, differences, failure } in &table.cases {
+        for result in &table.cases {
+            let CaseResult { name: case, position, differences, .. } = result;
             let mut notes = differences.clone();
-            if let Some(failure) = failure {
+            if let Some(failure) = result.failure() {
                 notes.extend(details(failure));
                 notes.push(format!("at        {}:{position}", table.file.display()));
             }
