@@ -8,13 +8,18 @@ use spiffe_authz::decision::{Decision, DenyReason, RuleName};
 use crate::printable::{Show, Shown, styled};
 use crate::style::{BAD, GOOD};
 
+/// Returns the rule that decides, such as ` by <policy>, rule <position>`, or an empty string without one.
+pub(crate) fn by(rule: Option<RuleName<'_>>) -> String {
+    rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default()
+}
+
 /// A decision, such as `allow by <policy>, rule <position>`.
 pub(crate) struct DecisionLine<'d>(pub(crate) &'d Decision<'d>);
 
 impl Show for DecisionLine<'_> {
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(Decision { verdict, rule }) = self;
-        let by = rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+        let by = by(*rule);
         match verdict.reason() {
             None => write!(f, "{}{}", Shown(&styled(GOOD, "allow")), Shown(&by)),
             Some(reason) => write!(f, "{}: {}{}", Shown(&styled(BAD, "deny")), Shown(reason.slug()), Shown(&by)),
@@ -26,7 +31,7 @@ impl DecisionLine<'_> {
     /// Returns the decision without a style.
     pub(crate) fn text(&self) -> String {
         let Self(Decision { verdict, rule }) = self;
-        let by = rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+        let by = by(*rule);
         let reason = verdict.reason().map(|reason| format!(": {}", reason.slug())).unwrap_or_default();
         format!("{}{reason}{by}", verdict.slug())
     }

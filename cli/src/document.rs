@@ -7,8 +7,8 @@ use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::exit::Failure;
-use crate::located::{Located, Position};
-use crate::source::{Source, Unusable};
+use crate::located::{Located, Position, place};
+use crate::source::Source;
 use crate::suggestion;
 
 /// A document that compiles.
@@ -21,6 +21,7 @@ pub(crate) struct Document {
 }
 
 /// A diagnostic with its position in the file, as far as it is known.
+#[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) position: Option<Position>,
     pub(crate) diagnostic: Diagnostic,
@@ -54,19 +55,31 @@ impl Document {
 
     /// Reads the document in a file, which must compile, for commands that decide with it.
     pub(crate) fn load(file: &Path) -> io::Result<Self> {
+        Self::load_with(file, Self::compile)
+    }
+
+    /// Reads the document in a file for HTTP, and for TCP.
+    pub(crate) fn load_for_layers(file: &Path) -> io::Result<[Self; 2]> {
+        Self::load_with(file, |located| Ok([Self::compile(located)?, Self::compile(located)?.on(Layer::Tcp)]))
+    }
+
+    fn load_with<T>(file: &Path, compile: impl Fn(&Located) -> Result<T, Vec<Placed>>) -> io::Result<T> {
         let name = file.display().to_string();
         let rejected = |placed: &[Placed]| io::Error::other(Failure::of_document(&name, placed));
         let source = match Source::read(file)? {
             Ok(source) => source,
-            Err((_, unusable)) => return Err(rejected(&[unusable.into()])),
+            Err((_, unusable)) => return Err(rejected(&[unusable])),
         };
         if !source.rejected.is_empty() {
-            let errors: Vec<Placed> = source.rejected.into_iter().map(Placed::from).collect();
-            return Err(rejected(&errors));
+            return Err(rejected(&source.rejected));
         }
         match &*source.documents(true) {
-            [] => Err(io::Error::other(source.without_document().text(&name))),
-            [document] => Self::compile(document).map_err(|errors| rejected(&errors)),
+            [] => {
+                let Placed { position, diagnostic } = source.without_document();
+                let message = format!("{} ({})", diagnostic.message, diagnostic.help);
+                Err(Failure::of_file(&name, &[(position, message)]))
+            }
+            [document] => compile(document).map_err(|errors| rejected(&errors)),
             several => {
                 let lines: Vec<String> = several.iter().map(|document| document.position.line.to_string()).collect();
                 Err(io::Error::other(format!(
@@ -76,6 +89,16 @@ impl Document {
                 )))
             }
         }
+    }
+
+    /// Returns the full name of each policy and its number of rules, in order.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (String, usize)> {
+        self.root.list("policies").iter().map(|policy| {
+            let text = |name| policy.field(name).and_then(Node::text);
+            let name = text("name").unwrap_or_default();
+            let full = text("namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+            (full, policy.list("rules").len())
+        })
     }
 
     /// Returns the document with its rules for this layer.
@@ -95,15 +118,6 @@ impl Placed {
     /// Returns the file, the position and the diagnostic on one line.
     pub(crate) fn text(&self, file: &str) -> String {
         let Self { position, diagnostic } = self;
-        match position {
-            Some(position) => format!("{file}:{position}: {diagnostic}"),
-            None => format!("{file}: {diagnostic}"),
-        }
-    }
-}
-
-impl From<Unusable> for Placed {
-    fn from(Unusable { position, diagnostic }: Unusable) -> Self {
-        Self { position, diagnostic }
+        format!("{}: {diagnostic}", place(file, *position))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::lines::Lines;
 use crate::located::Position;
 use crate::printable::{Printable, say, styled};
 use crate::style::{HEADING, MARK};
@@ -10,10 +11,10 @@ use crate::style::{HEADING, MARK};
 const BEFORE: usize = 60;
 const AFTER: usize = 60;
 
-/// Writes the line at a position of a file with these lines, with a mark below the name or value there.
-pub(crate) fn write(out: &mut impl Write, lines: &[&str], position: Position) -> io::Result<()> {
+/// Writes the line at a position of a file, with a mark below the name or value there.
+pub(crate) fn write(out: &mut impl Write, lines: &Lines, position: Position) -> io::Result<()> {
     let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let Some(line) = lines.get(number(position.line).saturating_sub(1)) else { return Ok(()) };
+    let Some(line) = lines.get(position.line) else { return Ok(()) };
     let characters: Vec<char> = line.chars().collect();
     let column = number(position.column).saturating_sub(1).min(characters.len());
     let start = column.saturating_sub(BEFORE);
@@ -47,11 +48,12 @@ fn token(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::write;
+    use crate::lines::Lines;
     use crate::located::Position;
 
     fn excerpt(text: &str, line: u32, column: u32) -> String {
         let mut out = Vec::new();
-        write(&mut out, &text.lines().collect::<Vec<_>>(), Position { line, column }).unwrap();
+        write(&mut out, &Lines::from(text.to_owned()), Position { line, column }).unwrap();
         anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
     }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use spiffe_authz::diagnostic::Diagnostic;
 
 use crate::document::Placed;
-use crate::located::Position;
+use crate::located::{Position, place};
 use crate::printable::{Printable, say};
 use crate::stream::stderr;
 
@@ -58,10 +58,7 @@ impl Failure {
 
     /// Returns the failure of a file with these errors, each with its position.
     pub(crate) fn of_file(file: &str, errors: &[(Option<Position>, String)]) -> io::Error {
-        let line = |(position, message): &(Option<Position>, String)| match position {
-            Some(position) => format!("{file}:{position}: {message}"),
-            None => format!("{file}: {message}"),
-        };
+        let line = |(position, message): &(Option<Position>, String)| format!("{}: {message}", place(file, *position));
         if let [only] = errors {
             return io::Error::other(line(only));
         }

@@ -9,12 +9,22 @@ use crate::envoy::page::decode_text;
 use crate::gzip;
 use crate::suggestion::similar;
 
+/// Returns the name of a file in errors.
+pub(crate) fn name(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// Returns an error with the name of the file before it.
+pub(crate) fn named(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", name(file)))
+}
+
 /// Reads a file; `-` is standard input.
 ///
 /// # Errors
 /// Returns an error that names the file, and a file of a similar name if it does not exist.
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
-    read_bytes(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    read_bytes(file).map_err(|error| named(file, &error))
 }
 
 /// Reads a file; `-` is standard input. The error does not name the file.
@@ -24,21 +34,23 @@ fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
         io::stdin().read_to_end(&mut text)?;
         return Ok(text);
     }
-    fs::read(file).map_err(|error| io::Error::new(error.kind(), format!("{error}{}", similar_hint(file, &error))))
+    fs::read(file).map_err(|error| with_hint(file, error))
 }
 
-/// Returns the next step after a file that does not exist.
-fn similar_hint(file: &Path, error: &io::Error) -> String {
+/// Returns the error of a file, with a file of a similar name if it does not exist.
+fn with_hint(file: &Path, error: io::Error) -> io::Error {
     match similar_file(file) {
-        Some(similar) if error.kind() == io::ErrorKind::NotFound => format!(" (did you mean `{similar}`?)"),
-        _ => String::new(),
+        Some(similar) if error.kind() == io::ErrorKind::NotFound => {
+            io::Error::new(error.kind(), format!("{error} (did you mean `{similar}`?)"))
+        }
+        _ => error,
     }
 }
 
 /// Reads a text file in UTF-8 or UTF-16, which can be compressed with gzip; `-` is standard input. The error does not name
 /// the file.
 pub(crate) fn read_text(file: &Path) -> io::Result<String> {
-    decode_text(read_bytes(file)?).map_err(|message| io::Error::new(io::ErrorKind::InvalidData, message))
+    decode_text("file", read_bytes(file)?).map_err(|message| io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
 /// Opens a log, which can be compressed with gzip; `-` is standard input.
@@ -46,14 +58,14 @@ pub(crate) fn read_text(file: &Path) -> io::Result<String> {
 /// # Errors
 /// Returns an error that names the file.
 pub(crate) fn open_log(file: &Path) -> io::Result<Box<dyn BufRead>> {
-    let bytes: Box<dyn Read> = if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(open(file)?) };
-    gzip::reader(bytes)
-}
-
-fn open(file: &Path) -> io::Result<File> {
-    File::open(file).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}{}", file.display(), similar_hint(file, &error)))
-    })
+    let open = || -> io::Result<Box<dyn Read>> {
+        if file == Path::new("-") {
+            return Ok(Box::new(io::stdin()));
+        }
+        let opened = File::open(file);
+        Ok(Box::new(opened.map_err(|error| with_hint(file, error))?))
+    };
+    open().and_then(gzip::reader).map_err(|error| named(file, &error))
 }
 
 /// Returns the files that arguments name: for a directory, its YAML and JSON files in the order of their paths. Adds

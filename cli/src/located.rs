@@ -1,6 +1,6 @@
 //! Parsed YAML or JSON in which each value has its position in the file.
 
-mod read;
+pub(crate) mod read;
 
 use std::fmt;
 
@@ -23,6 +23,11 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
     }
+}
+
+/// Returns a place in a file, such as `policy.yaml:3:1`, or the file if the position is unknown.
+pub(crate) fn place(file: impl fmt::Display, position: Option<Position>) -> String {
+    position.map_or_else(|| file.to_string(), |position| format!("{file}:{position}"))
 }
 
 impl Position {

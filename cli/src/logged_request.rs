@@ -3,41 +3,99 @@
 //! Envoy, Istio, container runtimes and log shippers add prefixes and suffixes to a line, or put it into a field of a JSON
 //! object.
 
+use std::io::{self, BufRead as _};
 use std::net::IpAddr;
+use std::ops::AddAssign;
+use std::path::Path;
+use std::str::FromStr;
 
 use serde_json::{Map, Value};
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
+use spiffe_authz::decision::DenyReason;
 use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
+use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::metadata::Object;
+use spiffe_authz::policy::Layer;
 
-/// A request from a log, and its verdict.
+use crate::input;
+
+/// A request or connection from a log, and its verdict.
 pub(crate) struct Logged {
+    pub(crate) layer: Layer,
     /// The attributes that the log contains.
     pub(crate) request: CaseRequest,
     /// The verdict in the log.
     pub(crate) verdict: ExpectedVerdict,
     /// The reason of a denial.
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: Option<DenyReason>,
+    /// The number of lines that the filter dropped before this one.
+    suppressed: u64,
+    /// The fields of the line, without those that are not exactly an attribute.
     fields: Map<String, Value>,
 }
 
 /// A line of a log.
-pub(crate) enum Line {
-    /// A request that the filter decided.
+enum Line {
+    /// A request or connection that the filter decided.
     Request(Box<Logged>),
     /// A line of Envoy or another program that logs in the same format, without a request.
     Other,
-    /// A line in an unknown format, or a part of a line.
+    /// A line in an unknown format, a part of a line, or a request with a field that cannot be read.
     NotUnderstood,
 }
 
-/// The numbers of lines that have no request.
+/// The numbers of requests and of other lines in a log.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Skipped {
+pub(crate) struct Counts {
+    pub(crate) requests: u64,
     pub(crate) other: u64,
     pub(crate) not_understood: u64,
+    /// The lines that the filter dropped, because it limits them.
+    pub(crate) suppressed: u64,
 }
 
+/// The error of a log that is not read to its end.
+pub(crate) enum Unread {
+    Log(io::Error),
+    /// The error of the visitor.
+    Visitor(io::Error),
+}
+
+impl From<Unread> for io::Error {
+    fn from((Unread::Log(error) | Unread::Visitor(error)): Unread) -> Self {
+        error
+    }
+}
+
+/// Reads a log, which can be compressed with gzip, and calls `visit` with each request and the number of its line; `-` is
+/// standard input. Bytes that are not UTF-8 become U+FFFD.
+///
+/// # Errors
+/// Returns an error if the log cannot be read, or the first error of `visit`.
+pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<()>) -> Result<Counts, Unread> {
+    let mut counts = Counts::default();
+    let reader = input::open_log(log).map_err(Unread::Log)?;
+    for (number, line) in (1..).zip(reader.split(b'\n')) {
+        let line = line.map_err(|error| {
+            Unread::Log(io::Error::new(error.kind(), format!("{}:{number}: {error}", input::name(log))))
+        })?;
+        match Line::read(&String::from_utf8_lossy(&line)) {
+            Some(Line::Request(logged)) => {
+                counts.requests += 1;
+                counts.suppressed = counts.suppressed.saturating_add(logged.suppressed);
+                visit(number, *logged).map_err(Unread::Visitor)?;
+            }
+            Some(Line::Other) => counts.other += 1,
+            Some(Line::NotUnderstood) => counts.not_understood += 1,
+            None => {}
+        }
+    }
+    Ok(counts)
+}
+
+/// The maximum length of a string in the filter's lines in Envoy's log, in bytes, as in src/worker/log_line.rs. A longer one
+/// is cut.
+const MAX_TEXT_BYTES: usize = 1024;
 /// The depth to which objects and strings in a line are searched, such as `{"log": "… {\"msg\": \"… {…}\"}"}`.
 const DEPTH: usize = 4;
 /// The number of braces in a line at which an object can begin.
@@ -49,13 +107,15 @@ const LEVELS: [&str; 9] = ["trace", "debug", "info", "warn", "warning", "error",
 
 impl Line {
     /// Reads a line. Returns `None` for an empty one.
-    pub(crate) fn read(line: &str) -> Option<Self> {
+    fn read(line: &str) -> Option<Self> {
         let line = line.trim();
         if line.is_empty() {
             return None;
         }
-        if let Some(logged) = find(line, DEPTH) {
-            return Some(Self::Request(Box::new(logged)));
+        match find(line, DEPTH) {
+            Some(Ok(logged)) => return Some(Self::Request(Box::new(logged))),
+            Some(Err(Unreadable)) => return Some(Self::NotUnderstood),
+            None => {}
         }
         let is_object = objects(line).next().is_some();
         let is_cut = !is_object && (line.contains(OWN) || line.starts_with('{'));
@@ -63,15 +123,26 @@ impl Line {
     }
 }
 
-impl Skipped {
+impl Counts {
     /// Returns the counts after the number of requests, or an empty string without such lines.
     pub(crate) fn text(self) -> String {
-        let Self { other, not_understood } = self;
+        let Self { requests: _, other, not_understood, suppressed } = self;
         let lines = |count: u64, what: &str| {
             let noun = if count == 1 { "line" } else { "lines" };
             if count == 0 { String::new() } else { format!("; {count} {noun} {what}") }
         };
-        lines(other, "without a request") + &lines(not_understood, "not understood")
+        lines(other, "without a request")
+            + &lines(not_understood, "not understood")
+            + &lines(suppressed, "suppressed by the filter")
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, Self { requests, other, not_understood, suppressed }: Self) {
+        self.requests += requests;
+        self.other += other;
+        self.not_understood += not_understood;
+        self.suppressed = self.suppressed.saturating_add(suppressed);
     }
 }
 
@@ -95,16 +166,18 @@ fn objects(line: &str) -> impl Iterator<Item = Map<String, Value>> {
     })
 }
 
+/// The error of a request with a field that is missing or has a wrong value.
+struct Unreadable;
+
 /// Returns the request in a line.
-fn find(line: &str, depth: usize) -> Option<Logged> {
+fn find(line: &str, depth: usize) -> Option<Result<Logged, Unreadable>> {
     objects(line).find_map(|object| find_in(object, depth))
 }
 
-fn find_in(object: Map<String, Value>, depth: usize) -> Option<Logged> {
-    let object = match Logged::of(object) {
-        Ok(logged) => return Some(logged),
-        Err(object) => object,
-    };
+fn find_in(object: Map<String, Value>, depth: usize) -> Option<Result<Logged, Unreadable>> {
+    if let Some(origin) = Origin::of(&object) {
+        return Some(Logged::of(object, origin));
+    }
     let depth = depth.checked_sub(1)?;
     object.into_iter().find_map(|(_, value)| match value {
         Value::String(text) if text.contains('{') => find(&text, depth),
@@ -120,48 +193,151 @@ fn is_envoy(line: &str) -> bool {
     words.any(|word| LEVELS.contains(&word)) && line.contains(|character: char| character.is_ascii_digit())
 }
 
-impl Logged {
-    /// Reads an object of a log. Returns it unchanged if it does not describe a request.
-    fn of(fields: Map<String, Value>) -> Result<Self, Map<String, Value>> {
-        match Self::read(&fields) {
-            Some((request, verdict, reason)) => Ok(Self { request, verdict, reason, fields }),
-            None => Err(fields),
+/// The program that wrote an object about a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Envoy, in the access log.
+    Access,
+    /// The filter, in Envoy's log.
+    Filter,
+}
+
+impl Origin {
+    /// Returns the origin of an object, or `None` if it does not describe a request that the filter decided.
+    fn of(fields: &Map<String, Value>) -> Option<Self> {
+        let has = |name: &str, values: &[&str]| {
+            fields.get(name).and_then(Value::as_str).is_some_and(|value| values.contains(&value))
+        };
+        if has("verdict", &["allow", "deny"]) {
+            Some(Self::Access)
+        } else if has("event", &["deny", "audit"]) {
+            Some(Self::Filter)
+        } else {
+            None
         }
     }
+}
 
-    fn read(fields: &Map<String, Value>) -> Option<(CaseRequest, ExpectedVerdict, Option<String>)> {
-        let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| *text != "-").map(str::to_owned);
-        let enforced = text("mode").is_none_or(|mode| mode == "enforce");
-        let verdict = match (text("verdict").as_deref(), text("event").as_deref()) {
-            (Some("allow"), _) | (None, Some("audit")) => ExpectedVerdict::Allow,
-            (Some("deny"), _) => ExpectedVerdict::Deny,
-            (None, Some("deny")) => {
-                if enforced {
-                    ExpectedVerdict::Deny
-                } else {
-                    ExpectedVerdict::Allow
-                }
+/// Returns the string of a field, or `None` if it is missing, null or Envoy's `-`.
+fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> Result<Option<&'f str>, Unreadable> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| *text != "-")),
+        Some(_) => Err(Unreadable),
+    }
+}
+
+/// Returns the parsed string of a field.
+fn parsed<T: FromStr>(fields: &Map<String, Value>, name: &str) -> Result<Option<T>, Unreadable> {
+    text(fields, name)?.map(|text| text.parse().map_err(|_| Unreadable)).transpose()
+}
+
+/// Returns the port of a field, which is a number or a string.
+fn port(fields: &Map<String, Value>) -> Result<Option<u16>, Unreadable> {
+    match fields.get("port") {
+        Some(Value::Number(number)) => {
+            number.as_u64().and_then(|number| u16::try_from(number).ok()).map(Some).ok_or(Unreadable)
+        }
+        _ => parsed(fields, "port"),
+    }
+}
+
+/// Returns the verdict of an object, and the reason of a denial.
+fn verdict(fields: &Map<String, Value>, origin: Origin) -> Result<(ExpectedVerdict, Option<DenyReason>), Unreadable> {
+    let is_enforced = match (origin, text(fields, "mode")?) {
+        (Origin::Access, _) | (_, Some("enforce")) => true,
+        (_, Some("shadow")) => false,
+        _ => return Err(Unreadable),
+    };
+    let name = if origin == Origin::Access { "verdict" } else { "event" };
+    if text(fields, name)? != Some("deny") || !is_enforced {
+        return Ok((ExpectedVerdict::Allow, None));
+    }
+    let reason = text(fields, "reason")?
+        .map(|reason| DenyReason::all().find(|known| known.slug() == reason).ok_or(Unreadable))
+        .transpose()?;
+    Ok((ExpectedVerdict::Deny, reason))
+}
+
+/// Returns the layer of an object. The access log of connections is that of examples/bootstrap/tcp.
+fn layer(fields: &Map<String, Value>, origin: Origin) -> Result<Layer, Unreadable> {
+    let has = |name: &&str| fields.contains_key(*name);
+    let is_null = |name: &&str| fields.get(*name).is_some_and(Value::is_null);
+    let is_connection = match origin {
+        Origin::Access => ["received", "sent"].iter().all(has) && !["method", "path"].iter().any(has),
+        Origin::Filter => ["method", "path", "host"].iter().all(is_null),
+    };
+    Ok(if is_connection { Layer::Tcp } else { Layer::Http })
+}
+
+impl Logged {
+    /// Reads an object that describes a request.
+    fn of(mut fields: Map<String, Value>, origin: Origin) -> Result<Self, Unreadable> {
+        let (verdict, reason) = verdict(&fields, origin)?;
+        let layer = layer(&fields, origin)?;
+        // A line without the caller would be one of a caller without a certificate.
+        if !fields.contains_key("peer") {
+            return Err(Unreadable);
+        }
+        // On HTTP, an attribute that cannot be read is null, too.
+        if origin == Origin::Filter && layer == Layer::Tcp && reason == Some(DenyReason::RequestUnreadable) {
+            return Err(Unreadable);
+        }
+        for name in ["source_ip", "remote_ip"] {
+            // A listener inside Envoy has no IP address, so the attribute is unknown.
+            if text(&fields, name)?.is_some_and(|address| address.starts_with("envoy://")) {
+                fields.remove(name);
             }
-            _ => return None,
+        }
+        let of_http = |name: &str| match layer {
+            Layer::Http => text(&fields, name)?.map(str::to_owned).ok_or(Unreadable),
+            Layer::Tcp => Ok(String::new()),
         };
-        let address = |name: &str| text(name).and_then(|text| text.parse::<IpAddr>().ok());
-        let port = fields.get("port").and_then(|port| port.as_u64().or_else(|| port.as_str()?.parse().ok()));
         let request = CaseRequest {
-            peer: text("peer"),
-            method: text("method")?,
-            path: text("path")?,
-            host: text("host"),
-            port: port.and_then(|port| u16::try_from(port).ok()),
-            source_ip: address("source_ip"),
-            remote_ip: address("remote_ip"),
-            sni: text("sni"),
+            peer: text(&fields, "peer")?.map(str::to_owned),
+            method: of_http("method")?,
+            path: of_http("path")?,
+            host: text(&fields, "host")?.map(str::to_owned),
+            port: port(&fields)?,
+            source_ip: parsed(&fields, "source_ip")?,
+            remote_ip: parsed(&fields, "remote_ip")?,
+            sni: text(&fields, "sni")?.map(str::to_owned),
             ..CaseRequest::default()
         };
-        Some((request, verdict, text("reason")))
+        let suppressed = match fields.get("suppressed") {
+            None => 0,
+            Some(count) => count.as_u64().ok_or(Unreadable)?,
+        };
+        fields.retain(|_, value| is_exact(value, origin));
+        Ok(Self { layer, request, verdict, reason, suppressed, fields })
+    }
+
+    /// Returns `true` if the log contains everything about the caller. The certificate of a caller without an accepted
+    /// identity is not in it, nor is that of one whose SVID has expired or was revoked.
+    pub(crate) fn knows_caller(&self) -> bool {
+        match (self.verdict, self.reason) {
+            (ExpectedVerdict::Allow, _) => true,
+            (ExpectedVerdict::Deny, Some(DenyReason::Identity(reason))) => reason == IdentityReason::NoPeerCertificate,
+            (ExpectedVerdict::Deny, Some(DenyReason::DeniedByPolicy | DenyReason::NoPolicyAllows)) => true,
+            (ExpectedVerdict::Deny, Some(_)) => self.request.peer.is_some(),
+            (ExpectedVerdict::Deny, None) => false,
+        }
     }
 
     fn known<T>(&self, name: &str, value: T) -> Result<T, HostFailure> {
         if self.fields.contains_key(name) { Ok(value) } else { Err(HostFailure) }
+    }
+}
+
+/// Returns `true` if a value is exactly the attribute of the request. The filter writes null for an attribute that it cannot
+/// read, and cuts a long one. Bytes that are not UTF-8 are U+FFFD in every log.
+fn is_exact(value: &Value, origin: Origin) -> bool {
+    match value {
+        Value::Null => origin == Origin::Access,
+        Value::String(text) => {
+            !text.contains(char::REPLACEMENT_CHARACTER) && (origin == Origin::Access || text.len() < MAX_TEXT_BYTES)
+        }
+        _ => true,
     }
 }
 
@@ -171,11 +347,11 @@ impl<'a> RequestAttributes for &'a Logged {
     type Headers = Vec<(String, Vec<u8>)>;
 
     fn method(&self) -> Result<Option<&'a str>, HostFailure> {
-        Ok(Some(&self.request.method))
+        self.known("method", Some(self.request.method.as_str()))
     }
 
     fn path(&self) -> Result<Option<&'a str>, HostFailure> {
-        Ok(Some(&self.request.path))
+        self.known("path", Some(self.request.path.as_str()))
     }
 
     fn authority(&self) -> Result<Option<&'a str>, HostFailure> {
@@ -209,7 +385,10 @@ impl<'a> RequestAttributes for &'a Logged {
 
 #[cfg(test)]
 mod tests {
-    use super::Line;
+    use spiffe_authz::host::RequestAttributes as _;
+    use spiffe_authz::policy::Layer;
+
+    use super::{Line, Logged};
 
     const OWN: &str =
         r#"{"event":"deny","mode":"enforce","reason":"no-policy-allows","peer":null,"method":"GET","path":"/{a}"}"#;
@@ -238,7 +417,73 @@ mod tests {
             format!(r#"{{"jsonPayload":{OWN},"resource":{{"labels":{{}}}}}}"#),
         ] {
             let Some(Line::Request(logged)) = Line::read(&line) else { panic!("{line}") };
-            assert_eq!((&*logged.request.path, logged.reason.as_deref()), ("/{a}", Some("no-policy-allows")), "{line}");
+            let reason = logged.reason.map(spiffe_authz::decision::DenyReason::slug);
+            assert_eq!((&*logged.request.path, reason), ("/{a}", Some("no-policy-allows")), "{line}");
+        }
+    }
+
+    fn logged(line: &str) -> Box<Logged> {
+        let Some(Line::Request(logged)) = Line::read(line) else { panic!("{line}") };
+        logged
+    }
+
+    const ACCESS: &str = r#"{"verdict":"allow","peer":"spiffe://a/b","method":"GET","path":"/","host":"h","port":80,"source_ip":"10.0.0.1","sni":"-"}"#;
+
+    #[test]
+    fn values_that_cannot_be_read_are_not_absent() {
+        assert_eq!(logged(ACCESS).request.port, Some(80));
+        for (text, replaced) in [
+            (r#""peer":"spiffe://a/b","#, ""),
+            (r#""peer":"spiffe://a/b""#, r#""peer":1"#),
+            (r#""method":"GET","#, ""),
+            (r#""method":"GET""#, r#""method":null"#),
+            (r#""path":"/""#, r#""path":"-""#),
+            (r#""path":"/""#, r#""path":["/"]"#),
+            (r#""host":"h""#, r#""host":{}"#),
+            (r#""port":80"#, r#""port":70000"#),
+            (r#""port":80"#, r#""port":"http""#),
+            (r#""port":80"#, r#""port":-1"#),
+            (r#""source_ip":"10.0.0.1""#, r#""source_ip":"10.0.0.1:80""#),
+            (r#""sni":"-""#, r#""sni":false"#),
+            (r#""allow""#, r#""deny","reason":"unknown-reason""#),
+        ] {
+            let line = ACCESS.replace(text, replaced);
+            assert!(line != ACCESS && matches!(Line::read(&line), Some(Line::NotUnderstood)), "{line}");
+        }
+        for (text, replaced) in
+            [(r#""enforce""#, r#""other""#), (r#""mode":"enforce","#, ""), ("null", r#"null,"suppressed":"many""#)]
+        {
+            let line = OWN.replace(text, replaced);
+            assert!(line != OWN && matches!(Line::read(&line), Some(Line::NotUnderstood)), "{line}");
+        }
+    }
+
+    #[test]
+    fn attributes_that_the_line_lacks_are_unknown() {
+        let line = logged(ACCESS);
+        let line = &*line;
+        assert_eq!((line.authority(), line.server_name()), (Ok(Some("h")), Ok(None)));
+        let internal = logged(&ACCESS.replace("10.0.0.1", "envoy://internal_client_address/"));
+        assert!((&*internal).address(spiffe_authz::host::AddressOf::Source).is_err());
+        // The filter writes null for a host that it cannot read, cuts long strings, and replaces other bytes.
+        for (path, host) in [("/", "null"), (&*"a".repeat(1024), "\"h\""), ("/\u{fffd}", "\"h\"")] {
+            let line = OWN.replace("/{a}", path).replace(r#""method""#, &format!(r#""host":{host},"method""#));
+            let line = logged(&line);
+            assert_eq!(((&*line).path().is_ok(), (&*line).authority().is_ok()), (path == "/", host != "null"));
+        }
+    }
+
+    #[test]
+    fn connections_are_read() {
+        let own = OWN.replace(r#""method":"GET","path":"/{a}""#, r#""method":null,"path":null,"host":null"#);
+        let access =
+            r#"{"port":5432,"received":0,"sent":0,"peer":null,"verdict":"deny","reason":"no-peer-certificate"}"#;
+        for line in [&*own, access] {
+            assert_eq!(logged(line).layer, Layer::Tcp, "{line}");
+        }
+        assert_eq!(logged(OWN).layer, Layer::Http);
+        for line in [own.replace("no-policy-allows", "request-unreadable"), access.replace(r#""sent":0,"#, "")] {
+            assert!(matches!(Line::read(&line), Some(Line::NotUnderstood)), "{line}");
         }
     }
 

@@ -14,6 +14,7 @@ mod finding;
 mod gzip;
 mod input;
 mod istio;
+mod lines;
 mod located;
 mod logged_request;
 mod options;

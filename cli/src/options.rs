@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstream::ColorChoice;
 use anstream::adapter::strip_bytes;
 use clap::ValueEnum;
 use spiffe_authz::lint::Severity;
 
+use crate::input;
 use crate::stream::stdout;
 
 /// The output format.
@@ -48,7 +49,7 @@ impl Color {
 /// The destination of results.
 #[derive(clap::Args)]
 pub(crate) struct Output {
-    /// The file for the results, which is replaced [default: standard output]
+    /// The file for the results, which is replaced; `-` is standard output [default: -]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -59,9 +60,11 @@ impl Output {
     /// # Errors
     /// Returns an error that names the file.
     pub(crate) fn write(&self, results: &[u8]) -> io::Result<()> {
-        let Some(file) = &self.output else { return stdout().write_all(results) };
+        let Some(file) = self.output.as_deref().filter(|file| *file != Path::new("-")) else {
+            return stdout().write_all(results);
+        };
         let plain: Vec<u8> = strip_bytes(results).into_vec();
-        fs::write(file, plain).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+        fs::write(file, plain).map_err(|error| input::named(file, &error))
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::de::IgnoredAny;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 
+use crate::document::Placed;
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
+use crate::lines::Lines;
 use crate::located::{self, Field, Located, Position, SyntaxError};
 
 /// The next step after a file without a document.
@@ -26,49 +29,33 @@ const DOCUMENT: [&str; 2] = ["trustDomain", "policies"];
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The text, for excerpts.
-    pub(crate) text: String,
+    pub(crate) text: Rc<Lines>,
     /// The documents, which can have errors.
     pub(crate) documents: Vec<Located>,
     /// Values that are not recognized: probably documents or tables with errors in the names of their fields.
     pub(crate) unknown: Vec<Located>,
     /// Documents in a form that the filter rejects.
-    pub(crate) rejected: Vec<Unusable>,
+    pub(crate) rejected: Vec<Placed>,
     /// The test tables.
     pub(crate) tables: Vec<Located>,
     /// The position of the first AuthorizationPolicy.
     pub(crate) authorization_policy: Option<Position>,
 }
 
-/// An error in the notation of a file, or a file without a document.
-#[derive(Debug)]
-pub(crate) struct Unusable {
-    pub(crate) position: Option<Position>,
-    pub(crate) diagnostic: Diagnostic,
-}
-
-impl Unusable {
-    /// Returns the file, the position and the message on one line.
-    pub(crate) fn text(&self, file: &str) -> String {
-        let Self { position, diagnostic } = self;
-        let at = position.map_or_else(|| file.to_owned(), |position| format!("{file}:{position}"));
-        format!("{at}: {} ({})", diagnostic.message, diagnostic.help)
-    }
-}
-
 impl Source {
     /// Reads a file; `-` is standard input.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, and in the inner result if it is neither YAML nor JSON.
-    pub(crate) fn read(file: &Path) -> io::Result<Result<Self, (String, Unusable)>> {
-        let text = input::read_text(file)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+    /// Returns an error if the file cannot be read, and in the inner result if it is neither YAML nor
+    /// JSON.
+    pub(crate) fn read(file: &Path) -> io::Result<Result<Self, (Rc<Lines>, Placed)>> {
+        let text = input::read_text(file).map_err(|error| input::named(file, &error))?;
         let values = match parse(file, &text) {
             Ok(values) => values,
-            Err(unusable) => return Ok(Err((text, unusable))),
+            Err(unusable) => return Ok(Err((Rc::new(text.into()), unusable))),
         };
         let mut source = Self {
-            text,
+            text: Rc::new(text.into()),
             documents: Vec::new(),
             unknown: Vec::new(),
             rejected: Vec::new(),
@@ -93,7 +80,7 @@ impl Source {
     }
 
     /// Returns the error for a file without a document.
-    pub(crate) fn without_document(&self) -> Unusable {
+    pub(crate) fn without_document(&self) -> Placed {
         let diagnostic = |code, message: &str, help: &str| Diagnostic {
             pointer: String::new(),
             code,
@@ -103,17 +90,14 @@ impl Source {
         if let Some(position) = self.authorization_policy {
             let message = "this is an AuthorizationPolicy of Istio, and not a document";
             let help = "convert it with `spiffe-authz import`";
-            return Unusable { position: Some(position), diagnostic: diagnostic(Code::Unsupported, message, help) };
+            return Placed { position: Some(position), diagnostic: diagnostic(Code::Unsupported, message, help) };
         }
         if let Some(table) = self.tables.first() {
             let message = "this is a test table, and not a document";
             let help = "run it with `spiffe-authz test`";
-            return Unusable {
-                position: Some(table.position),
-                diagnostic: diagnostic(Code::Unsupported, message, help),
-            };
+            return Placed { position: Some(table.position), diagnostic: diagnostic(Code::Unsupported, message, help) };
         }
-        Unusable { position: None, diagnostic: diagnostic(Code::Syntax, "the file has no document", EXPECTED) }
+        Placed { position: None, diagnostic: diagnostic(Code::Syntax, "the file has no document", EXPECTED) }
     }
 
     fn add(&mut self, value: Located, texts: &mut BTreeSet<String>) {
@@ -207,12 +191,11 @@ impl Source {
 
     /// Returns the number of characters before each line of a literal block whose content begins at this position.
     fn block_indentation(&self, Position { line, column }: Position) -> Option<u32> {
-        let number = |number: u32| usize::try_from(number).ok();
-        let lines: Vec<&str> = self.text.lines().take(number(line)?).collect();
-        let (content, above) = lines.split_last()?;
         let indentation = column.checked_sub(1)?;
-        let is_first = content.chars().take(number(indentation)?).all(char::is_whitespace);
-        let header = above.iter().rev().find(|line| !line.trim().is_empty())?;
+        let before = usize::try_from(indentation).ok()?;
+        let is_first = self.text.get(line)?.chars().take(before).all(char::is_whitespace);
+        let mut above = (1..line).rev().filter_map(|line| self.text.get(line));
+        let header = above.find(|line| !line.trim().is_empty())?;
         let is_block = header.split_whitespace().next_back().is_some_and(|word| word.starts_with('|'));
         (is_first && is_block).then_some(indentation)
     }
@@ -228,7 +211,7 @@ fn is_document(value: &Located) -> bool {
 }
 
 /// Parses a file. A JSON file is not read as YAML, because the filter would reject it.
-fn parse(file: &Path, text: &str) -> Result<Vec<Located>, Unusable> {
+fn parse(file: &Path, text: &str) -> Result<Vec<Located>, Placed> {
     let extension = file.extension().and_then(|extension| extension.to_str());
     let begins_like_json = || {
         let inside = text.trim_start().strip_prefix('{').map(str::trim_start);
@@ -253,13 +236,13 @@ fn parse(file: &Path, text: &str) -> Result<Vec<Located>, Unusable> {
     })
 }
 
-fn syntax(position: Option<Position>, message: String, help: &str) -> Unusable {
+fn syntax(position: Option<Position>, message: String, help: &str) -> Placed {
     let diagnostic = Diagnostic { pointer: String::new(), code: Code::Syntax, message, help: help.to_owned() };
-    Unusable { position, diagnostic }
+    Placed { position, diagnostic }
 }
 
 /// Returns an error in the JSON of a file or string, in which `place` moves a position to its place in the file.
-fn json_error(error: &serde_json::Error, place: impl Fn(Position) -> Position, help: &str) -> Unusable {
+fn json_error(error: &serde_json::Error, place: impl Fn(Position) -> Position, help: &str) -> Placed {
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let position = Position { line: number(error.line()), column: number(error.column()).max(1) };
     syntax(Some(place(position)), without_place(error), help)

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -335,7 +336,8 @@ fn attached_policies_apply_to_their_own_proxy() {
         (edge, &["ServiceEntry/a"], &["GatewayClass/a"], false, service),
         (edge, &["Service/a"], &["Service/a", "Service/b"], false, service),
         (edge, &["Service/a"], &["Service/a", "ServiceEntry/a"], false, service),
-        (edge, &["Gateway/a"], &[], false, "--target-ref Gateway/a"),
+        (edge, &["Gateway/a"], &[], false, "`--namespace edge --target-ref Gateway/a`"),
+        (root, &["GatewayClass/a"], &[], false, "`--namespace` of the waypoint, and `--target-ref GatewayClass/a`"),
     ] {
         let proxy: Vec<String> = proxy.iter().map(|target| format!("--target-ref={target}")).collect();
         let mut arguments = vec!["--namespace=edge"];
@@ -479,4 +481,63 @@ fn options_without_a_meaning_are_rejected() {
     let spec = json!({"selector": {"matchLabels": {"app": ""}}});
     let (status, found) = messages(&["--namespace=default", "--label=app=", "--label=app="], &policy(&spec));
     assert_eq!((status, found), (Some(0), vec![]));
+}
+
+#[test]
+fn repeated_fields_are_errors() {
+    const ISTIO: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n";
+    const REST: &str = "metadata: {name: p, namespace: a}\nspec: {action: DENY, rules: [{}]}\n";
+    let spec = |spec: &str| format!("{ISTIO}metadata: {{name: p, namespace: a}}\nspec: {spec}\n");
+    let item = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: a}}";
+    let from = "from: [{source: {principals: [a/b]}}]";
+    for (resource, expected) in [
+        (format!("kind: ConfigMap\n{ISTIO}{REST}"), ["kind: ", "duplicate field `kind`"]),
+        (format!("kind: null\n{ISTIO}{REST}"), ["kind: ", "duplicate field `kind`"]),
+        (format!("apiVersion: policy.linkerd.io/v1\n{ISTIO}{REST}"), ["apiVersion: ", "duplicate field `apiVersion`"]),
+        (format!("kind: List\nitems: []\nitems: [{item}]\n"), ["items: ", "duplicate field `items`"]),
+        (format!("{ISTIO}{REST}spec: null\n"), ["spec: ", "duplicate field `spec`"]),
+        (spec("{action: null, action: DENY}"), ["spec.action: ", "duplicate field `action`"]),
+        (spec(&format!("{{rules: [{{{from}, from: null}}]}}")), ["spec.rules[0].from: ", "duplicate-field"]),
+        (spec(&format!("{{rules: [{{from: null, {from}}}]}}")), ["spec.rules[0].from: ", "duplicate-field"]),
+        (
+            spec("{rules: [{when: [{key: source.ip, values: [a], values: null}]}]}"),
+            ["when[0].values: ", "duplicate-field"],
+        ),
+    ] {
+        let (status, found) = messages(&[], &resource);
+        assert_eq!(status, Some(3), "{resource} {found:?}");
+        assert_reported(&found, &expected);
+    }
+}
+
+#[test]
+fn a_policy_of_one_revision_is_reported() {
+    let labelled = |labels: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: p, namespace: a, labels: {labels}}}\n"
+        )
+    };
+    assert_eq!(messages(&[], &labelled("{app: a}")), (Some(0), vec![]));
+    let (status, found) = messages(&[], &labelled("{istio.io/rev: canary}"));
+    assert_eq!(status, Some(0));
+    assert_reported(&found, &["metadata.labels: ", "`istio.io/rev: canary`", "only by the control plane"]);
+}
+
+/// An import that compares each value with every other one needs minutes for this input, and otherwise seconds.
+#[test]
+fn large_policies_are_converted_in_linear_time() {
+    const SIZE: usize = 100_000;
+    let texts = |text: fn(usize) -> String| -> Vec<String> { (0..SIZE).map(text).collect() };
+    let labels: serde_json::Map<String, Value> =
+        texts(|number| format!("label-{number}")).into_iter().map(|name| (name, "a".into())).collect();
+    let principals = texts(|number| format!("example.org/ns/a/sa/{number}"));
+    let spec = json!({"selector": {"matchLabels": labels}, "rules": [rule(&[json!({"principals": principals})])]});
+    let start = Instant::now();
+    let (status, document, _) = import(&[], &policy(&spec));
+    let taken = start.elapsed();
+    assert_eq!(status, Some(0));
+    let source = &document["policies"][0]["rules"][0]["from"][0]["source"];
+    assert_eq!(source["principals"].as_array().unwrap().len(), SIZE);
+    assert!(taken < Duration::from_secs(60), "{taken:?}");
 }

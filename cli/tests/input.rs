@@ -218,7 +218,7 @@ fn one_bad_input_does_not_hide_the_others() {
         }
     }
 
-    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let request = r#"{"verdict":"deny","reason":"no-peer-certificate","peer":null,"method":"GET","path":"/"}"#;
     let files = [("policy.yaml", GOOD), ("log", request), ("other", "a\nb\n"), ("empty", "")];
     for (other, lines) in [("other", "2 lines, none understood"), ("empty", "0 lines")] {
         let Ran { status, err, .. } = run(&["replay", "--policy", "policy.yaml", "log", other], &files);
@@ -244,4 +244,123 @@ fn links_that_lead_nowhere_are_errors() {
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), &*err), (Some(1), "error: ./c.yaml: No such file or directory (os error 2)\n"));
     assert!(String::from_utf8(output.stdout).unwrap().contains("./b.yaml: ok"));
+}
+
+/// A line of the filter about a denied connection, without a method and a path.
+const CONNECTION: &str = r#"[2026-02-11 09:30:01.500][21][warning][wasm] [x.cc:1] wasm log spiffe-authz: {"event":"deny","mode":"enforce","reason":"no-policy-allows","peer":"spiffe://example.org/ns/a/sa/b","method":null,"path":null,"host":null,"policy":null,"rule":null,"suppressed":3}"#;
+
+#[test]
+fn replay_reads_connections_and_counts_what_it_does_not_read() {
+    let policy = "trustDomain: example.org\npolicies: [{name: all, rules: [{}]}, {name: gets, rules: [{to: [{operation: {methods: [GET]}}]}]}]\n";
+    let damaged = r#"{"verdict":"allow","peer":null,"method":"GET","path":"/","port":"eighty"}"#;
+    let log = format!("{CONNECTION}\n{damaged}\n{}\n", CONNECTION.replace(":3}", ":4}"));
+    let files = [("policy.yaml", policy), ("log", &*log)];
+    let Ran { status, out, err } = run(&["replay", "--policy", "policy.yaml", "log"], &files);
+    let change = "deny -> allow by all, rule 0: spiffe://example.org/ns/a/sa/b: a connection\n";
+    assert_eq!((status, out), (Some(3), format!("log:1: {change}log:3: {change}")));
+    let expected = "2 requests: 2 would change, 0 unknown (the log lacks attributes); 1 line not understood; 7 lines suppressed by the filter\n";
+    assert_eq!(err, expected);
+    let Ran { out, .. } = run(&["replay", "--format", "json", "--policy", "policy.yaml", "log"], &files);
+    assert!(out.contains(r#""request":{"peer":"spiffe://example.org/ns/a/sa/b"}"#), "{out}");
+}
+
+/// `explain --log` reads a line as `replay` does.
+#[test]
+fn explain_reads_a_line_as_replay_does() {
+    let files = [("policy.yaml", GOOD.as_bytes())];
+    let explain = |arguments: &[&str], line: &[u8]| {
+        let arguments = [&["explain", "--policy", "policy.yaml", "--log"], arguments].concat();
+        run_with(&arguments, &files, line)
+    };
+    let Ran { status, out, err } = explain(&[], CONNECTION.as_bytes());
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains("\nconnection to "), "{out}");
+    let Ran { status, err, .. } = explain(&["--layer", "http"], CONNECTION.as_bytes());
+    let expected = "error: standard input: the line is about a TCP connection (omit `--layer http`)\n";
+    assert_eq!((status, &*err), (Some(1), expected));
+    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let line = [b"\xff prefix ", request.as_bytes()].concat();
+    assert_eq!(explain(&[], &line).status, Some(2));
+    let Ran { status, err, .. } = explain(&[], request.replace(r#""peer":null,"#, "").as_bytes());
+    assert_eq!(status, Some(1));
+    assert!(
+        err.starts_with("error: standard input: 0 requests; 1 line not understood (expected one line of "),
+        "{err}"
+    );
+}
+
+#[test]
+fn mistakes_in_tables_are_placed_and_have_the_words_of_the_format() {
+    for (request, column, expected) in [
+        ("[]", 22, "expected an object, found a list"),
+        ("null", 22, "expected an object, found null"),
+        ("{method: GET, method: POST}", 36, "duplicate field `method` (remove one of the two)"),
+        ("{headers: {a: b, a: c}}", 39, "duplicate field `a` (remove one of the two)"),
+        ("{claims: {a: {b: 1, b: 2}}}", 42, "duplicate field `b` (remove one of the two)"),
+        ("{headers: {a: 1}}", 36, "expected a string, found a number"),
+        ("{headers: {a: [b, 1]}}", 40, "expected a string, found a number"),
+        ("{headers: [a]}", 32, "expected an object, found a list"),
+        ("{port: x}", 29, "expected an integer from 0 to 65535, found a string"),
+        ("{port: 1.5}", 29, "expected an integer from 0 to 65535, found 1.5"),
+        ("{path: null}", 29, "expected a string, found null"),
+    ] {
+        let table =
+            format!("policy: policy.yaml\ncases:\n- {{name: a, request: {request}, expect: {{verdict: deny}}}}\n");
+        let Ran { status, err, .. } = run(&["test", "table.yaml"], &[("policy.yaml", GOOD), ("table.yaml", &table)]);
+        assert_eq!((status, err), (Some(1), format!("error: table.yaml:3:{column}: {expected}\n")), "{request}");
+    }
+    for (table, expected) in [
+        ("- {policy: policy.yaml}", "1:1: expected an object with `policy` and `cases`, found a list"),
+        ("policy: policy.yaml\ncases: [[a, {}, {verdict: deny}]]", "2:9: expected an object, found a list"),
+        ("policy: policy.yaml\ncases: [{name: a, expect: [deny]}]", "2:27: expected an object, found a list"),
+        (
+            "policy: policy.yaml\nlayer: {tcp: 1}\ncases: [{name: a, expect: {verdict: allow}}]",
+            "2:8: expected a string, found an object",
+        ),
+    ] {
+        let Ran { status, err, .. } = run(&["test", "table.yaml"], &[("policy.yaml", GOOD), ("table.yaml", table)]);
+        assert_eq!((status, err), (Some(1), format!("error: table.yaml:{expected}\n")), "{table}");
+    }
+}
+
+#[test]
+fn errors_name_the_file_and_the_next_step() {
+    let request = r#"{"verdict":"allow","peer":null,"method":"GET","path":"/"}"#;
+    let log = gzip(&format!("{request}\n").repeat(100));
+    let cut = &log[..log.len() - 4];
+    let table = b"policy: ''\ncases: [{name: a, expect: {verdict: deny}}]\n";
+    let files =
+        [("policy.yaml", GOOD.as_bytes()), ("folder/a", b""), ("table.yaml", table), ("latin.yaml", b"a: \xe9")];
+    for (arguments, expected) in [
+        (&["replay", "--policy", "policy.yaml", "folder"][..], "error: folder: Is a directory (os error 21)\n"),
+        (&["replay", "--policy", "policy.yaml", "-"], "error: standard input:101: "),
+        (&["explain", "--policy", "policy.yaml", "--log"], "error: standard input:101: "),
+        (&["check", "-"], "error: standard input: gzip: "),
+        (&["test", "-"], "error: standard input: gzip: "),
+        (&["secret", "-"], "error: standard input: config_dump: gzip: "),
+        (&["test", "table.yaml"], "error: table.yaml:1:9: expected the name of a file, found an empty string\n"),
+        (
+            &["check", "latin.yaml"],
+            "error: latin.yaml: the file is neither UTF-8 nor UTF-16 (save the file as UTF-8)\n",
+        ),
+        (
+            &["doctor", "--config-dump", "latin.yaml"],
+            "error: latin.yaml: config_dump: the page is neither UTF-8 nor UTF-16 (save the page as UTF-8)\n",
+        ),
+    ] {
+        let Ran { status, err, .. } = run_with(arguments, &files, cut);
+        assert_eq!(status, Some(1), "{arguments:?}: {err}");
+        assert!(err.starts_with(expected), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn a_hyphen_is_standard_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = "trustDomain: example.org\npolicies: []\nignoreLints: [nothing-allowed]\n";
+    std::fs::write(directory.path().join("policy.yaml"), policy).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+    let output = command.args(["check", "policy.yaml", "-o", "-"]).current_dir(directory.path()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "policy.yaml: ok\n");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }

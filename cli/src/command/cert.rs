@@ -40,8 +40,9 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut out = stdout();
     let mut ended = Ended::Well;
     for file in &arguments.files {
-        let bytes = input::read(file)
-            .and_then(|bytes| readable(bytes).map_err(|what| io::Error::other(format!("{}: {what}", file.display()))));
+        let bytes = input::read(file).and_then(|bytes| {
+            readable(bytes).map_err(|what| io::Error::other(format!("{}: {what}", input::name(file))))
+        });
         match bytes {
             Ok(bytes) => {
                 let is_svid = write(&mut out, file, first_certificate(&bytes), arguments.format)?;

@@ -4,6 +4,7 @@ mod baseline;
 mod output;
 mod settings;
 
+use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,10 +17,11 @@ use crate::clock::now;
 use crate::document::{Document, Placed};
 use crate::exit::{self, Ended};
 use crate::input;
+use crate::lines::Lines;
 use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
-use crate::source::{Source, Unusable};
+use crate::source::Source;
 use crate::stream::stderr;
 use baseline::Baseline;
 use settings::Settings;
@@ -170,7 +172,7 @@ fn policy_name(pointer: &str, document: &Located) -> Option<String> {
 struct Checked {
     file: PathBuf,
     /// The text of the file, for excerpts.
-    text: Rc<str>,
+    text: Rc<Lines>,
     /// The position of the document, if the file has several.
     position: Option<Position>,
     problems: Vec<Problem>,
@@ -184,15 +186,13 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     };
     let settings = Settings::read(&arguments.settings)?;
     let now = now()?;
+    let named: HashSet<&PathBuf> = arguments.files.iter().collect();
     let mut unreadable = Vec::new();
     let files = input::expand(&arguments.files, &mut unreadable);
-    let mut errors: Vec<io::Error> = unreadable
-        .into_iter()
-        .map(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-        .collect();
+    let mut errors: Vec<io::Error> = unreadable.into_iter().map(|(path, error)| input::named(&path, &error)).collect();
     let mut checked = Vec::new();
     for file in files {
-        let is_named = arguments.files.contains(&file);
+        let is_named = named.contains(&file);
         match check(&file, is_named, &settings, |document| lint::lint(&document.root, target, now)) {
             Ok(found) => checked.extend(found),
             Err(error) => errors.push(error),
@@ -261,30 +261,29 @@ fn check(
     settings: &Settings,
     lint: impl Fn(&Document) -> Vec<Finding>,
 ) -> io::Result<Vec<Checked>> {
-    let whole = |text: String, error: Placed| Checked {
+    let whole = |text: Rc<Lines>, error: Placed| Checked {
         file: file.to_owned(),
-        text: text.into(),
+        text,
         position: None,
         problems: vec![error.into()],
     };
     let source = match Source::read(file)? {
         Ok(source) => source,
-        Err((text, unusable)) => return Ok(vec![whole(text, unusable.into())]),
+        Err((text, unusable)) => return Ok(vec![whole(text, unusable)]),
     };
     let documents = source.documents(is_named);
     if documents.is_empty() && source.rejected.is_empty() {
-        let Unusable { diagnostic, .. } = source.without_document();
+        let Placed { position, diagnostic } = source.without_document();
         if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
             say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
         }
         if !is_named || !source.tables.is_empty() {
             return Ok(Vec::new());
         }
-        let unusable = source.without_document();
-        return Ok(vec![whole(source.text, unusable.into())]);
+        return Ok(vec![whole(source.text, Placed { position, diagnostic })]);
     }
-    let text: Rc<str> = source.text.as_str().into();
     let is_several = documents.len() + source.rejected.len() > 1;
+    let text = Rc::clone(&source.text);
     let checked = |position: Option<Position>, problems| Checked {
         file: file.to_owned(),
         text: Rc::clone(&text),
@@ -299,10 +298,14 @@ fn check(
                 .collect(),
             Err(errors) => {
                 let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
+                let mut pointers: HashSet<String> = problems.iter().map(|problem| problem.pointer.clone()).collect();
                 for finding in lint::lint_values(&document.to_node()) {
                     // The compiler has already rejected such a value.
-                    if !problems.iter().any(|problem| problem.pointer == finding.pointer) {
-                        problems.extend(Problem::of_finding(finding, document, settings));
+                    if !pointers.contains(&finding.pointer)
+                        && let Some(problem) = Problem::of_finding(finding, document, settings)
+                    {
+                        pointers.insert(problem.pointer.clone());
+                        problems.push(problem);
                     }
                 }
                 problems
@@ -311,6 +314,6 @@ fn check(
         checked(Some(document.position), problems)
     });
     let compiled: Vec<Checked> = compiled.collect();
-    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![Placed::from(error).into()]));
+    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![error.into()]));
     Ok(compiled.into_iter().chain(rejected).collect())
 }

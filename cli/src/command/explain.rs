@@ -4,7 +4,7 @@ mod hint;
 mod output;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,7 @@ use crate::claims;
 use crate::clock::At;
 use crate::document::Document;
 use crate::exit::Ended;
-use crate::input;
-use crate::logged_request::{Line, Skipped};
+use crate::logged_request::{self, Logged};
 use crate::options::Format;
 use crate::printable::write_json;
 use crate::stream::stdout;
@@ -45,8 +44,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     policy: PathBuf,
     /// The layer of the decision. On TCP, rules can use the caller, the addresses, the port and the server name only
-    #[arg(long, value_enum, default_value = "http")]
-    layer: LayerOption,
+    /// [default: that of the line with `--log`, otherwise http]
+    #[arg(long, value_enum)]
+    layer: Option<LayerOption>,
     /// Reads the request from standard input: a line of the filter's log or of the JSON access log, in the format of Envoy,
     /// Istio or a log shipper. Other options set the attributes that the line lacks
     #[arg(long, conflicts_with_all = ["peer", "method", "path"])]
@@ -125,44 +125,42 @@ fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>
 }
 
 /// Returns the request in the log on standard input, which must have one.
-fn logged_request() -> io::Result<CaseRequest> {
-    let mut found = Vec::new();
-    let mut skipped = Skipped::default();
-    let mut text = String::new();
-    input::open_log(Path::new("-"))?.read_to_string(&mut text)?;
-    for line in text.lines() {
-        match Line::read(line) {
-            Some(Line::Request(logged)) => found.push(logged.request),
-            Some(Line::Other) => skipped.other += 1,
-            Some(Line::NotUnderstood) => skipped.not_understood += 1,
-            None => {}
-        }
-    }
-    let count = found.len();
-    let one = found.pop().filter(|_| count == 1);
-    one.ok_or_else(|| {
-        let counts = if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
+fn logged_request() -> io::Result<Logged> {
+    let mut last = None;
+    let counts = logged_request::read(Path::new("-"), |_, logged| {
+        last = Some(logged);
+        Ok(())
+    })?;
+    last.filter(|_| counts.requests == 1).ok_or_else(|| {
+        let requests =
+            if counts.requests == 1 { "1 request".to_owned() } else { format!("{} requests", counts.requests) };
         io::Error::other(format!(
-            "standard input: {counts}{} (expected one line of the filter's log or of the JSON access log)",
-            skipped.text()
+            "standard input: {requests}{} (expected one line of the filter's log or of the JSON access log)",
+            counts.text()
         ))
     })
 }
 
 impl Arguments {
-    fn request(&self) -> io::Result<CaseRequest> {
+    /// Returns the request, and the layer of the decision about it.
+    fn request(&self) -> io::Result<(Layer, CaseRequest)> {
         let logged = if self.log { Some(logged_request()?) } else { None };
+        let layer = self.layer.map(Layer::from);
+        let logged_layer = logged.as_ref().map(|logged| logged.layer);
+        if (logged_layer, layer) == (Some(Layer::Tcp), Some(Layer::Http)) {
+            return Err(io::Error::other("standard input: the line is about a TCP connection (omit `--layer http`)"));
+        }
         let mut headers = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in &self.headers {
             headers.entry(name.clone()).or_default().push(value.clone());
         }
-        let base = logged.unwrap_or_else(|| CaseRequest {
+        let base = logged.map(|logged| logged.request).unwrap_or_else(|| CaseRequest {
             peer: self.peer.clone(),
             method: self.method.clone(),
             path: self.path.clone(),
             ..CaseRequest::default()
         });
-        Ok(CaseRequest {
+        let request = CaseRequest {
             host: self.host.clone().or(base.host),
             port: self.port.or(base.port),
             headers: headers.into_iter().map(|(name, lines)| (name, Lines::Several(lines))).collect(),
@@ -172,14 +170,15 @@ impl Arguments {
             sni: self.sni.clone().or(base.sni),
             claims: self.claims.clone(),
             ..base
-        })
+        };
+        Ok((layer.or(logged_layer).unwrap_or_default(), request))
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let layer = Layer::from(arguments.layer);
-    let document = Document::load(&arguments.policy)?.on(layer);
-    let written = arguments.request()?;
+    let document = Document::load(&arguments.policy)?;
+    let (layer, written) = arguments.request()?;
+    let document = document.on(layer);
     let request = claims::split(&written, &arguments.space_delimited);
     let now = arguments.at.time()?;
     let settings = document.policy.identity();

@@ -1,22 +1,21 @@
 //! `spiffe-authz replay`: the logged requests whose verdict a new document changes.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::decision::{DenyReason, Outcome, Verdict};
-use spiffe_authz::identity::IdentityReason;
-use spiffe_authz::policy::PolicySet;
+use spiffe_authz::policy::{Layer, PolicySet};
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 use crate::clock::At;
-use crate::decision::decision_json;
+use crate::decision::{by, decision_json};
 use crate::document::Document;
 use crate::exit::{self, Ended};
 use crate::input;
-use crate::logged_request::{Line, Logged, Skipped};
+use crate::logged_request::{self, Counts, Logged, Unread};
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::stream::{stderr, stdout};
@@ -26,7 +25,7 @@ use crate::style::{BAD, GOOD};
 ///
 /// Reads the JSON access log of examples/bootstrap, or Envoy's log with the filter's lines: in the text and JSON formats of
 /// Envoy and Istio, with the prefixes of `kubectl logs` and log shippers, and compressed with gzip. Attributes that the log
-/// lacks, such as headers and tokens, are unknown. A request whose verdict depends on them is counted as unknown.
+/// lacks, such as headers and tokens, are unknown. A request or TCP connection whose verdict depends on them is counted as unknown.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,50 +51,41 @@ pub(crate) struct Arguments {
     format: Format,
 }
 
-#[derive(Default)]
-struct Counts {
-    requests: u64,
-    changed: u64,
-    unknown: u64,
-    skipped: Skipped,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let policy = Document::load(&arguments.policy)?.policy;
+    let [http, tcp] = Document::load_for_layers(&arguments.policy)?;
     let mut out = stdout();
     let now = arguments.at.time()?;
     let mut counts = Counts::default();
-    let mut unreadable = false;
+    let (mut changed, mut unknown) = (0_u64, 0_u64);
+    let mut has_error = false;
     for log in &arguments.logs {
-        // One unreadable log does not hide the changes in the others.
-        match read(log, |number, logged| {
-            let Some(outcome) = decide(&policy, logged, now) else {
-                counts.unknown += 1;
+        let read = logged_request::read(log, |number, logged| {
+            let policy = if logged.layer == Layer::Tcp { &tcp.policy } else { &http.policy };
+            let Some(outcome) = decide(policy, &logged, now) else {
+                unknown += 1;
                 return Ok(());
             };
             if outcome.decision.verdict.slug() == logged.verdict.slug() {
                 return Ok(());
             }
-            counts.changed += 1;
-            write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), logged, &outcome)
-        }) {
-            Ok((0, skipped)) => {
-                unreadable = true;
-                exit::report(&no_request(log, skipped));
+            changed += 1;
+            write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), &logged, &outcome)
+        });
+        // One unreadable log does not hide the changes in the others.
+        let error = match read {
+            Ok(read) => {
+                counts += read;
+                (read.requests == 0).then(|| no_request(log, read))
             }
-            Ok((requests, skipped)) => {
-                counts.requests += requests;
-                counts.skipped.other += skipped.other;
-                counts.skipped.not_understood += skipped.not_understood;
-            }
-            Err(Unread::Output(error)) => return Err(error),
-            Err(Unread::Log(error)) => {
-                unreadable = true;
-                exit::report(&error);
-            }
+            Err(Unread::Log(error)) => Some(error),
+            Err(Unread::Visitor(error)) => return Err(error),
+        };
+        if let Some(error) = error {
+            has_error = true;
+            exit::report(&error);
         }
     }
-    let Counts { requests, changed, unknown, skipped } = counts;
+    let requests = counts.requests;
     let word = if requests == 1 { "request" } else { "requests" };
     say!(
         stderr(),
@@ -104,17 +94,17 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         word,
         changed,
         unknown,
-        skipped.text()
+        counts.text()
     )?;
     Ok(match changed {
-        _ if unreadable => Ended::WithError,
+        _ if has_error => Ended::WithError,
         0 => Ended::Well,
         _ => Ended::WithFindings,
     })
 }
 
 /// Returns the error for a log without a request, so that a check of the wrong file does not pass.
-fn no_request(log: &Path, Skipped { other, not_understood }: Skipped) -> io::Error {
+fn no_request(log: &Path, Counts { other, not_understood, .. }: Counts) -> io::Error {
     let count = other + not_understood;
     let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     let part = match not_understood {
@@ -124,47 +114,13 @@ fn no_request(log: &Path, Skipped { other, not_understood }: Skipped) -> io::Err
     };
     io::Error::other(format!(
         "{}: no request: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with the filter's lines)",
-        log.display()
+        input::name(log)
     ))
-}
-
-/// A log that is not read to its end.
-enum Unread {
-    Log(io::Error),
-    Output(io::Error),
-}
-
-/// Reads a log, and calls `visit` with the number of the line of each request. Returns the number of requests, and those
-/// of other lines.
-fn read(log: &Path, mut visit: impl FnMut(u64, &Logged) -> io::Result<()>) -> Result<(u64, Skipped), Unread> {
-    let mut requests = 0;
-    let mut skipped = Skipped::default();
-    let reader = input::open_log(log).map_err(Unread::Log)?;
-    for (number, line) in (1..).zip(reader.split(b'\n')) {
-        let line = line.map_err(|error| {
-            Unread::Log(io::Error::new(error.kind(), format!("{}:{number}: {error}", log.display())))
-        })?;
-        match Line::read(&String::from_utf8_lossy(&line)) {
-            Some(Line::Request(logged)) => {
-                requests += 1;
-                visit(number, &logged).map_err(Unread::Output)?;
-            }
-            Some(Line::Other) => skipped.other += 1,
-            Some(Line::NotUnderstood) => skipped.not_understood += 1,
-            None => {}
-        }
-    }
-    Ok((requests, skipped))
 }
 
 /// Decides a logged request, or returns `None` if the log lacks an attribute.
 fn decide<'p>(policy: &'p PolicySet, logged: &Logged, now: Timestamp) -> Option<Outcome<'p>> {
-    // For a caller without an accepted identity, the logs do not contain the certificate.
-    let without_identity = logged.reason.as_deref().is_some_and(|reason| {
-        IdentityReason::all().any(|identity| identity.slug() == reason && identity != IdentityReason::NoPeerCertificate)
-    });
-    // An SVID that has expired, or was revoked, is denied although the log contains its ID.
-    if without_identity {
+    if !logged.knows_caller() {
         return None;
     }
     let subject = policy.subject(logged.request.identity_of_caller(policy.identity()));
@@ -188,15 +144,19 @@ fn write_change(
             };
             let decision = &outcome.decision;
             let reason = decision.verdict.reason().map(|reason| format!(" ({})", reason.slug())).unwrap_or_default();
-            let by =
-                decision.rule.map(|rule| format!(" by {}, rule {}", rule.policy, rule.position)).unwrap_or_default();
+            let by = by(decision.rule);
             let caller = request.peer.as_deref().unwrap_or("a caller without an identity");
             let CaseRequest { method, path, .. } = request;
-            say!(out, "{}: {} -> {}{}{}: {}: {} {}", place, before, now, reason, by, caller, method, path)
+            let what = if logged.layer == Layer::Tcp { "a connection".to_owned() } else { format!("{method} {path}") };
+            say!(out, "{}: {} -> {}{}{}: {}: {}", place, before, now, reason, by, caller, what)
         }
         Format::Json => {
-            let before = json!({"verdict": logged.verdict.slug(), "reason": logged.reason});
+            let before = json!({"verdict": logged.verdict.slug(), "reason": logged.reason.map(DenyReason::slug)});
             let now = decision_json(&outcome.decision);
+            let mut request = json!(request);
+            if let (Layer::Tcp, Some(fields)) = (logged.layer, request.as_object_mut()) {
+                fields.retain(|name, _| !["method", "path"].contains(&&**name));
+            }
             write_json(out, &json!({"place": place, "request": request, "before": before, "now": now}))
         }
     }

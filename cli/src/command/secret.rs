@@ -17,6 +17,7 @@ use crate::examine::own_certificate::OwnCertificate;
 use crate::examine::validation::{bundle_missing, check_exceptions, check_validator};
 use crate::exit::Ended;
 use crate::finding::FindingCode;
+use crate::input;
 use crate::options::Format;
 use crate::printable::write_json;
 use crate::report::{Place, Report};
@@ -77,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let envoy = Envoy::read(pages)?;
     if !envoy.has(Section::Secrets) {
         let message = "expected the output of `istioctl proxy-config secret POD -o json`, found a dump without secrets";
-        return Err(io::Error::other(format!("{}: {message}", arguments.file.display())));
+        return Err(io::Error::other(format!("{}: {message}", input::name(&arguments.file))));
     }
     let content = Content::read(&envoy, arguments);
     let mut out = stdout();

@@ -4,6 +4,7 @@ mod coverage;
 mod output;
 mod table;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -132,11 +133,12 @@ impl Results {
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let threshold = arguments.coverage_threshold;
     let with_coverage = arguments.coverage || threshold.is_some();
+    let named: HashSet<&PathBuf> = arguments.files.iter().collect();
     let mut errors = Vec::new();
     let mut results = Vec::new();
     let mut unreadable = Vec::new();
     for file in input::expand(&arguments.files, &mut unreadable) {
-        let is_named = arguments.files.contains(&file);
+        let is_named = named.contains(&file);
         match run_file(&file, is_named, arguments, with_coverage) {
             Ok(found) => {
                 for found in found {
@@ -150,7 +152,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         }
     }
     errors.extend(unreadable.into_iter().map(|(path, error)| {
-        let error = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let error = input::named(&path, &error);
         (path, error)
     }));
     if results.is_empty() && errors.is_empty() {

@@ -19,32 +19,28 @@ pub(crate) fn invalid(message: &str) -> io::Error {
 /// # Errors
 /// Returns an error that names the file's format if it is not text.
 pub(crate) fn decode(page: &str, bytes: Vec<u8>) -> io::Result<String> {
-    decode_text(bytes).map_err(|message| invalid(&format!("{page}: {message}")))
+    decode_text("page", bytes).map_err(|message| invalid(&format!("{page}: {message}")))
 }
 
-/// Returns the text of a file in UTF-8 or UTF-16, which can be compressed with gzip.
+/// Returns the text of a file in UTF-8 or UTF-16, which can be compressed with gzip. Errors name the file with this noun.
 ///
 /// # Errors
 /// Returns the file's format if it is not text.
-pub(crate) fn decode_text(bytes: Vec<u8>) -> Result<String, String> {
+pub(crate) fn decode_text(noun: &str, bytes: Vec<u8>) -> Result<String, String> {
     let bytes = if gzip::is_gzip(&bytes) { gunzip(&bytes)? } else { bytes };
-    let reject = |what: &str| what.to_owned();
+    let not = |encoding: &str| format!("the {noun} is {encoding} (save the {noun} as UTF-8)");
     let wide = |read: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
-        String::from_utf16(&units).map_err(|_| reject("the file is not valid UTF-16"))
+        String::from_utf16(&units).map_err(|_| not("not valid UTF-16"))
     };
     match bytes.as_slice() {
         [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
         [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
-        [b'P', b'K', 3, 4, ..] => Err(reject("expected text, found a ZIP archive (unpack it first)")),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(reject("expected text, found zstd (decompress the file first)")),
-        [0, ..] | [_, 0, ..] => {
-            Err(reject("expected UTF-8, found UTF-16 without a byte order mark (save it as UTF-8)"))
-        }
-        [0xef, 0xbb, 0xbf, rest @ ..] => {
-            String::from_utf8(rest.to_vec()).map_err(|_| reject("the file is not valid UTF-8"))
-        }
-        _ => String::from_utf8(bytes).map_err(|_| reject("the file is neither UTF-8 nor UTF-16")),
+        [b'P', b'K', 3, 4, ..] => Err("expected text, found a ZIP archive (unpack it first)".to_owned()),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(format!("expected text, found zstd (decompress the {noun} first)")),
+        [0, ..] | [_, 0, ..] => Err(not("UTF-16 without a byte order mark")),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).map_err(|_| not("not valid UTF-8")),
+        _ => String::from_utf8(bytes).map_err(|_| not("neither UTF-8 nor UTF-16")),
     }
 }
 

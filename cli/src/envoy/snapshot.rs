@@ -27,7 +27,7 @@ impl From<Vec<u8>> for Page {
 impl Page {
     /// Reads a saved page.
     pub(crate) fn of_file(file: &Path) -> io::Result<Self> {
-        Ok(Self { bytes: input::read(file)?, file: Some(file.display().to_string()) })
+        Ok(Self { bytes: input::read(file)?, file: Some(input::name(file)) })
     }
 
     /// Parses the page. The error names its file.

@@ -1,12 +1,16 @@
-//! Reads AuthorizationPolicy resources. Everything that Kubernetes or Istio rejects is an error.
+//! Reads AuthorizationPolicy resources.
+//!
+//! An unknown, repeated or mistyped field is an error: without it, the policy could apply to other workloads or requests.
 
 use super::fields::Fields;
-use super::remark::Origin;
+use super::remark::{Origin, Remark};
 use super::target::{Home, Target};
 use crate::located::{Located, Position};
 
 /// The annotation of a policy that is evaluated and not enforced.
 const DRY_RUN: &str = "istio.io/dry-run";
+/// The label of a resource that one revision of the control plane reads.
+const REVISION: &str = "istio.io/rev";
 /// The fields of Kubernetes' ObjectMeta.
 const METADATA: [&str; 15] = [
     "name",
@@ -33,6 +37,8 @@ pub(crate) struct Metadata<'r> {
     pub(crate) name_position: Position,
     pub(crate) namespace: Option<&'r str>,
     pub(crate) dry_run: DryRun<'r>,
+    /// The revision of the control plane that enforces the policy, if it is not every one.
+    revision: Option<&'r Located>,
 }
 
 /// The specification of a policy. The compiler of documents checks the values of `action` and `rules`.
@@ -110,7 +116,21 @@ impl<'r> Metadata<'r> {
             name_position,
             namespace: namespace.map(|(text, _)| text),
             dry_run,
+            revision: metadata.field("labels").and_then(|labels| labels.field(REVISION)),
         })
+    }
+
+    /// Returns the remarks on differences from Istio.
+    pub(crate) fn remarks(&self, origin: &Origin) -> impl Iterator<Item = Remark> {
+        let revision = self.revision.map(|revision| {
+            let message = format!(
+                "`{REVISION}: {}`: in Istio, the policy is enforced only by the control plane of this revision (remove the \
+                 policy from the input if the workload has another one)",
+                revision.text().unwrap_or_default()
+            );
+            origin.remark(revision.position, "metadata.labels", message)
+        });
+        self.dry_run.remark(origin).into_iter().chain(revision)
     }
 }
 
@@ -164,7 +184,7 @@ fn read_selector<'r>(selector: &'r Located, fields: &mut Fields<'_>) -> Option<S
 
 impl DryRun<'_> {
     /// Returns a remark on a value that Istio ignores.
-    pub(crate) fn remark(self, origin: &Origin) -> Option<super::remark::Remark> {
+    fn remark(self, origin: &Origin) -> Option<Remark> {
         let Self::Invalid(value, position) = self else { return None };
         let message = format!("`{DRY_RUN}: {value}` is not a boolean: the policy is enforced, as in Istio");
         Some(origin.remark(position, "metadata.annotations", message))

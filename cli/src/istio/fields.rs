@@ -1,5 +1,7 @@
 //! Reading the fields of a Kubernetes resource, and collecting every error in it.
 
+use std::collections::HashSet;
+
 use super::remark::{Origin, Remark};
 use crate::located::{Field, Located, Position, Value};
 use crate::suggestion::hint;
@@ -40,8 +42,9 @@ impl Fields<'_> {
 
     /// Returns the fields of an object that are not in `allowed`. Reports duplicate fields.
     pub(crate) fn object<'r>(&mut self, object: &'r Located, at: &str, allowed: &[&str]) -> Vec<&'r Field> {
-        for (position, field) in object.fields().iter().enumerate() {
-            if object.fields().iter().take(position).any(|earlier| earlier.name == field.name) {
+        let mut names = HashSet::new();
+        for field in object.fields() {
+            if !names.insert(&field.name) {
                 let message = format!("duplicate field `{}`", field.name);
                 self.report(field.position, &joined(at, &field.name), message);
             }

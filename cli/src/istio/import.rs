@@ -1,5 +1,7 @@
 //! Imports AuthorizationPolicies into a document.
 
+use std::collections::BTreeSet;
+
 use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::PolicySet;
 
@@ -9,7 +11,7 @@ use super::remark::{Origin, Remark};
 use super::resource::Resources;
 use super::rules::{RuleImport, names_caller};
 use super::scope::{Applies, Scope, Span};
-use super::target::{Home, Target};
+use super::target::{Home, Kind, Target};
 use super::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{Field, Located, Position, Value};
 use crate::suggestion;
@@ -115,7 +117,7 @@ impl<'a> Importer<'a> {
         }
         self.span.add(&namespace, self.root_namespace, &spec);
         self.remark_selector(&spec, &origin);
-        self.remarks.extend(metadata.dry_run.remark(&origin));
+        self.remarks.extend(metadata.remarks(&origin));
         let policy = self.convert(source, &metadata, namespace, &spec, &origin);
         self.policies.push((origin, policy));
         Ok(())
@@ -130,29 +132,33 @@ impl<'a> Importer<'a> {
         };
         let remark = |target: &Target<'_>, message: String| origin.remark(target.position, "spec.targetRefs", message);
         let services = spec.targets.iter().filter(|target| target.kind.is_service());
+        let elsewhere =
+            |target| remark(target, format!("`{target}` is not a resource of the proxy, and is not carried over"));
+        let unknown = |target: &Target<'_>| {
+            let options = match target.kind {
+                Kind::GatewayClass => format!("`--namespace` of the waypoint, and `--target-ref {target}`"),
+                _ => format!("`--namespace {namespace} --target-ref {target}`"),
+            };
+            let message =
+                format!("the policy is attached to a resource (use {options} to import the policies of its proxy)");
+            remark(target, message).lost()
+        };
+        let to_service = |target| {
+            let message = format!(
+                "the policy is enforced for requests to `{target}`, and is not carried over to a document for other requests \
+                 (use `--target-ref {target}` without other services, or remove the policy from the input if the proxy is \
+                 not a waypoint)"
+            );
+            remark(target, message).lost()
+        };
         match applies {
             Applies::Yes => Ok(true),
             Applies::No => {
-                self.remarks.extend(services.map(|target| {
-                    remark(target, format!("`{target}` is not a resource of the proxy, and is not carried over"))
-                }));
+                self.remarks.extend(services.map(elsewhere));
                 Ok(false)
             }
-            Applies::Unknown => Err(spec.targets.iter().map(|target| {
-                let message = format!(
-                    "the policy is attached to a resource (use `--namespace {namespace} --target-ref {target}` to import the \
-                     policies of its proxy)"
-                );
-                remark(target, message).lost()
-            }).collect()),
-            Applies::ToService => Err(services.map(|target| {
-                let message = format!(
-                    "the policy is enforced for requests to `{target}`, and is not carried over to a document for other \
-                     requests (use `--target-ref {target}` without other services, or remove the policy from the input if \
-                     the proxy is not a waypoint)"
-                );
-                remark(target, message).lost()
-            }).collect()),
+            Applies::Unknown => Err(spec.targets.iter().map(unknown).collect()),
+            Applies::ToService => Err(services.map(to_service).collect()),
         }
     }
 
@@ -228,7 +234,7 @@ impl<'a> Importer<'a> {
 
     /// Removes the policies with errors, and adds remarks on them. Returns `false` if no error is in a policy.
     fn remove_invalid(&mut self, document: &Located, errors: &[Diagnostic]) -> bool {
-        let mut invalid = Vec::new();
+        let mut invalid = BTreeSet::new();
         for error in errors {
             let in_policy = || {
                 let rest = error.pointer.strip_prefix("/policies/")?;
@@ -242,16 +248,11 @@ impl<'a> Importer<'a> {
             let next = suggestion::of_diagnostic(error);
             let message = format!("{}: {} ({next})", error.code.slug(), error.message);
             self.remarks.push(origin.remark(place, &path, message).lost());
-            if invalid.last() != Some(&position) {
-                invalid.push(position);
-            }
+            invalid.insert(position);
         }
-        invalid.sort_unstable();
-        invalid.dedup();
         self.lost += invalid.len();
-        for position in invalid.iter().rev() {
-            self.policies.remove(*position);
-        }
+        let mut position = 0..;
+        self.policies.retain(|_| position.next().is_none_or(|position| !invalid.contains(&position)));
         !invalid.is_empty()
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Resources<'r> {
     pub(crate) policies: Vec<(&'r Located, Origin)>,
     /// The number of resources of each other kind.
     pub(crate) unrelated: BTreeMap<String, usize>,
-    /// The resources that cannot be read.
+    /// The resources that can be policies, and cannot be read.
     pub(crate) lost: Vec<Remark>,
 }
 
@@ -51,6 +51,12 @@ impl<'r> Resources<'r> {
                 return;
             }
             self.lose(resource, &origin, "", format!("expected a Kubernetes resource, found {}", resource.kind()));
+            return;
+        }
+        // Programs differ in which of them they take.
+        let is_repeated = |name: &&str| resource.fields().iter().filter(|field| field.name == **name).count() > 1;
+        if let Some(field) = ["kind", "apiVersion", "items"].into_iter().find(is_repeated) {
+            self.lose(resource, &origin, field, format!("duplicate field `{field}`"));
             return;
         }
         for field in ["kind", "apiVersion"] {

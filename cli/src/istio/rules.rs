@@ -2,6 +2,8 @@
 //!
 //! Each value of the result has the position of its source, so an error in the document has a place in the input.
 
+use std::collections::HashSet;
+
 use spiffe_authz::policy::field::{Field, Key};
 
 use super::remark::{Origin, Remark};
@@ -129,10 +131,11 @@ impl RuleImport<'_> {
     ) -> Located {
         let before: Option<Vec<&str>> = values.items().iter().map(Located::text).collect();
         let Some(before) = before.filter(|_| matches!(values.value, Value::List(_))) else { return values.clone() };
+        let mut known = HashSet::new();
         let mut after: Vec<(&Located, String)> = Vec::new();
         for value in values.items() {
             for replaced in replacement(self.bundle, value.text().unwrap_or_default()) {
-                if !after.iter().any(|(_, known)| *known == replaced) {
+                if known.insert(replaced.clone()) {
                     after.push((value, replaced));
                 }
             }
@@ -159,7 +162,8 @@ impl RuleImport<'_> {
         Located::new(list.position, Value::List(converted.collect()))
     }
 
-    /// Converts each field of an object. A field that is null is absent, as for Kubernetes.
+    /// Converts each field of an object. A field that is null is absent, as for Kubernetes. A repeated field is copied in
+    /// any case, for the compiler to report.
     fn fields(
         &mut self,
         object: &Located,
@@ -167,7 +171,10 @@ impl RuleImport<'_> {
         mut convert: impl FnMut(&mut Self, &str, &Located, &str) -> Located,
     ) -> Located {
         let Value::Object(fields) = &object.value else { return object.clone() };
-        let present = fields.iter().filter(|field| !field.value.is_null());
+        let mut names = HashSet::new();
+        let repeated: HashSet<&str> =
+            fields.iter().map(|field| &*field.name).filter(|name| !names.insert(*name)).collect();
+        let present = fields.iter().filter(|field| !field.value.is_null() || repeated.contains(&*field.name));
         let converted = present.map(|field| {
             let value = convert(self, &field.name, &field.value, &format!("{at}.{}", field.name));
             located::Field { value, ..field.clone() }

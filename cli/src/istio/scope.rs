@@ -1,4 +1,4 @@
-//! The workload whose policies are imported.
+//! The workload whose policies are imported, and whether a policy applies to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub(crate) enum Scope {
 pub(crate) struct Workload {
     pub(crate) namespace: String,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The resources of a gateway or waypoint: kinds and names.
+    /// The resources of a gateway or waypoint.
     pub(crate) targets: Vec<TargetRef>,
 }
 

@@ -25,13 +25,14 @@ impl TrustDomainBundle {
         self.0.get(1..).unwrap_or_default()
     }
 
-    /// Returns `true` if a trust domain is Istio's placeholder, which only principals can contain.
+    /// Returns `true` if a trust domain is Istio's placeholder, and not one of the mesh. Istio replaces the placeholder in
+    /// principals only.
     pub(crate) fn is_unreplaced_placeholder(&self, value: &str) -> bool {
         value == CLUSTER_LOCAL && !self.0.iter().any(|own| own == CLUSTER_LOCAL)
     }
 
     /// Returns the principals that Istio matches instead: one for each trust domain of the mesh, if the principal has five
-    /// parts and its trust domain is one of them or `cluster.local`.
+    /// parts and its trust domain matches one of them or is `cluster.local`.
     pub(crate) fn principals(&self, value: &str) -> Vec<String> {
         let parts: Vec<&str> = value.split('/').collect();
         let &[trust_domain, .., _] = parts.as_slice() else { return vec![value.to_owned()] };

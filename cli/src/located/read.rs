@@ -1,8 +1,9 @@
 //! Reads values into types, with errors that have a position and a suggestion.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::value::StrDeserializer;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -45,14 +46,6 @@ impl de::Error for ReadError {
         Self { position: None, message: message.to_string() }
     }
 
-    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("expected {expected}, found {found}"))
-    }
-
-    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("expected {expected}, found {found}"))
-    }
-
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Self::custom(format!("unknown field `{field}` ({})", hint(field, expected)))
     }
@@ -62,6 +55,37 @@ impl de::Error for ReadError {
     }
 }
 
+impl Located {
+    /// Returns the error for a value of another type.
+    pub(crate) fn expected(&self, expected: &str) -> ReadError {
+        let message = format!("expected {expected}, found {}", self.kind());
+        ReadError { position: Some(self.position), message }
+    }
+
+    /// Returns an object for a visitor.
+    fn object(&self) -> Result<Fields<'_>, ReadError> {
+        let Value::Object(fields) = &self.value else { return Err(self.expected("an object")) };
+        let mut names = HashSet::new();
+        if let Some(Field { position, name, .. }) = fields.iter().find(|field| !names.insert(&field.name)) {
+            let message = format!("duplicate field `{name}` (remove one of the two)");
+            return Err(ReadError { position: Some(*position), message });
+        }
+        Ok(Fields { fields: fields.iter(), value: None })
+    }
+
+    /// Returns an integer of a type with this maximum.
+    fn integer(&self, max: u64) -> Result<u64, ReadError> {
+        let expected = format!("an integer from 0 to {max}");
+        let Value::Number(number) = &self.value else { return Err(self.expected(&expected)) };
+        number.as_u64().filter(|integer| *integer <= max).ok_or_else(|| ReadError {
+            position: Some(self.position),
+            message: format!("expected {expected}, found {number}"),
+        })
+    }
+}
+
+/// The types of the fields of cases have their own methods, so that errors have the words of the file format. The others
+/// accept every value.
 impl<'de> Deserializer<'de> for &'de Located {
     type Error = ReadError;
 
@@ -76,7 +100,7 @@ impl<'de> Deserializer<'de> for &'de Located {
             },
             Value::String(text) => visitor.visit_borrowed_str(text),
             Value::List(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Object(fields) => visitor.visit_map(Fields { fields: fields.iter(), value: None }),
+            Value::Object(_) => visitor.visit_map(self.object()?),
         };
         result.map_err(|error| error.at(self.position))
     }
@@ -89,25 +113,54 @@ impl<'de> Deserializer<'de> for &'de Located {
         visitor.visit_newtype_struct(self)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        visitor.visit_map(self.object()?).map_err(|error| error.at(self.position))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        let Value::List(items) = &self.value else { return Err(self.expected("a list")) };
+        visitor.visit_seq(Items(items.iter())).map_err(|error| error.at(self.position))
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        let Value::String(text) = &self.value else { return Err(self.expected("a string")) };
+        visitor.visit_borrowed_str(text).map_err(|error: ReadError| error.at(self.position))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        visitor.visit_u64(self.integer(u16::MAX.into())?)
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        visitor.visit_u64(self.integer(u32::MAX.into())?)
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        let result = match &self.value {
-            Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
-            Value::Object(fields) => {
-                visitor.visit_enum(MapAccessDeserializer::new(Fields { fields: fields.iter(), value: None }))
-            }
-            _ => Err(de::Error::custom(format!("expected a string, found {}", self.kind()))),
-        };
-        result.map_err(|error: ReadError| error.at(self.position))
+        let Value::String(text) = &self.value else { return Err(self.expected("a string")) };
+        visitor.visit_enum(text.as_str().into_deserializer()).map_err(|error: ReadError| error.at(self.position))
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
+        tuple_struct identifier ignored_any
     }
 }
 
@@ -180,9 +233,15 @@ mod tests {
             ("verdict: allowed", "1:10: unknown value `allowed` (did you mean `allow`?)"),
             ("verdict: allow\nprot: 1", "2:1: unknown field `prot` (did you mean `port`?)"),
             ("port: 1", "1:1: missing field `verdict`"),
-            ("verdict: allow\nport: x", "2:7: expected u16, found string \"x\""),
-            ("verdict: allow\nheaders: {a: [1]}", "2:14: expected a string, found sequence"),
+            ("verdict: allow\nport: x", "2:7: expected an integer from 0 to 65535, found a string"),
+            ("verdict: allow\nport: 65536", "2:7: expected an integer from 0 to 65535, found 65536"),
+            ("verdict: allow\nheaders: {a: [1]}", "2:14: expected a string, found a list"),
+            ("verdict: allow\nheaders: []", "2:10: expected an object, found a list"),
+            ("verdict: allow\nheaders: {a: b, a: b}", "2:17: duplicate field `a` (remove one of the two)"),
+            ("verdict: allow\nverdict: deny", "2:1: duplicate field `verdict` (remove one of the two)"),
             ("verdict: 1", "1:10: expected a string, found a number"),
+            ("verdict: {allow: 1}", "1:10: expected a string, found an object"),
+            ("[allow]", "1:1: expected an object, found a list"),
         ] {
             let error = parse_all(text).unwrap()[0].read::<Record>().unwrap_err();
             assert_eq!(format!("{}: {error}", error.position.unwrap()), expected);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::read_file;
 use super::{Checked, Problem};
+use crate::input;
 use crate::printable::write_pretty_json;
 
 /// The accepted findings, with their number.
@@ -87,7 +88,7 @@ impl Baseline {
         let count = accepted.len();
         let mut text = Vec::new();
         write_pretty_json(&mut text, &serde_json::json!(BaselineFile { accepted }))?;
-        fs::write(file, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+        fs::write(file, text).map_err(|error| input::named(file, &error))?;
         Ok(count)
     }
 }

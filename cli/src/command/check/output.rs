@@ -13,31 +13,25 @@ use spiffe_authz::lint::{Lint, Severity};
 use super::{Checked, Problem};
 use crate::excerpt;
 use crate::exit::errors_in_words;
-use crate::located::Position;
+use crate::located::{Position, place};
 use crate::options::Level;
 use crate::printable::{Printable, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
 
-/// Returns the file, with the position if it is known.
-fn at(file: &Path, position: Option<Position>) -> String {
-    position.map_or_else(|| file.display().to_string(), |position| format!("{}:{position}", file.display()))
-}
-
 pub(super) fn write_human(out: &mut impl Write, checked: &Checked, level: Level) -> io::Result<()> {
     let Checked { file, text, position, problems } = checked;
-    let lines: Vec<&str> = text.lines().collect();
     for problem in problems {
         let style = if problem.severity == Severity::Error { BAD } else { NOTABLE };
         let severity = styled(style, problem.severity.slug());
-        let at = at(file, problem.position);
+        let at = place(file.display(), problem.position);
         say!(out, "{}: {}: {}: {}: {}", at, problem.place(), severity, problem.code, problem.text())?;
         // A line does not explain a problem of the whole document, except for its notation.
         let has_excerpt = !problem.pointer.is_empty() || problem.code == Code::Syntax.slug();
         if let Some(position) = problem.position.filter(|_| has_excerpt) {
-            excerpt::write(out, &lines, position)?;
+            excerpt::write(out, text, position)?;
         }
     }
-    let at = at(file, *position);
+    let at = place(file.display(), *position);
     let errors = problems.iter().filter(|problem| problem.is_error).count();
     if errors > 0 {
         return say!(out, "{}: {}: {}", at, styled(BAD, "rejected"), errors_in_words(errors));

@@ -103,7 +103,7 @@ impl Settings {
 /// Returns an error with the file and the position.
 pub(super) fn read_file<T: DeserializeOwned>(file: &Path) -> io::Result<T> {
     let name = file.display().to_string();
-    let text = input::read_text(file).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+    let text = input::read_text(file).map_err(|error| input::named(file, &error))?;
     let values = located::parse_all(&text)
         .map_err(|SyntaxError { position, message }| Failure::of_file(&name, &[(position, message)]))?;
     match &*values {

@@ -7,7 +7,7 @@ use spiffe_authz::case::CaseRequest;
 use spiffe_authz::policy::{Action, Explanation, Layer, MatcherTrace, Mode, Node, PolicyTrace, RuleTrace};
 
 use super::hint;
-use crate::decision::{DecisionLine, decision_json};
+use crate::decision::{DecisionLine, by, decision_json};
 use crate::printable::{say, styled};
 use crate::style::{BAD, GOOD, HEADING};
 
@@ -67,8 +67,8 @@ impl Explained<'_> {
         if let Some(shadow) = &outcome.shadow {
             say!(out, "with the shadow policies enforced: {}", DecisionLine(shadow))?;
         }
-        if let Some(audit) = outcome.audit {
-            say!(out, "audited by {}, rule {}", audit.policy, audit.position)?;
+        if outcome.audit.is_some() {
+            say!(out, "audited{}", by(outcome.audit))?;
         }
         say!(out, "caller   {}", request.peer.as_deref().unwrap_or("without an identity"))?;
         match layer {

@@ -1,6 +1,6 @@
 //! The rules that a case matches.
 
-use spiffe_authz::policy::{Explanation, Node};
+use spiffe_authz::policy::Explanation;
 
 use crate::document::Document;
 
@@ -13,14 +13,9 @@ pub(super) struct Coverage {
 impl Coverage {
     /// Returns the rules of a document, none of them matched yet.
     pub(super) fn of(document: &Document) -> Self {
-        let policies = document.root.field("policies").map_or(&[][..], Node::items);
-        let rules = policies.iter().flat_map(|policy| {
-            let text = |name| policy.field(name).and_then(Node::text);
-            let name = text("name").unwrap_or_default();
-            let full = text("namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
-            let count = policy.field("rules").map_or(0, |rules| rules.items().len());
-            (0..count).map(move |position| (full.clone(), position, false))
-        });
+        let rules = document
+            .policies()
+            .flat_map(|(policy, count)| (0..count).map(move |position| (policy.clone(), position, false)));
         Self { rules: rules.collect() }
     }
 

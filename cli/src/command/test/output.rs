@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Arguments, CaseResult, Details, Results};
 use crate::exit::errors_in_words;
+use crate::located::place;
 use crate::printable::{self, Printable, is_hostile, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
 
@@ -33,7 +34,7 @@ pub(super) fn write_human(out: &mut impl Write, tables: &[Results], arguments: &
                 }
             } else {
                 failed += 1;
-                say!(out, "{}:{}: {}: {}", file, position, name, styled(BAD, "failed"))?;
+                say!(out, "{}: {}: {}", place(&file, Some(*position)), name, styled(BAD, "failed"))?;
                 differences.iter().try_for_each(|difference| say!(out, "  {}", difference))?;
             }
             shown.iter().flat_map(details).try_for_each(|line| say!(out, "  {}", line))?;
@@ -175,7 +176,7 @@ pub(super) fn write_tap(out: &mut impl Write, tables: &[Results], threshold: Opt
             let mut notes = differences.clone();
             if let Some(failure) = result.failure() {
                 notes.extend(details(failure));
-                notes.push(format!("at        {}:{position}", table.file.display()));
+                notes.push(format!("at        {}", place(table.file.display(), Some(*position))));
             }
             points.push((name(case), differences.is_empty(), notes));
         }

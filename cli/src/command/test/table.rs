@@ -6,12 +6,13 @@ use std::path::Path;
 
 use spiffe_authz::case::Case;
 use spiffe_authz::decision::DenyReason;
-use spiffe_authz::policy::{Layer, Node};
+use spiffe_authz::policy::Layer;
 
 use crate::claims;
 use crate::document::Document;
 use crate::exit::Failure;
-use crate::located::{Located, Position, Value};
+use crate::located::read::ReadError;
+use crate::located::{Field, Located, Position, Value};
 use crate::suggestion::{hint, similar};
 
 /// The fields of a table. `description` is a comment for its readers.
@@ -32,6 +33,10 @@ impl Mistakes {
     fn add(&mut self, position: Position, message: impl Into<String>) {
         self.0.push((Some(position), message.into()));
     }
+
+    fn add_error(&mut self, ReadError { position, message }: ReadError) {
+        self.0.push((position, message));
+    }
 }
 
 impl Table {
@@ -42,6 +47,10 @@ impl Table {
     pub(super) fn read(table: &Located, file: &Path) -> io::Result<Self> {
         let name = file.display().to_string();
         let mut mistakes = Mistakes(Vec::new());
+        if !matches!(table.value, Value::Object(_)) {
+            mistakes.add_error(table.expected("an object with `policy` and `cases`"));
+            return Err(Failure::of_file(&name, &mistakes.0));
+        }
         for (position, field) in table.fields().iter().enumerate() {
             if !FIELDS.contains(&&*field.name) {
                 let message = format!("unknown field `{}` ({})", field.name, hint(&field.name, &FIELDS));
@@ -54,7 +63,7 @@ impl Table {
             None => Layer::default(),
             Some(Ok(layer)) => layer,
             Some(Err(error)) => {
-                mistakes.0.push((error.position, error.message));
+                mistakes.add_error(error);
                 Layer::default()
             }
         };
@@ -62,14 +71,14 @@ impl Table {
             None => claims::OF_ISTIO.map(str::to_owned).to_vec(),
             Some(Ok(names)) => names,
             Some(Err(error)) => {
-                mistakes.0.push((error.position, error.message));
+                mistakes.add_error(error);
                 Vec::new()
             }
         };
         let cases = read_cases(table, &mut mistakes);
         let document = read_document(table, file, &mut mistakes)?.map(|document| document.on(layer));
         if let Some(document) = &document {
-            let policies = policies(&document.root);
+            let policies = document.policies().collect();
             for (case, located) in &cases {
                 check_case(case, located, document, &policies, &mut mistakes);
             }
@@ -92,9 +101,13 @@ fn read_document(table: &Located, file: &Path, mistakes: &mut Mistakes) -> io::R
     match (table.field("policy"), table.field("configuration")) {
         (Some(policy), None) => {
             let Some(policy_file) = policy.text() else {
-                mistakes.add(policy.position, format!("expected a string, found {}", policy.kind()));
+                mistakes.add_error(policy.expected("a string"));
                 return Ok(None);
             };
+            if policy_file.is_empty() {
+                mistakes.add(policy.position, "expected the name of a file, found an empty string");
+                return Ok(None);
+            }
             let path = file.parent().unwrap_or(Path::new("")).join(policy_file);
             match Document::load(&path) {
                 Ok(document) => Ok(Some(document)),
@@ -136,7 +149,7 @@ fn read_cases<'t>(table: &'t Located, mistakes: &mut Mistakes) -> Vec<(Case, &'t
             mistakes.add(list.position, "`cases` is empty (expected at least one case)");
         }
         Value::List(_) => {}
-        _ => mistakes.add(list.position, format!("expected a list, found {}", list.kind())),
+        _ => mistakes.add_error(list.expected("a list")),
     }
     let mut cases: Vec<(Case, &Located)> = Vec::new();
     let mut names: HashMap<&str, Position> = HashMap::new();
@@ -147,23 +160,24 @@ fn read_cases<'t>(table: &'t Located, mistakes: &mut Mistakes) -> Vec<(Case, &'t
         {
             mistakes.add(name.position, format!("duplicate name `{text}` (the first one is in line {})", first.line));
         }
-        match located.read::<Case>() {
+        match headers(located).and_then(|()| located.read::<Case>()) {
             Ok(case) => cases.push((case, located)),
-            Err(error) => mistakes.0.push((error.position, error.message)),
+            Err(error) => mistakes.add_error(error),
         }
     }
     cases
 }
 
-/// Returns the name of each policy with its number of rules.
-fn policies(root: &Node) -> HashMap<String, usize> {
-    let text = |policy: &Node, name| policy.field(name).and_then(Node::text).map(str::to_owned);
-    let policies = root.list("policies").iter().map(|policy| {
-        let name = text(policy, "name").unwrap_or_default();
-        let full = text(policy, "namespace").map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
-        (full, policy.list("rules").len())
-    });
-    policies.collect()
+/// Checks the types of the headers of a case. The error of their Rust type has no place.
+fn headers(case: &Located) -> Result<(), ReadError> {
+    let headers = case.field("request").and_then(|request| request.field("headers"));
+    for Field { value, .. } in headers.map_or(&[][..], Located::fields) {
+        let lines = if let Value::List(lines) = &value.value { lines } else { std::slice::from_ref(value) };
+        if let Some(other) = lines.iter().find(|line| line.text().is_none()) {
+            return Err(other.expected("a string"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the names that a case expects, because a case with an unknown one cannot pass.
