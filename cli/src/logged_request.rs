@@ -208,7 +208,8 @@ impl Origin {
         let has = |name: &str, values: &[&str]| {
             fields.get(name).and_then(Value::as_str).is_some_and(|value| values.contains(&value))
         };
-        if has("verdict", &["allow", "deny"]) {
+        let summary = fields.get("decision").and_then(Value::as_str).and_then(|text| text.split(' ').next());
+        if matches!(summary, Some("allow" | "deny")) || has("verdict", &["allow", "deny"]) {
             Some(Self::Access)
         } else if has("event", &["deny", "audit"]) {
             Some(Self::Filter)
@@ -249,13 +250,23 @@ fn verdict(fields: &Map<String, Value>, origin: Origin) -> Result<(ExpectedVerdi
         (_, Some("shadow")) => false,
         _ => return Err(Unreadable),
     };
-    let name = if origin == Origin::Access { "verdict" } else { "event" };
-    if text(fields, name)? != Some("deny") || !is_enforced {
+    // The summary of a decision, such as `deny no-policy-allows`, or each fact in a field of its own.
+    let summary = if origin == Origin::Access { text(fields, "decision")? } else { None };
+    let (verdict, reason) = match summary {
+        Some(summary) => {
+            let mut words = summary.split(' ');
+            (words.next(), words.next())
+        }
+        None => {
+            let name = if origin == Origin::Access { "verdict" } else { "event" };
+            (text(fields, name)?, text(fields, "reason")?)
+        }
+    };
+    if verdict != Some("deny") || !is_enforced {
         return Ok((ExpectedVerdict::Allow, None));
     }
-    let reason = text(fields, "reason")?
-        .map(|reason| DenyReason::all().find(|known| known.slug() == reason).ok_or(Unreadable))
-        .transpose()?;
+    let reason =
+        reason.map(|reason| DenyReason::all().find(|known| known.slug() == reason).ok_or(Unreadable)).transpose()?;
     Ok((ExpectedVerdict::Deny, reason))
 }
 
@@ -385,6 +396,8 @@ impl<'a> RequestAttributes for &'a Logged {
 
 #[cfg(test)]
 mod tests {
+    use spiffe_authz::case::ExpectedVerdict;
+    use spiffe_authz::decision::DenyReason;
     use spiffe_authz::host::RequestAttributes as _;
     use spiffe_authz::policy::Layer;
 
@@ -474,11 +487,31 @@ mod tests {
     }
 
     #[test]
+    fn the_summary_of_a_decision_is_read() {
+        let line = |decision: &str| {
+            format!(r#"{{"method":"GET","path":"/","peer":null,"decision":"{decision}","details":"via_upstream"}}"#)
+        };
+        for (decision, verdict, reason) in [
+            ("allow", ExpectedVerdict::Allow, None),
+            ("allow default/p 0", ExpectedVerdict::Allow, None),
+            ("deny no-policy-allows", ExpectedVerdict::Deny, Some("no-policy-allows")),
+            ("deny denied-by-policy default/p 1", ExpectedVerdict::Deny, Some("denied-by-policy")),
+        ] {
+            let logged = logged(&line(decision));
+            assert_eq!((logged.verdict, logged.reason.map(DenyReason::slug)), (verdict, reason), "{decision}");
+        }
+        assert!(matches!(Line::read(&line("deny by-nobody")), Some(Line::NotUnderstood)));
+        assert!(matches!(Line::read(&line("-")), Some(Line::Other)));
+    }
+
+    #[test]
     fn connections_are_read() {
         let own = OWN.replace(r#""method":"GET","path":"/{a}""#, r#""method":null,"path":null,"host":null"#);
         let access =
             r#"{"port":5432,"received":0,"sent":0,"peer":null,"verdict":"deny","reason":"no-peer-certificate"}"#;
-        for line in [&*own, access] {
+        let summary = access
+            .replace(r#""verdict":"deny","reason":"no-peer-certificate""#, r#""decision":"deny no-peer-certificate""#);
+        for line in [&*own, access, &*summary] {
             assert_eq!(logged(line).layer, Layer::Tcp, "{line}");
         }
         assert_eq!(logged(OWN).layer, Layer::Http);
