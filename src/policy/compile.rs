@@ -41,9 +41,7 @@ pub(super) const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
 /// Compiles a document in JSON.
 pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
     let help = "use a JSON object with `trustDomain` and `policies`";
-    let JsonDocument { root, policies } = parse(text, help, |text| {
-        JsonDocument::parse(text).map_err(|error| document::whole_error(text.as_bytes(), error))
-    })?;
+    let JsonDocument { text, root, policies } = parse(text, help, JsonDocument::parse)?;
     let mut reader = Reader::new(&UNSUPPORTED);
     let compiled = read_document_with(&mut reader, &root, &Pointer::ROOT, |r, node, at, pattern| match policies {
         Some(list) => read_policies_of_text(r, text, list, at, pattern),
@@ -175,7 +173,7 @@ fn read_policies(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Patter
 /// Reads the policies of a list in the text of a document in JSON. The parsed form of each one is dropped before the next one is parsed.
 fn read_policies_of_text(
     r: &mut Reader,
-    text: &[u8],
+    text: &str,
     list: &str,
     at: &Pointer<'_>,
     pattern: &Pattern,

@@ -84,7 +84,11 @@ fn native() -> Command {
 
 /// Builds a package with a proxy-wasm filter.
 pub(crate) fn build_filter(toolchain: &Toolchain, package: &str) -> Result<PathBuf> {
-    run(toolchain.cargo("build", WASI).args(["--quiet", "--profile", "wasm", "--package", package]))?;
+    let mut cargo = toolchain.cargo("build", WASI);
+    cargo.args(["--quiet", "--profile", "wasm", "--package", package]);
+    cargo.env("CARGO_TARGET_WASM32_WASIP1_LINKER", workspace::root().join("envoy/wasm/link.sh"));
+    cargo.env("LINKER", toolchain.linker()?);
+    run(&mut cargo)?;
     let file = format!("wasm/{}.wasm", package.replace('-', "_"));
     Ok(toolchain.target_directory().join(WASI).join(file))
 }

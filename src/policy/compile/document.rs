@@ -14,6 +14,8 @@ use crate::policy::node::{Name, Node};
 
 /// A document, and the text of its policies.
 pub(super) struct JsonDocument<'t> {
+    /// The whole text.
+    pub(super) text: &'t str,
     /// The document, in which the list of policies is empty if `policies` contains it.
     pub(super) root: Node<'t>,
     /// The list of policies.
@@ -23,11 +25,15 @@ pub(super) struct JsonDocument<'t> {
 impl<'t> JsonDocument<'t> {
     /// Parses everything but the policies.
     pub(super) fn parse(text: &'t str) -> Result<Self, serde_json::Error> {
+        Self::parse_parts(text).map_err(|error| whole_error(text, error))
+    }
+
+    fn parse_parts(text: &'t str) -> Result<Self, serde_json::Error> {
         let fields = match serde_json::from_str::<Fields<'t>>(text) {
             Ok(Fields(fields)) => fields,
             // Not an object, which is a valid `Node`.
             Err(error) if error.is_data() => {
-                return Ok(Self { root: serde_json::from_str(text)?, policies: None });
+                return Ok(Self { text, root: serde_json::from_str(text)?, policies: None });
             }
             Err(error) => return Err(error),
         };
@@ -42,7 +48,7 @@ impl<'t> JsonDocument<'t> {
             };
             parsed.push((name, node));
         }
-        Ok(Self { root: Node::Object(parsed), policies })
+        Ok(Self { text, root: Node::Object(parsed), policies })
     }
 }
 
@@ -53,8 +59,8 @@ pub(super) fn for_each(list: &str, read: &mut dyn FnMut(usize, &Node<'_>)) -> Re
 }
 
 /// Returns the syntax error with its position in the document. The error of a part has a position in the part.
-pub(super) fn whole_error(document: &[u8], error_of_part: serde_json::Error) -> serde_json::Error {
-    serde_json::from_slice::<Node<'_>>(document).err().unwrap_or(error_of_part)
+pub(super) fn whole_error(document: &str, error_of_part: serde_json::Error) -> serde_json::Error {
+    serde_json::from_str::<Node<'_>>(document).err().unwrap_or(error_of_part)
 }
 
 /// The fields of an object, with the text of their values.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::debian;
 use crate::process::{output, run_logged};
@@ -93,6 +93,19 @@ impl Toolchain {
         command.current_dir(workspace::root()).args(["--locked", "--target", target]);
         command.arg("--target-dir").arg(self.target_directory());
         command
+    }
+
+    /// Returns the linker for WebAssembly.
+    pub(crate) fn linker(&self) -> Result<PathBuf> {
+        match self {
+            Self::Rustup => {
+                let libraries = output(Command::new("rustc").args(["--print", "target-libdir"]));
+                let libraries = libraries.context("rustc does not print the directory of its libraries")?;
+                // Next to the libraries of the target that the compiler runs on.
+                Ok(Path::new(libraries.trim()).with_file_name("bin").join("rust-lld"))
+            }
+            Self::Debian => Ok(Path::new("/usr/bin").join(DEBIAN_WASM_LINKER)),
+        }
     }
 
     /// Returns a separate directory for Debian's compiler, because two compilers in one directory rebuild everything in
