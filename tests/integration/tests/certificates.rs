@@ -48,8 +48,12 @@ fn outcome(envoy: &Envoy, leaf: &Leaf) -> Result<Outcome> {
         return Ok(Outcome::HandshakeRejected);
     };
     let log = envoy.access_log_of(before + 1)?;
-    let text = |key: &str| log[before][key].as_str().map(str::to_owned).context("no such field in the access log");
-    Ok(if response.status == 200 { Outcome::Allowed(text("peer")?) } else { Outcome::Denied(text("reason")?) })
+    let text = |key: &str| log[before][key].as_str().context("no such field in the access log");
+    if response.status == 200 {
+        return Ok(Outcome::Allowed(text("peer")?.to_owned()));
+    }
+    let reason = text("decision")?.strip_prefix("deny ").context("the decision is not a denial")?;
+    Ok(Outcome::Denied(reason.to_owned()))
 }
 
 fn denied(reason: &str) -> Outcome {

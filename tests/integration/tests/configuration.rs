@@ -169,11 +169,11 @@ fn all_but_stranger(fixture: &Fixture) -> Result<Bootstrap> {
 #[test]
 fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
     let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
-    let unreadable = ("403", "peer-certificate-unreadable");
+    let unreadable = ("403", "deny peer-certificate-unreadable");
     for (release, stranger, sleep) in [
         (tools::UNSUPPORTED_ENVOY, unreadable, unreadable),
         // The control: a release that exposes the certificate.
-        (tools::OLDEST_ENVOY, ("403", "denied-by-policy"), ("200", "")),
+        (tools::OLDEST_ENVOY, ("403", "deny denied-by-policy stranger 0"), ("200", "allow everyone 0")),
     ] {
         let start = Start { program: tools::path(release)?, ..Start::tested(release)? };
         let envoy = Envoy::start(&start, &all_but_stranger(&fixture)?, fixture.scratch.path())?;
@@ -182,7 +182,7 @@ fn an_envoy_that_does_not_expose_certificates_allows_no_one() -> Result<()> {
         {
             let status = fixture.leaf(namespace, account)?.connect(envoy.address()?)?.get("/x")?.status.to_string();
             let line = envoy.access_log_of(count)?.pop().context("no line")?;
-            assert_eq!((&*status, line["reason"].as_str().unwrap_or_default()), expected, "{release}: {account}");
+            assert_eq!((&*status, line["decision"].as_str().unwrap_or_default()), expected, "{release}: {account}");
         }
     }
     Ok(())

@@ -297,21 +297,19 @@ fn a_connection_and_its_requests_have_their_own_callers(adapter: Adapter) -> Res
 
 /// A request inherits nothing from the previous request on its connection, or from the connection.
 fn a_request_without_an_identity_inherits_none(adapter: Adapter) -> Result<()> {
-    const FIELDS: [&str; 7] = ["peer", "request_peer", "trust_domain", "service_account", "policy", "rule", "reason"];
+    const FIELDS: [&str; 3] = ["peer", "request_peer", "decision"];
     let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     for server in without_and_with_network_filter(&fixture)? {
         let mut gateway = connect_as_gateway(&fixture, &server)?;
         assert_eq!(gateway.request("GET", "/a", &[FORGED])?.status, 200);
         assert_eq!(gateway.request("GET", "/a", &[])?.status, 403);
         let lines = server.access_log_of(2)?;
-        let first = [SLEEP, SLEEP, "example.org", "sleep", "default/sleep", "0"].map(Some);
-        assert_eq!(FIELDS.map(|field| lines[0][field].as_str())[..], [&first[..], &[None]].concat(), "{}", lines[0]);
-        assert_eq!(
-            FIELDS.map(|field| lines[1][field].as_str())[..],
-            [&[None; 6][..], &[Some("xfcc-missing")]].concat(),
-            "{}",
-            lines[1]
-        );
+        for (line, expected) in lines
+            .iter()
+            .zip([[Some(SLEEP), Some(SLEEP), Some("allow default/sleep 0")], [None, None, Some("deny xfcc-missing")]])
+        {
+            assert_eq!(FIELDS.map(|field| line[field].as_str()), expected, "{line}");
+        }
         assert_eq!(server.stat("http.inbound.downstream_cx_total")?, Some(1));
     }
     Ok(())

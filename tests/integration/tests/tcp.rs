@@ -105,9 +105,9 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
     let database = Database::start(First::Client)?;
     let mut document = document(&[SLEEP, "example.io/ns/default/sa/sleep"], "required");
     let callers = [
-        (Some(SLEEP), true, "allow default/sleep-queries 0"),
+        (Some(SLEEP), true, "allow default/some 0"),
         (Some("example.org/ns/default/sa/curl"), false, "deny no-policy-allows"),
-        (Some("example.io/ns/default/sa/sleep"), true, "allow default/sleep-queries 0"),
+        (Some("example.io/ns/default/sa/sleep"), true, "allow default/some 0"),
         (Some("example.io/ns/default/sa/curl"), false, "deny no-policy-allows"),
         (Some("example.com/ns/default/sa/sleep"), false, "deny foreign-trust-domain"),
         (Some("example.org/workload"), false, "deny wrong-pattern"),
@@ -134,7 +134,7 @@ fn callers_of_every_kind(adapter: Adapter) -> Result<()> {
     document["policies"][0]["rules"] = json!([{}]);
     let envoy = without_tls(&document)?;
     assert!(plain(envoy.address()?)?.echoes("select 1")?);
-    assert_eq!(envoy.access_log_of(1)?[0]["decision"], "allow default/sleep-queries 0");
+    assert_eq!(envoy.access_log_of(1)?[0]["decision"], "allow default/some 0");
     Ok(())
 }
 
