@@ -137,7 +137,10 @@ fn documents_that_a_filter_cannot_read_are_errors() {
 
 #[test]
 fn a_closed_pipe_keeps_the_exit_status() {
-    let files: [(&str, &str); 4] = [
+    let policy =
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: CUSTOM}\n";
+    let files: [(&str, &str); 5] = [
+        ("policy.yaml", policy),
         ("good.yaml", GOOD),
         ("bad.yaml", "polcies: []\n"),
         ("table.yaml", "policy: good.yaml\ncases: [{name: a, expect: {verdict: allow}}]\n"),
@@ -157,6 +160,8 @@ fn a_closed_pipe_keeps_the_exit_status() {
         (&["replay", "--policy", "good.yaml", "log"], 3),
         (&["id", "spiffe://a", "nothing"], 3),
         (&["cert", "good.yaml"], 3),
+        (&["import", "--trust-domain", "example.org", "good.yaml"], 1),
+        (&["import", "--trust-domain", "example.org", "policy.yaml"], 3),
         (&["rule"], 0),
         (&["schema"], 0),
         (&["--help"], 0),
