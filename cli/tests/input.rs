@@ -283,7 +283,7 @@ fn explain_reads_a_line_as_replay_does() {
     let Ran { status, err, .. } = explain(&["--layer", "http"], CONNECTION.as_bytes());
     let expected = "error: standard input: the line is about a TCP connection (omit `--layer http`)\n";
     assert_eq!((status, &*err), (Some(1), expected));
-    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let request = r#"{"verdict":"deny","reason":"no-peer-certificate","peer":null,"method":"GET","path":"/"}"#;
     let line = [b"\xff prefix ", request.as_bytes()].concat();
     assert_eq!(explain(&[], &line).status, Some(2));
     let Ran { status, err, .. } = explain(&[], request.replace(r#""peer":null,"#, "").as_bytes());
@@ -292,6 +292,28 @@ fn explain_reads_a_line_as_replay_does() {
         err.starts_with("error: standard input: 0 requests; 1 line not understood (expected one line of "),
         "{err}"
     );
+}
+
+/// The filter writes no caller without an accepted identity, so the line is not one of a caller without a certificate.
+#[test]
+fn explain_reports_a_line_without_its_caller() {
+    let known = r#"{"verdict":"deny","reason":"no-peer-certificate","peer":null,"method":"GET","path":"/"}"#;
+    let without = known.replace(r#""reason":"no-peer-certificate","#, "");
+    for (line, denied) in [
+        (known.replace("no-peer-certificate", "foreign-trust-domain"), "denied with `foreign-trust-domain`"),
+        (
+            known.replace("no-peer-certificate", "svid-expired").replace("null", "\"spiffe://a\""),
+            "denied with `svid-expired`",
+        ),
+        (without, "denied without a reason"),
+    ] {
+        let arguments = ["explain", "--policy", "policy.yaml", "--log"];
+        let Ran { status, out, err } = run_with(&arguments, &[("policy.yaml", GOOD.as_bytes())], line.as_bytes());
+        let expected = format!(
+            "error: standard input: the line does not contain the caller, who is {denied} (use `--peer`, `--method` and `--path` instead of `--log`)\n"
+        );
+        assert_eq!((status, &*out, err), (Some(1), "", expected));
+    }
 }
 
 #[test]
