@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -93,6 +94,64 @@ fn unknown_values_next_to_a_table_are_reported() {
     let Ran { status, out, .. } = run(&["check", "table.yaml"], &[("table.yaml", table)]);
     assert_eq!(status, Some(3), "{out}");
     assert!(out.starts_with("table.yaml:4:1: /case: error: unknown-field: "), "{out}");
+}
+
+/// A resource with the configuration of a filter, next to one with a good document.
+fn plugins(kind: &str, spec: &str) -> String {
+    let good = "spec: {url: 'oci://registry/authz:1', pluginConfig: {trustDomain: a, policies: []}}";
+    format!("apiVersion: a/v1\nkind: WasmPlugin\n{good}\n---\napiVersion: a/v1\nkind: {kind}\nspec: {spec}\n")
+}
+
+#[test]
+fn plugins_without_a_document_are_reported() {
+    let field = "unknown-field: unknown field `polcies` (did you mean `policies`?)";
+    for (kind, spec, expected) in [
+        (
+            "WasmPlugin",
+            "{url: 'oci://other/a', pluginConfig: {polcies: []}}",
+            &*format!("7:45: /polcies: error: {field}"),
+        ),
+        ("TrafficExtension", "{wasm: {pluginConfig: {polcies: []}}}", &format!("7:30: /polcies: error: {field}")),
+        ("WasmPlugin", "{url: 'oci://registry/authz:1', pluginConfig: {a: 1}}", "7:54: /a: error: unknown-field: "),
+        (
+            "WasmPlugin",
+            "{url: 'oci://other/spiffe-authz', pluginConfig: {}}",
+            "7:55: /policies: error: missing-field: ",
+        ),
+        ("WasmPlugin", "{url: 'oci://other/spiffe-authz', pluginConfig: text}", "7:55: /: error: wrong-type: "),
+        ("WasmPlugin", "{url: 'oci://other/spiffe-authz'}", "7:7: /: error: syntax: the resource has no document "),
+    ] {
+        let text = plugins(kind, spec);
+        for arguments in [["check", "a.yaml"], ["check", "."]] {
+            let Ran { status, out, .. } = run(&arguments, &[("a.yaml", &text)]);
+            assert_eq!(status, Some(3), "{text}: {out}");
+            assert!(out.contains(&format!("a.yaml:{expected}")), "{expected} in {out}");
+        }
+    }
+    // The plugin of another module.
+    let text = plugins("WasmPlugin", "{url: 'oci://other/waf', pluginConfig: {rules: []}}");
+    assert_eq!(run(&["check", "a.yaml"], &[("a.yaml", &text)]).status, Some(0));
+}
+
+#[test]
+fn documents_in_bytes_are_found() {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let bad = "{\"trustDomain\":\"Example.org\",\"policies\":[],\"ignoreLints\":[\"??>>\"]}";
+    for (value, expected) in [
+        (STANDARD.encode(bad), "7:12: /trustDomain: error: invalid-value: "),
+        (URL_SAFE_NO_PAD.encode(bad), "7:12: /trustDomain: error: invalid-value: "),
+        (STANDARD.encode("trustDomain: a\npolicies: []"), "7:12: /: error: syntax: "),
+        (STANDARD.encode(b"{\"trustDomain\":\"\xff\"}"), "7:12: /: error: syntax: the bytes are not UTF-8 "),
+    ] {
+        for field in ["configuration", "filter_config"] {
+            let text = envoy(field, "BytesValue", &value);
+            let Ran { status, out, .. } = run(&["check", "a.yaml"], &[("a.yaml", &text)]);
+            assert_eq!(status, Some(3), "{out}");
+            assert!(out.contains(&format!("a.yaml:{}", expected)), "{expected} in {out}");
+        }
+    }
+    let text = envoy("configuration", "BytesValue", "bm90aGluZw==");
+    assert_eq!(run(&["check", "a.yaml"], &[("a.yaml", &text)]).status, Some(0));
 }
 
 /// Returns a configuration of Envoy with two filters of these adapters, the first of which has a document in a string.
