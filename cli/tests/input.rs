@@ -339,6 +339,8 @@ fn explain_reads_a_line_as_replay_does() {
     let Ran { status, out, err } = explain(&[], CONNECTION.as_bytes());
     assert_eq!(status, Some(0), "{err}");
     assert!(out.contains("\nconnection to "), "{out}");
+    let Ran { out, .. } = explain(&["--format", "json"], CONNECTION.as_bytes());
+    assert!(out.contains(r#""request":{"peer":"spiffe://example.org/ns/a/sa/b"}"#), "{out}");
     let Ran { status, err, .. } = explain(&["--layer", "http"], CONNECTION.as_bytes());
     let expected = "error: standard input: the line is about a TCP connection (omit `--layer http`)\n";
     assert_eq!((status, &*err), (Some(1), expected));
