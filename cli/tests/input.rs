@@ -378,6 +378,17 @@ fn explain_reports_a_line_without_its_caller() {
 }
 
 #[test]
+fn a_connection_in_a_table_has_no_method() {
+    let case = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
+    let table = format!("policy: policy.yaml\nlayer: tcp\ncases: [{case}]\n");
+    let files = [("policy.yaml", GOOD), ("table.yaml", &table)];
+    let Ran { out, .. } = run(&["test", "table.yaml"], &files);
+    assert!(out.contains("\n  request   a connection from a caller without an identity\n"), "{out}");
+    let Ran { out, .. } = run(&["test", "table.yaml", "--format", "json"], &files);
+    assert!(out.contains(r#""request":{"port":1}"#), "{out}");
+}
+
+#[test]
 fn mistakes_in_tables_are_placed_and_have_the_words_of_the_format() {
     for (request, column, expected) in [
         ("[]", 22, "expected an object, found a list"),

@@ -253,6 +253,8 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     write("policy.yaml", POLICY);
     write("shadow.yaml", SHADOW);
     write("table.yaml", TABLE);
+    let connection = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
+    write("tcp.yaml", &format!("policy: policy.yaml\nlayer: tcp\ncases: [{connection}]\n"));
     write("log", LOG);
     write("a.pem", &certificate.pem());
     write("secrets.json", &secrets(&certificate.pem(), &certificate.pem()).to_string());
@@ -266,7 +268,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         fs::copy(cases("doctor_cases/f15-own-id-pattern").join(file), directory.join(page)).unwrap();
     }
     let caller = "--peer=spiffe://example.org/ns/a/sa/b";
-    let lines: [&[&str]; 18] = [
+    let lines: [&[&str]; 19] = [
         &["check", "empty.yaml"],
         &["explain", "--policy=policy.yaml"],
         &["explain", "--policy=policy.yaml", caller, "--path=/audit"],
@@ -275,6 +277,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         &["explain", "--policy=policy.yaml", caller, "--layer=tcp"],
         &["test", "table.yaml"],
         &["test", "table.yaml", "--coverage"],
+        &["test", "tcp.yaml"],
         &["replay", "--policy=policy.yaml", "log"],
         &["id", "spiffe://example.org/ns/a/sa/b", "--pattern=istio"],
         &["cert", "a.pem"],
