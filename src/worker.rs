@@ -17,6 +17,7 @@ use crate::timestamp::Timestamp;
 use callers::{Caller, Callers};
 use log_line::{LogLine, RateLimit};
 
+pub use log_line::MAX_TEXT_BYTES;
 pub use output::{Count, CountKey, Event, Fact, MODULE_COUNTER, Outputs, WASM_COUNTER};
 pub use revocations::Revocations;
 

@@ -16,6 +16,7 @@ use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
 use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::Layer;
+use spiffe_authz::worker::MAX_TEXT_BYTES;
 
 use crate::input;
 
@@ -93,9 +94,6 @@ pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<
     Ok(counts)
 }
 
-/// The maximum length of a string in the filter's lines in Envoy's log, in bytes, as in src/worker/log_line.rs. A longer one
-/// is cut.
-const MAX_TEXT_BYTES: usize = 1024;
 /// The depth to which objects and strings in a line are searched, such as `{"log": "… {\"msg\": \"… {…}\"}"}`.
 const DEPTH: usize = 4;
 /// The number of braces in a line at which an object can begin.
@@ -387,6 +385,7 @@ impl<'a> RequestAttributes for &'a Logged {
 mod tests {
     use spiffe_authz::host::RequestAttributes as _;
     use spiffe_authz::policy::Layer;
+    use spiffe_authz::worker::MAX_TEXT_BYTES;
 
     use super::{Line, Logged};
 
@@ -466,7 +465,7 @@ mod tests {
         let internal = logged(&ACCESS.replace("10.0.0.1", "envoy://internal_client_address/"));
         assert!((&*internal).address(spiffe_authz::host::AddressOf::Source).is_err());
         // The filter writes null for a host that it cannot read, cuts long strings, and replaces other bytes.
-        for (path, host) in [("/", "null"), (&*"a".repeat(1024), "\"h\""), ("/\u{fffd}", "\"h\"")] {
+        for (path, host) in [("/", "null"), (&*"a".repeat(MAX_TEXT_BYTES), "\"h\""), ("/\u{fffd}", "\"h\"")] {
             let line = OWN.replace("/{a}", path).replace(r#""method""#, &format!(r#""host":{host},"method""#));
             let line = logged(&line);
             assert_eq!(((&*line).path().is_ok(), (&*line).authority().is_ok()), (path == "/", host != "null"));
