@@ -18,6 +18,7 @@ use crate::timestamp::Timestamp;
 use callers::{Caller, Callers};
 use log_line::{LogLine, RateLimit};
 
+pub use log_line::MAX_TEXT_BYTES;
 pub use output::{
     Count, CountKey, Event, Fact, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, Span, WASM_ALLOWED_COUNTER,
     WASM_COUNTER,

@@ -1,9 +1,11 @@
-//! Decisions, human-readable and as JSON.
+//! Requests and decisions, human-readable and as JSON.
 
 use std::fmt;
 
 use serde_json::{Value, json};
+use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{Decision, DenyReason, RuleName};
+use spiffe_authz::policy::Layer;
 
 use crate::printable::{Show, Shown, styled};
 use crate::style::{BAD, GOOD};
@@ -35,6 +37,15 @@ impl DecisionLine<'_> {
         let reason = verdict.reason().map(|reason| format!(": {}", reason.slug())).unwrap_or_default();
         format!("{}{reason}{by}", verdict.slug())
     }
+}
+
+/// Returns a request on this layer as JSON. A TCP connection has no method and no path.
+pub(crate) fn request_json(request: &CaseRequest, layer: Layer) -> Value {
+    let mut request = json!(request);
+    if let (Layer::Tcp, Some(fields)) = (layer, request.as_object_mut()) {
+        fields.retain(|name, _| !["method", "path"].contains(&&**name));
+    }
+    request
 }
 
 /// Returns a decision as JSON.

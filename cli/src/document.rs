@@ -7,6 +7,7 @@ use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::exit::Failure;
+use crate::located::positions::Positions;
 use crate::located::{Located, Position, place};
 use crate::source::Source;
 use crate::suggestion;
@@ -37,7 +38,8 @@ impl Document {
         match PolicySet::from_node(&root) {
             Ok(policy) => Ok(Self { root: root.into_owned(), policy }),
             Err(diagnostics) => {
-                Err(diagnostics.into_iter().map(|diagnostic| Placed::of(diagnostic, located)).collect())
+                let positions = Positions::of(located);
+                Err(diagnostics.into_iter().map(|diagnostic| Placed::of(diagnostic, &positions)).collect())
             }
         }
     }
@@ -109,8 +111,8 @@ impl Document {
 
 impl Placed {
     /// Returns a diagnostic with its position in a document, and with a suggestion.
-    pub(crate) fn of(diagnostic: Diagnostic, located: &Located) -> Self {
-        let position = located.position_at(&diagnostic.pointer, suggestion::is_about_name(&diagnostic));
+    pub(crate) fn of(diagnostic: Diagnostic, positions: &Positions<'_>) -> Self {
+        let position = positions.at(&diagnostic.pointer, suggestion::is_about_name(&diagnostic));
         let help = suggestion::of_diagnostic(&diagnostic);
         Self { position: Some(position), diagnostic: Diagnostic { help, ..diagnostic } }
     }

@@ -2,32 +2,25 @@
 
 use std::io::{self, Write};
 
-use crate::lines::Lines;
+use crate::lines::{Around, Lines};
 use crate::located::Position;
 use crate::printable::{Printable, say, styled};
 use crate::style::{HEADING, MARK};
 
 /// The number of characters of a line that are shown before a position, and after it.
-const BEFORE: usize = 60;
-const AFTER: usize = 60;
+const SHOWN: usize = 60;
 
 /// Writes the line at a position of a file, with a mark below the name or value there.
 pub(crate) fn write(out: &mut impl Write, lines: &Lines, position: Position) -> io::Result<()> {
-    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let Some(line) = lines.get(position.line) else { return Ok(()) };
-    let characters: Vec<char> = line.chars().collect();
-    let column = number(position.column).saturating_sub(1).min(characters.len());
-    let start = column.saturating_sub(BEFORE);
-    let end = column.saturating_add(AFTER).min(characters.len());
-    let part = |from: usize, to: usize| characters.get(from..to).unwrap_or_default().iter().collect::<String>();
+    let Some(around) = lines.around(position, SHOWN) else { return Ok(()) };
+    let Around { before, after, is_start_cut, is_end_cut } = around;
     // Values are escaped when they are shown, so the mark must be as long as the escaped value.
     let width = |text: &str| Printable(text).to_string().chars().count();
-    let (before, after) = (part(start, column), part(column, end));
-    let marked = width(after.get(..token(&after)).unwrap_or_default()).max(1);
-    let (left, right) = (if start > 0 { "…" } else { "" }, if end < characters.len() { "…" } else { "" });
+    let marked = width(after.get(..token(after)).unwrap_or_default()).max(1);
+    let (left, right) = (if is_start_cut { "…" } else { "" }, if is_end_cut { "…" } else { "" });
     let line = position.line.to_string();
     let margin = " ".repeat(line.len());
-    let offset = " ".repeat(width(&before) + left.chars().count());
+    let offset = " ".repeat(width(before) + left.chars().count());
     say!(out, "  {} | {}{}{}{}", styled(HEADING, &line), left, before, after, right)?;
     say!(out, "  {} | {}{}", margin, offset, styled(MARK, &"^".repeat(marked)))
 }

@@ -1,5 +1,6 @@
 //! Parsed YAML or JSON in which each value has its position in the file.
 
+pub(crate) mod positions;
 pub(crate) mod read;
 
 use std::fmt;
@@ -306,34 +307,6 @@ impl Located {
         }
     }
 
-    /// Returns the position of the value at a JSON pointer (RFC 6901), or of the closest part of the tree that contains
-    /// it. If the last part of the pointer names a field, and `at_name` is `true` or the value is an object or a list, it is
-    /// the position of the name. `at_name` selects the last field with this name, and otherwise the first.
-    pub(crate) fn position_at(&self, pointer: &str, at_name: bool) -> Position {
-        let mut parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).peekable();
-        let mut node = self;
-        while let Some(part) = parts.next() {
-            let is_last = parts.peek().is_none();
-            node = match &node.value {
-                Value::List(items) => match part.parse::<usize>().ok().and_then(|index| items.get(index)) {
-                    Some(item) => item,
-                    None => break,
-                },
-                Value::Object(fields) => {
-                    let mut named = fields.iter().filter(|field| field.name == part);
-                    let field = if is_last && at_name { named.next_back() } else { named.next() };
-                    match field {
-                        Some(field) if is_last && (at_name || field.value.is_container()) => return field.position,
-                        Some(field) => &field.value,
-                        None => break,
-                    }
-                }
-                _ => break,
-            };
-        }
-        node.position
-    }
-
     const fn is_container(&self) -> bool {
         matches!(self.value, Value::List(_) | Value::Object(_))
     }
@@ -434,11 +407,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 #[cfg(test)]
 mod tests {
+    use super::positions::Positions;
     use super::{Position, parse_all};
 
     fn at(text: &str, pointer: &str, at_name: bool) -> (u32, u32) {
         let documents = parse_all(text).unwrap();
-        let Position { line, column } = documents.last().unwrap().position_at(pointer, at_name);
+        let Position { line, column } = Positions::of(documents.last().unwrap()).at(pointer, at_name);
         (line, column)
     }
 

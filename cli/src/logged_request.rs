@@ -16,6 +16,7 @@ use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
 use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::Layer;
+use spiffe_authz::worker::MAX_TEXT_BYTES;
 
 use crate::input;
 
@@ -93,9 +94,6 @@ pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<
     Ok(counts)
 }
 
-/// The maximum length of a string in the filter's lines in Envoy's log, in bytes, as in src/worker/log_line.rs. A longer one
-/// is cut.
-const MAX_TEXT_BYTES: usize = 1024;
 /// The depth to which objects and strings in a line are searched, such as `{"log": "… {\"msg\": \"… {…}\"}"}`.
 const DEPTH: usize = 4;
 /// The number of braces in a line at which an object can begin.
@@ -400,6 +398,7 @@ mod tests {
     use spiffe_authz::decision::DenyReason;
     use spiffe_authz::host::RequestAttributes as _;
     use spiffe_authz::policy::Layer;
+    use spiffe_authz::worker::MAX_TEXT_BYTES;
 
     use super::{Line, Logged};
 
@@ -430,7 +429,7 @@ mod tests {
             format!(r#"{{"jsonPayload":{OWN},"resource":{{"labels":{{}}}}}}"#),
         ] {
             let Some(Line::Request(logged)) = Line::read(&line) else { panic!("{line}") };
-            let reason = logged.reason.map(spiffe_authz::decision::DenyReason::slug);
+            let reason = logged.reason.map(DenyReason::slug);
             assert_eq!((&*logged.request.path, reason), ("/{a}", Some("no-policy-allows")), "{line}");
         }
     }
@@ -479,7 +478,7 @@ mod tests {
         let internal = logged(&ACCESS.replace("10.0.0.1", "envoy://internal_client_address/"));
         assert!((&*internal).address(spiffe_authz::host::AddressOf::Source).is_err());
         // The filter writes null for a host that it cannot read, cuts long strings, and replaces other bytes.
-        for (path, host) in [("/", "null"), (&*"a".repeat(1024), "\"h\""), ("/\u{fffd}", "\"h\"")] {
+        for (path, host) in [("/", "null"), (&*"a".repeat(MAX_TEXT_BYTES), "\"h\""), ("/\u{fffd}", "\"h\"")] {
             let line = OWN.replace("/{a}", path).replace(r#""method""#, &format!(r#""host":{host},"method""#));
             let line = logged(&line);
             assert_eq!(((&*line).path().is_ok(), (&*line).authority().is_ok()), (path == "/", host != "null"));

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 use serde::de::IgnoredAny;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 
@@ -13,12 +15,16 @@ use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
 use crate::lines::Lines;
 use crate::located::{self, Field, Located, Position, SyntaxError};
+use crate::suggestion::similar;
 
 /// The next step after a file without a document.
 const EXPECTED: &str = "expected a JSON or YAML object with `trustDomain` and `policies`";
-/// The resources with a document as an object, and the path to it.
-const PLUGINS: [(&str, &[&str]); 2] =
-    [("WasmPlugin", &["spec", "pluginConfig"]), ("TrafficExtension", &["spec", "wasm", "pluginConfig"])];
+/// The next step after a string without a document.
+const EXPECTED_JSON: &str = "expected a JSON object with `trustDomain` and `policies`";
+/// The resources with a document as an object in `pluginConfig`, and the path to the object with this field.
+const PLUGINS: [(&str, &[&str]); 2] = [("WasmPlugin", &["spec"]), ("TrafficExtension", &["spec", "wasm"])];
+/// The part of the names of the images in this project's releases.
+const IMAGE: &str = "spiffe-authz";
 /// The fields of a configuration or a dump of Envoy.
 const ENVOY: [&str; 7] =
     ["static_resources", "dynamic_resources", "admin", "configs", "resources", "filter_chains", "@type"];
@@ -42,6 +48,25 @@ pub(crate) struct Source {
     pub(crate) authorization_policy: Option<Position>,
 }
 
+/// The values of a file that its other values decide about.
+#[derive(Default)]
+struct Seen {
+    /// The documents in a configuration of Envoy.
+    texts: BTreeSet<String>,
+    /// The images of the plugins with a document.
+    images: BTreeSet<String>,
+    /// The plugins without a document.
+    plugins: Vec<Plugin>,
+}
+
+/// A WasmPlugin or TrafficExtension without a document.
+struct Plugin {
+    position: Position,
+    image: Option<String>,
+    /// The value of `pluginConfig`.
+    configuration: Option<Located>,
+}
+
 impl Source {
     /// Reads a file; `-` is standard input.
     ///
@@ -62,9 +87,12 @@ impl Source {
             tables: Vec::new(),
             authorization_policy: None,
         };
-        let mut texts = BTreeSet::new();
+        let mut seen = Seen::default();
         for value in values {
-            source.add(value, &mut texts);
+            source.add(value, &mut seen);
+        }
+        for plugin in std::mem::take(&mut seen.plugins) {
+            source.add_plugin(plugin, &seen.images);
         }
         Ok(Ok(source))
     }
@@ -100,16 +128,16 @@ impl Source {
         Placed { position: None, diagnostic: diagnostic(Code::Syntax, "the file has no document", EXPECTED) }
     }
 
-    fn add(&mut self, value: Located, texts: &mut BTreeSet<String>) {
+    fn add(&mut self, value: Located, seen: &mut Seen) {
         let text = |name: &str| value.field(name).and_then(Located::text);
         let (kind, version) = (text("kind"), text("apiVersion"));
         let Some((kind, version)) = kind.zip(version) else {
-            self.add_bare(value, texts);
+            self.add_bare(value, seen);
             return;
         };
         if kind.ends_with("List") && value.field("items").is_some() {
             for item in value.field("items").map_or(&[][..], Located::items) {
-                self.add(item.clone(), texts);
+                self.add(item.clone(), seen);
             }
             return;
         }
@@ -118,14 +146,39 @@ impl Source {
             return;
         }
         if let Some((_, path)) = PLUGINS.iter().find(|(plugin, _)| *plugin == kind) {
-            let document = path.iter().try_fold(&value, |value, name| value.field(name));
-            self.documents.extend(document.filter(|document| is_document(document)).cloned());
+            let specification = path.iter().try_fold(&value, |value, name| value.field(name)).unwrap_or(&value);
+            let image = specification.field("url").and_then(Located::text).map(str::to_owned);
+            let configuration = specification.field("pluginConfig");
+            if let Some(document) = configuration.filter(|configuration| is_document(configuration)) {
+                self.documents.push(document.clone());
+                seen.images.extend(image);
+            } else {
+                let (position, configuration) = (specification.position, configuration.cloned());
+                seen.plugins.push(Plugin { position, image, configuration });
+            }
             return;
         }
-        self.search("", &value, texts);
+        self.search("", &value, seen);
     }
 
-    fn add_bare(&mut self, value: Located, texts: &mut BTreeSet<String>) {
+    /// Adds a plugin without a document. That of another module has an image of its own, and needs none.
+    fn add_plugin(&mut self, Plugin { position, image, configuration }: Plugin, images: &BTreeSet<String>) {
+        let is_image = image.as_ref().is_some_and(|image| images.contains(image) || image.contains(IMAGE));
+        let fields = configuration.as_ref().map(Located::fields).unwrap_or_default();
+        let is_misspelled = fields.iter().any(|field| similar(&field.name, DOCUMENT).is_some());
+        match configuration {
+            Some(configuration) if is_image || is_misspelled => self.documents.push(configuration),
+            Some(configuration) if image.is_none() => self.unknown.push(configuration),
+            None if is_image => {
+                let message = "the resource has no document".to_owned();
+                let help = "set `pluginConfig` to an object with `trustDomain` and `policies`";
+                self.rejected.push(syntax(Some(position), message, help));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_bare(&mut self, value: Located, seen: &mut Seen) {
         let has = |name: &str| value.fields().iter().any(|field| field.name == name);
         if has("cases") && !has("trustDomain") {
             self.tables.push(value);
@@ -133,7 +186,7 @@ impl Source {
             self.documents.push(value);
         } else {
             let count = self.documents.len();
-            self.search("", &value, texts);
+            self.search("", &value, seen);
             if self.documents.len() == count && !ENVOY.iter().any(|name| has(name)) {
                 self.unknown.push(value);
             }
@@ -142,44 +195,59 @@ impl Source {
 
     /// Adds the documents in the value of a field in a configuration of Envoy. A dump repeats them, so each of them counts
     /// once.
-    fn search(&mut self, field: &str, value: &Located, texts: &mut BTreeSet<String>) {
+    fn search(&mut self, field: &str, value: &Located, seen: &mut Seen) {
         let kind = value.field("@type").and_then(Located::text).and_then(|kind| kind.rsplit('/').next());
         match (kind, value.field("value")) {
-            (Some("google.protobuf.StringValue"), Some(string)) => return self.add_text(string, texts),
-            (Some("google.protobuf.Struct"), Some(structure)) => return self.add_structure(field, structure, texts),
+            (Some("google.protobuf.StringValue"), Some(string)) => {
+                let indentation = self.block_indentation(string.position);
+                return self.add_text(string.text().unwrap_or_default(), string.position, indentation, seen);
+            }
+            (Some("google.protobuf.BytesValue"), Some(string)) => return self.add_bytes(string, seen),
+            (Some("google.protobuf.Struct"), Some(structure)) => return self.add_structure(field, structure, seen),
             _ => {}
         }
-        value.items().iter().for_each(|item| self.search(field, item, texts));
-        value.fields().iter().for_each(|Field { name, value, .. }| self.search(name, value, texts));
+        value.items().iter().for_each(|item| self.search(field, item, seen));
+        value.fields().iter().for_each(|Field { name, value, .. }| self.search(name, value, seen));
     }
 
-    fn add_text(&mut self, string: &Located, texts: &mut BTreeSet<String>) {
-        let Some(text) = string.text().filter(|text| DOCUMENT.iter().any(|name| text.contains(name))) else { return };
-        if !texts.insert(text.to_owned()) {
+    /// Adds the document in bytes, which Envoy passes to the filter as it passes a string.
+    fn add_bytes(&mut self, string: &Located, seen: &mut Seen) {
+        match String::from_utf8(string.text().and_then(decode_base64).unwrap_or_default()) {
+            Ok(text) => self.add_text(&text, string.position, None, seen),
+            Err(error) if names_document(&String::from_utf8_lossy(error.as_bytes())) => {
+                let message = "the bytes are not UTF-8".to_owned();
+                self.rejected.push(syntax(Some(string.position), message, EXPECTED_JSON));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Adds the document in the text of a string at `start`, whose lines begin as in [`Position::within`].
+    fn add_text(&mut self, text: &str, start: Position, indentation: Option<u32>, seen: &mut Seen) {
+        if !names_document(text) || !seen.texts.insert(text.to_owned()) {
             return;
         }
-        let indentation = self.block_indentation(string.position);
-        let place = |inner: Position| inner.within(string.position, indentation);
+        let place = |inner: Position| inner.within(start, indentation);
         // The filter reads JSON only.
         if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-            self.rejected.push(json_error(&error, place, "expected a JSON object with `trustDomain` and `policies`"));
+            self.rejected.push(json_error(&error, place, EXPECTED_JSON));
             return;
         }
-        for mut document in located::parse_all(text).unwrap_or_else(|_| vec![string.clone()]) {
-            document.embed(string.position, indentation);
+        for mut document in located::parse_all(text).unwrap_or_else(|_| vec![Located::string(start, text)]) {
+            document.embed(start, indentation);
             self.documents.push(of_route(&document).unwrap_or(&document).clone());
         }
     }
 
     /// Adds the document in a `Struct` of the field with this name.
-    fn add_structure(&mut self, field: &str, structure: &Located, texts: &mut BTreeSet<String>) {
+    fn add_structure(&mut self, field: &str, structure: &Located, seen: &mut Seen) {
         let Some(document) = of_route(structure).or_else(|| Some(structure).filter(|value| is_document(value))) else {
-            self.search(field, structure, texts);
+            self.search(field, structure, seen);
             return;
         };
         // Envoy passes it to a dynamic module as JSON.
         if ["filter_config", "filterConfig"].contains(&field) {
-            if serde_json::to_string(document).is_ok_and(|text| texts.insert(text)) {
+            if serde_json::to_string(document).is_ok_and(|text| seen.texts.insert(text)) {
                 self.documents.push(document.clone());
             }
             return;
@@ -199,6 +267,17 @@ impl Source {
         let is_block = header.split_whitespace().next_back().is_some_and(|word| word.starts_with('|'));
         (is_first && is_block).then_some(indentation)
     }
+}
+
+/// Returns the bytes of a string in any form of base64 that Envoy accepts.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let standard = text.replace('-', "+").replace('_', "/");
+    GeneralPurpose::new(&alphabet::STANDARD, config).decode(standard).ok()
+}
+
+fn names_document(text: &str) -> bool {
+    DOCUMENT.iter().any(|name| text.contains(name))
 }
 
 /// Returns the document in the configuration of a route.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -95,6 +96,64 @@ fn unknown_values_next_to_a_table_are_reported() {
     assert!(out.starts_with("table.yaml:4:1: /case: error: unknown-field: "), "{out}");
 }
 
+/// A resource with the configuration of a filter, next to one with a good document.
+fn plugins(kind: &str, spec: &str) -> String {
+    let good = "spec: {url: 'oci://registry/authz:1', pluginConfig: {trustDomain: a, policies: []}}";
+    format!("apiVersion: a/v1\nkind: WasmPlugin\n{good}\n---\napiVersion: a/v1\nkind: {kind}\nspec: {spec}\n")
+}
+
+#[test]
+fn plugins_without_a_document_are_reported() {
+    let field = "unknown-field: unknown field `polcies` (did you mean `policies`?)";
+    for (kind, spec, expected) in [
+        (
+            "WasmPlugin",
+            "{url: 'oci://other/a', pluginConfig: {polcies: []}}",
+            &*format!("7:45: /polcies: error: {field}"),
+        ),
+        ("TrafficExtension", "{wasm: {pluginConfig: {polcies: []}}}", &format!("7:30: /polcies: error: {field}")),
+        ("WasmPlugin", "{url: 'oci://registry/authz:1', pluginConfig: {a: 1}}", "7:54: /a: error: unknown-field: "),
+        (
+            "WasmPlugin",
+            "{url: 'oci://other/spiffe-authz', pluginConfig: {}}",
+            "7:55: /policies: error: missing-field: ",
+        ),
+        ("WasmPlugin", "{url: 'oci://other/spiffe-authz', pluginConfig: text}", "7:55: /: error: wrong-type: "),
+        ("WasmPlugin", "{url: 'oci://other/spiffe-authz'}", "7:7: /: error: syntax: the resource has no document "),
+    ] {
+        let text = plugins(kind, spec);
+        for arguments in [["check", "a.yaml"], ["check", "."]] {
+            let Ran { status, out, .. } = run(&arguments, &[("a.yaml", &text)]);
+            assert_eq!(status, Some(3), "{text}: {out}");
+            assert!(out.contains(&format!("a.yaml:{expected}")), "{expected} in {out}");
+        }
+    }
+    // The plugin of another module.
+    let text = plugins("WasmPlugin", "{url: 'oci://other/waf', pluginConfig: {rules: []}}");
+    assert_eq!(run(&["check", "a.yaml"], &[("a.yaml", &text)]).status, Some(0));
+}
+
+#[test]
+fn documents_in_bytes_are_found() {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let bad = "{\"trustDomain\":\"Example.org\",\"policies\":[],\"ignoreLints\":[\"??>>\"]}";
+    for (value, expected) in [
+        (STANDARD.encode(bad), "7:12: /trustDomain: error: invalid-value: "),
+        (URL_SAFE_NO_PAD.encode(bad), "7:12: /trustDomain: error: invalid-value: "),
+        (STANDARD.encode("trustDomain: a\npolicies: []"), "7:12: /: error: syntax: "),
+        (STANDARD.encode(b"{\"trustDomain\":\"\xff\"}"), "7:12: /: error: syntax: the bytes are not UTF-8 "),
+    ] {
+        for field in ["configuration", "filter_config"] {
+            let text = envoy(field, "BytesValue", &value);
+            let Ran { status, out, .. } = run(&["check", "a.yaml"], &[("a.yaml", &text)]);
+            assert_eq!(status, Some(3), "{out}");
+            assert!(out.contains(&format!("a.yaml:{}", expected)), "{expected} in {out}");
+        }
+    }
+    let text = envoy("configuration", "BytesValue", "bm90aGluZw==");
+    assert_eq!(run(&["check", "a.yaml"], &[("a.yaml", &text)]).status, Some(0));
+}
+
 /// Returns a configuration of Envoy with two filters of these adapters, the first of which has a document in a string.
 fn envoy(field: &str, kind: &str, value: &str) -> String {
     format!(
@@ -137,7 +196,10 @@ fn documents_that_a_filter_cannot_read_are_errors() {
 
 #[test]
 fn a_closed_pipe_keeps_the_exit_status() {
-    let files: [(&str, &str); 4] = [
+    let policy =
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: CUSTOM}\n";
+    let files: [(&str, &str); 5] = [
+        ("policy.yaml", policy),
         ("good.yaml", GOOD),
         ("bad.yaml", "polcies: []\n"),
         ("table.yaml", "policy: good.yaml\ncases: [{name: a, expect: {verdict: allow}}]\n"),
@@ -157,6 +219,8 @@ fn a_closed_pipe_keeps_the_exit_status() {
         (&["replay", "--policy", "good.yaml", "log"], 3),
         (&["id", "spiffe://a", "nothing"], 3),
         (&["cert", "good.yaml"], 3),
+        (&["import", "--trust-domain", "example.org", "good.yaml"], 1),
+        (&["import", "--trust-domain", "example.org", "policy.yaml"], 3),
         (&["rule"], 0),
         (&["schema"], 0),
         (&["--help"], 0),
@@ -275,10 +339,12 @@ fn explain_reads_a_line_as_replay_does() {
     let Ran { status, out, err } = explain(&[], CONNECTION.as_bytes());
     assert_eq!(status, Some(0), "{err}");
     assert!(out.contains("\nconnection to "), "{out}");
+    let Ran { out, .. } = explain(&["--format", "json"], CONNECTION.as_bytes());
+    assert!(out.contains(r#""request":{"peer":"spiffe://example.org/ns/a/sa/b"}"#), "{out}");
     let Ran { status, err, .. } = explain(&["--layer", "http"], CONNECTION.as_bytes());
     let expected = "error: standard input: the line is about a TCP connection (omit `--layer http`)\n";
     assert_eq!((status, &*err), (Some(1), expected));
-    let request = r#"{"verdict":"deny","peer":null,"method":"GET","path":"/"}"#;
+    let request = r#"{"verdict":"deny","reason":"no-peer-certificate","peer":null,"method":"GET","path":"/"}"#;
     let line = [b"\xff prefix ", request.as_bytes()].concat();
     assert_eq!(explain(&[], &line).status, Some(2));
     let Ran { status, err, .. } = explain(&[], request.replace(r#""peer":null,"#, "").as_bytes());
@@ -287,6 +353,39 @@ fn explain_reads_a_line_as_replay_does() {
         err.starts_with("error: standard input: 0 requests; 1 line not understood (expected one line of "),
         "{err}"
     );
+}
+
+/// The filter writes no caller without an accepted identity, so the line is not one of a caller without a certificate.
+#[test]
+fn explain_reports_a_line_without_its_caller() {
+    let known = r#"{"verdict":"deny","reason":"no-peer-certificate","peer":null,"method":"GET","path":"/"}"#;
+    let without = known.replace(r#""reason":"no-peer-certificate","#, "");
+    for (line, denied) in [
+        (known.replace("no-peer-certificate", "foreign-trust-domain"), "denied with `foreign-trust-domain`"),
+        (
+            known.replace("no-peer-certificate", "svid-expired").replace("null", "\"spiffe://a\""),
+            "denied with `svid-expired`",
+        ),
+        (without, "denied without a reason"),
+    ] {
+        let arguments = ["explain", "--policy", "policy.yaml", "--log"];
+        let Ran { status, out, err } = run_with(&arguments, &[("policy.yaml", GOOD.as_bytes())], line.as_bytes());
+        let expected = format!(
+            "error: standard input: the line does not contain the caller, who is {denied} (use `--peer`, `--method` and `--path` instead of `--log`)\n"
+        );
+        assert_eq!((status, &*out, err), (Some(1), "", expected));
+    }
+}
+
+#[test]
+fn a_connection_in_a_table_has_no_method() {
+    let case = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
+    let table = format!("policy: policy.yaml\nlayer: tcp\ncases: [{case}]\n");
+    let files = [("policy.yaml", GOOD), ("table.yaml", &table)];
+    let Ran { out, .. } = run(&["test", "table.yaml"], &files);
+    assert!(out.contains("\n  request   a connection from a caller without an identity\n"), "{out}");
+    let Ran { out, .. } = run(&["test", "table.yaml", "--format", "json"], &files);
+    assert!(out.contains(r#""request":{"port":1}"#), "{out}");
 }
 
 #[test]

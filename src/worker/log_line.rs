@@ -12,8 +12,8 @@ use crate::identity::Peer;
 use crate::policy::Mode;
 use crate::request::Request;
 
-/// The maximum length of a client's string in a log line, in bytes.
-const MAX_TEXT_BYTES: usize = 1024;
+/// The maximum length of a client's string in a log line, in bytes. A longer string is cut.
+pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// One line of the log.
 #[derive(Debug, Serialize)]

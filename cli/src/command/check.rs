@@ -18,6 +18,7 @@ use crate::document::{Document, Placed};
 use crate::exit::{self, Ended};
 use crate::input;
 use crate::lines::Lines;
+use crate::located::positions::Positions;
 use crate::located::{Located, Position};
 use crate::options::{Level, Output};
 use crate::printable::{say, write_json, write_pretty_json};
@@ -114,10 +115,11 @@ impl Problem {
     fn of_finding(
         Finding { lint, pointer, message }: Finding,
         document: &Located,
+        positions: &Positions<'_>,
         settings: &Settings,
     ) -> Option<Self> {
         let severity = settings.severity(lint)?;
-        let position = Some(document.position_at(&pointer, false));
+        let position = Some(positions.at(&pointer, false));
         let policy = policy_name(&pointer, document);
         let (code, message, help) = (lint.slug(), named(&message, document), lint.remedy().to_owned());
         Some(Self { position, pointer, policy, severity, code, message, help, is_error: false })
@@ -291,10 +293,11 @@ fn check(
         problems,
     };
     let compiled = documents.iter().map(|document| {
+        let positions = Positions::of(document);
         let problems = match Document::compile(document) {
             Ok(compiled) => lint(&compiled)
                 .into_iter()
-                .filter_map(|finding| Problem::of_finding(finding, document, settings))
+                .filter_map(|finding| Problem::of_finding(finding, document, &positions, settings))
                 .collect(),
             Err(errors) => {
                 let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
@@ -302,7 +305,7 @@ fn check(
                 for finding in lint::lint_values(&document.to_node()) {
                     // The compiler has already rejected such a value.
                     if !pointers.contains(&finding.pointer)
-                        && let Some(problem) = Problem::of_finding(finding, document, settings)
+                        && let Some(problem) = Problem::of_finding(finding, document, &positions, settings)
                     {
                         pointers.insert(problem.pointer.clone());
                         problems.push(problem);

@@ -150,6 +150,15 @@ impl Arguments {
         if (logged_layer, layer) == (Some(Layer::Tcp), Some(Layer::Http)) {
             return Err(io::Error::other("standard input: the line is about a TCP connection (omit `--layer http`)"));
         }
+        if let Some(logged) = logged.as_ref().filter(|logged| !logged.knows_caller()) {
+            let reason = logged
+                .reason
+                .map_or_else(|| "without a reason".to_owned(), |reason| format!("with `{}`", reason.slug()));
+            return Err(io::Error::other(format!(
+                "standard input: the line does not contain the caller, who is denied {reason} (use `--peer`, `--method` and \
+                 `--path` instead of `--log`)"
+            )));
+        }
         let mut headers = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in &self.headers {
             headers.entry(name.clone()).or_default().push(value.clone());

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::stderr;
 use clap::ValueEnum;
 use serde_json::json;
 use spiffe_authz::identity::Pattern;
@@ -19,9 +18,10 @@ use crate::istio::resource::{KIND, Resources};
 use crate::istio::scope::{Scope, Workload};
 use crate::istio::target::TargetRef;
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
-use crate::located::{self, Field, Located, Position, Value};
+use crate::located::{self, Field, Located, Position, Value, place};
 use crate::options::{Format, Output};
 use crate::printable::{say, styled, write_json, write_pretty_json};
+use crate::stream::stderr;
 use crate::style::{BAD, NOTABLE};
 
 /// Converts Istio's AuthorizationPolicies to a configuration document
@@ -291,10 +291,10 @@ fn unread(file: &Path, position: Option<Position>, message: String) -> Remark {
 }
 
 fn write_remarks(remarks: &[Remark], format: Format) -> io::Result<()> {
-    let mut err = stderr().lock();
-    for Remark { origin, place, field, lost, message } in remarks {
+    let mut err = stderr();
+    for Remark { origin, place: name, field, lost, message } in remarks {
         let (file, position) = match origin {
-            Some((file, position)) => (Some(file), position.as_ref()),
+            Some((file, position)) => (Some(file), *position),
             None => (None, None),
         };
         match format {
@@ -304,19 +304,15 @@ fn write_remarks(remarks: &[Remark], format: Format) -> io::Result<()> {
                     (true, None) => styled(BAD, "error"),
                     (true, Some(_)) => styled(BAD, "not imported"),
                 };
-                let mut at = file.cloned().unwrap_or_default();
-                if let Some(Position { line, column }) = position {
-                    at.push_str(&format!(":{line}:{column}"));
-                }
-                let at = if at.is_empty() { at } else { format!("{at}: ") };
-                let place = if origin.is_none() || file == Some(place) { String::new() } else { format!("{place}: ") };
+                let at = file.map(|file| format!("{}: ", place(file, position))).unwrap_or_default();
+                let name = if file.is_none_or(|file| file == name) { String::new() } else { format!("{name}: ") };
                 let field = field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-                say!(err, "{}{}{}: {}{}", at, place, kind, field, message)?;
+                say!(err, "{}{}{}: {}{}", at, name, kind, field, message)?;
             }
             Format::Json => {
                 let remark = json!({
                     "file": file, "line": position.map(|position| position.line),
-                    "column": position.map(|position| position.column), "place": place, "field": field, "lost": lost,
+                    "column": position.map(|position| position.column), "place": name, "field": field, "lost": lost,
                     "message": message,
                 });
                 write_json(&mut err, &remark)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::exit::Ended;
+use crate::input;
 
 /// Writes the manual pages to a directory
 ///
@@ -19,7 +20,6 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, command: clap::Command) -> io::Result<Ended> {
     let directory = &arguments.directory;
-    clap_mangen::generate_to(command, directory)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", directory.display())))?;
+    clap_mangen::generate_to(command, directory).map_err(|error| input::named(directory, &error))?;
     Ok(Ended::Well)
 }

@@ -11,7 +11,7 @@ use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
 use crate::clock::At;
-use crate::decision::{by, decision_json};
+use crate::decision::{by, decision_json, request_json};
 use crate::document::Document;
 use crate::exit::{self, Ended};
 use crate::input;
@@ -153,10 +153,7 @@ fn write_change(
         Format::Json => {
             let before = json!({"verdict": logged.verdict.slug(), "reason": logged.reason.map(DenyReason::slug)});
             let now = decision_json(&outcome.decision);
-            let mut request = json!(request);
-            if let (Layer::Tcp, Some(fields)) = (logged.layer, request.as_object_mut()) {
-                fields.retain(|name, _| !["method", "path"].contains(&&**name));
-            }
+            let request = request_json(request, logged.layer);
             write_json(out, &json!({"place": place, "request": request, "before": before, "now": now}))
         }
     }

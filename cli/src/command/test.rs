@@ -12,6 +12,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::Value;
 use spiffe_authz::case::{Case, CaseRequest};
+use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 use spiffe_authz::timestamp::Timestamp;
 
@@ -112,6 +113,7 @@ impl CaseResult {
 /// The request of a case, and how it is decided.
 struct Details {
     request: CaseRequest,
+    layer: Layer,
     /// The decision in words.
     decision: String,
     /// The decision as JSON.
@@ -232,12 +234,12 @@ fn run_file(
 
 fn run_table(table: &Located, file: &Path, arguments: &Arguments, with_coverage: bool) -> io::Result<Results> {
     let start = Instant::now();
-    let Table { document, cases, space_delimited } = Table::read(table, file)?;
+    let Table { document, layer, cases, space_delimited } = Table::read(table, file)?;
     let mut coverage = with_coverage.then(|| Coverage::of(&document));
     let is_selected = |case: &Case| arguments.run.as_ref().is_none_or(|text| case.name.contains(text));
     let cases = cases.into_iter().filter(|(case, _)| is_selected(case)).map(|(case, position)| {
         let request = claims::split(&case.request, &space_delimited);
-        run_case(case, &request, position, &document, arguments.verbose, coverage.as_mut())
+        run_case(case, &request, layer, position, &document, arguments.verbose, coverage.as_mut())
     });
     let cases = cases.collect();
     let seconds = start.elapsed().as_secs_f64();
@@ -247,6 +249,7 @@ fn run_table(table: &Located, file: &Path, arguments: &Arguments, with_coverage:
 fn run_case(
     case: Case,
     request: &CaseRequest,
+    layer: Layer,
     position: Position,
     Document { policy, .. }: &Document,
     with_details: bool,
@@ -270,6 +273,7 @@ fn run_case(
     let differences = case.expect.differences(&outcome);
     let details = (with_details || !differences.is_empty()).then(|| Details {
         request: case.request.clone(),
+        layer,
         decision: DecisionLine(&outcome.decision).text(),
         json: decision_json(&outcome.decision),
     });

@@ -13,6 +13,7 @@ use super::rules::{RuleImport, names_caller};
 use super::scope::{Applies, Scope, Span};
 use super::target::{Home, Kind, Target};
 use super::trust_domain_bundle::TrustDomainBundle;
+use crate::located::positions::Positions;
 use crate::located::{Field, Located, Position, Value};
 use crate::suggestion;
 
@@ -235,6 +236,7 @@ impl<'a> Importer<'a> {
     /// Removes the policies with errors, and adds remarks on them. Returns `false` if no error is in a policy.
     fn remove_invalid(&mut self, document: &Located, errors: &[Diagnostic]) -> bool {
         let mut invalid = BTreeSet::new();
+        let positions = Positions::of(document);
         for error in errors {
             let in_policy = || {
                 let rest = error.pointer.strip_prefix("/policies/")?;
@@ -244,7 +246,7 @@ impl<'a> Importer<'a> {
                 Some((position, origin, path_of(field)))
             };
             let Some((position, origin, path)) = in_policy() else { continue };
-            let place = document.position_at(&error.pointer, suggestion::is_about_name(error));
+            let place = positions.at(&error.pointer, suggestion::is_about_name(error));
             let next = suggestion::of_diagnostic(error);
             let message = format!("{}: {} ({next})", error.code.slug(), error.message);
             self.remarks.push(origin.remark(place, &path, message).lost());

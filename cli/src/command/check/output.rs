@@ -1,5 +1,6 @@
 //! The problems in documents, in each output format.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -103,7 +104,7 @@ pub(super) fn as_sarif(checked: &[Checked]) -> Value {
         })
         .collect();
     let results: Vec<Value> = each(checked)
-        .map(|(file, problem)| {
+        .map(|Reported { file, problem, fingerprint }| {
             let mut location = json!({"artifactLocation": {"uri": uri(file)}});
             if let Some(Position { line, column }) = problem.position {
                 location["region"] = json!({"startLine": line, "startColumn": column});
@@ -114,7 +115,7 @@ pub(super) fn as_sarif(checked: &[Checked]) -> Value {
                     "physicalLocation": location,
                     "logicalLocations": [{"fullyQualifiedName": problem.pointer, "kind": "member"}],
                 }],
-                "partialFingerprints": {"problem/v1": fingerprint(file, problem)},
+                "partialFingerprints": {"problem/v1": fingerprint},
             })
         })
         .collect();
@@ -122,6 +123,8 @@ pub(super) fn as_sarif(checked: &[Checked]) -> Value {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{
+            // Section 3.14.27.
+            "columnKind": "unicodeCodePoints",
             "tool": {"driver": {"name": "spiffe-authz", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
             "results": results,
         }],
@@ -130,7 +133,7 @@ pub(super) fn as_sarif(checked: &[Checked]) -> Value {
 
 /// Returns a Code Quality report of GitLab.
 pub(super) fn as_gitlab(checked: &[Checked]) -> Value {
-    let issues = each(checked).map(|(file, problem)| {
+    let issues = each(checked).map(|Reported { file, problem, fingerprint }| {
         let severity = match problem.severity {
             Severity::Note => "info",
             Severity::Warning => "minor",
@@ -139,15 +142,38 @@ pub(super) fn as_gitlab(checked: &[Checked]) -> Value {
         let line = problem.position.map_or(1, |position| position.line);
         json!({
             "description": format!("{}: {}", problem.place(), problem.text()), "check_name": problem.code,
-            "fingerprint": fingerprint(file, problem), "severity": severity,
+            "fingerprint": fingerprint, "severity": severity,
             "location": {"path": file.to_string_lossy(), "lines": {"begin": line}},
         })
     });
     Value::Array(issues.collect())
 }
 
-fn each(checked: &[Checked]) -> impl Iterator<Item = (&Path, &Problem)> {
-    checked.iter().flat_map(|checked| checked.problems.iter().map(move |problem| (&*checked.file, problem)))
+/// A problem in a report about all files.
+struct Reported<'c> {
+    file: &'c Path,
+    problem: &'c Problem,
+    /// A string that no other problem in the report has.
+    fingerprint: String,
+}
+
+fn each(checked: &[Checked]) -> impl Iterator<Item = Reported<'_>> {
+    let mut seen = HashMap::<u64, u32>::new();
+    let problems =
+        checked.iter().flat_map(|checked| checked.problems.iter().map(|problem| (relative(&checked.file), problem)));
+    problems.map(move |(file, problem)| {
+        let hash = hash(file, problem);
+        // Two documents in a file can have the same problem.
+        let count = seen.entry(hash).or_default();
+        *count += 1;
+        let fingerprint = if *count == 1 { format!("{hash:016x}") } else { format!("{hash:016x}:{count}") };
+        Reported { file, problem, fingerprint }
+    })
+}
+
+/// Returns the name of a file without `./`, as other programs expect it.
+fn relative(file: &Path) -> &Path {
+    file.strip_prefix(".").unwrap_or(file)
 }
 
 /// Returns the name of a file as a relative reference (RFC 3986, section 4.2).
@@ -165,13 +191,10 @@ fn uri(file: &Path) -> String {
 }
 
 /// Returns a number that identifies a problem although lines move: FNV-1a of its file, code, place and message.
-fn fingerprint(file: &Path, problem: &Problem) -> String {
+fn hash(file: &Path, problem: &Problem) -> u64 {
     let file = file.to_string_lossy();
     let parts = [&*file, problem.code, &problem.pointer, &problem.message].join("\0");
-    let hash = parts
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    parts.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 pub(super) fn write_github(out: &mut impl Write, Checked { file, problems, .. }: &Checked) -> io::Result<()> {
@@ -184,7 +207,7 @@ pub(super) fn write_github(out: &mut impl Write, Checked { file, problems, .. }:
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        let mut place = format!("file={}", property(&file.to_string_lossy()));
+        let mut place = format!("file={}", property(&relative(file).to_string_lossy()));
         if let Some(Position { line, column }) = problem.position {
             place.push_str(&format!(",line={line},col={column}"));
         }

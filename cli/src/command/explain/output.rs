@@ -7,7 +7,7 @@ use spiffe_authz::case::CaseRequest;
 use spiffe_authz::policy::{Action, Explanation, Layer, MatcherTrace, Mode, Node, PolicyTrace, RuleTrace};
 
 use super::hint;
-use crate::decision::{DecisionLine, by, decision_json};
+use crate::decision::{DecisionLine, by, decision_json, request_json};
 use crate::printable::{say, styled};
 use crate::style::{BAD, GOOD, HEADING};
 
@@ -126,7 +126,7 @@ impl Explained<'_> {
     }
 
     pub(super) fn as_json(&self) -> Value {
-        let Self { root, request, explanation, hints, .. } = self;
+        let Self { root, layer, request, explanation, hints } = self;
         let rules: Vec<Value> = closest_first(explanation)
         .into_iter()
         .map(|(policy, position, rule)| {
@@ -155,7 +155,7 @@ impl Explained<'_> {
         let mut answer = decision_json(&explanation.outcome.decision);
         answer["shadow"] = explanation.outcome.shadow.as_ref().map(decision_json).unwrap_or_default();
         answer["audit"] = json!(explanation.outcome.audit.map(|rule| rule.policy));
-        answer["request"] = json!(request);
+        answer["request"] = request_json(request, *layer);
         answer["rules"] = json!(rules);
         answer["hints"] = json!(hints);
         answer

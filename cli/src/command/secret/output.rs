@@ -63,7 +63,7 @@ pub(super) fn as_json(content: &Content) -> Value {
         svid
     });
     let bundles = content.bundles().into_iter().map(|(trust_domain, authorities)| {
-        json!({"trustDomain": trust_domain, "authorities": authorities.iter().map(described).collect::<Vec<_>>()})
+        json!({"trustDomain": trust_domain, "authorities": authorities.iter().filter_map(described).collect::<Vec<_>>()})
     });
     json!({"svid": svid, "bundles": bundles.collect::<Vec<_>>(), "findings": findings_json(&content.report)})
 }

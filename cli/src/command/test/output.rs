@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use serde_json::json;
+use spiffe_authz::policy::Layer;
 
 use super::{Arguments, CaseResult, Details, Results};
+use crate::decision::request_json;
 use crate::exit::errors_in_words;
 use crate::located::place;
 use crate::printable::{self, Printable, is_hostile, say, styled};
@@ -16,9 +18,13 @@ fn insufficient(percent: u32, threshold: Option<u8>) -> String {
 }
 
 /// Returns the lines that describe a case after its differences.
-fn details(Details { request, decision, .. }: &Details) -> [String; 2] {
+fn details(Details { request, layer, decision, .. }: &Details) -> [String; 2] {
     let caller = request.peer.as_deref().unwrap_or("a caller without an identity");
-    [format!("request   {} {} from {caller}", request.method, request.path), format!("decision  {decision}")]
+    let what = match layer {
+        Layer::Http => format!("{} {}", request.method, request.path),
+        Layer::Tcp => "a connection".to_owned(),
+    };
+    [format!("request   {what} from {caller}"), format!("decision  {decision}")]
 }
 
 pub(super) fn write_human(out: &mut impl Write, tables: &[Results], arguments: &Arguments) -> io::Result<()> {
@@ -70,8 +76,8 @@ pub(super) fn write_json(out: &mut impl Write, tables: &[Results], threshold: Op
                     "name": name, "passed": differences.is_empty(), "differences": differences, "line": position.line,
                     "column": position.column,
                 });
-                if let Some(Details { request, json, .. }) = result.failure() {
-                    case["request"] = json!(request);
+                if let Some(Details { request, layer, json, .. }) = result.failure() {
+                    case["request"] = request_json(request, *layer);
                     case["decision"] = json.clone();
                 }
                 case

@@ -21,6 +21,7 @@ const FIELDS: [&str; 6] = ["policy", "configuration", "layer", "spaceDelimitedCl
 /// A table whose cases can be decided.
 pub(super) struct Table {
     pub(super) document: Document,
+    pub(super) layer: Layer,
     pub(super) cases: Vec<(Case, Position)>,
     /// The claims that Envoy splits at spaces.
     pub(super) space_delimited: Vec<String>,
@@ -86,7 +87,7 @@ impl Table {
         match document {
             Some(document) if mistakes.0.is_empty() => {
                 let cases = cases.into_iter().map(|(case, located)| (case, located.position)).collect();
-                Ok(Self { document, cases, space_delimited })
+                Ok(Self { document, layer, cases, space_delimited })
             }
             _ => {
                 mistakes.0.sort_by_key(|(position, _)| *position);
