@@ -5,16 +5,16 @@ use crate::slugs;
 /// The field `outputs` of a document. The defaults cost the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutputSettings {
-    /// How decisions are shown to access logs and later filters.
+    /// The form of a decision in access logs and for later filters.
     pub decision: DecisionForm,
-    /// How often the caller is shown.
+    /// The time for which the caller stays shown.
     pub caller: CallerSpan,
-    /// What the counters distinguish.
+    /// The detail of the counters.
     pub counters: CounterDetail,
 }
 
 slugs! {
-    /// How decisions are shown to access logs and later filters.
+    /// The form of a decision in access logs and for later filters.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum DecisionForm {
         #[default]
@@ -25,7 +25,7 @@ slugs! {
 }
 
 slugs! {
-    /// How often the caller is shown.
+    /// The time for which the caller stays shown.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum CallerSpan {
         #[default]
@@ -36,7 +36,7 @@ slugs! {
 }
 
 slugs! {
-    /// What the counters distinguish.
+    /// The detail of the counters.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub enum CounterDetail {
         #[default]

@@ -244,7 +244,7 @@ fn ztunnel_drops_fields_of_deny_rules_and_most_allow_rules() {
     assert_eq!(lints(&denied(&both))[..1], expected(Lint::ZtunnelDeniesMore));
     let partly = json!({"to": [{"operation": {"paths": ["/a"]}}, {"operation": {"ports": ["80"]}}]});
     assert_eq!(lints(&denied(&partly))[..1], expected(Lint::ZtunnelNoEffect));
-    // istiod ignores the trust domains of a source without a word.
+    // istiod silently ignores the trust domains of a source.
     let named = json!({"trustDomains": ["example.org"], "namespaces": ["prod"]});
     assert_eq!(lints(&rules(&[json!({"from": [{"source": named}]})])), expected(Lint::ZtunnelAllowsMore));
     let partly =

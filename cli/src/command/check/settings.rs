@@ -50,7 +50,7 @@ struct ConfigFile {
     baseline: Option<PathBuf>,
 }
 
-/// What `check` reports.
+/// The lints that `check` reports, with their severities.
 pub(super) struct Settings {
     select: Vec<LintName>,
     ignore: Vec<LintName>,
