@@ -154,12 +154,12 @@ impl<'e> Catalog<'e> {
 
     fn installed(&self, place: &Extension, found: &Extension, kind: &str) -> Option<Installed> {
         let message = found.typed_config.value();
-        let (adapter, names, failure, document) = if WASM.contains(&kind) {
+        let (adapter, names, failure, configuration) = if WASM.contains(&kind) {
             let config = &message["config"];
             let code = &config["vm_config"]["code"];
             let names =
                 [&config["name"], &config["root_id"], &code["local"]["filename"], &code["remote"]["http_uri"]["uri"]];
-            (Adapter::Wasm, names, wasm_failure(config), wasm_document(&config["configuration"]))
+            (Adapter::Wasm, names, wasm_failure(config), &config["configuration"])
         } else {
             let module = &message["dynamic_module_config"];
             let names = [
@@ -168,12 +168,16 @@ impl<'e> Catalog<'e> {
                 &module["module"]["local"]["filename"],
                 &module["module"]["remote"]["http_uri"]["uri"],
             ];
-            (Adapter::Module, names, module_failure(module), module_document(&message["filter_config"]))
+            (Adapter::Module, names, module_failure(module), &message["filter_config"])
         };
         let named = is_ours(&place.name) || names.iter().filter_map(|name| name.as_str()).any(is_ours);
-        if !named && document.as_ref().is_none_or(|text| !has_our_form(text)) {
+        if !named && !has_our_form(configuration) {
             return None;
         }
+        let document = match adapter {
+            Adapter::Wasm => wasm_document(configuration),
+            Adapter::Module => module_document(configuration),
+        };
         let document = match document {
             Some(text) => self.compiled.document(&text),
             None => Rc::new(Err(vec![NOT_JSON.to_owned()])),
@@ -225,10 +229,19 @@ fn is_ours(name: &str) -> bool {
     NAMES.iter().any(|part| name.contains(part))
 }
 
-/// Returns `true` if a configuration has the fields of this filter, regardless of the name of the filter.
-fn has_our_form(text: &[u8]) -> bool {
-    let parsed = serde_json::from_slice::<Value>(text);
-    parsed.is_ok_and(|document| document["trustDomain"].is_string() && document["policies"].is_array())
+/// Returns `true` if a configuration has a field of this filter's document, regardless of the name of the filter. The
+/// document can have errors, or a form that the filter rejects.
+fn has_our_form(configuration: &Value) -> bool {
+    let text = module_document(configuration).unwrap_or_default();
+    match serde_json::from_slice::<Value>(&text) {
+        Ok(document) => {
+            let policies = document["policies"].as_array();
+            let has_rules = policies.is_some_and(|policies| policies.iter().any(|policy| policy["rules"].is_array()));
+            !document["trustDomain"].is_null() || has_rules
+        }
+        // Such as YAML.
+        Err(_) => String::from_utf8_lossy(&text).contains("trustDomain"),
+    }
 }
 
 fn wasm_failure(config: &Value) -> FailurePolicy {
@@ -310,9 +323,19 @@ mod tests {
         assert!(found(&wasm("x", code("/etc/spiffe-authz.wasm")), &[]).is_some());
         assert!(found(&wasm("x", json!({"configuration": text(DOCUMENT)})), &[]).is_some_and(|it| it.document.is_ok()));
         assert!(found(&wasm("x", code("/other.wasm")), &[]).is_none());
-        assert!(found(&wasm("x", json!({"configuration": text("{\"trustDomain\": 1}")})), &[]).is_none());
-        let structure = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": {}});
-        assert!(found(&wasm("spiffe-authz", json!({"configuration": structure})), &[]).unwrap().document.is_err());
+        assert!(found(&wasm("x", json!({"configuration": text("{\"policies\": []}")})), &[]).is_none());
+        let structure = |value: Value| json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": value});
+        let empty = structure(json!({}));
+        assert!(found(&wasm("spiffe-authz", json!({"configuration": empty})), &[]).unwrap().document.is_err());
+        for configuration in [
+            text("{\"trustDomain\": 1}"),
+            text("{\"policies\": [{\"rules\": []}]}"),
+            text("trustDomain: example.org\npolicies: []\n"),
+            structure(json!({"trustDomain": "example.org", "policies": []})),
+        ] {
+            let wrong = found(&wasm("x", json!({"configuration": configuration})), &[]);
+            assert!(wrong.is_some_and(|it| it.document.is_err()), "{configuration}");
+        }
     }
 
     #[test]
