@@ -20,7 +20,7 @@ pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     });
     let place = &channel.place;
     let Some(tls) = &channel.tls else {
-        if channel.hbone == Some(Hbone::Unknown) {
+        if channel.hbone == Some(Hbone::Unknown) || channel.needs_tls_of_internal_listener() {
             return;
         }
         if is_intended {

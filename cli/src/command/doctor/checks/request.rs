@@ -65,6 +65,10 @@ fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut
 
 /// Checks that the caller's SPIFFE ID reaches an internal listener.
 fn check_principal(channel: &Channel<'_>, report: &mut Report) {
+    if channel.needs_tls_of_internal_listener() {
+        let message = "`identity.from` is `tls`, and an internal listener has no TLS";
+        report.find(FindingCode::PeerPrincipalUnused, &channel.http_place, message);
+    }
     match &channel.hbone {
         None | Some(Hbone::Unknown) => {}
         Some(Hbone::Kept) => {
