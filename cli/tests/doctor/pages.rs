@@ -201,6 +201,23 @@ fn route_tables_keep_path_parameters() {
     assert_eq!(pages.found(), set(&["path-parameters-ignored"]));
 }
 
+/// Routes can disable the filter, so a partial dump does not show that each request is decided.
+#[test]
+fn a_missing_route_table_is_unknown() {
+    let mut pages =
+        Pages::server().manager("route_config", json!(null)).manager("rds", json!({"route_config_name": "t"}));
+    let has_note = |pages: &Pages| {
+        let report = pages.report();
+        let mut findings = report["findings"].as_array().unwrap().iter();
+        findings.any(|finding| {
+            finding["code"] == "pages-incomplete" && finding["message"].as_str().unwrap().contains("route table `t`")
+        })
+    };
+    assert!(has_note(&pages));
+    pages.routes = vec![json!({"name": "t"})];
+    assert!(!has_note(&pages) && !has_note(&Pages::server()));
+}
+
 #[test]
 fn peer_principals_are_hashable() {
     let state = |factory: Value, shared: &str| json!([{"object_key": "io.istio.peer_principal", "factory_key": factory, "shared_with_upstream": shared}]);
