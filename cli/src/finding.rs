@@ -247,8 +247,8 @@ findings! {
         "No listener has the filter, so this Envoy does not authorize requests."
         "Add the filter to the connection manager. In Istio, check that the WasmPlugin selects this workload and its traffic."
     FilterUnknown "filter-unknown" Filter Note
-        "Whether a listener has the filter is unknown."
-        "Examine Envoy again after its listeners have started, or save a `config_dump` with all sections."
+        "Whether a listener has the filter, or whether Envoy fetched its code, is unknown."
+        "Examine Envoy again after its listeners have started, or save `config_dump` with all sections and `stats`."
     NothingToGuard "nothing-to-guard" Filter Note
         "No listener has the filter, and none requests a client certificate, as in an Envoy that only sends requests."
         "Add the filter only if callers reach a workload through this Envoy."

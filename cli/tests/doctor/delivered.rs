@@ -242,6 +242,8 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert!(!unfetched.report()["fine"].to_string().contains("is configured"));
     assert_eq!(fetching("1", "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
     assert_eq!(fetching("0", "FAIL_RELOAD").found(), set(&[]));
+    let unknown = fetching("1", "FAIL_RELOAD").stats("wasm.remote_load_fetch_failures", "x");
+    assert_eq!(unknown.found(), set(&["filter-unknown"]));
     // Another plugin's code can be the one that failed.
     let other = fetching("1\nwasm.remote_load_fetch_successes: 1", "FAIL_RELOAD");
     assert_eq!(other.found(), set(&[]));

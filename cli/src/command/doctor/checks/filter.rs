@@ -185,6 +185,12 @@ fn check_running(
         report.find(FindingCode::FilterNotLoaded, place, message);
         return;
     }
+    if let (true, [stats::Count::Unknown, stats::Count::Zero | stats::Count::Unknown]) = (is_remote, fetches) {
+        let message = format!(
+            "it is unknown whether Envoy fetched the code of `{name}`: Envoy does not keep the counters `wasm.remote_load_*`, or the page `stats` is missing"
+        );
+        report.find(FindingCode::FilterUnknown, place, message);
+    }
     let is_failing = *adapter == Adapter::Wasm && check_vm(name, plugin, place, envoy, report);
     let kind = match adapter {
         Adapter::Wasm => "Wasm",
