@@ -85,6 +85,12 @@ fn pages_are_read_in_the_forms_that_tools_write() {
     let camel = listener.replace("filter_chains", "filterChains").replace("typed_config", "typedConfig");
     let alone = found(&format!("[{camel}]"));
     assert!(alone.contains("pages-incomplete") && !alone.contains("filter-missing"), "{alone:?}");
+    // The forms of `istioctl proxy-config bootstrap` and `ecds` with `-o json`.
+    let bootstrap =
+        r#"{"bootstrap": {"node": {"userAgentBuildVersion": {"version": {"majorNumber": 1, "minorNumber": 38}}}}}"#;
+    assert_eq!(doctor_of(bootstrap, None, None)["envoy"], "1.38.0");
+    let discovered = r#"{"ecdsFilters": [{"ecdsFilter": {"name": "a", "typedConfig": {}}}]}"#;
+    assert!(found(discovered).contains("filter-unknown"), "{:?}", found(discovered));
     // One section, and one resource.
     for part in [&sound["configs"][3], &sound["configs"][2]] {
         assert!(found(&part.to_string()).contains("pages-incomplete"), "{part}");
