@@ -321,6 +321,7 @@ pub(crate) struct ConnectionManager {
     pub(crate) merge_slashes: bool,
     pub(crate) path_with_escaped_slashes_action: String,
     pub(crate) use_remote_address: bool,
+    pub(crate) original_ip_detection_extensions: Vec<Extension>,
     pub(crate) forward_client_cert_details: String,
     pub(crate) upgrade_configs: Vec<Upgrade>,
     pub(crate) route_config: Any,

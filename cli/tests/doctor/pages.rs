@@ -166,6 +166,18 @@ fn the_remote_address_comes_from_trusted_proxies() {
         let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
         proxied.listener["listener_filters"] = json!([{"name": "proxy", "typed_config": {"@type": kind}}]);
         assert_eq!(proxied.found(), set(&[]), "{rule}");
+
+        let detected = |kind: &str, field: &str, value: Value| {
+            let kind = format!("type.googleapis.com/envoy.extensions.http.original_ip_detection.{kind}");
+            let extension = json!([{"name": "e", "typed_config": {"@type": kind, field: value}}]);
+            pages().manager("original_ip_detection_extensions", extension).found()
+        };
+        let proxies = json!({"cidrs": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]});
+        assert_eq!(detected("xff.v3.XffConfig", "xff_trusted_cidrs", proxies), set(&[]), "{rule}");
+        let untrusted = set(&["remote-address-untrusted"]);
+        assert_eq!(detected("xff.v3.XffConfig", "xff_num_trusted_hops", json!(1)), untrusted, "{rule}");
+        let header = detected("custom_header.v3.CustomHeaderConfig", "header_name", json!("x-client"));
+        assert_eq!(header, untrusted, "{rule}");
     }
     let direct = source(json!({"ipBlocks": ["127.0.0.0/8"]}));
     assert_eq!(Pages::server().manager("use_remote_address", json!(false)).rule(&direct).found(), set(&[]));

@@ -6,6 +6,7 @@ use crate::command::doctor::channel::{Channel, Hbone};
 use crate::command::doctor::installation::Adapter;
 use crate::command::doctor::route_overrides::tables;
 use crate::document::Document;
+use crate::envoy::message::Extension;
 use crate::envoy::snapshot::Envoy;
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
@@ -16,6 +17,8 @@ use spiffe_authz::policy::field::Field;
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+/// The extension that takes the remote address from `x-forwarded-for`.
+const FORWARDED_FOR: &str = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig";
 /// The filter state with the direct remote address, and the field of `set_filter_state` that sets it.
 const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", filter_state::SOURCE_IP);
 /// The filter state with the caller's certificate for the dynamic module, and the field of `set_filter_state` that sets it.
@@ -55,12 +58,31 @@ fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut
     else {
         return;
     };
-    if manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL) {
-        report.fine(FindingLayer::Request, &channel.http_place, "clients cannot choose their remote address");
+    let extensions = &manager.original_ip_detection_extensions;
+    let is_safe = if extensions.is_empty() {
+        manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL)
     } else {
-        let message = "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`";
-        report.find(FindingCode::RemoteAddressUntrusted, &channel.http_place, message);
+        extensions.iter().all(trusts_proxies_only)
+    };
+    if is_safe {
+        report.fine(FindingLayer::Request, &channel.http_place, "clients cannot choose their remote address");
+        return;
     }
+    let message = match extensions.iter().find(|extension| !trusts_proxies_only(extension)) {
+        Some(Extension { name, .. }) => {
+            format!(
+                "the extension `{name}` in `original_ip_detection_extensions` takes the remote address from a header"
+            )
+        }
+        None => "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`".to_owned(),
+    };
+    report.find(FindingCode::RemoteAddressUntrusted, &channel.http_place, message);
+}
+
+/// Returns `true` if an extension takes the remote address from trusted proxies only. With `xff_num_trusted_hops`, which
+/// is the default extension, a client that connects directly chooses the address.
+fn trusts_proxies_only(extension: &Extension) -> bool {
+    extension.typed_config.kind() == FORWARDED_FOR && !extension.typed_config.value()["xff_trusted_cidrs"].is_null()
 }
 
 /// Checks that the caller's SPIFFE ID reaches an internal listener.
