@@ -217,7 +217,7 @@ findings! {
         "Remove `ignore_path_parameters_in_path_matching` from the route table."
     RemoteAddressUntrusted "remote-address-untrusted" Request Error
         "Policies use the remote address, and any client can choose it with the header `x-forwarded-for`."
-        "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind proxies, or add a PROXY protocol listener filter."
+        "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind HTTP proxies; it is also required with the PROXY protocol."
     PeerPrincipalNotHashable "peer-principal-not-hashable" Request Error
         "Envoy can reuse the inner connection of one caller for another: `io.istio.peer_principal` is not a hashable object."
         "Set `factory_key: envoy.hashable_string` in set_filter_state."

@@ -165,7 +165,9 @@ fn the_remote_address_comes_from_trusted_proxies() {
         let mut proxied = pages();
         let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
         proxied.listener["listener_filters"] = json!([{"name": "proxy", "typed_config": {"@type": kind}}]);
-        assert_eq!(proxied.found(), set(&[]), "{rule}");
+        // Envoy prefers the header to the address in the PROXY protocol.
+        assert_eq!(proxied.found(), set(&["remote-address-untrusted"]), "{rule}");
+        assert_eq!(proxied.manager("use_remote_address", json!(true)).found(), set(&[]), "{rule}");
 
         let detected = |kind: &str, field: &str, value: Value| {
             let kind = format!("type.googleapis.com/envoy.extensions.http.original_ip_detection.{kind}");

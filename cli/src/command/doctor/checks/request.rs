@@ -15,7 +15,6 @@ use spiffe_authz::identity::IdentitySource;
 use spiffe_authz::policy::field::Field;
 
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
-const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 /// The extension that takes the remote address from `x-forwarded-for`.
 const FORWARDED_FOR: &str = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig";
@@ -51,7 +50,8 @@ fn has_listener_filter(channel: &Channel<'_>, kind: &str) -> bool {
     channel.listener.listener_filters.iter().any(|filter| filter.typed_config.kind() == kind)
 }
 
-/// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it.
+/// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it. On HTTP, Envoy
+/// prefers `x-forwarded-for` to the address in the PROXY protocol.
 fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut Report) {
     let Some(manager) =
         channel.manager.as_ref().filter(|_| channel.is_http && document.policy.reads(Field::RemoteIpBlocks))
@@ -59,11 +59,8 @@ fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut
         return;
     };
     let extensions = &manager.original_ip_detection_extensions;
-    let is_safe = if extensions.is_empty() {
-        manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL)
-    } else {
-        extensions.iter().all(trusts_proxies_only)
-    };
+    let is_safe =
+        if extensions.is_empty() { manager.use_remote_address } else { extensions.iter().all(trusts_proxies_only) };
     if is_safe {
         report.fine(FindingLayer::Request, &channel.http_place, "clients cannot choose their remote address");
         return;
