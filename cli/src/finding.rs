@@ -220,7 +220,7 @@ findings! {
         "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind HTTP proxies; it is also required with the PROXY protocol."
     PeerPrincipalNotHashable "peer-principal-not-hashable" Request Error
         "Envoy can reuse the inner connection of one caller for another: `io.istio.peer_principal` is not a hashable object."
-        "Set `factory_key: envoy.hashable_string` in set_filter_state."
+        "Set `factory_key: envoy.hashable_string` in set_filter_state. In Istio, update istiod and the proxies to 1.29.2 or newer."
     PeerPrincipalMissing "peer-principal-missing" Request Error
         "The filter reads the caller from `io.istio.peer_principal`, which no filter before it sets: every request is denied."
         "Set it on the HBONE listener as examples/bootstrap/tunnel does, and use the transport socket internal_upstream."

@@ -252,7 +252,9 @@ fn peer_principals_are_hashable() {
         for shared in ["ONCE", "TRANSITIVE"] {
             assert_eq!(found(state(json!("envoy.string"), shared)), set(&["peer-principal-not-hashable"]));
             assert_eq!(found(state(json!(null), shared)), set(&["peer-principal-not-hashable"]));
-            assert_eq!(found(state(json!("envoy.hashable_string"), shared)), set(&[]));
+            for factory in ["envoy.hashable_string", "istio.hashable_string"] {
+                assert_eq!(found(state(json!(factory), shared)), set(&[]), "{factory}");
+            }
         }
         assert_eq!(found(state(json!("envoy.string"), "NONE")), set(&[]));
     }
