@@ -224,8 +224,8 @@ findings! {
     PeerPrincipalMissing "peer-principal-missing" Request Error
         "The filter reads the caller from `io.istio.peer_principal`, which no filter before it sets: every request is denied."
         "Set it on the HBONE listener as examples/bootstrap/tunnel does, and use the transport socket internal_upstream."
-    PeerPrincipalUnused "peer-principal-unused" Request Error
-        "In HBONE, the filter is in an internal listener, which has no TLS, and it reads the caller from TLS: every request is denied."
+    PeerPrincipalUnused "peer-principal-unused" Request Warning
+        "In HBONE, the filter is in an internal listener, which has no TLS, and it reads the caller from TLS: it denies every request there."
         "Set `identity.from: peerPrincipal` in the filter's document."
     XfccNotForwarded "xfcc-not-forwarded" Request Error
         "The filter reads the caller from `x-forwarded-client-cert`, and Envoy removes or rewrites this header: every request is denied."
