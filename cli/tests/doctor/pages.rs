@@ -322,6 +322,21 @@ fn client_certificate_headers_are_checked() {
     ] {
         assert_eq!(with("tls", value.clone()), set(expected), "{value}");
     }
+    // A waypoint can replace the header by the caller's SPIFFE ID.
+    let replaced = |action: &str| {
+        let header =
+            json!({"key": "X-Forwarded-Client-Cert", "value": "URI=%FILTER_STATE(io.istio.peer_principal:PLAIN)%"});
+        let config = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [{"append": {"header": header, "append_action": action}}]}
+        });
+        let mut pages = Pages::server().manager("forward_client_cert_details", json!("ALWAYS_FORWARD_ONLY"));
+        let filters = pages.listener.pointer_mut(MANAGER).unwrap()["http_filters"].as_array_mut().unwrap();
+        filters.insert(0, json!({"name": "xfcc", "typed_config": config}));
+        pages.found()
+    };
+    assert_eq!(replaced("OVERWRITE_IF_EXISTS_OR_ADD"), set(&[]));
+    assert_eq!(replaced("ADD_IF_ABSENT"), set(&["xfcc-forwarded", "acts-before-filter"]));
     // On a connection without HBONE, another filter must set the caller's SPIFFE ID.
     assert_eq!(with("peerPrincipal", json!(null)), set(&["peer-principal-missing"]));
 }

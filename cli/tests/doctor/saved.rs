@@ -25,10 +25,17 @@ fn problems(case: &str, (minor, patch): (u64, u64), change: &dyn Fn(&mut Value))
     codes(&doctor_of(&dump.to_string(), Some(&certs), Some(&stats)))
 }
 
-/// Renames the listeners as in a waypoint, and adds filter chains for TCP.
+/// Renames the listeners and the filter state as in a waypoint, and adds filter chains for TCP.
 fn to_waypoint(dump: &mut Value) {
-    let text =
-        dump.to_string().replace("\"tunnel\"", "\"connect_terminate\"").replace("\"inbound\"", "\"main_internal\"");
+    let mut text = dump.to_string();
+    assert!(text.contains("envoy.hashable_string"), "{text}");
+    for (from, to) in [
+        ("\"tunnel\"", "\"connect_terminate\""),
+        ("\"inbound\"", "\"main_internal\""),
+        ("envoy.hashable_string", "istio.hashable_string"),
+    ] {
+        text = text.replace(from, to);
+    }
     *dump = serde_json::from_str(&text).unwrap();
     let sections = dump["configs"].as_array_mut().unwrap();
     let listeners = sections.iter_mut().find(|section| !section["static_listeners"].is_null()).unwrap();

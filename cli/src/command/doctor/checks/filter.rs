@@ -3,6 +3,7 @@
 use spiffe_authz::worker::{Count, MODULE_COUNTER, WASM_COUNTER};
 
 use super::Facts;
+use super::request::replaces_xfcc;
 use crate::command::doctor::channel::{Channel, Destination};
 use crate::command::doctor::installation::{
     Absent, Adapter, Catalog, FailurePolicy, Installation, Installed, Replacement, kind_of,
@@ -283,7 +284,7 @@ fn check_order(channel: &Channel<'_>, catalog: &Catalog<'_>, report: &mut Report
     let before = channel.http_filters.get(..end).unwrap_or_default();
     let acts = |filter: &&Extension| {
         let kind = kind_of(filter, catalog);
-        !filter.disabled && !PASSIVE.iter().any(|passive| kind.ends_with(passive))
+        !filter.disabled && !PASSIVE.iter().any(|passive| kind.ends_with(passive)) && !replaces_xfcc(filter)
     };
     let acting: Vec<&str> = before.iter().filter(acts).map(|filter| filter.name.as_str()).collect();
     if acting.is_empty() {

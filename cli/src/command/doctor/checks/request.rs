@@ -14,6 +14,8 @@ use spiffe_authz::filter_state;
 use spiffe_authz::identity::IdentitySource;
 use spiffe_authz::policy::field::Field;
 
+const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+const XFCC: &str = "x-forwarded-client-cert";
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 /// The extension that takes the remote address from `x-forwarded-for`.
@@ -118,10 +120,24 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
             );
         }
         (IdentitySource::Xfcc { .. }, _) => report.find(FindingCode::XfccNotForwarded, &channel.http_place, message),
-        (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") => {
+        (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") if !channel.http_filters.iter().any(replaces_xfcc) => {
             report.find(FindingCode::XfccForwarded, &channel.http_place, message);
         }
         _ => {}
+    }
+}
+
+/// Returns `true` if a filter only replaces the header of the client, as in a waypoint that adds the caller's SPIFFE ID.
+pub(super) fn replaces_xfcc(filter: &Extension) -> bool {
+    let replaces = |mutation: &Value| {
+        let append = &mutation["append"];
+        let is_xfcc = append["header"]["key"].as_str().is_some_and(|key| key.eq_ignore_ascii_case(XFCC));
+        is_xfcc && append["append_action"] == "OVERWRITE_IF_EXISTS_OR_ADD"
+    };
+    filter.typed_config.kind() == HEADER_MUTATION && {
+        let config = filter.typed_config.value();
+        let mutations = config["mutations"]["request_mutations"].as_array();
+        mutations.is_some_and(|mutations| !mutations.is_empty() && mutations.iter().all(replaces))
     }
 }
 
