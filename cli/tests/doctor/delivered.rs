@@ -250,6 +250,27 @@ fn code_that_was_not_fetched_does_not_decide() {
 }
 
 #[test]
+fn the_default_of_a_discovered_filter_decides_until_it_arrives() {
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters";
+    let ours = Delivered::sound("server").bootstrap.pointer(filters).unwrap()[0]["typed_config"].clone();
+    let found = |default: Value| {
+        let discovery = json!({"config_source": {"ads": {}}, "default_config": default});
+        let place = json!({"name": "spiffe-authz", "config_discovery": discovery});
+        let mut server = Delivered::sound("server");
+        server.bootstrap.pointer_mut(filters).unwrap()[0] = place;
+        let mut dump = server.dump();
+        let section = json!({"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump"});
+        dump["configs"].as_array_mut().unwrap().push(section);
+        all_codes(&doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED)))
+    };
+    let rbac = |rules: Value| json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC", "rules": rules});
+    assert_eq!(found(json!(null)), set(&["filter-not-loaded"]));
+    assert_eq!(found(rbac(json!({}))), set(&["filter-not-loaded"]));
+    assert_eq!(found(rbac(json!(null))), set(&["filter-not-loaded", "filter-fail-open"]));
+    assert_eq!(found(ours), set(&[]));
+}
+
+#[test]
 fn each_secret_that_anything_requests_is_checked() {
     // Through a match of a transport socket.
     let mut matched = Delivered::sound("client");

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::compiled::{Compiled, CompiledOnce};
-use crate::envoy::message::{Extension, decode_base64};
+use crate::envoy::message::{Any, Extension, decode_base64};
 use crate::envoy::snapshot::Envoy;
 
 /// The error of a configuration that the adapter cannot read.
@@ -37,12 +37,14 @@ pub(crate) enum Installation {
 }
 
 /// A filter that is not loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Absent {
     /// The name in the chain.
     pub(crate) name: String,
     /// Whether the name is that of this filter. Otherwise it is a Wasm plugin that can be this filter.
     pub(crate) is_certain: bool,
+    /// The default configuration of another filter, which Envoy uses until that of this filter arrives.
+    pub(crate) default: Option<Extension>,
 }
 
 /// The filter that istio-agent uses instead of one that it could not load.
@@ -120,12 +122,7 @@ impl<'e> Catalog<'e> {
     /// Returns the filter if `place` is this filter, or a plugin that can be it.
     pub(crate) fn recognize(&self, place: &Extension) -> Option<Rc<Installation>> {
         let found = self.resolve(place);
-        let Some(found) = found else {
-            let is_certain = is_ours(&place.name);
-            let can_be = is_certain || WASM.iter().any(|kind| place.config_discovery.text().contains(kind));
-            let absent = Absent { name: place.name.clone(), is_certain };
-            return can_be.then(|| Rc::new(Installation::Awaited(absent)));
-        };
+        let Some(found) = found else { return self.awaited(place).map(Rc::new) };
         let kind = found.typed_config.kind();
         if ![WASM, MODULE, RBAC].concat().contains(&kind.as_str()) {
             return None;
@@ -142,6 +139,21 @@ impl<'e> Catalog<'e> {
         let installation = installation.map(Rc::new);
         self.known.borrow_mut().insert(key, installation.clone());
         installation
+    }
+
+    /// Returns the filter whose configuration has not arrived, if `place` can be this filter.
+    fn awaited(&self, place: &Extension) -> Option<Installation> {
+        let default = default_of(place);
+        if let Some(default) = &default
+            && let kind = default.typed_config.kind()
+            && [WASM, MODULE].concat().contains(&kind.as_str())
+            && let Some(installed) = self.installed(place, default, &kind)
+        {
+            return Some(Installation::Loaded(Box::new(installed)));
+        }
+        let is_certain = is_ours(&place.name);
+        let can_be = is_certain || WASM.iter().any(|kind| place.config_discovery.text().contains(kind));
+        can_be.then(|| Installation::Awaited(Absent { name: place.name.clone(), is_certain, default }))
     }
 
     /// Returns the filter itself, or the discovered filter of its name.
@@ -205,6 +217,17 @@ impl Installation {
     }
 }
 
+/// Returns the default configuration of a discovered filter.
+fn default_of(place: &Extension) -> Option<Extension> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Discovery {
+        default_config: Any,
+    }
+    let Discovery { default_config } = place.config_discovery.read().ok()?;
+    default_config.is_present().then(|| Extension { typed_config: default_config, ..Extension::default() })
+}
+
 /// Returns the filter that istio-agent replaced, if it did.
 fn replaced(place: &Extension, found: &Extension) -> Option<Installation> {
     #[derive(Default, Deserialize)]
@@ -216,7 +239,7 @@ fn replaced(place: &Extension, found: &Extension) -> Option<Installation> {
     let Prefixes { rules_stat_prefix, stat_prefix } = found.typed_config.read().ok()?;
     let (_, replacement) =
         REPLACEMENTS.into_iter().find(|(name, _)| [&rules_stat_prefix, &stat_prefix].contains(&&(*name).to_owned()))?;
-    let absent = Absent { name: place.name.clone(), is_certain: is_ours(&place.name) };
+    let absent = Absent { name: place.name.clone(), is_certain: is_ours(&place.name), default: None };
     Some(Installation::Replaced(absent, replacement))
 }
 
@@ -285,7 +308,7 @@ mod tests {
 
     use std::rc::Rc;
 
-    use super::{Absent, Adapter, Catalog, Extension, FailurePolicy, Installation, Installed, Replacement};
+    use super::{Adapter, Catalog, Extension, FailurePolicy, Installation, Installed, Replacement};
     use crate::envoy::snapshot::Envoy;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
@@ -396,8 +419,8 @@ mod tests {
             {
                 let found = recognize(&place(name, &[]), &[rbac(prefix)]).unwrap();
                 let Installation::Replaced(absent, found) = &*found else { panic!("{found:?}") };
-                let expected = Absent { name: name.to_owned(), is_certain: name == "a.spiffe-authz" };
-                assert_eq!((absent, *found), (&expected, replacement));
+                let expected = (name, name == "a.spiffe-authz", replacement);
+                assert_eq!((&*absent.name, absent.is_certain, *found), expected);
             }
             assert!(recognize(&place(name, &[]), &[rbac("istio")]).is_none());
         }

@@ -146,10 +146,22 @@ fn awaited(absent: &Absent, channel: &Channel<'_>, envoy: &Envoy, report: &mut R
     if envoy.has(Section::Discovered) {
         let message = format!("nothing has arrived for `{name}`{}", possibly(absent));
         report.find(FindingCode::FilterNotLoaded, place, message);
+        if let Some(default) = absent.default.as_ref().filter(|default| !can_deny(default)) {
+            let message = format!(
+                "until `{name}` arrives, Envoy uses `default_config` of the type `{}`",
+                default.typed_config.kind()
+            );
+            report.find(FindingCode::FilterFailOpen, place, message);
+        }
     } else {
         let message = format!("`config_dump` has no section of extension configurations, where `{name}` would be");
         report.find(FindingCode::FilterUnknown, place, message);
     }
+}
+
+/// Returns `true` for a filter of Envoy's RBAC with rules.
+fn can_deny(default: &Extension) -> bool {
+    default.typed_config.kind().ends_with(".rbac.v3.RBAC") && !default.typed_config.value()["rules"].is_null()
 }
 
 fn replaced(absent: &Absent, replacement: Replacement, channel: &Channel<'_>, report: &mut Report) {
