@@ -249,6 +249,31 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert_eq!(other.found(), set(&[]));
 }
 
+/// A listener that waits or was rejected shows that there is something to guard.
+#[test]
+fn a_listener_that_does_not_serve_yet_can_lack_the_filter() {
+    let http = "/filter_chains/0/filters/1/typed_config/http_filters";
+    let found = |state: &str| {
+        let mut dump = Delivered::sound("server").dump();
+        let state_of = dump["configs"][2]["static_listeners"].as_array_mut().unwrap().remove(0);
+        let mut listener = state_of["listener"].clone();
+        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+        listener.pointer_mut(http).unwrap().as_array_mut().unwrap().remove(0);
+        let mut outbound = listener.clone();
+        outbound["name"] = json!("outbound");
+        outbound["filter_chains"][0]["transport_socket"] = json!(null);
+        dump["configs"][2]["static_listeners"] = json!([{"listener": outbound}]);
+        let waiting = match state {
+            "warming_state" => json!({"listener": listener}),
+            _ => json!({"failed_configuration": listener, "details": "cannot bind"}),
+        };
+        dump["configs"][2]["dynamic_listeners"] = json!([{"name": "inbound", state: waiting}]);
+        all_codes(&doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED)))
+    };
+    assert_eq!(found("warming_state"), set(&["listener-warming", "filter-missing"]));
+    assert_eq!(found("error_state"), set(&["update-refused"]));
+}
+
 #[test]
 fn the_default_of_a_discovered_filter_decides_until_it_arrives() {
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters";

@@ -99,7 +99,9 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
         report.follow(FindingCode::FilterUnknown, &place, "Envoy has no listeners yet", cause);
     } else if serving.iter().any(Channel::is_mutual) {
         report.find(FindingCode::FilterMissing, &place, "no listener that serves has the filter");
-    } else {
+    } else if warming.iter().any(Channel::is_mutual) {
+        report.find(FindingCode::FilterMissing, &place, "no listener that serves or waits has the filter");
+    } else if !rejected.iter().any(Channel::is_mutual) {
         report.find(FindingCode::NothingToGuard, &place, "no listener that serves requests a client certificate");
     }
 }
