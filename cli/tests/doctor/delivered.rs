@@ -249,6 +249,33 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert_eq!(other.found(), set(&[]));
 }
 
+/// With `from: xfcc`, the connection is that of a trusted proxy, and the callers' trust domains need no bundle here.
+#[test]
+fn forwarded_callers_come_through_a_proxy_with_a_certificate() {
+    const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
+    let manager = format!("{CHAIN}/filters/1/typed_config");
+    let with = |peer: &str, proxy: &str| {
+        let document = json!({
+            "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "policies": [],
+            "identity": {"from": "xfcc", "peer": peer, "trustedProxies": [proxy]}
+        });
+        Delivered::sound("server").set(&manager, "forward_client_cert_details", json!("FORWARD_ONLY")).set(
+            &format!("{manager}/http_filters/0/typed_config/config/configuration"),
+            "value",
+            json!(document.to_string()),
+        )
+    };
+    assert_eq!(with("required", "example.org/ns/edge/sa/gateway").found(), set(&[]));
+    assert_eq!(with("required", "example.io/ns/edge/sa/gateway").found(), set(&["bundle-missing"]));
+    for peer in ["required", "optional"] {
+        let with = || with(peer, "example.org/ns/edge/sa/gateway");
+        assert_eq!(with().set(CHAIN, "transport_socket", json!(null)).found(), set(&["plain-text"]), "{peer}");
+        let tls = format!("{CHAIN}/transport_socket/typed_config");
+        let optional = with().set(&tls, "require_client_certificate", json!(false));
+        assert_eq!(optional.found(), set(&["client-certificate-optional"]), "{peer}");
+    }
+}
+
 /// A listener that waits or was rejected shows that there is something to guard.
 #[test]
 fn a_listener_that_does_not_serve_yet_can_lack_the_filter() {

@@ -18,6 +18,12 @@ fn a_dynamic_module_needs_the_certificate_in_filter_state() {
     let state = pages.listener.pointer_mut("/filter_chains/0/filters/0/typed_config").unwrap();
     state["on_downstream_tls_handshake"] = json!([]);
     assert_eq!(pages.found(), set(&["peer-certificate-missing"]));
+    // The certificate of the proxy.
+    let configuration = pages.listener.pointer_mut(&format!("{FILTER}/filter_config/value")).unwrap();
+    let identity = json!({"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]});
+    *configuration = json!(json!({"trustDomain": "example.org", "policies": [], "identity": identity}).to_string());
+    let pages = pages.manager("forward_client_cert_details", json!("FORWARD_ONLY"));
+    assert_eq!(pages.found(), set(&["peer-certificate-missing"]));
 }
 
 /// Pages of an Envoy, made from the server's example.

@@ -36,8 +36,13 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
         check_state(channel, SOURCE_ADDRESS, "the caller's address", FindingCode::SourceAddressMissing, report);
     }
     let is_module = channel.installed().is_some_and(|installed| installed.adapter == Adapter::Module);
-    if is_module && channel.tls.is_some() && matches!(document.policy.identity().source, IdentitySource::Tls { .. }) {
-        check_state(channel, PEER_CERTIFICATE, "the caller's certificate", FindingCode::PeerCertificateMissing, report);
+    let whose = match document.policy.identity().source {
+        IdentitySource::Tls { .. } => Some("the caller's certificate"),
+        IdentitySource::Xfcc { .. } => Some("the proxy's certificate"),
+        IdentitySource::PeerPrincipal => None,
+    };
+    if let Some(whose) = whose.filter(|_| is_module && channel.tls.is_some()) {
+        check_state(channel, PEER_CERTIFICATE, whose, FindingCode::PeerCertificateMissing, report);
     }
     if document.policy.reads(Field::ServerName) {
         if has_listener_filter(channel, TLS_INSPECTOR) {
