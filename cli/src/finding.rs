@@ -82,7 +82,7 @@ macro_rules! findings {
 
 findings! {
     UpdateRefused "update-refused" Envoy Error
-        "Envoy rejected the last update of a listener. The previous version keeps serving; a new listener does not exist."
+        "Envoy rejected the last update of a listener or a cluster. The previous version stays in use, if there is one."
         "Fix the cause that Envoy reports, and send the update again."
     ListenerWarming "listener-warming" Envoy Warning
         "A listener waits for a secret or for the configuration of a filter. The previous version serves, if there is one."
