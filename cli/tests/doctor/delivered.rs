@@ -249,6 +249,24 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert_eq!(other.found(), set(&[]));
 }
 
+/// Without the section of secrets, it is unknown whether a failure was before or after the delivery.
+#[test]
+fn a_dump_without_secrets_does_not_show_that_one_is_missing() {
+    let report = |from: &str, to: &str| {
+        let mut dump = Delivered::sound("server").dump();
+        dump["configs"].as_array_mut().unwrap().remove(3);
+        doctor_of(&dump.to_string(), Some("{}"), Some(&CONNECTED.replace(from, to)))
+    };
+    let failed = report("sds.default.update_failure: 0", "sds.default.update_failure: 3");
+    assert_eq!(all_codes(&failed), set(&["pages-incomplete"]));
+    let unreachable = report(
+        "cx_active: 1\ncluster.spire_agent.upstream_cx_connect_fail: 0",
+        "cx_active: 0\ncluster.spire_agent.upstream_cx_connect_fail: 9",
+    );
+    assert_eq!(all_codes(&unreachable), set(&["pages-incomplete", "agent-unreachable"]));
+    assert!(!unreachable.to_string().contains("nothing was received"), "{unreachable}");
+}
+
 /// With `from: xfcc`, the connection is that of a trusted proxy, and the callers' trust domains need no bundle here.
 #[test]
 fn forwarded_callers_come_through_a_proxy_with_a_certificate() {

@@ -120,15 +120,16 @@ fn judge_agent(
     let connected = stats.count("control_plane.connected_state");
     let remains = if is_here { "; the secret that arrived remains until it expires" } else { "" };
     if agent == Agent::Unreachable {
-        let remains = if is_here { remains } else { "; nothing was received" };
+        let remains = if arrival == Arrival::Missing { "; nothing was received" } else { remains };
         let message = format!("no connection to the cluster `{cluster}`{remains}");
         report.find_each(FindingCode::AgentUnreachable, places, message);
         return Some(FindingCode::AgentUnreachable);
     }
-    // Between two attempts there is no stream. A secret that arrived does not show that the stream is open now.
+    // Between two attempts there is no stream. A secret that arrived does not show that the stream is open now. If its
+    // arrival is unknown, the failures can be older than the secret.
     if let Some(count) = failures.some()
         && agent == Agent::Connected
-        && (!is_here || connected == Count::Zero)
+        && (matches!(arrival, Arrival::Missing | Arrival::Unreadable) || connected == Count::Zero)
     {
         let (check, why) = rejection(request);
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
