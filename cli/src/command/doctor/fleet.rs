@@ -12,7 +12,7 @@ use spiffe_authz::lint::Severity;
 
 use super::output::{self, Heading};
 use super::redact::Redaction;
-use crate::envoy::snapshot::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::printable::{say, styled};
 use crate::report::{Finding, Report};
 use crate::style::{BAD, GOOD, HEADING, NOTABLE};
@@ -109,14 +109,13 @@ impl Selection {
             command.args(["--container", CONTAINER, "--", "pilot-agent", "request", "GET", page]);
             output_of(&mut command)
         };
+        // The report says what is unknown without these pages.
+        let optional = |name: &str| page(name).ok().map(Page::from);
         let taken = Some(taken);
         match page("config_dump") {
-            Ok(config_dump) => Ok(Pages {
-                config_dump: config_dump.into(),
-                certs: Some(page("certs")?.into()),
-                stats: Some(page("stats")?.into()),
-                taken,
-            }),
+            Ok(config_dump) => {
+                Ok(Pages { config_dump: config_dump.into(), certs: optional("certs"), stats: optional("stats"), taken })
+            }
             Err(of_kubectl) => {
                 let mut command = Command::new("istioctl");
                 command.args(["proxy-config", "all", pod, "-o", "json"]);
