@@ -85,8 +85,8 @@ findings! {
         "Envoy rejected the last update of a listener or a cluster. The previous version stays in use, if there is one."
         "Fix the cause that Envoy reports, and send the update again."
     ListenerWarming "listener-warming" Envoy Warning
-        "A listener waits for a secret or for the configuration of a filter. The previous version serves, if there is one."
-        "Check the findings under secrets and filter. The listener serves when the missing part arrives."
+        "A listener waits for a secret, a route table, or the configuration of a filter. The previous version serves, if there is one."
+        "Check the findings under secrets and filter, and whether the control plane sends the route table. The listener serves when the missing part arrives."
     ClusterWarming "cluster-warming" Envoy Warning
         "A cluster waits for a secret. At its start, Envoy requests its listeners only after every cluster has started."
         "Fix the cause under secrets; the cluster starts when its secrets arrive."

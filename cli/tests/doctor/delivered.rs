@@ -249,6 +249,21 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert_eq!(other.found(), set(&[]));
 }
 
+#[test]
+fn a_listener_can_wait_for_its_route_table() {
+    let mut dump = Delivered::sound("server").dump();
+    let mut listener = dump["configs"][2]["static_listeners"][0].clone();
+    let manager = listener.pointer_mut("/listener/filter_chains/0/filters/1/typed_config").unwrap();
+    manager.as_object_mut().unwrap().remove("route_config");
+    manager["rds"] = json!({"route_config_name": "t"});
+    dump["configs"][2]["dynamic_listeners"] = json!([{"name": "inbound", "warming_state": listener}]);
+    let routes = json!({"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump"});
+    dump["configs"].as_array_mut().unwrap().push(routes);
+    let report = doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED));
+    assert_eq!(all_codes(&report), set(&["listener-warming"]));
+    assert!(report.to_string().contains("waits for the route table `t`"), "{report}");
+}
+
 /// Without the section of secrets, it is unknown whether a failure was before or after the delivery.
 #[test]
 fn a_dump_without_secrets_does_not_show_that_one_is_missing() {

@@ -6,6 +6,7 @@ use super::{Facts, filter};
 use crate::command::doctor::channel::Channel;
 use crate::command::doctor::installation::{Adapter, Installation};
 use crate::command::doctor::release::Release;
+use crate::command::doctor::route_overrides::table_not_here;
 use crate::envoy::config_dump::{RejectedUpdate, Section};
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::Count;
@@ -113,7 +114,12 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
         });
         let cause = facts.cause_at(&place).or(waits_for_filter.then_some(FindingCode::FilterNotLoaded));
         of_listeners = of_listeners.or(cause);
-        report.follow(FindingCode::ListenerWarming, &place, "an update waits for a secret or a filter", cause);
+        let missing_table = channels.clone().find_map(|channel| table_not_here(channel.manager.as_ref()?, envoy));
+        let message = match missing_table.filter(|_| cause.is_none() && envoy.has(Section::Routes)) {
+            Some(table) => format!("an update waits for the route table `{table}`"),
+            None => "an update waits for a secret, a route table or a filter".to_owned(),
+        };
+        report.follow(FindingCode::ListenerWarming, &place, message, cause);
         for channel in channels.filter(|channel| !matches!(channel.filter.as_deref(), Some(Installation::Loaded(_)))) {
             filter::check(channel, facts, report);
         }
