@@ -374,5 +374,8 @@ fn each_secret_that_anything_requests_is_checked() {
     let failing = |name: &str| format!("{CONNECTED}sds.{name}.update_failure: 2\n");
     assert_eq!(found(&sound, &failing("spiffe_example.org/x")), set(&["agent-unknown"]));
     assert_eq!(found(&sound, &failing("default")), set(&[]), "the stream is connected again");
+    let rejected = format!("{CONNECTED}sds.token.update_rejected: 1\n");
+    assert_eq!(found(&sound, &rejected), set(&["secret-rejected"]), "a secret that no TLS context uses");
+    assert_eq!(found(&sound, &format!("{CONNECTED}sds.token.init_fetch_timeout: 1\n")), set(&["agent-unknown"]));
     assert_eq!(found(&sound, &format!("{CONNECTED}sds.default.key_rotation_failed: 1\n")), set(&["secret-rejected"]));
 }

@@ -23,16 +23,23 @@ pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Repor
     problems
 }
 
-/// Reports failed requests for secrets that nothing in the dump uses, as in a partial dump.
+/// Reports the problems of secrets that nothing in the dump uses, as in a partial dump.
 fn check_others(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) {
-    const FAILURES: &str = "update_failure";
+    const PROBLEMS: [(&str, FindingCode); 4] = [
+        ("update_failure", FindingCode::AgentUnknown),
+        ("init_fetch_timeout", FindingCode::AgentUnknown),
+        ("update_rejected", FindingCode::SecretRejected),
+        ("key_rotation_failed", FindingCode::SecretRejected),
+    ];
     let known: HashSet<String> =
         requests.requests.iter().map(|request| envoy.stats.of_secret(&request.name).prefix().to_owned()).collect();
-    for (name, count) in envoy.stats.ending_with(&format!(".{FAILURES}")) {
-        let prefix = name.strip_suffix(FAILURES).unwrap_or(name);
-        if prefix.starts_with("sds.") && !known.contains(prefix) {
-            let message = format!("`{name}` is {count}, and no listener or cluster in the dump uses this secret");
-            report.find(FindingCode::AgentUnknown, &Place::default(), message);
+    for (counter, code) in PROBLEMS {
+        for (name, count) in envoy.stats.ending_with(&format!(".{counter}")) {
+            let prefix = name.strip_suffix(counter).unwrap_or(name);
+            if prefix.starts_with("sds.") && !known.contains(prefix) {
+                let message = format!("`{name}` is {count}, and no listener or cluster in the dump uses this secret");
+                report.find(code, &Place::default(), message);
+            }
         }
     }
 }
