@@ -226,7 +226,7 @@ findings! {
         "Set it on the HBONE listener as examples/bootstrap/tunnel does, and use the transport socket internal_upstream."
     PeerPrincipalUnused "peer-principal-unused" Request Warning
         "In HBONE, the filter is in an internal listener, which has no TLS, and it reads the caller from TLS: it denies every request there."
-        "Set `identity.from: peerPrincipal` in the filter's document."
+        "Set `identity.from: peerPrincipal` in the document of the filter in this listener."
     XfccNotForwarded "xfcc-not-forwarded" Request Error
         "The filter reads the caller from `x-forwarded-client-cert`, and Envoy removes or rewrites this header: every request is denied."
         "Set `forward_client_cert_details: FORWARD_ONLY` in the connection manager."

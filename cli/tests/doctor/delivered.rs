@@ -242,6 +242,8 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert!(!unfetched.report()["fine"].to_string().contains("is configured"));
     assert_eq!(fetching("1", "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
     assert_eq!(fetching("0", "FAIL_RELOAD").found(), set(&[]));
+    let pending = "0\nwasm.remote_load_fetch_successes: 0\nwasm.remote_load_cache_misses: 1";
+    assert_eq!(fetching(pending, "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
     let unknown = fetching("1", "FAIL_RELOAD").stats("wasm.remote_load_fetch_failures", "x");
     assert_eq!(unknown.found(), set(&["filter-unknown"]));
     // Another plugin's code can be the one that failed.

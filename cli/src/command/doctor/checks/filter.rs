@@ -180,6 +180,32 @@ fn replaced(absent: &Absent, replacement: Replacement, channel: &Channel<'_>, re
     }
 }
 
+/// The state of remote code.
+enum Fetch {
+    /// Code has arrived, or no counter shows that it has not.
+    Done,
+    /// No code has arrived, according to this counter.
+    Missing(String),
+    /// Envoy does not keep the counters.
+    Unknown,
+}
+
+/// Returns the state of remote code. Envoy counts the fetches of all Wasm filters together.
+fn fetch(envoy: &Envoy) -> Fetch {
+    let count = |counter: &str| envoy.stats.count(&format!("wasm.remote_load_{counter}"));
+    match (count("fetch_failures"), count("fetch_successes"), count("cache_misses")) {
+        (_, stats::Count::Some(_), _) => Fetch::Done,
+        (stats::Count::Some(failures), ..) => {
+            Fetch::Missing(format!("`wasm.remote_load_fetch_failures` is {failures}"))
+        }
+        (stats::Count::Zero, stats::Count::Zero, stats::Count::Some(_)) => {
+            Fetch::Missing("`wasm.remote_load_fetch_successes` is 0".to_owned())
+        }
+        (stats::Count::Zero, ..) => Fetch::Done,
+        (stats::Count::Unknown, ..) => Fetch::Unknown,
+    }
+}
+
 /// Distinguishes a filter that is configured from one that is known to decide.
 fn check_running(
     installed: &Installed,
@@ -190,21 +216,19 @@ fn check_running(
 ) {
     let Installed { name, adapter, plugin, is_remote, .. } = installed;
     let place = &channel.http_place;
-    let fetches = ["remote_load_fetch_failures", "remote_load_fetch_successes"]
-        .map(|counter| envoy.stats.count(&format!("wasm.{counter}")));
-    if let (true, stats::Count::Some(failures), stats::Count::Zero | stats::Count::Unknown) =
-        (is_remote, fetches[0], fetches[1])
-    {
-        let message =
-            format!("Envoy could not fetch the code of `{name}`: `wasm.remote_load_fetch_failures` is {failures}");
-        report.find(FindingCode::FilterNotLoaded, place, message);
-        return;
-    }
-    if let (true, [stats::Count::Unknown, stats::Count::Zero | stats::Count::Unknown]) = (is_remote, fetches) {
-        let message = format!(
-            "it is unknown whether Envoy fetched the code of `{name}`: Envoy does not keep the counters `wasm.remote_load_*`, or the page `stats` is missing"
-        );
-        report.find(FindingCode::FilterUnknown, place, message);
+    match if *is_remote { fetch(envoy) } else { Fetch::Done } {
+        Fetch::Done => {}
+        Fetch::Missing(counter) => {
+            let message = format!("Envoy has not fetched the code of `{name}`: {counter}");
+            report.find(FindingCode::FilterNotLoaded, place, message);
+            return;
+        }
+        Fetch::Unknown => {
+            let message = format!(
+                "it is unknown whether Envoy fetched the code of `{name}`: Envoy does not keep the counters `wasm.remote_load_*`, or the page `stats` is missing"
+            );
+            report.find(FindingCode::FilterUnknown, place, message);
+        }
     }
     let is_failing = *adapter == Adapter::Wasm && check_vm(name, plugin, place, envoy, report);
     let kind = match adapter {
