@@ -251,6 +251,25 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert_eq!(other.found(), set(&[]));
 }
 
+/// Envoy keeps the previous certificate if it rejects the next one.
+#[test]
+fn a_rejected_secret_explains_why_it_expired() {
+    let authority = certificates::Authority::of("example.org");
+    let cause = |rejected: &str| {
+        let secrets = vec![
+            certificates::certificate("default", &authority.svid(certificates::SERVER, (2024, 2025))),
+            certificates::bundles(&[("example.org", &authority.pem)]),
+        ];
+        let counter = format!("cluster_added: 1\nsds.{rejected}.update_rejected: 4\nx");
+        let report = Delivered::of("server", secrets).stats("cluster_added", &counter).report();
+        assert_eq!(all_codes(&report), set(&["secret-rejected", "svid-expired"]));
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["code"] == "svid-expired").unwrap()["consequenceOf"].clone()
+    };
+    assert_eq!(cause("default"), "secret-rejected");
+    assert_eq!(cause("ROOTCA"), Value::Null);
+}
+
 #[test]
 fn a_listener_can_wait_for_its_route_table() {
     let mut dump = Delivered::sound("server").dump();

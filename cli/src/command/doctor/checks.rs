@@ -116,6 +116,7 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
     for (check, cause) in CAUSES {
         report.explain(check, cause);
     }
+    secrets::explain(report);
     report.finish();
 }
 

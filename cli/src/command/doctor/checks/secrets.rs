@@ -23,6 +23,18 @@ pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Repor
     problems
 }
 
+/// Marks what has expired as a consequence of an update that Envoy rejected, unless the agent explains it.
+pub(super) fn explain(report: &mut Report) {
+    let rejected = report.findings.iter().filter(|finding| finding.code == FindingCode::SecretRejected);
+    let rejected: HashSet<Place> = rejected.flat_map(|finding| finding.places.iter().cloned()).collect();
+    for finding in &mut report.findings {
+        let has_expired = matches!(finding.code, FindingCode::SvidExpired | FindingCode::BundleExpired);
+        if has_expired && finding.cause.is_none() && finding.places.iter().any(|place| rejected.contains(place)) {
+            finding.cause = Some(FindingCode::SecretRejected);
+        }
+    }
+}
+
 /// Reports the problems of secrets that nothing in the dump uses, as in a partial dump.
 fn check_others(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) {
     const PROBLEMS: [(&str, FindingCode); 4] = [
