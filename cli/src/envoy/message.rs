@@ -245,6 +245,8 @@ pub(crate) struct ValidationContext {
     pub(crate) trusted_ca: Option<DataSource>,
     pub(crate) system_root_certs: Option<Value>,
     pub(crate) custom_validator_config: Option<CustomValidator>,
+    pub(crate) verify_certificate_hash: Vec<String>,
+    pub(crate) verify_certificate_spki: Vec<String>,
     pub(crate) trust_chain_verification: String,
     pub(crate) allow_expired_certificate: bool,
     pub(crate) match_typed_subject_alt_names: Vec<TypedMatcher>,

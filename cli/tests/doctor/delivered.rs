@@ -134,6 +134,11 @@ fn bundles_are_read_in_each_form() {
     assert_eq!(found(map("x509-svid")), set(&[]));
     assert_eq!(found(map("jwt-svid")), set(&["bundle-unreadable"]));
 
+    // Pinned certificates are validated.
+    let pinned = certificates::validation(json!({"verify_certificate_hash": ["aa"]}));
+    assert_eq!(found(pinned), set(&["spiffe-validator-missing"]));
+    assert_eq!(found(certificates::validation(json!({}))), set(&["not-validated"]));
+
     let pool = |pems: &[&str]| certificates::validation(json!({"trusted_ca": certificates::inline(&pems.concat())}));
     assert_eq!(found(pool(&[&own.pem, &unnamed.pem])), set(&["spiffe-validator-missing"]));
     assert_eq!(found(pool(&[&own.pem, &io.pem])), set(&["bundles-pooled"]));
