@@ -82,11 +82,11 @@ macro_rules! findings {
 
 findings! {
     UpdateRefused "update-refused" Envoy Error
-        "Envoy rejected the last update of a listener. The previous version keeps serving; a new listener does not exist."
+        "Envoy rejected the last update of a listener or a cluster. The previous version stays in use, if there is one."
         "Fix the cause that Envoy reports, and send the update again."
     ListenerWarming "listener-warming" Envoy Warning
-        "A listener waits for a secret or for the configuration of a filter. The previous version serves, if there is one."
-        "Check the findings under secrets and filter. The listener serves when the missing part arrives."
+        "A listener waits for a secret, a route table, or the configuration of a filter. The previous version serves, if there is one."
+        "Check the findings under secrets and filter, and whether the control plane sends the route table. The listener serves when the missing part arrives."
     ClusterWarming "cluster-warming" Envoy Warning
         "A cluster waits for a secret. At its start, Envoy requests its listeners only after every cluster has started."
         "Fix the cause under secrets; the cluster starts when its secrets arrive."
@@ -217,13 +217,16 @@ findings! {
         "Remove `ignore_path_parameters_in_path_matching` from the route table."
     RemoteAddressUntrusted "remote-address-untrusted" Request Error
         "Policies use the remote address, and any client can choose it with the header `x-forwarded-for`."
-        "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind proxies, or add a PROXY protocol listener filter."
+        "Set `use_remote_address: true`, with `xff_num_trusted_hops` behind HTTP proxies; it is also required with the PROXY protocol."
     PeerPrincipalNotHashable "peer-principal-not-hashable" Request Error
         "Envoy can reuse the inner connection of one caller for another: `io.istio.peer_principal` is not a hashable object."
-        "Set `factory_key: envoy.hashable_string` in set_filter_state."
+        "Set `factory_key: envoy.hashable_string` in set_filter_state. In Istio, update istiod and the proxies to 1.29.2 or newer."
     PeerPrincipalMissing "peer-principal-missing" Request Error
         "The filter reads the caller from `io.istio.peer_principal`, which no filter before it sets: every request is denied."
         "Set it on the HBONE listener as examples/bootstrap/tunnel does, and use the transport socket internal_upstream."
+    PeerPrincipalUnused "peer-principal-unused" Request Warning
+        "In HBONE, the filter is in an internal listener, which has no TLS, and it reads the caller from TLS: it denies every request there."
+        "Set `identity.from: peerPrincipal` in the document of the filter in this listener."
     XfccNotForwarded "xfcc-not-forwarded" Request Error
         "The filter reads the caller from `x-forwarded-client-cert`, and Envoy removes or rewrites this header: every request is denied."
         "Set `forward_client_cert_details: FORWARD_ONLY` in the connection manager."
@@ -244,8 +247,8 @@ findings! {
         "No listener has the filter, so this Envoy does not authorize requests."
         "Add the filter to the connection manager. In Istio, check that the WasmPlugin selects this workload and its traffic."
     FilterUnknown "filter-unknown" Filter Note
-        "Whether a listener has the filter is unknown."
-        "Examine Envoy again after its listeners have started, or save a `config_dump` with all sections."
+        "Whether a listener has the filter, or whether Envoy fetched its code, is unknown."
+        "Examine Envoy again after its listeners have started, or save `config_dump` with all sections and `stats`."
     NothingToGuard "nothing-to-guard" Filter Note
         "No listener has the filter, and none requests a client certificate, as in an Envoy that only sends requests."
         "Add the filter only if callers reach a workload through this Envoy."

@@ -108,6 +108,15 @@ fn istioctl_is_called_if_kubectl_fails() {
 }
 
 #[test]
+fn a_page_that_cannot_be_read_is_unknown() {
+    let cluster = Cluster::new(&json!({"items": []}), "f15-own-id-pattern");
+    cluster.executable("kubectl", r#"case "$*" in *" config_dump") cat "$here/config_dump" ;; *) exit 1 ;; esac"#);
+    let report = cluster.report(&["httpbin-0"]);
+    let found = codes(&report);
+    assert!(found.contains(&"pages-incomplete") && found.contains(&"svid-wrong-pattern"), "{report}");
+}
+
+#[test]
 fn every_workload_is_summarized() {
     let mut native = pod("edge", "gateway", "a", &["app"]);
     native["spec"]["initContainers"] = json!([{"name": "istio-proxy"}]);

@@ -29,6 +29,7 @@ use crate::options::{Format, Level};
 use crate::printable::write_json;
 use crate::stream::stdout;
 use fleet::Selection;
+use output::Heading;
 use redact::Redaction;
 
 /// Examines an Envoy layer by layer, and reports problems with remedies
@@ -120,14 +121,15 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         (None, None) => return run_on(&pods, redaction.as_ref(), arguments),
     };
     let envoy = Envoy::read(pages)?;
+    let heading = Heading::of(&envoy);
     let mut report = checks::examine(&envoy)?;
     if let Some(redaction) = &redaction {
         redaction.apply(&mut report);
     }
     let mut out = stdout();
     match arguments.format {
-        Format::Human => output::write_human(&mut out, &envoy, &report)?,
-        Format::Json => write_json(&mut out, &output::as_json(&envoy, &report))?,
+        Format::Human => output::write_human(&mut out, heading, &report)?,
+        Format::Json => write_json(&mut out, &output::as_json(heading, &report))?,
     }
     Ok(ended(report.worst(), arguments))
 }

@@ -266,6 +266,10 @@ impl ConfigDump {
         let has = |field: &str| !value[field].is_null();
         let kind = if ["dynamic_active_secrets", "dynamic_warming_secrets", "static_secrets"].into_iter().any(has) {
             "SecretsConfigDump"
+        } else if value["bootstrap"].is_object() {
+            "BootstrapConfigDump"
+        } else if has("ecds_filters") {
+            "EcdsConfigDump"
         } else if has("filter_chains") || has("default_filter_chain") || has("filter_chain_matcher") {
             value = serde_json::json!({"listener": value});
             "StaticListener"

@@ -60,8 +60,8 @@ pub(crate) fn json(page: &str, text: String) -> io::Result<String> {
     if starts_json(&text) {
         return Ok(text);
     }
-    if let Some(start) = text.match_indices('\n').map(|(end, _)| end + 1).find(|&start| is_json_line(&text[start..])) {
-        return Ok(text[start..].to_owned());
+    if let Some(json) = json_after_lines(&text) {
+        return Ok(json.to_owned());
     }
     let first = text.trim_start().lines().next().unwrap_or_default();
     let looks = if first.is_empty() {
@@ -86,6 +86,12 @@ pub(crate) fn json(page: &str, text: String) -> io::Result<String> {
     } else {
         Err(invalid(&format!("{page}: expected JSON or YAML, found text that starts with `{}`", shortened(first))))
     }
+}
+
+/// Returns the JSON that starts after other lines.
+pub(crate) fn json_after_lines(text: &str) -> Option<&str> {
+    let mut starts = text.match_indices('\n').map(|(end, _)| end + 1);
+    starts.find(|&start| is_json_line(&text[start..])).map(|start| &text[start..])
 }
 
 /// Removes the fields without a value, which YAML can have and Envoy's JSON does not.

@@ -79,16 +79,17 @@ impl Stats {
             value: Value,
         }
         let text = page::decode("stats", page)?;
-        let is_json = text.trim_start().starts_with('{');
-        if !is_json && text.lines().any(|line| line.starts_with("# TYPE ")) {
+        let is_json = |text: &str| text.trim_start().starts_with('{');
+        let json = if is_json(&text) { Some(text.as_str()) } else { page::json_after_lines(&text) };
+        if json.is_none() && text.lines().any(|line| line.starts_with("# TYPE ")) {
             return Err(invalid("stats: expected the page `/stats`, found its Prometheus form (save `/stats` itself)"));
         }
         let pair = |line: &str| {
             let (name, value) = line.rsplit_once(": ")?;
             Some((name.to_owned(), value.trim().parse().ok()?))
         };
-        let stats: HashMap<String, u64> = if is_json {
-            let page: Page = serde_json::from_str(&text).map_err(|error| invalid(&format!("stats: {error}")))?;
+        let stats: HashMap<String, u64> = if let Some(json) = json {
+            let page: Page = serde_json::from_str(json).map_err(|error| invalid(&format!("stats: {error}")))?;
             page.stats.into_iter().filter_map(|entry| Some((entry.name?, entry.value.as_u64()?))).collect()
         } else {
             text.lines().filter_map(pair).collect()
@@ -174,6 +175,7 @@ mod tests {
         for page in [
             "a.a: 2\na.b: 0\na.c: P0(nan,1)\n",
             r#"{"stats": [{"name": "a.a", "value": 2}, {"name": "a.b", "value": 0}, {"name": "a.c", "value": "text"}, {"histograms": {}}]}"#,
+            "Defaulted container \"istio-proxy\"\n{\"stats\": [{\"name\": \"a.a\", \"value\": 2}, {\"name\": \"a.b\", \"value\": 0}]}",
         ] {
             let stats = stats(page);
             let known = ["a.a", "a.b", "a.c"].map(|name| stats.count(name).known());

@@ -156,6 +156,8 @@ impl ValidationContext {
             trusted_ca,
             system_root_certs,
             custom_validator_config,
+            verify_certificate_hash,
+            verify_certificate_spki,
             trust_chain_verification,
             allow_expired_certificate,
             match_typed_subject_alt_names,
@@ -164,6 +166,8 @@ impl ValidationContext {
         self.trusted_ca = trusted_ca.or(self.trusted_ca);
         self.system_root_certs = system_root_certs.or(self.system_root_certs);
         self.custom_validator_config = custom_validator_config.or(self.custom_validator_config);
+        self.verify_certificate_hash.extend(verify_certificate_hash);
+        self.verify_certificate_spki.extend(verify_certificate_spki);
         if !trust_chain_verification.is_empty() {
             self.trust_chain_verification = trust_chain_verification;
         }

@@ -26,6 +26,8 @@ impl ValidationContext {
             return Validator::System;
         }
         match &self.trusted_ca {
+            None if !self.verify_certificate_hash.is_empty() => Validator::Other("verify_certificate_hash".to_owned()),
+            None if !self.verify_certificate_spki.is_empty() => Validator::Other("verify_certificate_spki".to_owned()),
             None => Validator::None,
             Some(source) => Validator::Default(authorities(source, envoy)),
         }
@@ -43,7 +45,7 @@ pub(crate) enum Validator {
     Default(Option<Vec<Certificate>>),
     /// Envoy's default validator with every authority that the machine trusts.
     System,
-    /// Another validator, by its name.
+    /// Another validator, or the setting that pins certificates, by its name.
     Other(String),
 }
 

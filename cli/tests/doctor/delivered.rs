@@ -134,6 +134,11 @@ fn bundles_are_read_in_each_form() {
     assert_eq!(found(map("x509-svid")), set(&[]));
     assert_eq!(found(map("jwt-svid")), set(&["bundle-unreadable"]));
 
+    // Pinned certificates are validated.
+    let pinned = certificates::validation(json!({"verify_certificate_hash": ["aa"]}));
+    assert_eq!(found(pinned), set(&["spiffe-validator-missing"]));
+    assert_eq!(found(certificates::validation(json!({}))), set(&["not-validated"]));
+
     let pool = |pems: &[&str]| certificates::validation(json!({"trusted_ca": certificates::inline(&pems.concat())}));
     assert_eq!(found(pool(&[&own.pem, &unnamed.pem])), set(&["spiffe-validator-missing"]));
     assert_eq!(found(pool(&[&own.pem, &io.pem])), set(&["bundles-pooled"]));
@@ -242,9 +247,138 @@ fn code_that_was_not_fetched_does_not_decide() {
     assert!(!unfetched.report()["fine"].to_string().contains("is configured"));
     assert_eq!(fetching("1", "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
     assert_eq!(fetching("0", "FAIL_RELOAD").found(), set(&[]));
+    let pending = "0\nwasm.remote_load_fetch_successes: 0\nwasm.remote_load_cache_misses: 1";
+    assert_eq!(fetching(pending, "FAIL_OPEN").found(), set(&["filter-not-loaded", "filter-fail-open"]));
+    let unknown = fetching("1", "FAIL_RELOAD").stats("wasm.remote_load_fetch_failures", "x");
+    assert_eq!(unknown.found(), set(&["filter-unknown"]));
     // Another plugin's code can be the one that failed.
     let other = fetching("1\nwasm.remote_load_fetch_successes: 1", "FAIL_RELOAD");
     assert_eq!(other.found(), set(&[]));
+}
+
+/// Envoy keeps the previous certificate if it rejects the next one.
+#[test]
+fn a_rejected_secret_explains_why_it_expired() {
+    let authority = certificates::Authority::of("example.org");
+    let cause = |rejected: &str| {
+        let secrets = vec![
+            certificates::certificate("default", &authority.svid(certificates::SERVER, (2024, 2025))),
+            certificates::bundles(&[("example.org", &authority.pem)]),
+        ];
+        let counter = format!("cluster_added: 1\nsds.{rejected}.update_rejected: 4\nx");
+        let report = Delivered::of("server", secrets).stats("cluster_added", &counter).report();
+        assert_eq!(all_codes(&report), set(&["secret-rejected", "svid-expired"]));
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["code"] == "svid-expired").unwrap()["consequenceOf"].clone()
+    };
+    assert_eq!(cause("default"), "secret-rejected");
+    assert_eq!(cause("ROOTCA"), Value::Null);
+}
+
+#[test]
+fn a_listener_can_wait_for_its_route_table() {
+    let mut dump = Delivered::sound("server").dump();
+    let mut listener = dump["configs"][2]["static_listeners"][0].clone();
+    let manager = listener.pointer_mut("/listener/filter_chains/0/filters/1/typed_config").unwrap();
+    manager.as_object_mut().unwrap().remove("route_config");
+    manager["rds"] = json!({"route_config_name": "t"});
+    dump["configs"][2]["dynamic_listeners"] = json!([{"name": "inbound", "warming_state": listener}]);
+    let routes = json!({"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump"});
+    dump["configs"].as_array_mut().unwrap().push(routes);
+    let report = doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED));
+    assert_eq!(all_codes(&report), set(&["listener-warming"]));
+    assert!(report.to_string().contains("waits for the route table `t`"), "{report}");
+}
+
+/// Without the section of secrets, it is unknown whether a failure was before or after the delivery.
+#[test]
+fn a_dump_without_secrets_does_not_show_that_one_is_missing() {
+    let report = |from: &str, to: &str| {
+        let mut dump = Delivered::sound("server").dump();
+        dump["configs"].as_array_mut().unwrap().remove(3);
+        doctor_of(&dump.to_string(), Some("{}"), Some(&CONNECTED.replace(from, to)))
+    };
+    let failed = report("sds.default.update_failure: 0", "sds.default.update_failure: 3");
+    assert_eq!(all_codes(&failed), set(&["pages-incomplete"]));
+    let unreachable = report(
+        "cx_active: 1\ncluster.spire_agent.upstream_cx_connect_fail: 0",
+        "cx_active: 0\ncluster.spire_agent.upstream_cx_connect_fail: 9",
+    );
+    assert_eq!(all_codes(&unreachable), set(&["pages-incomplete", "agent-unreachable"]));
+    assert!(!unreachable.to_string().contains("nothing was received"), "{unreachable}");
+}
+
+/// With `from: xfcc`, the connection is that of a trusted proxy, and the callers' trust domains need no bundle here.
+#[test]
+fn forwarded_callers_come_through_a_proxy_with_a_certificate() {
+    const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
+    let manager = format!("{CHAIN}/filters/1/typed_config");
+    let with = |peer: &str, proxy: &str| {
+        let document = json!({
+            "trustDomain": "example.org", "federatedTrustDomains": ["example.io"], "policies": [],
+            "identity": {"from": "xfcc", "peer": peer, "trustedProxies": [proxy]}
+        });
+        Delivered::sound("server").set(&manager, "forward_client_cert_details", json!("FORWARD_ONLY")).set(
+            &format!("{manager}/http_filters/0/typed_config/config/configuration"),
+            "value",
+            json!(document.to_string()),
+        )
+    };
+    assert_eq!(with("required", "example.org/ns/edge/sa/gateway").found(), set(&[]));
+    assert_eq!(with("required", "example.io/ns/edge/sa/gateway").found(), set(&["bundle-missing"]));
+    for peer in ["required", "optional"] {
+        let with = || with(peer, "example.org/ns/edge/sa/gateway");
+        assert_eq!(with().set(CHAIN, "transport_socket", json!(null)).found(), set(&["plain-text"]), "{peer}");
+        let tls = format!("{CHAIN}/transport_socket/typed_config");
+        let optional = with().set(&tls, "require_client_certificate", json!(false));
+        assert_eq!(optional.found(), set(&["client-certificate-optional"]), "{peer}");
+    }
+}
+
+/// A listener that waits or was rejected shows that there is something to guard.
+#[test]
+fn a_listener_that_does_not_serve_yet_can_lack_the_filter() {
+    let http = "/filter_chains/0/filters/1/typed_config/http_filters";
+    let found = |state: &str| {
+        let mut dump = Delivered::sound("server").dump();
+        let state_of = dump["configs"][2]["static_listeners"].as_array_mut().unwrap().remove(0);
+        let mut listener = state_of["listener"].clone();
+        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+        listener.pointer_mut(http).unwrap().as_array_mut().unwrap().remove(0);
+        let mut outbound = listener.clone();
+        outbound["name"] = json!("outbound");
+        outbound["filter_chains"][0]["transport_socket"] = json!(null);
+        dump["configs"][2]["static_listeners"] = json!([{"listener": outbound}]);
+        let waiting = match state {
+            "warming_state" => json!({"listener": listener}),
+            _ => json!({"failed_configuration": listener, "details": "cannot bind"}),
+        };
+        dump["configs"][2]["dynamic_listeners"] = json!([{"name": "inbound", state: waiting}]);
+        all_codes(&doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED)))
+    };
+    assert_eq!(found("warming_state"), set(&["listener-warming", "filter-missing"]));
+    assert_eq!(found("error_state"), set(&["update-refused"]));
+}
+
+#[test]
+fn the_default_of_a_discovered_filter_decides_until_it_arrives() {
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters";
+    let ours = Delivered::sound("server").bootstrap.pointer(filters).unwrap()[0]["typed_config"].clone();
+    let found = |default: Value| {
+        let discovery = json!({"config_source": {"ads": {}}, "default_config": default});
+        let place = json!({"name": "spiffe-authz", "config_discovery": discovery});
+        let mut server = Delivered::sound("server");
+        server.bootstrap.pointer_mut(filters).unwrap()[0] = place;
+        let mut dump = server.dump();
+        let section = json!({"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump"});
+        dump["configs"].as_array_mut().unwrap().push(section);
+        all_codes(&doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED)))
+    };
+    let rbac = |rules: Value| json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC", "rules": rules});
+    assert_eq!(found(json!(null)), set(&["filter-not-loaded"]));
+    assert_eq!(found(rbac(json!({}))), set(&["filter-not-loaded"]));
+    assert_eq!(found(rbac(json!(null))), set(&["filter-not-loaded", "filter-fail-open"]));
+    assert_eq!(found(ours), set(&[]));
 }
 
 #[test]
@@ -266,5 +400,8 @@ fn each_secret_that_anything_requests_is_checked() {
     let failing = |name: &str| format!("{CONNECTED}sds.{name}.update_failure: 2\n");
     assert_eq!(found(&sound, &failing("spiffe_example.org/x")), set(&["agent-unknown"]));
     assert_eq!(found(&sound, &failing("default")), set(&[]), "the stream is connected again");
+    let rejected = format!("{CONNECTED}sds.token.update_rejected: 1\n");
+    assert_eq!(found(&sound, &rejected), set(&["secret-rejected"]), "a secret that no TLS context uses");
+    assert_eq!(found(&sound, &format!("{CONNECTED}sds.token.init_fetch_timeout: 1\n")), set(&["agent-unknown"]));
     assert_eq!(found(&sound, &format!("{CONNECTED}sds.default.key_rotation_failed: 1\n")), set(&["secret-rejected"]));
 }

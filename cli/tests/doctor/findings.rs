@@ -140,6 +140,53 @@ fn changes() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// The cause of a rejected update is in the same listener. A cluster has no filter.
+#[test]
+fn rejected_updates_are_explained_by_their_own_cause() {
+    let cause = |report: &Value, text: &str| {
+        let mut findings = report["findings"].as_array().unwrap().iter();
+        let has_text = |finding: &&Value| finding["message"].as_str().unwrap().contains(text);
+        findings.find(has_text).unwrap_or_else(|| panic!("{text}: {report:#}"))["consequenceOf"].clone()
+    };
+    let rejected = |pages: &Value, name: &str, details: &str, change: &dyn Fn(&mut Value)| {
+        let mut listener = pages["configs"][2]["static_listeners"][0]["listener"].clone();
+        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+        listener["name"] = json!(name);
+        change(&mut listener);
+        json!({"name": name, "error_state": {"failed_configuration": listener, "details": details}})
+    };
+    let document = |text: &'static str| {
+        move |listener: &mut Value| {
+            let pointer = format!("{}/configuration/value", PLUGIN.strip_prefix(INBOUND).unwrap());
+            *listener.pointer_mut(&pointer).unwrap() = json!(text);
+        }
+    };
+    let mut dump = Delivered::sound("server").dump();
+    let updates = [
+        rejected(&dump, "wrong", "Unable to create Wasm plugin", &document("{}")),
+        rejected(&dump, "other", "cannot bind", &|_| {}),
+    ];
+    dump["configs"][2]["dynamic_listeners"] = json!(updates);
+    let stats = format!("{CONNECTED}cluster_manager.cds.update_rejected: 1\nhttp.a.rds.b.update_rejected: 1\n");
+    let report = doctor_of(&dump.to_string(), Some("{}"), Some(&stats));
+    assert_eq!(cause(&report, "Unable to create"), "configuration-refused");
+    assert_eq!(cause(&report, "cannot bind"), Value::Null);
+    assert_eq!(cause(&report, "cluster_manager."), Value::Null);
+    assert_eq!(cause(&report, ".rds."), "configuration-refused");
+
+    let mut module = Delivered::sound("server").dump();
+    module["configs"][0]["bootstrap"]["node"]["user_agent_build_version"]["version"]["minor_number"] = json!(36);
+    let refused = "Failed to load dynamic module: undefined symbol";
+    let update = rejected(&module, "module", refused, &|listener| {
+        *listener = Pages::module().listener;
+        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+        listener["name"] = json!("module");
+    });
+    module["configs"][2]["dynamic_listeners"] = json!([update]);
+    let report = doctor_of(&module.to_string(), Some("{}"), Some(CONNECTED));
+    assert_eq!(cause(&report, refused), "envoy-unsupported");
+}
+
 /// The reports, and not only the sources, contain each finding of docs/reference/doctor-findings.md.
 #[test]
 fn every_finding_is_produced() {

@@ -18,6 +18,12 @@ fn a_dynamic_module_needs_the_certificate_in_filter_state() {
     let state = pages.listener.pointer_mut("/filter_chains/0/filters/0/typed_config").unwrap();
     state["on_downstream_tls_handshake"] = json!([]);
     assert_eq!(pages.found(), set(&["peer-certificate-missing"]));
+    // The certificate of the proxy.
+    let configuration = pages.listener.pointer_mut(&format!("{FILTER}/filter_config/value")).unwrap();
+    let identity = json!({"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]});
+    *configuration = json!(json!({"trustDomain": "example.org", "policies": [], "identity": identity}).to_string());
+    let pages = pages.manager("forward_client_cert_details", json!("FORWARD_ONLY"));
+    assert_eq!(pages.found(), set(&["peer-certificate-missing"]));
 }
 
 /// Pages of an Envoy, made from the server's example.
@@ -165,7 +171,21 @@ fn the_remote_address_comes_from_trusted_proxies() {
         let mut proxied = pages();
         let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
         proxied.listener["listener_filters"] = json!([{"name": "proxy", "typed_config": {"@type": kind}}]);
-        assert_eq!(proxied.found(), set(&[]), "{rule}");
+        // Envoy prefers the header to the address in the PROXY protocol.
+        assert_eq!(proxied.found(), set(&["remote-address-untrusted"]), "{rule}");
+        assert_eq!(proxied.manager("use_remote_address", json!(true)).found(), set(&[]), "{rule}");
+
+        let detected = |kind: &str, field: &str, value: Value| {
+            let kind = format!("type.googleapis.com/envoy.extensions.http.original_ip_detection.{kind}");
+            let extension = json!([{"name": "e", "typed_config": {"@type": kind, field: value}}]);
+            pages().manager("original_ip_detection_extensions", extension).found()
+        };
+        let proxies = json!({"cidrs": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]});
+        assert_eq!(detected("xff.v3.XffConfig", "xff_trusted_cidrs", proxies), set(&[]), "{rule}");
+        let untrusted = set(&["remote-address-untrusted"]);
+        assert_eq!(detected("xff.v3.XffConfig", "xff_num_trusted_hops", json!(1)), untrusted, "{rule}");
+        let header = detected("custom_header.v3.CustomHeaderConfig", "header_name", json!("x-client"));
+        assert_eq!(header, untrusted, "{rule}");
     }
     let direct = source(json!({"ipBlocks": ["127.0.0.0/8"]}));
     assert_eq!(Pages::server().manager("use_remote_address", json!(false)).rule(&direct).found(), set(&[]));
@@ -201,6 +221,23 @@ fn route_tables_keep_path_parameters() {
     assert_eq!(pages.found(), set(&["path-parameters-ignored"]));
 }
 
+/// Routes can disable the filter, so a partial dump does not show that each request is decided.
+#[test]
+fn a_missing_route_table_is_unknown() {
+    let mut pages =
+        Pages::server().manager("route_config", json!(null)).manager("rds", json!({"route_config_name": "t"}));
+    let has_note = |pages: &Pages| {
+        let report = pages.report();
+        let mut findings = report["findings"].as_array().unwrap().iter();
+        findings.any(|finding| {
+            finding["code"] == "pages-incomplete" && finding["message"].as_str().unwrap().contains("route table `t`")
+        })
+    };
+    assert!(has_note(&pages));
+    pages.routes = vec![json!({"name": "t"})];
+    assert!(!has_note(&pages) && !has_note(&Pages::server()));
+}
+
 #[test]
 fn peer_principals_are_hashable() {
     let state = |factory: Value, shared: &str| json!([{"object_key": "io.istio.peer_principal", "factory_key": factory, "shared_with_upstream": shared}]);
@@ -221,7 +258,9 @@ fn peer_principals_are_hashable() {
         for shared in ["ONCE", "TRANSITIVE"] {
             assert_eq!(found(state(json!("envoy.string"), shared)), set(&["peer-principal-not-hashable"]));
             assert_eq!(found(state(json!(null), shared)), set(&["peer-principal-not-hashable"]));
-            assert_eq!(found(state(json!("envoy.hashable_string"), shared)), set(&[]));
+            for factory in ["envoy.hashable_string", "istio.hashable_string"] {
+                assert_eq!(found(state(json!(factory), shared)), set(&[]), "{factory}");
+            }
         }
         assert_eq!(found(state(json!("envoy.string"), "NONE")), set(&[]));
     }
@@ -289,6 +328,21 @@ fn client_certificate_headers_are_checked() {
     ] {
         assert_eq!(with("tls", value.clone()), set(expected), "{value}");
     }
+    // A waypoint can replace the header by the caller's SPIFFE ID.
+    let replaced = |action: &str| {
+        let header =
+            json!({"key": "X-Forwarded-Client-Cert", "value": "URI=%FILTER_STATE(io.istio.peer_principal:PLAIN)%"});
+        let config = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [{"append": {"header": header, "append_action": action}}]}
+        });
+        let mut pages = Pages::server().manager("forward_client_cert_details", json!("ALWAYS_FORWARD_ONLY"));
+        let filters = pages.listener.pointer_mut(MANAGER).unwrap()["http_filters"].as_array_mut().unwrap();
+        filters.insert(0, json!({"name": "xfcc", "typed_config": config}));
+        pages.found()
+    };
+    assert_eq!(replaced("OVERWRITE_IF_EXISTS_OR_ADD"), set(&[]));
+    assert_eq!(replaced("ADD_IF_ABSENT"), set(&["xfcc-forwarded", "acts-before-filter"]));
     // On a connection without HBONE, another filter must set the caller's SPIFFE ID.
     assert_eq!(with("peerPrincipal", json!(null)), set(&["peer-principal-missing"]));
 }

@@ -25,10 +25,17 @@ fn problems(case: &str, (minor, patch): (u64, u64), change: &dyn Fn(&mut Value))
     codes(&doctor_of(&dump.to_string(), Some(&certs), Some(&stats)))
 }
 
-/// Renames the listeners as in a waypoint, and adds filter chains for TCP.
+/// Renames the listeners and the filter state as in a waypoint, and adds filter chains for TCP.
 fn to_waypoint(dump: &mut Value) {
-    let text =
-        dump.to_string().replace("\"tunnel\"", "\"connect_terminate\"").replace("\"inbound\"", "\"main_internal\"");
+    let mut text = dump.to_string();
+    assert!(text.contains("envoy.hashable_string"), "{text}");
+    for (from, to) in [
+        ("\"tunnel\"", "\"connect_terminate\""),
+        ("\"inbound\"", "\"main_internal\""),
+        ("envoy.hashable_string", "istio.hashable_string"),
+    ] {
+        text = text.replace(from, to);
+    }
     *dump = serde_json::from_str(&text).unwrap();
     let sections = dump["configs"].as_array_mut().unwrap();
     let listeners = sections.iter_mut().find(|section| !section["static_listeners"].is_null()).unwrap();
@@ -85,6 +92,12 @@ fn pages_are_read_in_the_forms_that_tools_write() {
     let camel = listener.replace("filter_chains", "filterChains").replace("typed_config", "typedConfig");
     let alone = found(&format!("[{camel}]"));
     assert!(alone.contains("pages-incomplete") && !alone.contains("filter-missing"), "{alone:?}");
+    // The forms of `istioctl proxy-config bootstrap` and `ecds` with `-o json`.
+    let bootstrap =
+        r#"{"bootstrap": {"node": {"userAgentBuildVersion": {"version": {"majorNumber": 1, "minorNumber": 38}}}}}"#;
+    assert_eq!(doctor_of(bootstrap, None, None)["envoy"], "1.38.0");
+    let discovered = r#"{"ecdsFilters": [{"ecdsFilter": {"name": "a", "typedConfig": {}}}]}"#;
+    assert!(found(discovered).contains("filter-unknown"), "{:?}", found(discovered));
     // One section, and one resource.
     for part in [&sound["configs"][3], &sound["configs"][2]] {
         assert!(found(&part.to_string()).contains("pages-incomplete"), "{part}");

@@ -15,7 +15,7 @@ use crate::envoy::page::invalid;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::tls::{downstream_tls, passes_filter_state};
 use crate::report::Place;
-use spiffe_authz::identity::IdentitySource;
+use spiffe_authz::identity::{IdentitySource, PeerRequirement};
 
 const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
@@ -89,6 +89,14 @@ impl Channel<'_> {
 
     pub(crate) fn is_upgrade(&self) -> bool {
         self.http_place.upgrade.is_some()
+    }
+
+    /// Returns `true` if the filter requires a certificate of the TLS connection in an internal listener, which has no TLS.
+    pub(crate) fn needs_tls_of_internal_listener(&self) -> bool {
+        let needs_tls = self.document().map(|document| document.policy.identity()).is_some_and(|identity| {
+            identity.peer == PeerRequirement::Required && matches!(identity.source, IdentitySource::Tls { .. })
+        });
+        self.is_internal() && self.tls.is_none() && needs_tls
     }
 
     fn is_internal(&self) -> bool {

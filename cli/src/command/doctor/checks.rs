@@ -112,18 +112,16 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
         }
     }
     filter::labels(facts, report);
+    envoy::explain(report);
     for (check, cause) in CAUSES {
         report.explain(check, cause);
     }
+    secrets::explain(report);
     report.finish();
 }
 
 /// Pairs of a finding and its cause, for reports that have both.
-const CAUSES: [(FindingCode, FindingCode); 7] = [
-    (FindingCode::UpdateRefused, FindingCode::ConfigurationRefused),
-    (FindingCode::UpdateRefused, FindingCode::FilterAfterRouter),
-    (FindingCode::UpdatesRejected, FindingCode::ConfigurationRefused),
-    (FindingCode::UpdatesRejected, FindingCode::FilterAfterRouter),
+const CAUSES: [(FindingCode, FindingCode); 3] = [
     (FindingCode::SvidExpired, FindingCode::AgentUnreachable),
     (FindingCode::SvidExpired, FindingCode::WorkloadUnknown),
     (FindingCode::BundleExpired, FindingCode::AgentUnreachable),

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use spiffe_authz::lint::Severity;
 
-use super::output;
+use super::output::{self, Heading};
 use super::redact::Redaction;
-use crate::envoy::snapshot::{Envoy, Pages};
+use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::printable::{say, styled};
 use crate::report::{Finding, Report};
 use crate::style::{BAD, GOOD, HEADING, NOTABLE};
@@ -42,7 +42,7 @@ struct Pod {
 }
 
 /// The result of one pod.
-type Examined = (Pod, io::Result<(Envoy, Report)>);
+type Examined = (Pod, io::Result<(Heading, Report)>);
 
 impl Selection {
     /// Returns the pages of a pod.
@@ -63,16 +63,17 @@ impl Selection {
             return Err(io::Error::other(format!("no running pod has a container `{CONTAINER}`")));
         }
         let queue = Mutex::new(pods.into_iter());
-        let examined: Mutex<Vec<(Pod, io::Result<Pages>)>> = Mutex::default();
-        // Only the pages are read in parallel, because a report cannot be sent between threads.
+        let examined: Mutex<Vec<Examined>> = Mutex::default();
+        // Each thread keeps the pages of one pod only: those of a large mesh have a gigabyte for 20 pods.
         thread::scope(|scope| {
             for _ in 0..PARALLEL {
                 scope.spawn(|| {
                     loop {
                         let Some(pod) = queue.lock().ok().and_then(|mut queue| queue.next()) else { return };
                         let pages = now().and_then(|now| self.read(&pod.name, Some(&pod.namespace), now));
+                        let result = pages.and_then(examine);
                         if let Ok(mut examined) = examined.lock() {
-                            examined.push((pod, pages));
+                            examined.push((pod, result));
                         }
                     }
                 });
@@ -80,12 +81,7 @@ impl Selection {
         });
         let mut examined = examined.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
         examined.sort_by(|(pod, _), (other, _)| pod.cmp(other));
-        let examine = |pages: Pages| {
-            let envoy = Envoy::read(pages)?;
-            let report = super::checks::examine(&envoy)?;
-            Ok((envoy, report))
-        };
-        Ok(Fleet(examined.into_iter().map(|(pod, pages)| (pod, pages.and_then(examine))).collect()))
+        Ok(Fleet(examined))
     }
 
     fn list(&self) -> io::Result<Vec<Pod>> {
@@ -113,14 +109,13 @@ impl Selection {
             command.args(["--container", CONTAINER, "--", "pilot-agent", "request", "GET", page]);
             output_of(&mut command)
         };
+        // The report says what is unknown without these pages.
+        let optional = |name: &str| page(name).ok().map(Page::from);
         let taken = Some(taken);
         match page("config_dump") {
-            Ok(config_dump) => Ok(Pages {
-                config_dump: config_dump.into(),
-                certs: Some(page("certs")?.into()),
-                stats: Some(page("stats")?.into()),
-                taken,
-            }),
+            Ok(config_dump) => {
+                Ok(Pages { config_dump: config_dump.into(), certs: optional("certs"), stats: optional("stats"), taken })
+            }
             Err(of_kubectl) => {
                 let mut command = Command::new("istioctl");
                 command.args(["proxy-config", "all", pod, "-o", "json"]);
@@ -145,6 +140,11 @@ impl Selection {
         }
         command
     }
+}
+
+fn examine(pages: Pages) -> io::Result<(Heading, Report)> {
+    let envoy = Envoy::read(pages)?;
+    Ok((Heading::of(&envoy), super::checks::examine(&envoy)?))
 }
 
 /// Runs a program, and returns its standard output.
@@ -290,7 +290,7 @@ impl Fleet {
     pub(super) fn as_json(&self) -> Value {
         let workloads = self.workloads().into_iter().map(|((namespace, workload), examined)| {
             let pods = examined.into_iter().map(|(pod, examined)| match examined {
-                Ok((envoy, report)) => json!({"pod": pod.name, "report": output::as_json(envoy, report)}),
+                Ok((heading, report)) => json!({"pod": pod.name, "report": output::as_json(*heading, report)}),
                 Err(error) => json!({"pod": pod.name, "error": error.to_string()}),
             });
             json!({"namespace": namespace, "workload": workload, "pods": pods.collect::<Vec<_>>()})

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::compiled::{Compiled, CompiledOnce};
-use crate::envoy::message::{Extension, decode_base64};
+use crate::envoy::message::{Any, Extension, decode_base64};
 use crate::envoy::snapshot::Envoy;
 
 /// The error of a configuration that the adapter cannot read.
@@ -37,12 +37,14 @@ pub(crate) enum Installation {
 }
 
 /// A filter that is not loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Absent {
     /// The name in the chain.
     pub(crate) name: String,
     /// Whether the name is that of this filter. Otherwise it is a Wasm plugin that can be this filter.
     pub(crate) is_certain: bool,
+    /// The default configuration of another filter, which Envoy uses until that of this filter arrives.
+    pub(crate) default: Option<Extension>,
 }
 
 /// The filter that istio-agent uses instead of one that it could not load.
@@ -120,12 +122,7 @@ impl<'e> Catalog<'e> {
     /// Returns the filter if `place` is this filter, or a plugin that can be it.
     pub(crate) fn recognize(&self, place: &Extension) -> Option<Rc<Installation>> {
         let found = self.resolve(place);
-        let Some(found) = found else {
-            let is_certain = is_ours(&place.name);
-            let can_be = is_certain || WASM.iter().any(|kind| place.config_discovery.text().contains(kind));
-            let absent = Absent { name: place.name.clone(), is_certain };
-            return can_be.then(|| Rc::new(Installation::Awaited(absent)));
-        };
+        let Some(found) = found else { return self.awaited(place).map(Rc::new) };
         let kind = found.typed_config.kind();
         if ![WASM, MODULE, RBAC].concat().contains(&kind.as_str()) {
             return None;
@@ -144,6 +141,21 @@ impl<'e> Catalog<'e> {
         installation
     }
 
+    /// Returns the filter whose configuration has not arrived, if `place` can be this filter.
+    fn awaited(&self, place: &Extension) -> Option<Installation> {
+        let default = default_of(place);
+        if let Some(default) = &default
+            && let kind = default.typed_config.kind()
+            && [WASM, MODULE].concat().contains(&kind.as_str())
+            && let Some(installed) = self.installed(place, default, &kind)
+        {
+            return Some(Installation::Loaded(Box::new(installed)));
+        }
+        let is_certain = is_ours(&place.name);
+        let can_be = is_certain || WASM.iter().any(|kind| place.config_discovery.text().contains(kind));
+        can_be.then(|| Installation::Awaited(Absent { name: place.name.clone(), is_certain, default }))
+    }
+
     /// Returns the filter itself, or the discovered filter of its name.
     pub(crate) fn resolve<'f>(&'f self, place: &'f Extension) -> Option<&'f Extension> {
         if !place.config_discovery.is_present() {
@@ -154,12 +166,12 @@ impl<'e> Catalog<'e> {
 
     fn installed(&self, place: &Extension, found: &Extension, kind: &str) -> Option<Installed> {
         let message = found.typed_config.value();
-        let (adapter, names, failure, document) = if WASM.contains(&kind) {
+        let (adapter, names, failure, configuration) = if WASM.contains(&kind) {
             let config = &message["config"];
             let code = &config["vm_config"]["code"];
             let names =
                 [&config["name"], &config["root_id"], &code["local"]["filename"], &code["remote"]["http_uri"]["uri"]];
-            (Adapter::Wasm, names, wasm_failure(config), wasm_document(&config["configuration"]))
+            (Adapter::Wasm, names, wasm_failure(config), &config["configuration"])
         } else {
             let module = &message["dynamic_module_config"];
             let names = [
@@ -168,12 +180,16 @@ impl<'e> Catalog<'e> {
                 &module["module"]["local"]["filename"],
                 &module["module"]["remote"]["http_uri"]["uri"],
             ];
-            (Adapter::Module, names, module_failure(module), module_document(&message["filter_config"]))
+            (Adapter::Module, names, module_failure(module), &message["filter_config"])
         };
         let named = is_ours(&place.name) || names.iter().filter_map(|name| name.as_str()).any(is_ours);
-        if !named && document.as_ref().is_none_or(|text| !has_our_form(text)) {
+        if !named && !has_our_form(configuration) {
             return None;
         }
+        let document = match adapter {
+            Adapter::Wasm => wasm_document(configuration),
+            Adapter::Module => module_document(configuration),
+        };
         let document = match document {
             Some(text) => self.compiled.document(&text),
             None => Rc::new(Err(vec![NOT_JSON.to_owned()])),
@@ -201,6 +217,17 @@ impl Installation {
     }
 }
 
+/// Returns the default configuration of a discovered filter.
+fn default_of(place: &Extension) -> Option<Extension> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Discovery {
+        default_config: Any,
+    }
+    let Discovery { default_config } = place.config_discovery.read().ok()?;
+    default_config.is_present().then(|| Extension { typed_config: default_config, ..Extension::default() })
+}
+
 /// Returns the filter that istio-agent replaced, if it did.
 fn replaced(place: &Extension, found: &Extension) -> Option<Installation> {
     #[derive(Default, Deserialize)]
@@ -212,7 +239,7 @@ fn replaced(place: &Extension, found: &Extension) -> Option<Installation> {
     let Prefixes { rules_stat_prefix, stat_prefix } = found.typed_config.read().ok()?;
     let (_, replacement) =
         REPLACEMENTS.into_iter().find(|(name, _)| [&rules_stat_prefix, &stat_prefix].contains(&&(*name).to_owned()))?;
-    let absent = Absent { name: place.name.clone(), is_certain: is_ours(&place.name) };
+    let absent = Absent { name: place.name.clone(), is_certain: is_ours(&place.name), default: None };
     Some(Installation::Replaced(absent, replacement))
 }
 
@@ -225,10 +252,19 @@ fn is_ours(name: &str) -> bool {
     NAMES.iter().any(|part| name.contains(part))
 }
 
-/// Returns `true` if a configuration has the fields of this filter, regardless of the name of the filter.
-fn has_our_form(text: &[u8]) -> bool {
-    let parsed = serde_json::from_slice::<Value>(text);
-    parsed.is_ok_and(|document| document["trustDomain"].is_string() && document["policies"].is_array())
+/// Returns `true` if a configuration has a field of this filter's document, regardless of the name of the filter. The
+/// document can have errors, or a form that the filter rejects.
+fn has_our_form(configuration: &Value) -> bool {
+    let text = module_document(configuration).unwrap_or_default();
+    match serde_json::from_slice::<Value>(&text) {
+        Ok(document) => {
+            let policies = document["policies"].as_array();
+            let has_rules = policies.is_some_and(|policies| policies.iter().any(|policy| policy["rules"].is_array()));
+            !document["trustDomain"].is_null() || has_rules
+        }
+        // Such as YAML.
+        Err(_) => String::from_utf8_lossy(&text).contains("trustDomain"),
+    }
 }
 
 fn wasm_failure(config: &Value) -> FailurePolicy {
@@ -272,7 +308,7 @@ mod tests {
 
     use std::rc::Rc;
 
-    use super::{Absent, Adapter, Catalog, Extension, FailurePolicy, Installation, Installed, Replacement};
+    use super::{Adapter, Catalog, Extension, FailurePolicy, Installation, Installed, Replacement};
     use crate::envoy::snapshot::Envoy;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
@@ -310,9 +346,19 @@ mod tests {
         assert!(found(&wasm("x", code("/etc/spiffe-authz.wasm")), &[]).is_some());
         assert!(found(&wasm("x", json!({"configuration": text(DOCUMENT)})), &[]).is_some_and(|it| it.document.is_ok()));
         assert!(found(&wasm("x", code("/other.wasm")), &[]).is_none());
-        assert!(found(&wasm("x", json!({"configuration": text("{\"trustDomain\": 1}")})), &[]).is_none());
-        let structure = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": {}});
-        assert!(found(&wasm("spiffe-authz", json!({"configuration": structure})), &[]).unwrap().document.is_err());
+        assert!(found(&wasm("x", json!({"configuration": text("{\"policies\": []}")})), &[]).is_none());
+        let structure = |value: Value| json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": value});
+        let empty = structure(json!({}));
+        assert!(found(&wasm("spiffe-authz", json!({"configuration": empty})), &[]).unwrap().document.is_err());
+        for configuration in [
+            text("{\"trustDomain\": 1}"),
+            text("{\"policies\": [{\"rules\": []}]}"),
+            text("trustDomain: example.org\npolicies: []\n"),
+            structure(json!({"trustDomain": "example.org", "policies": []})),
+        ] {
+            let wrong = found(&wasm("x", json!({"configuration": configuration})), &[]);
+            assert!(wrong.is_some_and(|it| it.document.is_err()), "{configuration}");
+        }
     }
 
     #[test]
@@ -373,8 +419,8 @@ mod tests {
             {
                 let found = recognize(&place(name, &[]), &[rbac(prefix)]).unwrap();
                 let Installation::Replaced(absent, found) = &*found else { panic!("{found:?}") };
-                let expected = Absent { name: name.to_owned(), is_certain: name == "a.spiffe-authz" };
-                assert_eq!((absent, *found), (&expected, replacement));
+                let expected = (name, name == "a.spiffe-authz", replacement);
+                assert_eq!((&*absent.name, absent.is_certain, *found), expected);
             }
             assert!(recognize(&place(name, &[]), &[rbac("istio")]).is_none());
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::output::Heading;
 use super::redact::Redaction;
 use super::{checks, output};
 use crate::envoy::snapshot::{Envoy, Pages};
@@ -105,9 +106,9 @@ fn cases() -> Vec<PathBuf> {
 fn is_examined(pages: Pages) -> bool {
     let Ok(envoy) = Envoy::read(pages) else { return false };
     let Ok(mut report) = checks::examine(&envoy) else { return false };
-    output::write_human(&mut Vec::new(), &envoy, &report).unwrap();
+    output::write_human(&mut Vec::new(), Heading::of(&envoy), &report).unwrap();
     Redaction::default().apply(&mut report);
-    output::as_json(&envoy, &report);
+    output::as_json(Heading::of(&envoy), &report);
     true
 }
 

@@ -14,11 +14,33 @@ use crate::report::output::{WIDTH, findings_json, place_json, within, write_find
 use crate::report::{Finding, Fine, Report};
 use crate::style::{GOOD, HEADING};
 
+/// The heading of a report.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heading {
+    release: Option<Release>,
+    taken: Moment,
+}
+
+impl Heading {
+    /// Returns the heading of a report about an Envoy.
+    pub(super) fn of(envoy: &Envoy) -> Self {
+        Self { release: Release::read(&envoy.dump.version), taken: envoy.taken }
+    }
+
+    /// Returns the time of the pages, if it is known.
+    fn time(self) -> Option<String> {
+        match self.taken {
+            Moment::At(seconds) => Some(moment(seconds)),
+            Moment::NotBefore(_) => None,
+        }
+    }
+}
+
 /// Writes a report by layer, from the outside in. The findings that explain others come first.
-pub(super) fn write_human(out: &mut impl Write, envoy: &Envoy, report: &Report) -> io::Result<()> {
-    let release = Release::read(&envoy.dump.version);
-    let release = release.map_or_else(|| "of an unknown release".to_owned(), |release| release.to_string());
-    say!(out, "Envoy {}, {}", release, when(envoy))?;
+pub(super) fn write_human(out: &mut impl Write, heading: Heading, report: &Report) -> io::Result<()> {
+    let release = heading.release.map_or_else(|| "of an unknown release".to_owned(), |release| release.to_string());
+    let time = heading.time().unwrap_or_else(|| "at an unknown time".to_owned());
+    say!(out, "Envoy {}, {}", release, time)?;
     let causes: Vec<&Finding> =
         report.findings.iter().filter(|finding| !report.explained_by(finding).is_empty()).collect();
     if !causes.is_empty() {
@@ -53,15 +75,8 @@ fn write_layer(out: &mut impl Write, layer: FindingLayer, report: &Report) -> io
     findings.into_iter().try_for_each(|finding| write_finding(out, finding))
 }
 
-fn when(envoy: &Envoy) -> String {
-    match envoy.taken {
-        Moment::At(seconds) => moment(seconds),
-        Moment::NotBefore(_) => "at an unknown time".to_owned(),
-    }
-}
-
 /// Returns a report as one JSON object.
-pub(super) fn as_json(envoy: &Envoy, report: &Report) -> Value {
+pub(super) fn as_json(heading: Heading, report: &Report) -> Value {
     let fine: Vec<Value> = report
         .fine
         .iter()
@@ -70,10 +85,6 @@ pub(super) fn as_json(envoy: &Envoy, report: &Report) -> Value {
             json!({"layer": layer.slug(), "message": message, "places": places})
         })
         .collect();
-    let release = Release::read(&envoy.dump.version).map(|release| release.to_string());
-    let at = match envoy.taken {
-        Moment::At(seconds) => Some(moment(seconds)),
-        Moment::NotBefore(_) => None,
-    };
-    json!({"envoy": release, "at": at, "findings": findings_json(report), "fine": fine})
+    let release = heading.release.map(|release| release.to_string());
+    json!({"envoy": release, "at": heading.time(), "findings": findings_json(report), "fine": fine})
 }

@@ -9,6 +9,8 @@ use crate::report::{Place, Report};
 const MAX_DIGITS: usize = 40;
 /// The strings after which a secret comes, in lower case.
 const CREDENTIALS: [&str; 6] = ["bearer ", "basic ", "token=", "password=", "secret=", "api_key="];
+/// The start of a JSON Web Token: `{"` in base64.
+const TOKEN: &str = "eyJ";
 
 /// Replaces addresses by numbered names: the same address always gets the same name.
 #[derive(Debug, Default)]
@@ -72,17 +74,29 @@ impl Redaction {
             let end = after.find('/').unwrap_or(after.len());
             return format!("{before}{}{}", self.numbered(&after[..end]), self.word(&after[end..]));
         }
-        // Names of Istio's clusters end with the host: `outbound|80|subset|host`.
-        if let Some((before, host)) = word.rsplit_once('|')
-            && host.contains('.')
+        if word.starts_with(TOKEN) && word.len() >= MAX_DIGITS {
+            return "[removed]".to_owned();
+        }
+        // Names of Istio's clusters end with the host: `outbound|80|subset|host`, `outbound_.80_.subset_.host`.
+        for separator in ["|", "_."] {
+            if let Some((before, host)) = word.rsplit_once(separator)
+                && host.contains('.')
+            {
+                return format!("{before}{separator}{}", self.numbered(host));
+            }
+        }
+        for address in [word, word.trim_matches(['.', ':', ',', '-'])] {
+            if is_address(address) || is_host_and_port(address) {
+                return word.replace(address, &self.numbered(address));
+            }
+        }
+        // A range, or a path after an address.
+        if let Some((address, rest)) = word.split_once('/')
+            && (is_address(address) || is_host_and_port(address))
         {
-            return format!("{before}|{}", self.numbered(host));
+            return format!("{}/{}", self.numbered(address), self.word(rest));
         }
-        // Names of listeners contain addresses: `0.0.0.0_80`, `outbound_.8080_._.host`.
-        let address = word.trim_matches(['.', ':', ',']);
-        if is_address(address) {
-            return word.replace(address, &self.numbered(address));
-        }
+        // Names of listeners contain addresses: `0.0.0.0_80`.
         if let Some((host, rest)) = word.split_once('_')
             && is_address(host)
         {
@@ -124,6 +138,13 @@ fn is_address(text: &str) -> bool {
     }
 }
 
+/// Returns `true` for `host.domain:port`.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok() && host.contains('.') && !host.contains([':', '/', '|', '@'])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::Redaction;
@@ -143,6 +164,11 @@ mod tests {
             ("Authorization: Bearer abc.def x", "Authorization: Bearer [removed] x"),
             ("https://h/?token=abc&x", "https://address-7/?token=[removed]&x"),
             (key, "[removed]"),
+            ("10.1.2.0/24 and fd00:10::/32", "address-8/24 and address-9/32"),
+            ("10.1.2.3->10.9.9.9", "address-2->address-3"),
+            ("db.corp.example:5432/orders", "address-10/orders"),
+            ("outbound_.80_.v1_.api.corp.example", "outbound_.80_.v1_.address-6"),
+            ("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2ln-bmF0_dXJl", "[removed]"),
         ] {
             assert_eq!(redaction.text(text), expected, "{text}");
         }

@@ -34,8 +34,13 @@ pub(crate) fn tables(manager: &ConnectionManager, envoy: &Envoy) -> Vec<Value> {
 
 /// Returns `false` if a connection manager uses a route table that is not in the dump.
 pub(crate) fn has_tables(manager: &ConnectionManager, envoy: &Envoy) -> bool {
-    let is_here = |name: &str| envoy.dump.routes.iter().any(|routes| routes.name == name);
-    manager.rds.as_ref().is_none_or(|rds| is_here(&rds.route_config_name)) && !manager.scoped_routes.is_present()
+    table_not_here(manager, envoy).is_none() && !manager.scoped_routes.is_present()
+}
+
+/// Returns the name of the route table that a connection manager discovers, if it is not in the dump.
+pub(crate) fn table_not_here<'m>(manager: &'m ConnectionManager, envoy: &Envoy) -> Option<&'m str> {
+    let name = &*manager.rds.as_ref()?.route_config_name;
+    (!envoy.dump.routes.iter().any(|routes| routes.name == name)).then_some(name)
 }
 
 /// Returns the settings that a table has for the filter of this name.

@@ -6,7 +6,8 @@ use super::{Facts, filter};
 use crate::command::doctor::channel::Channel;
 use crate::command::doctor::installation::{Adapter, Installation};
 use crate::command::doctor::release::Release;
-use crate::envoy::config_dump::Section;
+use crate::command::doctor::route_overrides::table_not_here;
+use crate::envoy::config_dump::{RejectedUpdate, Section};
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::Count;
 use crate::finding::{FindingCode, FindingLayer};
@@ -14,13 +15,19 @@ use crate::report::{Place, Report};
 
 /// The counter of rejected listeners, which the dump reports more exactly.
 const LISTENERS_REJECTED: &str = "listener_manager.lds.update_rejected";
+/// The prefix of the counters of clusters, which have no filters.
+const OF_CLUSTERS: &str = "cluster_manager.";
+/// The problems of a filter for which Envoy rejects an update of its listener, its routes or its configuration.
+const CAUSES: [FindingCode; 2] = [FindingCode::ConfigurationRefused, FindingCode::FilterAfterRouter];
 
 pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
     let envoy = facts.envoy;
     let rejected = envoy.dump.rejected.iter().map(|rejected| (Place::listener(&rejected.name), rejected));
     let clusters = envoy.dump.rejected_clusters.iter().map(|rejected| (Place::cluster(&rejected.name), rejected));
     for (place, rejected) in rejected.chain(clusters) {
-        report.find(FindingCode::UpdateRefused, &place, format!("Envoy reports: {}", rejected.details.trim()));
+        let message = format!("Envoy reports: {}", rejected.details.trim());
+        let cause = is_for_other_releases(rejected, facts).then_some(FindingCode::EnvoyUnsupported);
+        report.follow(FindingCode::UpdateRefused, &place, message, cause);
     }
     for channel in &facts.rejected {
         filter::rejected(channel, facts, report);
@@ -35,6 +42,35 @@ pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
         report.fine(FindingLayer::Envoy, &Place::default(), in_order(envoy));
     }
     check_release(facts, report);
+}
+
+/// Returns `true` if Envoy cannot load the dynamic module, which is built for other releases.
+fn is_for_other_releases(rejected: &RejectedUpdate, facts: &Facts<'_>) -> bool {
+    let release = Release::read(&facts.envoy.dump.version);
+    let is_unsupported = release.is_some_and(|release| release.lacks(Adapter::Module).is_some());
+    let mut installed = facts.rejected.iter().filter(|channel| channel.listener.name == rejected.name);
+    let has_module = installed.any(|channel| channel.installed().is_some_and(|it| it.adapter == Adapter::Module));
+    is_unsupported && has_module && rejected.details.contains("dynamic module")
+}
+
+/// Marks rejected updates as consequences of a problem of the filter in the same listener.
+pub(super) fn explain(report: &mut Report) {
+    let causes: Vec<(FindingCode, Vec<Place>)> = report
+        .findings
+        .iter()
+        .filter(|finding| CAUSES.contains(&finding.code))
+        .map(|finding| (finding.code, finding.places.clone()))
+        .collect();
+    for finding in report.findings.iter_mut().filter(|finding| finding.cause.is_none()) {
+        let is_caused = |places: &[Place]| match finding.code {
+            FindingCode::UpdateRefused => places.iter().any(|place| {
+                place.listener.is_some() && finding.places.iter().any(|update| update.listener == place.listener)
+            }),
+            FindingCode::UpdatesRejected => !finding.message.contains(OF_CLUSTERS),
+            _ => false,
+        };
+        finding.cause = causes.iter().find(|(_, places)| is_caused(places)).map(|(code, _)| *code);
+    }
 }
 
 fn in_order(envoy: &Envoy) -> String {
@@ -78,7 +114,12 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
         });
         let cause = facts.cause_at(&place).or(waits_for_filter.then_some(FindingCode::FilterNotLoaded));
         of_listeners = of_listeners.or(cause);
-        report.follow(FindingCode::ListenerWarming, &place, "an update waits for a secret or a filter", cause);
+        let missing_table = channels.clone().find_map(|channel| table_not_here(channel.manager.as_ref()?, envoy));
+        let message = match missing_table.filter(|_| cause.is_none() && envoy.has(Section::Routes)) {
+            Some(table) => format!("an update waits for the route table `{table}`"),
+            None => "an update waits for a secret, a route table or a filter".to_owned(),
+        };
+        report.follow(FindingCode::ListenerWarming, &place, message, cause);
         for channel in channels.filter(|channel| !matches!(channel.filter.as_deref(), Some(Installation::Loaded(_)))) {
             filter::check(channel, facts, report);
         }

@@ -3,6 +3,7 @@
 use spiffe_authz::worker::{Count, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, WASM_ALLOWED_COUNTER, WASM_COUNTER};
 
 use super::Facts;
+use super::request::replaces_xfcc;
 use crate::command::doctor::channel::{Channel, Destination};
 use crate::command::doctor::installation::{
     Absent, Adapter, Catalog, FailurePolicy, Installation, Installed, Replacement, kind_of,
@@ -98,7 +99,9 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
         report.follow(FindingCode::FilterUnknown, &place, "Envoy has no listeners yet", cause);
     } else if serving.iter().any(Channel::is_mutual) {
         report.find(FindingCode::FilterMissing, &place, "no listener that serves has the filter");
-    } else {
+    } else if warming.iter().any(Channel::is_mutual) {
+        report.find(FindingCode::FilterMissing, &place, "no listener that serves or waits has the filter");
+    } else if !rejected.iter().any(Channel::is_mutual) {
         report.find(FindingCode::NothingToGuard, &place, "no listener that serves requests a client certificate");
     }
 }
@@ -145,10 +148,22 @@ fn awaited(absent: &Absent, channel: &Channel<'_>, envoy: &Envoy, report: &mut R
     if envoy.has(Section::Discovered) {
         let message = format!("nothing has arrived for `{name}`{}", possibly(absent));
         report.find(FindingCode::FilterNotLoaded, place, message);
+        if let Some(default) = absent.default.as_ref().filter(|default| !can_deny(default)) {
+            let message = format!(
+                "until `{name}` arrives, Envoy uses `default_config` of the type `{}`",
+                default.typed_config.kind()
+            );
+            report.find(FindingCode::FilterFailOpen, place, message);
+        }
     } else {
         let message = format!("`config_dump` has no section of extension configurations, where `{name}` would be");
         report.find(FindingCode::FilterUnknown, place, message);
     }
+}
+
+/// Returns `true` for a filter of Envoy's RBAC with rules.
+fn can_deny(default: &Extension) -> bool {
+    default.typed_config.kind().ends_with(".rbac.v3.RBAC") && !default.typed_config.value()["rules"].is_null()
 }
 
 fn replaced(absent: &Absent, replacement: Replacement, channel: &Channel<'_>, report: &mut Report) {
@@ -165,6 +180,32 @@ fn replaced(absent: &Absent, replacement: Replacement, channel: &Channel<'_>, re
     }
 }
 
+/// The state of remote code.
+enum Fetch {
+    /// Code has arrived, or no counter shows that it has not.
+    Done,
+    /// No code has arrived, according to this counter.
+    Missing(String),
+    /// Envoy does not keep the counters.
+    Unknown,
+}
+
+/// Returns the state of remote code. Envoy counts the fetches of all Wasm filters together.
+fn fetch(envoy: &Envoy) -> Fetch {
+    let count = |counter: &str| envoy.stats.count(&format!("wasm.remote_load_{counter}"));
+    match (count("fetch_failures"), count("fetch_successes"), count("cache_misses")) {
+        (_, stats::Count::Some(_), _) => Fetch::Done,
+        (stats::Count::Some(failures), ..) => {
+            Fetch::Missing(format!("`wasm.remote_load_fetch_failures` is {failures}"))
+        }
+        (stats::Count::Zero, stats::Count::Zero, stats::Count::Some(_)) => {
+            Fetch::Missing("`wasm.remote_load_fetch_successes` is 0".to_owned())
+        }
+        (stats::Count::Zero, ..) => Fetch::Done,
+        (stats::Count::Unknown, ..) => Fetch::Unknown,
+    }
+}
+
 /// Distinguishes a filter that is configured from one that is known to decide.
 fn check_running(
     installed: &Installed,
@@ -175,15 +216,19 @@ fn check_running(
 ) {
     let Installed { name, adapter, plugin, is_remote, .. } = installed;
     let place = &channel.http_place;
-    let fetches = ["remote_load_fetch_failures", "remote_load_fetch_successes"]
-        .map(|counter| envoy.stats.count(&format!("wasm.{counter}")));
-    if let (true, stats::Count::Some(failures), stats::Count::Zero | stats::Count::Unknown) =
-        (is_remote, fetches[0], fetches[1])
-    {
-        let message =
-            format!("Envoy could not fetch the code of `{name}`: `wasm.remote_load_fetch_failures` is {failures}");
-        report.find(FindingCode::FilterNotLoaded, place, message);
-        return;
+    match if *is_remote { fetch(envoy) } else { Fetch::Done } {
+        Fetch::Done => {}
+        Fetch::Missing(counter) => {
+            let message = format!("Envoy has not fetched the code of `{name}`: {counter}");
+            report.find(FindingCode::FilterNotLoaded, place, message);
+            return;
+        }
+        Fetch::Unknown => {
+            let message = format!(
+                "it is unknown whether Envoy fetched the code of `{name}`: Envoy does not keep the counters `wasm.remote_load_*`, or the page `stats` is missing"
+            );
+            report.find(FindingCode::FilterUnknown, place, message);
+        }
     }
     let is_failing = *adapter == Adapter::Wasm && check_vm(name, plugin, place, envoy, report);
     let kind = match adapter {
@@ -279,7 +324,7 @@ fn check_order(channel: &Channel<'_>, catalog: &Catalog<'_>, report: &mut Report
     let before = channel.http_filters.get(..end).unwrap_or_default();
     let acts = |filter: &&Extension| {
         let kind = kind_of(filter, catalog);
-        !filter.disabled && !PASSIVE.iter().any(|passive| kind.ends_with(passive))
+        !filter.disabled && !PASSIVE.iter().any(|passive| kind.ends_with(passive)) && !replaces_xfcc(filter)
     };
     let acting: Vec<&str> = before.iter().filter(acts).map(|filter| filter.name.as_str()).collect();
     if acting.is_empty() {

@@ -9,24 +9,25 @@ use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
 
 pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
-    // The document allows callers without a certificate, or the identity belongs to another connection.
-    let is_intended = channel.document().is_some_and(|document| {
-        document.policy.identity().peer == PeerRequirement::Optional
-            || match &document.policy.identity().source {
-                IdentitySource::Tls { .. } => false,
-                IdentitySource::Xfcc { .. } => true,
-                IdentitySource::PeerPrincipal => channel.tls.is_none(),
-            }
+    let settings = channel.document().map(|document| document.policy.identity());
+    // The document allows callers without a certificate, or the identity belongs to another connection. A trusted proxy
+    // always needs a certificate.
+    let is_intended = settings.is_some_and(|settings| match &settings.source {
+        IdentitySource::Tls { .. } => settings.peer == PeerRequirement::Optional,
+        IdentitySource::PeerPrincipal => settings.peer == PeerRequirement::Optional || channel.tls.is_none(),
+        IdentitySource::Xfcc { .. } => false,
     });
+    let is_forwarded = settings.is_some_and(|settings| matches!(settings.source, IdentitySource::Xfcc { .. }));
+    let who = if is_forwarded { ", and `from: xfcc` requires the certificate of a trusted proxy" } else { "" };
     let place = &channel.place;
     let Some(tls) = &channel.tls else {
-        if channel.hbone == Some(Hbone::Unknown) {
+        if channel.hbone == Some(Hbone::Unknown) || channel.needs_tls_of_internal_listener() {
             return;
         }
         if is_intended {
             report.fine(FindingLayer::Handshake, place, "no TLS, as the filter's document intends");
         } else {
-            report.find(FindingCode::PlainText, place, "the filter chain has no TLS settings");
+            report.find(FindingCode::PlainText, place, format!("the filter chain has no TLS settings{who}"));
         }
         return;
     };
@@ -35,7 +36,8 @@ pub(super) fn check(channel: &Channel<'_>, report: &mut Report) {
     } else if is_intended {
         report.fine(FindingLayer::Handshake, place, "a certificate is optional, as `identity` in the document intends");
     } else {
-        report.find(FindingCode::ClientCertificateOptional, place, "`require_client_certificate` is not set");
+        let message = format!("`require_client_certificate` is not set{who}");
+        report.find(FindingCode::ClientCertificateOptional, place, message);
     }
     check_resumption(channel, tls, report);
 }

@@ -6,6 +6,7 @@ use crate::command::doctor::channel::{Channel, Hbone};
 use crate::command::doctor::installation::Adapter;
 use crate::command::doctor::route_overrides::tables;
 use crate::document::Document;
+use crate::envoy::message::Extension;
 use crate::envoy::snapshot::Envoy;
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
@@ -13,9 +14,12 @@ use spiffe_authz::filter_state;
 use spiffe_authz::identity::IdentitySource;
 use spiffe_authz::policy::field::Field;
 
+const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+const XFCC: &str = "x-forwarded-client-cert";
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
-const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+/// The extension that takes the remote address from `x-forwarded-for`.
+const FORWARDED_FOR: &str = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig";
 /// The filter state with the direct remote address, and the field of `set_filter_state` that sets it.
 const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", filter_state::SOURCE_IP);
 /// The filter state with the caller's certificate for the dynamic module, and the field of `set_filter_state` that sets it.
@@ -32,8 +36,13 @@ pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
         check_state(channel, SOURCE_ADDRESS, "the caller's address", FindingCode::SourceAddressMissing, report);
     }
     let is_module = channel.installed().is_some_and(|installed| installed.adapter == Adapter::Module);
-    if is_module && channel.tls.is_some() && matches!(document.policy.identity().source, IdentitySource::Tls { .. }) {
-        check_state(channel, PEER_CERTIFICATE, "the caller's certificate", FindingCode::PeerCertificateMissing, report);
+    let whose = match document.policy.identity().source {
+        IdentitySource::Tls { .. } => Some("the caller's certificate"),
+        IdentitySource::Xfcc { .. } => Some("the proxy's certificate"),
+        IdentitySource::PeerPrincipal => None,
+    };
+    if let Some(whose) = whose.filter(|_| is_module && channel.tls.is_some()) {
+        check_state(channel, PEER_CERTIFICATE, whose, FindingCode::PeerCertificateMissing, report);
     }
     if document.policy.reads(Field::ServerName) {
         if has_listener_filter(channel, TLS_INSPECTOR) {
@@ -48,23 +57,44 @@ fn has_listener_filter(channel: &Channel<'_>, kind: &str) -> bool {
     channel.listener.listener_filters.iter().any(|filter| filter.typed_config.kind() == kind)
 }
 
-/// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it.
+/// Checks the source of the remote address. On TCP, only a PROXY protocol listener filter can change it. On HTTP, Envoy
+/// prefers `x-forwarded-for` to the address in the PROXY protocol.
 fn check_remote_address(channel: &Channel<'_>, document: &Document, report: &mut Report) {
     let Some(manager) =
         channel.manager.as_ref().filter(|_| channel.is_http && document.policy.reads(Field::RemoteIpBlocks))
     else {
         return;
     };
-    if manager.use_remote_address || has_listener_filter(channel, PROXY_PROTOCOL) {
+    let extensions = &manager.original_ip_detection_extensions;
+    let is_safe =
+        if extensions.is_empty() { manager.use_remote_address } else { extensions.iter().all(trusts_proxies_only) };
+    if is_safe {
         report.fine(FindingLayer::Request, &channel.http_place, "clients cannot choose their remote address");
-    } else {
-        let message = "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`";
-        report.find(FindingCode::RemoteAddressUntrusted, &channel.http_place, message);
+        return;
     }
+    let message = match extensions.iter().find(|extension| !trusts_proxies_only(extension)) {
+        Some(Extension { name, .. }) => {
+            format!(
+                "the extension `{name}` in `original_ip_detection_extensions` takes the remote address from a header"
+            )
+        }
+        None => "`use_remote_address` is not set, so Envoy takes the remote address from `x-forwarded-for`".to_owned(),
+    };
+    report.find(FindingCode::RemoteAddressUntrusted, &channel.http_place, message);
+}
+
+/// Returns `true` if an extension takes the remote address from trusted proxies only. With `xff_num_trusted_hops`, which
+/// is the default extension, a client that connects directly chooses the address.
+fn trusts_proxies_only(extension: &Extension) -> bool {
+    extension.typed_config.kind() == FORWARDED_FOR && !extension.typed_config.value()["xff_trusted_cidrs"].is_null()
 }
 
 /// Checks that the caller's SPIFFE ID reaches an internal listener.
 fn check_principal(channel: &Channel<'_>, report: &mut Report) {
+    if channel.needs_tls_of_internal_listener() {
+        let message = "`identity.from` is `tls`, and an internal listener has no TLS";
+        report.find(FindingCode::PeerPrincipalUnused, &channel.http_place, message);
+    }
     match &channel.hbone {
         None | Some(Hbone::Unknown) => {}
         Some(Hbone::Kept) => {
@@ -95,10 +125,24 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
             );
         }
         (IdentitySource::Xfcc { .. }, _) => report.find(FindingCode::XfccNotForwarded, &channel.http_place, message),
-        (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") => {
+        (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") if !channel.http_filters.iter().any(replaces_xfcc) => {
             report.find(FindingCode::XfccForwarded, &channel.http_place, message);
         }
         _ => {}
+    }
+}
+
+/// Returns `true` if a filter only replaces the header of the client, as in a waypoint that adds the caller's SPIFFE ID.
+pub(super) fn replaces_xfcc(filter: &Extension) -> bool {
+    let replaces = |mutation: &Value| {
+        let append = &mutation["append"];
+        let is_xfcc = append["header"]["key"].as_str().is_some_and(|key| key.eq_ignore_ascii_case(XFCC));
+        is_xfcc && append["append_action"] == "OVERWRITE_IF_EXISTS_OR_ADD"
+    };
+    filter.typed_config.kind() == HEADER_MUTATION && {
+        let config = filter.typed_config.value();
+        let mutations = config["mutations"]["request_mutations"].as_array();
+        mutations.is_some_and(|mutations| !mutations.is_empty() && mutations.iter().all(replaces))
     }
 }
 

@@ -8,7 +8,7 @@ use super::Facts;
 use crate::command::doctor::channel::Channel;
 use crate::command::doctor::compiled::RouteSettings;
 use crate::command::doctor::installation::{Installation, Installed};
-use crate::command::doctor::route_overrides::{Override, overrides, tables};
+use crate::command::doctor::route_overrides::{Override, overrides, table_not_here, tables};
 use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
 
@@ -17,6 +17,12 @@ use crate::report::Report;
 pub(super) fn check<'e>(channel: &Channel<'e>, facts: &Facts<'_>, report: &mut Report) -> Vec<Channel<'e>> {
     let (Some(manager), Some(installed)) = (&channel.manager, channel.installed()) else { return Vec::new() };
     let name = &installed.name;
+    if let Some(table) = table_not_here(manager, facts.envoy) {
+        let message = format!(
+            "`config_dump` has no route table `{table}`, so it is unknown whether its routes disable `{name}` or change its decisions"
+        );
+        report.find(FindingCode::PagesIncomplete, &channel.http_place, message);
+    }
     let mut own = Vec::new();
     for Override { part, disabled: is_off, settings } in
         tables(manager, facts.envoy).iter().flat_map(|table| overrides(table, name, facts.catalog))

@@ -23,16 +23,35 @@ pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Repor
     problems
 }
 
-/// Reports failed requests for secrets that nothing in the dump uses, as in a partial dump.
+/// Marks what has expired as a consequence of an update that Envoy rejected, unless the agent explains it.
+pub(super) fn explain(report: &mut Report) {
+    let rejected = report.findings.iter().filter(|finding| finding.code == FindingCode::SecretRejected);
+    let rejected: HashSet<Place> = rejected.flat_map(|finding| finding.places.iter().cloned()).collect();
+    for finding in &mut report.findings {
+        let has_expired = matches!(finding.code, FindingCode::SvidExpired | FindingCode::BundleExpired);
+        if has_expired && finding.cause.is_none() && finding.places.iter().any(|place| rejected.contains(place)) {
+            finding.cause = Some(FindingCode::SecretRejected);
+        }
+    }
+}
+
+/// Reports the problems of secrets that nothing in the dump uses, as in a partial dump.
 fn check_others(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) {
-    const FAILURES: &str = "update_failure";
+    const PROBLEMS: [(&str, FindingCode); 4] = [
+        ("update_failure", FindingCode::AgentUnknown),
+        ("init_fetch_timeout", FindingCode::AgentUnknown),
+        ("update_rejected", FindingCode::SecretRejected),
+        ("key_rotation_failed", FindingCode::SecretRejected),
+    ];
     let known: HashSet<String> =
         requests.requests.iter().map(|request| envoy.stats.of_secret(&request.name).prefix().to_owned()).collect();
-    for (name, count) in envoy.stats.ending_with(&format!(".{FAILURES}")) {
-        let prefix = name.strip_suffix(FAILURES).unwrap_or(name);
-        if prefix.starts_with("sds.") && !known.contains(prefix) {
-            let message = format!("`{name}` is {count}, and no listener or cluster in the dump uses this secret");
-            report.find(FindingCode::AgentUnknown, &Place::default(), message);
+    for (counter, code) in PROBLEMS {
+        for (name, count) in envoy.stats.ending_with(&format!(".{counter}")) {
+            let prefix = name.strip_suffix(counter).unwrap_or(name);
+            if prefix.starts_with("sds.") && !known.contains(prefix) {
+                let message = format!("`{name}` is {count}, and no listener or cluster in the dump uses this secret");
+                report.find(code, &Place::default(), message);
+            }
         }
     }
 }
@@ -120,15 +139,16 @@ fn judge_agent(
     let connected = stats.count("control_plane.connected_state");
     let remains = if is_here { "; the secret that arrived remains until it expires" } else { "" };
     if agent == Agent::Unreachable {
-        let remains = if is_here { remains } else { "; nothing was received" };
+        let remains = if arrival == Arrival::Missing { "; nothing was received" } else { remains };
         let message = format!("no connection to the cluster `{cluster}`{remains}");
         report.find_each(FindingCode::AgentUnreachable, places, message);
         return Some(FindingCode::AgentUnreachable);
     }
-    // Between two attempts there is no stream. A secret that arrived does not show that the stream is open now.
+    // Between two attempts there is no stream. A secret that arrived does not show that the stream is open now. If its
+    // arrival is unknown, the failures can be older than the secret.
     if let Some(count) = failures.some()
         && agent == Agent::Connected
-        && (!is_here || connected == Count::Zero)
+        && (matches!(arrival, Arrival::Missing | Arrival::Unreadable) || connected == Count::Zero)
     {
         let (check, why) = rejection(request);
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };

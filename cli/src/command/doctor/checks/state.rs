@@ -8,8 +8,8 @@ use crate::command::doctor::route_overrides::tables;
 use crate::finding::FindingCode;
 use crate::report::Report;
 
-/// The only factory whose objects take part in the key of Envoy's connection pools.
-const HASHABLE: &str = "envoy.hashable_string";
+/// The factories of strings that take part in the key of Envoy's connection pools: Envoy's own, and that of Istio's proxies.
+const HASHABLE: [&str; 2] = ["envoy.hashable_string", "istio.hashable_string"];
 
 /// Checks each filter of a channel with mutual TLS. The HBONE listener does not have this project's filter.
 pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
@@ -30,7 +30,7 @@ fn collect(node: &Value, channel: &Channel<'_>, report: &mut Report) {
             if node["object_key"] == PEER_PRINCIPAL
                 && let Ok(state) = serde_json::from_value::<State>(node.clone())
                 && state.is_shared()
-                && state.factory_key.as_deref() != Some(HASHABLE)
+                && !state.factory_key.as_deref().is_some_and(|factory| HASHABLE.contains(&factory))
             {
                 // Without a factory, Envoy takes the one with the name of the object.
                 let factory = state.factory_key.as_deref().unwrap_or(PEER_PRINCIPAL);

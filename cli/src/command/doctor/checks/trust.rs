@@ -1,6 +1,6 @@
 //! The authorities that Envoy trusts.
 
-use spiffe_authz::identity::TrustDomains;
+use spiffe_authz::identity::{IdentitySettings, IdentitySource, TrustDomains};
 
 use super::Context;
 use crate::document::Document;
@@ -23,9 +23,9 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
         }
     };
     check_exceptions(&validation, context.places, report);
-    let realm = document.map(|document| &document.policy.identity().trust_domains);
+    let settings = document.map(|document| document.policy.identity());
     let matchers = validation.matchers();
-    for domain in realm.into_iter().flat_map(trusted).filter(|domain| !matchers.allow(domain)) {
+    for domain in settings.into_iter().flat_map(presented).filter(|domain| !matchers.allow(domain)) {
         let message = format!("no matcher for subject alternative names allows `spiffe://{domain}/…`");
         report.find_each(FindingCode::TrustDomainFiltered, context.places, message);
     }
@@ -47,8 +47,8 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
         }
         _ => check_validator(&validator, &places, envoy, report),
     }
-    if let (Some(realm), Validator::Spiffe(Bundles::Here(bundles))) = (realm, &validator) {
-        compare(bundles, realm, &places, report);
+    if let (Some(settings), Validator::Spiffe(Bundles::Here(bundles))) = (settings, &validator) {
+        compare(bundles, settings, &places, report);
     }
 }
 
@@ -84,9 +84,10 @@ pub(super) fn secret_places(context: Context<'_>) -> Vec<Place> {
 }
 
 /// Compares the bundles with the trust domains of the document.
-fn compare(bundles: &[Bundle], trust_domains: &TrustDomains, places: &[Place], report: &mut Report) {
+fn compare(bundles: &[Bundle], settings: &IdentitySettings, places: &[Place], report: &mut Report) {
+    let trust_domains = &settings.trust_domains;
     let has = |domain: &str| bundles.iter().any(|bundle| bundle.trust_domain == domain);
-    for domain in trusted(trust_domains).filter(|domain| !has(domain)) {
+    for domain in presented(settings).into_iter().filter(|domain| !has(domain)) {
         let whose = if *domain == *trust_domains.local { "local" } else { "federated" };
         bundle_missing(&format!("the {whose} trust domain"), domain, places, report);
     }
@@ -97,6 +98,22 @@ fn compare(bundles: &[Bundle], trust_domains: &TrustDomains, places: &[Place], r
         let message = format!("the filter's document does not name `{}`", bundle.trust_domain);
         report.find_each(FindingCode::BundleUnnamed, places, message);
     }
+}
+
+/// Returns the trust domains of the certificates that are presented on the connection: with `from: xfcc`, those of trusted
+/// proxies.
+fn presented(settings: &IdentitySettings) -> Vec<&str> {
+    let IdentitySource::Xfcc { trusted_proxies, .. } = &settings.source else {
+        return trusted(&settings.trust_domains).collect();
+    };
+    let mut domains: Vec<&str> = trusted_proxies
+        .iter()
+        .map(|proxy| proxy.strip_prefix("spiffe://").unwrap_or(proxy))
+        .filter_map(|principal| principal.split('/').next())
+        .collect();
+    domains.sort_unstable();
+    domains.dedup();
+    domains
 }
 
 /// Returns the local trust domain and the federated ones.
