@@ -152,13 +152,16 @@ impl Decision<'_> {
     /// For example: `deny denied-by-policy default/no-secrets 0`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut summary = self.verdict.slug().to_owned();
-        if let Some(reason) = self.verdict.reason() {
-            summary.extend([" ", reason.slug()]);
-        }
-        if let Some(rule) = self.rule {
-            summary.extend([" ", rule.policy, " ", itoa::Buffer::new().format(rule.position)]);
-        }
+        let mut digits = itoa::Buffer::new();
+        let reason = self.verdict.reason().map(|reason| [" ", reason.slug()]);
+        let rule = self.rule.map(|rule| [" ", rule.policy, " ", digits.format(rule.position)]);
+        let parts = || {
+            let rest = reason.iter().flatten().chain(rule.iter().flatten()).copied();
+            std::iter::once(self.verdict.slug()).chain(rest)
+        };
+        // One allocation: this runs for each request.
+        let mut summary = String::with_capacity(parts().map(str::len).sum());
+        summary.extend(parts());
         summary
     }
 }
