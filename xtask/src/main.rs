@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod bench;
+mod command_bench;
 mod core_bench;
 mod demo;
 mod fuzz;
@@ -54,13 +55,16 @@ enum Task {
         #[arg(long)]
         no_compose: bool,
     },
-    /// Measures Envoy's CPU time per request, or the cost of the core alone
+    /// Measures Envoy's CPU time per request, or the cost of the core or the command alone
     Bench {
         /// Measure the core alone: decisions and compilation, by the number of policies
         #[arg(long, conflicts_with_all = ["requests", "connections", "rounds"])]
         core: bool,
+        /// Measure the command: `check` and `test`, by the number of policies
+        #[arg(long, conflicts_with_all = ["core", "requests", "connections", "rounds"])]
+        command: bool,
         /// Measure requests while 100 and 10,000 connections are open, with 1 and 5,000 SVIDs
-        #[arg(long, conflicts_with_all = ["core", "requests", "connections"])]
+        #[arg(long, conflicts_with_all = ["core", "command", "requests", "connections"])]
         open_connections: bool,
         /// Requests for each variant and round
         #[arg(long, default_value_t = 5_000)]
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),
+        Task::Bench { command: true, .. } => command_bench::run(),
         Task::Bench { open_connections: true, rounds, .. } => bench::run_open_connections(rounds),
         Task::Bench { requests, connections, rounds, .. } => bench::run(requests, connections, rounds),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),

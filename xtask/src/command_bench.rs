@@ -1,0 +1,91 @@
+//! The benchmark of the command: `check` and `test` by the number of policies, as a table.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{process, workspace};
+
+/// The clock ticks of `/proc` in a second, on Linux.
+const TICKS: f64 = 100.0;
+/// A run of `check`: the number of policies, and the target in seconds of CPU time.
+const CHECKS: [(u32, f64); 3] = [(1_000, 0.1), (10_000, 1.0), (50_000, 5.0)];
+/// The number of policies and of cases of `test`, and the target.
+const TEST: (u32, f64) = (10_000, 2.0);
+/// The number of runs, of which the median is printed.
+const RUNS: usize = 5;
+
+/// Builds the command, measures it, and prints the table.
+pub(crate) fn run() -> Result<()> {
+    process::run(&mut process::cargo(&["build", "--quiet", "--locked", "--release", "--package", "spiffe-authz-cli"]))?;
+    let directory = workspace::target().join("command-bench");
+    fs::create_dir_all(&directory)?;
+    println!("\n| Command | CPU seconds | target | |\n|---|---|---|---|");
+    for (count, target) in CHECKS {
+        let document = write(&directory, &format!("policies-{count}.json"), &document(count))?;
+        print(&format!("`check`, {count} policies"), &["check".as_ref(), &document], target)?;
+    }
+    let (count, target) = TEST;
+    let policies = format!("policies-{count}.json");
+    let cases: Vec<Value> = (0..count).map(case).collect();
+    let table = write(&directory, "table.json", &json!({"policy": policies, "cases": cases}))?;
+    print(&format!("`test`, {count} cases, {count} policies"), &["test".as_ref(), &table], target)
+}
+
+/// Policies that allow another workload each to read another path.
+fn document(count: u32) -> Value {
+    let policy = |number: u32| {
+        json!({"name": format!("p{number}"), "namespace": "default", "rules": [{
+            "from": [{"source": {"serviceAccounts": [format!("workload-{number}")]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": [format!("/items/{number}/*")]}}],
+        }]})
+    };
+    json!({"trustDomain": "example.org", "policies": (0..count).map(policy).collect::<Vec<_>>()})
+}
+
+fn case(number: u32) -> Value {
+    json!({
+        "name": format!("workload {number} reads its items"),
+        "request": {"peer": format!("spiffe://example.org/ns/default/sa/workload-{number}"), "path": format!("/items/{number}/1")},
+        "expect": {"verdict": "allow", "policy": format!("default/p{number}")},
+    })
+}
+
+fn write(directory: &Path, name: &str, value: &Value) -> Result<PathBuf> {
+    let file = directory.join(name);
+    fs::write(&file, value.to_string()).with_context(|| format!("{}: cannot write the file", file.display()))?;
+    Ok(file)
+}
+
+fn print(name: &str, arguments: &[&Path], target: f64) -> Result<()> {
+    let mut seconds = (0..RUNS).map(|_| cpu_seconds(arguments)).collect::<Result<Vec<f64>>>()?;
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds.get(RUNS / 2).copied().context("no run")?;
+    println!("| {name} | {median:.2} | {target} | {} |", if median <= target { "met" } else { "missed" });
+    Ok(())
+}
+
+/// Runs the command, which must succeed, and returns its CPU time.
+fn cpu_seconds(arguments: &[&Path]) -> Result<f64> {
+    let before = ticks_of_children()?;
+    let mut command = Command::new(workspace::target().join("release/spiffe-authz"));
+    let status = command.args(arguments).stdout(Stdio::null()).status()?;
+    if !status.success() {
+        bail!("{} failed ({status})", process::shown(&command));
+    }
+    Ok((ticks_of_children()? - before) / TICKS)
+}
+
+/// Returns the user and system time of the ended children of this process, in clock ticks (proc_pid_stat(5), fields 16 and
+/// 17).
+fn ticks_of_children() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The name of the program, in parentheses, can contain spaces. Field 3 follows it.
+    let (_, fields) = stat.rsplit_once(") ").context("unexpected format of /proc/self/stat")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ticks = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<f64>().ok());
+    ticks(16).zip(ticks(17)).map(|(user, system)| user + system).context("no times in /proc/self/stat")
+}
