@@ -27,7 +27,7 @@ fn every_field() -> Value {
         "policies": [
             {"name": "a", "namespace": "n", "action": "ALLOW", "mode": "shadow", "ignoreLints": [], "rules": [{
                 "from": [
-                    {"source": {"principals": ["example.org/a", "example.*", "*/b", "*"], "notPrincipals": ["example.org"],
+                    {"source": {"principals": ["example.org/a", "example.*", "*/b", "*"], "notPrincipals": ["example.org/c"],
                                 "namespaces": ["a*b"], "notNamespaces": ["c"], "trustDomains": ["example.org", "*.io", "e*"],
                                 "notTrustDomains": ["*"], "requestPrincipals": ["*", "i/s"], "notRequestPrincipals": ["*s"],
                                 "ipBlocks": ["10.0.0.1", "10.0.0.0/8", "2001:db8::/32", "::1"],

@@ -13,10 +13,9 @@ const NUMBERS_AND_BOOLEANS: [&str; 7] =
     ["exp", "nbf", "iat", "auth_time", "updated_at", "email_verified", "phone_number_verified"];
 
 /// Returns the reason why no request matches this value, and the form to write instead.
-pub(super) fn reason(used: &FieldUse<'_>, value: &str, settings: &Settings<'_>) -> Option<String> {
+pub(super) fn reason(used: &FieldUse<'_>, value: &str) -> Option<String> {
     match used.field {
         Field::Namespaces => namespace(value),
-        Field::Principals => principal(value, settings),
         Field::Methods => method(value),
         Field::Paths => path(value),
         Field::Hosts => host(value),
@@ -37,14 +36,6 @@ fn namespace(value: &str) -> Option<String> {
         ));
     }
     None
-}
-
-fn principal(value: &str, settings: &Settings<'_>) -> Option<String> {
-    let is_exact = !value.starts_with('*') && !value.ends_with('*');
-    (is_exact && !value.contains('/')).then(|| {
-        let local = settings.local;
-        format!("`{value}` has no path (use `{local}/ns/<namespace>/sa/{value}`, or `serviceAccounts`)")
-    })
 }
 
 /// Methods are tokens (RFC 9110 section 9.1).

@@ -14,7 +14,7 @@ pub(super) fn lint(findings: &mut Findings, policy: &Policy<'_>, used: &FieldUse
             add(lint, "`*` excludes every caller, so that nothing matches (remove the source or the rule)".to_owned());
             continue;
         }
-        if let Some(reason) = impossible::reason(used, value, settings) {
+        if let Some(reason) = impossible::reason(used, value) {
             let restricts = used.negated || policy.action == Action::Deny;
             add(if restricts { Lint::VoidRestriction } else { Lint::ImpossibleValue }, reason);
             continue;

@@ -187,6 +187,8 @@ fn cases() -> Vec<(String, String, Code)> {
     for (field, value, code) in [
         ("principals", "spiffe://example.org/ns/a/sa/b", Code::NeverMatches),
         ("principals", "example.org/ns/a b/sa/c", Code::NeverMatches),
+        ("principals", "web", Code::NeverMatches),
+        ("notPrincipals", "example.org", Code::NeverMatches),
         ("principals", "example.org/ns//sa/c", Code::NeverMatches),
         ("principals", "EXAMPLE.org/ns/a/sa/c", Code::NeverMatches),
         ("principals", "a*b", Code::NeverMatches),

@@ -130,6 +130,9 @@ fn pattern_contains(r: &mut Reader, at: &Pointer<'_>, contains: bool, part: &str
     contains.then_some(())
 }
 
+/// The next step for a principal that is probably the name of a service account.
+const NO_PATH: &str = "use `<trust domain>/ns/<namespace>/sa/<service account>`, or `serviceAccounts`";
+
 fn read_principal(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Text> {
     let value = r.string(node, at)?;
     let text = Text::new(&value);
@@ -144,8 +147,10 @@ fn read_principal(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Text>
     }
     if let Text::Exact(principal) = &text {
         let id = format!("spiffe://{principal}");
-        if let Err(error) = SpiffeId::parse(id.as_bytes()) {
-            r.report(at, Code::NeverMatches, format!("`{id}` is not a SPIFFE ID: {error}"), help);
+        if let Err(error) = SpiffeId::parse_workload(id.as_bytes()) {
+            let message = format!("`{id}` is not the SPIFFE ID of a workload: {error}");
+            let help = if value.contains('/') { help } else { NO_PATH };
+            r.report(at, Code::NeverMatches, message, help);
             return None;
         }
     }
