@@ -231,15 +231,15 @@ impl Outputs for CurrentOutputs<'_, '_> {
     /// Facts are dynamic metadata, which belongs to the request.
     const FACTS_ARE_STATE: bool = false;
 
-    fn shows_peer(&self, spiffe_id: &str) -> bool {
-        self.host.filter_state(Fact::Peer.name(Layer::Http)) == Some(spiffe_id.as_bytes())
+    /// Returns `false`: to set filter state costs little more than to read it.
+    fn shows_peer(&self, _: &str) -> bool {
+        false
     }
 
-    fn set_state(&mut self, fact: Fact, value: &str, span: Span) {
-        let name = fact.name(Layer::Http);
-        if span == Span::Request || !self.host.set_connection_state(name, value) {
-            self.host.set_filter_state(name, value);
-        }
+    /// Sets filter state of the request. Filter state of the connection could not be replaced on a route whose document has
+    /// another source of identities: later filters would see the previous caller.
+    fn set_state(&mut self, fact: Fact, value: &str, _: Span) {
+        self.host.set_filter_state(fact.name(Layer::Http), value);
     }
 
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone) {

@@ -102,6 +102,28 @@ fn a_route_can_have_a_document_or_shadow_mode() -> Result<()> {
     Ok(())
 }
 
+/// Filter state of the connection would keep showing the caller of the first request.
+#[test]
+fn a_route_with_another_source_of_identities_shows_its_own_callers() -> Result<()> {
+    let (fixture, bootstrap) = fixture()?;
+    let own = json!({"configuration": {
+        "trustDomain": "example.org", "identity": {"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]},
+        "policies": [],
+    }});
+    let bootstrap = with_routes(&bootstrap, &of_filter(&bootstrap)?, "filter_name", &[("/own", &own)])?
+        .set(&format!("{CONNECTION_MANAGER}/forward_client_cert_details"), json!("FORWARD_ONLY"))?;
+    let envoy = Envoy::start(&Start::tested("sources")?, &bootstrap, fixture.scratch.path())?;
+    let mut gateway = fixture.leaf("edge", "gateway")?.connect(envoy.address()?)?;
+    let [proxy, sleep] = ["edge/sa/gateway", "default/sa/sleep"].map(|name| format!("spiffe://example.org/ns/{name}"));
+    let forwarded = format!("x-forwarded-client-cert: URI={sleep}");
+    for path in ["/", "/own", "/"] {
+        gateway.request("GET", path, &[forwarded.as_bytes()])?;
+    }
+    let peers: Vec<Value> = envoy.access_log_of(3)?.into_iter().map(|line| line["peer"].clone()).collect();
+    assert_eq!(peers, [json!(proxy), json!(sleep), json!(proxy)]);
+    Ok(())
+}
+
 #[test]
 fn a_route_with_errors_is_rejected_with_every_error() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;

@@ -10,10 +10,6 @@ use super::{Attribute, Buffer, Counter, Pair, callback};
 const REQUEST_HEADERS: c_int = 0;
 const DYNAMIC_METADATA: c_int = 0;
 const SUCCESS: c_int = 0;
-/// `envoy_dynamic_module_type_filter_state_life_span_Connection`
-const LIFE_OF_CONNECTION: c_int = 2;
-/// `envoy_dynamic_module_type_filter_state_sharing_None`
-const NOT_SHARED: c_int = 0;
 
 unsafe extern "C" {
     fn envoy_dynamic_module_callback_http_filter_config_define_counter(
@@ -236,19 +232,6 @@ impl HttpFilter<'_> {
         let (key, value) = (Buffer::of(key.as_bytes()), Buffer::of(value.as_bytes()));
         // SAFETY: the host copies both buffers.
         unsafe { envoy_dynamic_module_callback_http_set_filter_state_bytes(self.raw, key, value) }
-    }
-
-    /// Sets filter state of the connection. Returns `false` if the host rejects it, or is older than 1.40.
-    pub(crate) fn set_connection_state(&mut self, key: &str, value: &str) -> bool {
-        // New in 1.40: `life_span` and `sharing` are enums.
-        type SetValue = unsafe extern "C" fn(*mut c_void, Buffer<'_>, Buffer<'_>, c_int, c_int) -> bool;
-        static SET_VALUE: OnceLock<Option<SetValue>> = OnceLock::new();
-        // SAFETY: the types are those of the header.
-        let set_value =
-            SET_VALUE.get_or_init(|| unsafe { callback(c"envoy_dynamic_module_callback_http_set_filter_state_value") });
-        let (key, value) = (Buffer::of(key.as_bytes()), Buffer::of(value.as_bytes()));
-        // SAFETY: the host copies both buffers.
-        set_value.is_some_and(|set| unsafe { set(self.raw, key, value, LIFE_OF_CONNECTION, NOT_SHARED) })
     }
 
     /// Sets dynamic metadata of the request.
