@@ -78,13 +78,31 @@ impl Verdict {
     }
 }
 
+/// The number of a policy: its position in the document, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(u32);
+
+impl PolicyId {
+    /// Returns the number of the policy at an index.
+    #[must_use]
+    pub fn of_index(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// The index of the policy in the document.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 /// A rule, by its policy and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RuleName<'p> {
     /// The policy: `<namespace>/<name>`, or `<name>` for a policy without a namespace.
     pub policy: &'p str,
-    /// The position of the policy in the document, from 0.
-    pub policy_id: u32,
+    /// The number of the policy.
+    pub policy_id: PolicyId,
     /// The position of the rule in its policy, from 0.
     pub position: u32,
 }

@@ -18,13 +18,13 @@ mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::decision::RuleName;
+use crate::decision::{PolicyId, RuleName};
 use crate::diagnostic::Diagnostic;
 use crate::identity::IdentitySettings;
 use crate::outputs::OutputSettings;
 use crate::timestamp::Timestamp;
-use index::{Index, RuleId};
-use rule::{Policy, Rule};
+use index::Index;
+use rule::{Policy, Rule, RuleId};
 
 pub use action::{Action, Mode};
 pub use decide::Subject;
@@ -79,10 +79,9 @@ struct Stages {
 impl Stages {
     fn new(policies: &[Policy], rules: &[Rule]) -> Self {
         let stage = |action, mode| {
-            let mut of_stage = (0..).zip(rules).filter(|(_, rule)| {
-                let index = usize::try_from(rule.policy).unwrap_or(usize::MAX);
+            let mut of_stage = RuleId::of_all(rules).filter(|(_, rule)| {
                 let of_stage = |policy: &Policy| policy.action == action && policy.mode == mode;
-                !rule.left_out && policies.get(index).is_some_and(of_stage)
+                !rule.left_out && policies.get(rule.policy.index()).is_some_and(of_stage)
             });
             Index::new(&mut of_stage)
         };
@@ -134,7 +133,7 @@ impl PolicySet {
         let rules: Box<[Rule]> = self
             .rules
             .into_iter()
-            .map(|rule| match usize::try_from(rule.policy).ok().and_then(|policy| self.policies.get(policy)) {
+            .map(|rule| match self.policies.get(rule.policy.index()) {
                 Some(policy) => rule.on_tcp(policy.action),
                 None => rule,
             })
@@ -187,7 +186,8 @@ impl PolicySet {
 
     /// Returns each policy, by its name, with its action and mode.
     pub(crate) fn policies(&self) -> impl Iterator<Item = (RuleName<'_>, Action, Mode)> {
-        (0..).zip(&self.policies).map(|(policy_id, policy)| {
+        self.policies.iter().enumerate().map(|(index, policy)| {
+            let policy_id = PolicyId::of_index(index);
             (RuleName { policy: &policy.full_name, policy_id, position: 0 }, policy.action, policy.mode)
         })
     }
@@ -204,11 +204,11 @@ impl PolicySet {
     }
 
     fn policy(&self, rule: &Rule) -> Option<&Policy> {
-        self.policies.get(usize::try_from(rule.policy).ok()?)
+        self.policies.get(rule.policy.index())
     }
 
     fn rule(&self, id: RuleId) -> Option<&Rule> {
-        self.rules.get(usize::try_from(id).ok()?)
+        self.rules.get(id.index())
     }
 
     fn rule_name(&self, id: RuleId) -> Option<RuleName<'_>> {

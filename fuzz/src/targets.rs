@@ -2,7 +2,7 @@
 
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::certificate::{Svid, examine};
-use spiffe_authz::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
+use spiffe_authz::decision::{Decision, DenyReason, Outcome, PolicyId, RuleName, Verdict};
 use spiffe_authz::identity::xfcc::caller;
 use spiffe_authz::lint::{Target as LintTarget, lint};
 use spiffe_authz::metadata::Object;
@@ -133,10 +133,10 @@ fn decide_on(policy: &PolicySet, request: &CaseRequest) {
 fn plainly<'p>(policies: &[PolicyTrace<'p>]) -> Outcome<'p> {
     let first = |action: Action, modes: &[Mode]| {
         let policies =
-            (0..).zip(policies).filter(|(_, policy)| policy.action == action && modes.contains(&policy.mode));
-        policies.into_iter().find_map(|(policy_id, policy)| {
+            policies.iter().enumerate().filter(|(_, policy)| policy.action == action && modes.contains(&policy.mode));
+        policies.into_iter().find_map(|(index, policy)| {
             let (position, _) = (0..).zip(&policy.rules).find(|(_, rule)| rule.matched && !rule.left_out)?;
-            Some(RuleName { policy: policy.name, policy_id, position })
+            Some(RuleName { policy: policy.name, policy_id: PolicyId::of_index(index), position })
         })
     };
     let conclude = |modes: &[Mode]| {

@@ -22,6 +22,7 @@ use super::field::{
 };
 use super::node::Node;
 use super::rule::{Period, Policy, Rule};
+use crate::decision::PolicyId;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::{IdentitySettings, Pattern, TrustDomains};
 use crate::spiffe_id::TrustDomain;
@@ -154,8 +155,8 @@ struct Policies {
 
 impl Policies {
     fn add(&mut self, policy: Policy, rules: Vec<Rule>) {
-        let number = u32::try_from(self.policies.len()).unwrap_or(u32::MAX);
-        self.rules.extend((0..).zip(rules).map(|(position, rule)| Rule { policy: number, position, ..rule }));
+        let id = PolicyId::of_index(self.policies.len());
+        self.rules.extend((0..).zip(rules).map(|(position, rule)| Rule { policy: id, position, ..rule }));
         self.policies.push(policy);
     }
 }
@@ -292,7 +293,8 @@ fn read_rule(r: &mut Reader, node: &Node, at: &Pointer<'_>, home: &Home<'_>) -> 
         sources: sources.unwrap_or_else(Vec::new).into(),
         operations: operations.unwrap_or_else(Vec::new).into(),
         left_out: false,
-        policy: 0,
+        // `Policies::add` sets both.
+        policy: PolicyId::of_index(0),
         position: 0,
     })
 }

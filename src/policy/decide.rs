@@ -1,6 +1,7 @@
 //! Decisions: a subject and a request, against the rules of a policy set.
 
-use super::index::{Index, RuleId};
+use super::index::Index;
+use super::rule::RuleId;
 use super::rule::Untraced;
 use super::{PolicySet, PolicySetId};
 use crate::decision::{Decision, DenyReason, Outcome, Verdict};

@@ -93,14 +93,14 @@ impl PolicySet {
             })
             .collect();
         for rule in &self.rules {
-            let pointer = format!("/policies/{}/rules/{}", rule.policy, rule.position);
+            let pointer = format!("/policies/{}/rules/{}", rule.policy.index(), rule.position);
             let mut recorder = Recorder { results: Vec::new() };
             let fields_match = !rule.left_out && rule.matches(peer, request, &mut recorder)?;
             let matched = fields_match && self.applies(rule, request.now());
             let misses = recorder.misses();
             let fields = recorder.results.into_iter().map(|result| result.into_trace(&pointer, peer, request));
             let fields = fields.collect::<Result<_, _>>()?;
-            if let Some(policy) = usize::try_from(rule.policy).ok().and_then(|policy| policies.get_mut(policy)) {
+            if let Some(policy) = policies.get_mut(rule.policy.index()) {
                 policy.rules.push(RuleTrace { pointer, matched, left_out: rule.left_out, misses, fields });
             }
         }

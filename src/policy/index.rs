@@ -10,16 +10,13 @@ mod split;
 
 use rustc_hash::FxHashMap;
 
-use super::rule::{Matcher, Rule};
+use super::rule::{Matcher, Rule, RuleId};
 use crate::host::{HostFailure, RequestAttributes};
 use crate::identity::Peer;
 use crate::request::Request;
 use affixes::Affixes;
 use groups::Groups;
 use split::{Partition, Split};
-
-/// The number of a rule: its position in the document.
-pub(crate) type RuleId = u32;
 
 /// The minimum number of rules that are split by another attribute.
 const MANY: usize = 8;

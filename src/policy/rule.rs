@@ -5,11 +5,28 @@ use ipnet::IpNet;
 use super::action::{Action, Mode};
 use super::field::{Field, Names, VALUES};
 use super::values::{Namespace, Path, Reading, RequestPrincipal, Scope, ServiceAccount, Text, Values};
+use crate::decision::PolicyId;
 use crate::host::{AddressOf, Headers as _, HostFailure, RequestAttributes};
 use crate::identity::Peer;
 use crate::metadata::{Object, Value};
 use crate::request::Request;
 use crate::timestamp::Timestamp;
+
+/// The number of a rule: its position among all rules of the document, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RuleId(u32);
+
+impl RuleId {
+    /// Returns rules with their numbers. They must be all rules of a document.
+    pub(crate) fn of_all(rules: &[Rule]) -> impl Iterator<Item = (Self, &Rule)> {
+        (0..).map(Self).zip(rules)
+    }
+
+    /// The index of the rule.
+    pub(crate) fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 /// A rule of a policy.
 #[derive(Debug)]
@@ -22,8 +39,8 @@ pub(crate) struct Rule {
     pub(crate) conditions: Box<[Matcher]>,
     /// The rule never matches, because it needs attributes that the layer does not have.
     pub(crate) left_out: bool,
-    /// The position of the policy in the document.
-    pub(crate) policy: u32,
+    /// The policy.
+    pub(crate) policy: PolicyId,
     /// The position of the rule in its policy.
     pub(crate) position: u32,
 }

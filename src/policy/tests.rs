@@ -22,8 +22,8 @@ impl PolicySet {
     /// Decides without the index: `decide` must return the same.
     fn decide_plainly<A: RequestAttributes>(&self, peer: Option<&Peer>, request: &Request<A>) -> Outcome<'_> {
         let first = |action, modes: &[Mode]| -> Result<Option<RuleId>, HostFailure> {
-            let rules = (0..).zip(&self.rules).filter(|(_, rule)| {
-                let policy = &self.policies[usize::try_from(rule.policy).unwrap()];
+            let rules = RuleId::of_all(&self.rules).filter(|(_, rule)| {
+                let policy = &self.policies[rule.policy.index()];
                 policy.action == action
                     && !rule.left_out
                     && policy.period.contains(request.now())
@@ -335,7 +335,7 @@ proptest! {
             prop_assert_eq!(indexed, plain);
 
             let matches = |rule: &Rule| {
-                let policy = &policy.policies[usize::try_from(rule.policy).unwrap()];
+                let policy = &policy.policies[rule.policy.index()];
                 policy.period.contains(request.now()) && rule.matches(peer, &request, &mut Untraced).unwrap()
             };
             let untraced: Vec<bool> = policy.rules.iter().map(|rule| !rule.left_out && matches(rule)).collect();

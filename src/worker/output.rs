@@ -1,6 +1,6 @@
 //! The outputs of a decision: the names that operators see in filter state, dynamic metadata and metrics.
 
-use crate::decision::{Decision, DenyReason, Outcome, RuleName, Verdict};
+use crate::decision::{Decision, DenyReason, Outcome, PolicyId, RuleName, Verdict};
 use crate::outputs::{CallerSpan, CounterDetail};
 use crate::policy::{Action, Layer, Mode, PolicySet};
 
@@ -241,7 +241,7 @@ impl<'p> Count<'p> {
 pub struct CountKey {
     mode: Mode,
     event: Event,
-    policy: Option<u32>,
+    policy: Option<PolicyId>,
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The attributes of a request that split a set of many rules into groups.
 
-use super::RuleId;
 use super::groups::{Groups, Key};
 use crate::host::{AddressOf, Headers as _, HostFailure, RequestAttributes};
 use crate::metadata::Value;
 use crate::policy::path_template::PathTemplate;
-use crate::policy::rule::{Matcher, MetadataValue, Rule, token_text};
+use crate::policy::rule::{Matcher, MetadataValue, Rule, RuleId, token_text};
 use crate::policy::values::{Path, Text, Values, members};
 use crate::request::Request;
 
