@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn parts() {
+    fn an_id_has_the_parts_of_its_text() {
         let id = SpiffeId::parse(b"spiffe://example.org/ns/default/sa/sleep").unwrap();
         assert_eq!(id.trust_domain().as_str(), "example.org");
         assert_eq!(id.path(), "/ns/default/sa/sleep");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths() {
+    fn the_lengths_of_the_specification_are_the_limits() {
         for (length, rejected) in [(255, false), (256, true)] {
             let id = format!("spiffe://{}/x", "a".repeat(length));
             let expected = rejected.then_some((Reason::TrustDomainTooLong, 9 + 255));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte() {
+    fn every_byte_is_accepted_or_rejected_in_its_place() {
         for byte in 0..=u8::MAX {
             let in_trust_domain = [b"spiffe://a".as_slice(), &[byte], b"/x"].concat();
             let legal = byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_paths() {
+    fn paths_below_spire_are_reserved() {
         for (path, reserved) in
             [("/spire", true), ("/spire/agent/x", true), ("/spire2", false), ("/Spire/x", false), ("/x/spire", false)]
         {

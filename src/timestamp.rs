@@ -117,7 +117,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn moments() {
+    fn moments_are_parsed_and_printed() {
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2026-11-25T14:11:14Z", 1_795_615_874),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_have_one_number_and_one_unit() {
         for (text, seconds) in [("1s", 1), ("90m", 5400), ("24h", 86_400), ("30d", 2_592_000)] {
             assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)));
         }

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn templates() {
+    fn a_template_reads_its_placeholders_and_nothing_else() {
         let pattern = Pattern::parse("/{cluster}/ns/{namespace}/sa/{serviceAccount}").unwrap();
         assert_eq!(pattern.read("/east/ns/default/sa/sleep"), Some(workload("default", "sleep")));
         assert_eq!(pattern.read("/ns/default/sa/sleep"), None);

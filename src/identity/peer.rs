@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn parts() {
+    fn a_peer_has_the_parts_of_its_id() {
         let peer = peer("spiffe://example.org/ns/default/sa/sleep", "istio").unwrap();
         assert_eq!(peer.id().as_str(), "spiffe://example.org/ns/default/sa/sleep");
         assert_eq!(peer.principal(), "example.org/ns/default/sa/sleep");

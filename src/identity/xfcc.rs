@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line() {
+    fn exactly_one_line_is_accepted() {
         let line = format!("URI={CALLER}");
         assert_eq!(caller([], PROXY), Err(XfccReason::Missing));
         assert_eq!(caller([line.as_bytes(), line.as_bytes()], PROXY), Err(XfccReason::SeveralLines));

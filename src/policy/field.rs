@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn keys() {
+    fn keys_of_conditions_are_parsed() {
         let parts = |key| Key::parse(key).map(|key| (key.field, key.name, key.filter));
         assert_eq!(parts("source.ip"), Some((Field::IpBlocks, "", "")));
         assert_eq!(parts("request.headers[x]"), Some((Field::Header, "x", "")));

@@ -253,7 +253,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn text_forms() {
+    fn each_form_of_text_matches_its_values() {
         for (pattern, value, expected) in [
             ("*", "", true),
             ("*", "x", true),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn globs() {
+    fn a_glob_matches_with_any_number_of_wildcards() {
         for (pattern, value, expected) in [
             ("prod", "prod", true),
             ("prod", "prod-x", false),
