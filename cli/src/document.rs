@@ -7,10 +7,10 @@ use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::policy::{Layer, Node, PolicySet};
 
 use crate::exit::Failure;
+use crate::located::Located;
 use crate::located::positions::Positions;
-use crate::located::{Located, Position, place};
+use crate::placed::Placed;
 use crate::source::Source;
-use crate::suggestion;
 
 /// A document that compiles.
 #[derive(Debug)]
@@ -19,13 +19,6 @@ pub(crate) struct Document {
     pub(crate) root: Node<'static>,
     /// The compiled form.
     pub(crate) policy: PolicySet,
-}
-
-/// A diagnostic with its position in the file, as far as it is known.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    pub(crate) position: Option<Position>,
-    pub(crate) diagnostic: Diagnostic,
 }
 
 impl Document {
@@ -106,20 +99,5 @@ impl Document {
     /// Returns the document with its rules for this layer.
     pub(crate) fn on(self, layer: Layer) -> Self {
         Self { policy: self.policy.on(layer), ..self }
-    }
-}
-
-impl Placed {
-    /// Returns a diagnostic with its position in a document, and with a suggestion.
-    pub(crate) fn of(diagnostic: Diagnostic, positions: &Positions<'_>) -> Self {
-        let position = positions.at(&diagnostic.pointer, suggestion::is_about_name(&diagnostic));
-        let help = suggestion::of_diagnostic(&diagnostic);
-        Self { position: Some(position), diagnostic: Diagnostic { help, ..diagnostic } }
-    }
-
-    /// Returns the file, the position and the diagnostic on one line.
-    pub(crate) fn text(&self, file: &str) -> String {
-        let Self { position, diagnostic } = self;
-        format!("{}: {diagnostic}", place(file, *position))
     }
 }

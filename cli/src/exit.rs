@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use spiffe_authz::diagnostic::Diagnostic;
 
-use crate::document::Placed;
 use crate::located::{Position, place};
+use crate::placed::Placed;
 use crate::printable::{Printable, say};
 use crate::stream::stderr;
 

@@ -18,6 +18,7 @@ mod lines;
 mod located;
 mod logged_request;
 mod options;
+mod placed;
 mod printable;
 mod report;
 mod source;

@@ -10,11 +10,11 @@ use base64::{Engine as _, alphabet};
 use serde::de::IgnoredAny;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 
-use crate::document::Placed;
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
 use crate::lines::Lines;
 use crate::located::{self, Field, Located, Position, SyntaxError};
+use crate::placed::Placed;
 use crate::suggestion::similar;
 
 /// The next step after a file without a document.

@@ -14,13 +14,14 @@ use spiffe_authz::diagnostic::Diagnostic;
 use spiffe_authz::lint::{self, Finding, Severity};
 
 use crate::clock::now;
-use crate::document::{Document, Placed};
+use crate::document::Document;
 use crate::exit::{self, Ended};
 use crate::input;
 use crate::lines::Lines;
 use crate::located::positions::Positions;
 use crate::located::{Located, Position};
 use crate::options::{Level, Output};
+use crate::placed::Placed;
 use crate::printable::{say, write_json, write_pretty_json};
 use crate::source::Source;
 use crate::stream::stderr;
