@@ -206,8 +206,7 @@ impl Origin {
         let has = |name: &str, values: &[&str]| {
             fields.get(name).and_then(Value::as_str).is_some_and(|value| values.contains(&value))
         };
-        let summary = fields.get("decision").and_then(Value::as_str).and_then(|text| text.split(' ').next());
-        if matches!(summary, Some("allow" | "deny")) || has("verdict", &["allow", "deny"]) {
+        if summary(fields).is_some() || has("verdict", &["allow", "deny"]) {
             Some(Self::Access)
         } else if has("event", &["deny", "audit"]) {
             Some(Self::Filter)
@@ -241,6 +240,14 @@ fn port(fields: &Map<String, Value>) -> Result<Option<u16>, Unreadable> {
     }
 }
 
+/// Returns the verdict and the reason in the summary of a decision, such as `deny no-policy-allows`. A field of another
+/// program can have the same name.
+fn summary(fields: &Map<String, Value>) -> Option<(&str, Option<&str>)> {
+    let mut words = fields.get("decision")?.as_str()?.split(' ');
+    let verdict = words.next().filter(|verdict| ["allow", "deny"].contains(verdict))?;
+    Some((verdict, words.next()))
+}
+
 /// Returns the verdict of an object, and the reason of a denial.
 fn verdict(fields: &Map<String, Value>, origin: Origin) -> Result<(ExpectedVerdict, Option<DenyReason>), Unreadable> {
     let is_enforced = match (origin, text(fields, "mode")?) {
@@ -248,13 +255,8 @@ fn verdict(fields: &Map<String, Value>, origin: Origin) -> Result<(ExpectedVerdi
         (_, Some("shadow")) => false,
         _ => return Err(Unreadable),
     };
-    // The summary of a decision, such as `deny no-policy-allows`, or each fact in a field of its own.
-    let summary = if origin == Origin::Access { text(fields, "decision")? } else { None };
-    let (verdict, reason) = match summary {
-        Some(summary) => {
-            let mut words = summary.split(' ');
-            (words.next(), words.next())
-        }
+    let (verdict, reason) = match summary(fields).filter(|_| origin == Origin::Access) {
+        Some((verdict, reason)) => (Some(verdict), reason),
         None => {
             let name = if origin == Origin::Access { "verdict" } else { "event" };
             (text(fields, name)?, text(fields, "reason")?)
@@ -501,6 +503,8 @@ mod tests {
         }
         assert!(matches!(Line::read(&line("deny by-nobody")), Some(Line::NotUnderstood)));
         assert!(matches!(Line::read(&line("-")), Some(Line::Other)));
+        let of_another = line("sampled").replace(r#""peer""#, r#""verdict":"deny","reason":"no-policy-allows","peer""#);
+        assert_eq!(logged(&of_another).verdict, ExpectedVerdict::Deny);
     }
 
     #[test]
