@@ -72,8 +72,7 @@ impl Worker {
         let outcome = if mode == Mode::Shadow { outcome.in_shadow() } else { outcome };
         let line = self.line(&outcome, caller.peer(), &request);
         let until = caller.end(policies).min(policies.next_boundary(now));
-        let span = Span::of_caller(policies);
-        Ruling { caller: Some(caller), outcome, line, lease: Lease { until, revocations }, outputs, span }
+        Ruling { caller: Some(caller), outcome, line, lease: Lease { until, revocations }, outputs }
     }
 
     /// Denies a request without evaluating the caller or a policy.
@@ -89,7 +88,7 @@ impl Worker {
         let request = Request::new(attributes, clock().unwrap_or(Timestamp::from_seconds(0)));
         let line = self.line(&outcome, None, &request);
         let lease = Lease { until: request.now(), revocations: 0 };
-        Ruling { caller: None, outcome, line, lease, outputs, span: Span::Request }
+        Ruling { caller: None, outcome, line, lease, outputs }
     }
 
     /// Returns `true` if a decision on an open connection is still valid. Otherwise the connection must be decided again.
@@ -132,8 +131,6 @@ pub struct Ruling<'p> {
     line: Option<String>,
     lease: Lease,
     outputs: OutputSettings,
-    /// The life of the filter state about the caller.
-    span: Span,
 }
 
 impl Ruling<'_> {
@@ -155,10 +152,10 @@ impl Ruling<'_> {
         let peer = self.caller.as_ref().and_then(|caller| caller.peer()).filter(|_| shown != CallerSpan::Never);
         let new_peer = peer.filter(|peer| !outputs.shows_peer(peer.id().as_str()));
         if let Some(peer) = new_peer {
-            outputs.set_state(Fact::Peer, peer.id().as_str(), self.span);
+            outputs.set_state(Fact::Peer, peer.id().as_str());
         }
         if form.has_summary() {
-            outputs.set_state(Fact::Decision, &decision.summary(), Span::Request);
+            outputs.set_state(Fact::Decision, &decision.summary());
         }
         if form.has_facts() {
             let mut digits = itoa::Buffer::new();

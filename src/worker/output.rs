@@ -12,8 +12,8 @@ pub trait Outputs {
     /// Returns `true` if filter state already shows this SPIFFE ID as the peer, from an earlier request of the connection.
     fn shows_peer(&self, spiffe_id: &str) -> bool;
 
-    /// Sets the filter state of a fact. It lasts for the connection if the host can do that, and `span` asks for it.
-    fn set_state(&mut self, fact: Fact, value: &str, span: Span);
+    /// Sets the filter state of a fact.
+    fn set_state(&mut self, fact: Fact, value: &str);
 
     /// Shows each fact on its own, to access logs and later filters.
     fn show<'f>(&mut self, facts: impl Iterator<Item = (Fact, &'f str)> + Clone);

@@ -9,9 +9,7 @@ use spiffe_authz::filter_state::{
 use spiffe_authz::host::{AddressOf, Connection, Headers, HostFailure, RequestAttributes};
 use spiffe_authz::metadata::{Object, Value};
 use spiffe_authz::policy::{Layer, Mode, PolicySet, RoutePolicy};
-use spiffe_authz::worker::{
-    BODY, Count, FORBIDDEN, Fact, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, Span, details,
-};
+use spiffe_authz::worker::{BODY, Count, FORBIDDEN, Fact, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, details};
 
 use crate::abi::http::{HttpFilter, HttpFilterConfig};
 use crate::abi::{self, Attribute, Counter, Level};
@@ -238,7 +236,7 @@ impl Outputs for CurrentOutputs<'_, '_> {
 
     /// Sets filter state of the request. Filter state of the connection could not be replaced on a route whose document has
     /// another source of identities: later filters would see the previous caller.
-    fn set_state(&mut self, fact: Fact, value: &str, _: Span) {
+    fn set_state(&mut self, fact: Fact, value: &str) {
         self.host.set_filter_state(fact.name(Layer::Http), value);
     }
 

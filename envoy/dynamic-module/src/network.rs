@@ -8,9 +8,7 @@ use spiffe_authz::filter_state::{PEER_CERTIFICATE, PEER_CERTIFICATE_DIGEST, PEER
 use spiffe_authz::host::{AddressOf, Connection, HostFailure, NoHeaders, RequestAttributes};
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::{Layer, Mode, PolicySet};
-use spiffe_authz::worker::{
-    Count, CountKey, Fact, Lease, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, Span, details,
-};
+use spiffe_authz::worker::{Count, CountKey, Fact, Lease, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, Outputs, details};
 
 use crate::abi::network::{Address, NetworkFilter, NetworkFilterConfig};
 use crate::abi::{self, Counter, Level};
@@ -162,7 +160,7 @@ impl Outputs for CurrentOutputs<'_, '_> {
     }
 
     /// The filter state of a network filter lasts for the connection.
-    fn set_state(&mut self, fact: Fact, value: &str, _: Span) {
+    fn set_state(&mut self, fact: Fact, value: &str) {
         self.host.set_filter_state(fact.name(Layer::Tcp), value);
     }
 

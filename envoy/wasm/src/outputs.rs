@@ -38,8 +38,7 @@ impl Outputs for &CurrentOutputs {
             .is_ok_and(|shown| shown.as_deref() == Some(spiffe_id.as_bytes()))
     }
 
-    /// The life of the filter state is the declared one.
-    fn set_state(&mut self, fact: Fact, value: &str, _: Span) {
+    fn set_state(&mut self, fact: Fact, value: &str) {
         host::set_filter_state(fact.name(self.layer), value.as_bytes());
     }
 

@@ -77,6 +77,8 @@ impl RequestAttributes for Path {
 /// A host that records its outputs. `FACTS_ARE_STATE` differs between the adapters.
 #[derive(Default)]
 struct Recorder<const FACTS_ARE_STATE: bool> {
+    /// The life of the filter state about the caller.
+    span: Option<Span>,
     /// The peer in the filter state of the connection.
     peer: Option<String>,
     recorded: Vec<String>,
@@ -89,8 +91,8 @@ impl<const FACTS_ARE_STATE: bool> Outputs for Recorder<FACTS_ARE_STATE> {
         self.peer.as_deref() == Some(spiffe_id)
     }
 
-    fn set_state(&mut self, fact: Fact, value: &str, span: Span) {
-        if (fact, span) == (Fact::Peer, Span::Connection) {
+    fn set_state(&mut self, fact: Fact, value: &str) {
+        if (fact, self.span) == (Fact::Peer, Some(Span::Connection)) {
             self.peer = Some(value.to_owned());
         }
         self.recorded.push(format!("{} {value}", fact.key()));
@@ -122,7 +124,7 @@ fn outputs<const FACTS_ARE_STATE: bool>(settings: &str) -> [Vec<String>; 2] {
     );
     let policies = PolicySet::from_json(document.as_bytes()).unwrap();
     let mut worker = Worker::default();
-    let mut host = Recorder::<FACTS_ARE_STATE>::default();
+    let mut host = Recorder::<FACTS_ARE_STATE> { span: Some(Span::of_caller(&policies)), ..Recorder::default() };
     ["/open", "/closed"].map(|path| {
         let now = || Ok(Timestamp::from_seconds(0));
         worker.decide(&policies, Mode::Enforce, &Tunnel, Path(path), now).record(&mut host);
