@@ -78,7 +78,7 @@ impl Verdict {
     }
 }
 
-/// The number of a policy: its position in the document, from 0.
+/// The number of a policy: its position in the policy set, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyId(u32);
 
@@ -89,7 +89,7 @@ impl PolicyId {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// The index of the policy in the document.
+    /// The index of the policy in the policy set.
     #[must_use]
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)

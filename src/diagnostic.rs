@@ -48,5 +48,7 @@ slugs! {
         ConflictingFields = "conflicting-fields", "Two fields cannot be combined.";
         DuplicatePolicy = "duplicate-policy", "Two policies have the same namespace and name.";
         NeverMatches = "never-matches", "A value matches no request.";
+        ScopeUnresolved = "scope-unresolved",
+            "`scope` selects policies by the workload of the proxy, and its namespace or its labels are not known.";
     }
 }

@@ -1,5 +1,6 @@
 //! Lints: findings in a document that compiles, but probably does not mean what its author intends.
 
+mod audience;
 mod coverage;
 mod impossible;
 mod improbable;

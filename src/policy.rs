@@ -15,6 +15,7 @@ mod path_template;
 mod route;
 mod rule;
 mod values;
+mod workload;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +35,7 @@ pub use node::Node;
 pub use route::RoutePolicy;
 pub(crate) use rule::JWT_PAYLOAD;
 pub(crate) use values::is_token_byte;
+pub use workload::{Proxy, Workload};
 
 /// A compiled configuration document.
 #[derive(Debug)]
@@ -100,20 +102,28 @@ impl Stages {
 }
 
 impl PolicySet {
-    /// Compiles a document in JSON.
+    /// Compiles a document in JSON. If it has `scope`, it must name the workload.
     ///
     /// # Errors
     /// Returns every error in the document.
     pub fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        compile::compile_json(text)
+        Self::from_json_for(text, Proxy::Unknown)
     }
 
-    /// Compiles a document that was parsed from another format.
+    /// Compiles a document in JSON for a proxy.
     ///
     /// # Errors
-    /// Returns every error in the document.
-    pub fn from_node(root: &Node) -> Result<Self, Vec<Diagnostic>> {
-        compile::compile(root)
+    /// Returns every error in the document, also those in policies of other workloads.
+    pub fn from_json_for(text: &[u8], proxy: Proxy<'_>) -> Result<Self, Vec<Diagnostic>> {
+        compile::compile_json(text, proxy)
+    }
+
+    /// Compiles a document that was parsed from another format, for a proxy.
+    ///
+    /// # Errors
+    /// Returns every error in the document, also those in policies of other workloads.
+    pub fn from_node(root: &Node, proxy: Proxy<'_>) -> Result<Self, Vec<Diagnostic>> {
+        compile::compile(root, proxy)
     }
 
     fn new(identity: IdentitySettings, outputs: OutputSettings, policies: Box<[Policy]>, rules: Box<[Rule]>) -> Self {

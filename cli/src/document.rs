@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use spiffe_authz::diagnostic::Diagnostic;
-use spiffe_authz::policy::{Layer, Node, PolicySet};
+use spiffe_authz::policy::{Layer, Node, PolicySet, Proxy};
 
 use crate::exit::Failure;
 use crate::located::Located;
@@ -28,7 +28,7 @@ impl Document {
     /// Returns every error in the document.
     pub(crate) fn compile(located: &Located) -> Result<Self, Vec<Placed>> {
         let root = located.to_node();
-        match PolicySet::from_node(&root) {
+        match PolicySet::from_node(&root, Proxy::Unknown) {
             Ok(policy) => Ok(Self { root: root.into_owned(), policy }),
             Err(diagnostics) => {
                 let positions = Positions::of(located);

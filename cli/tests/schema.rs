@@ -10,7 +10,8 @@ fn is_beyond_schemas(diagnostic: &Diagnostic) -> bool {
     let homeless = diagnostic.message.ends_with("the policy does not set one");
     let never = diagnostic.message.starts_with("the policy expires before");
     let untold = diagnostic.message.starts_with("`identity.pattern` does not contain");
-    diagnostic.code == Code::DuplicatePolicy || across_lists || homeless || untold || never
+    let unresolved = diagnostic.code == Code::ScopeUnresolved;
+    diagnostic.code == Code::DuplicatePolicy || unresolved || across_lists || homeless || untold || never
 }
 
 /// A document with every field.
@@ -162,7 +163,18 @@ fn schema_and_parser_agree() {
     let mut told = tunnelled.clone();
     tunnelled["identity"]["requireValidated"] = json!(false);
     told["identity"] = json!({"from": "xfcc", "trustedProxies": ["example.org/a/b"], "requireValidated": true});
-    let documents = [document, tunnelled, told];
+    let scoped = json!({
+        "trustDomain": "a",
+        "scope": {"rootNamespace": "r", "workload": {"namespace": "n", "labels": {"a": "", "b": "c"}, "waypoint": true}},
+        "policies": [
+            {"name": "a", "namespace": "n", "selector": {"matchLabels": {"a": "b"}}},
+            {"name": "b", "namespace": "n", "targetRefs": [
+                {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"},
+                {"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"}]},
+            {"name": "c", "namespace": "n"}
+        ]
+    });
+    let documents = [document, tunnelled, told, scoped];
     for mutant in documents.iter().flat_map(|document| std::iter::once(document.clone()).chain(mutants(document))) {
         let diagnostics = PolicySet::from_json(mutant.to_string().as_bytes()).err().unwrap_or_default();
         if !diagnostics.is_empty() && diagnostics.iter().all(is_beyond_schemas) {

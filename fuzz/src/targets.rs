@@ -6,7 +6,7 @@ use spiffe_authz::decision::{Decision, DenyReason, Outcome, PolicyId, RuleName, 
 use spiffe_authz::identity::xfcc::caller;
 use spiffe_authz::lint::{Target as LintTarget, lint};
 use spiffe_authz::metadata::Object;
-use spiffe_authz::policy::{Action, Explanation, Layer, Mode, Node, PolicySet, PolicyTrace};
+use spiffe_authz::policy::{Action, Explanation, Layer, Mode, Node, PolicySet, PolicyTrace, Proxy};
 use spiffe_authz::request::Request;
 use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
 use spiffe_authz::timestamp::Timestamp;
@@ -87,7 +87,10 @@ pub fn document(data: &[u8]) {
         Ok(policy) => {
             let _ = policy.on(Layer::Tcp);
             let node: Node<'_> = serde_json::from_slice(data).expect("an accepted document is JSON");
-            assert!(PolicySet::from_node(&node).is_ok(), "the same document is rejected if it is parsed first");
+            assert!(
+                PolicySet::from_node(&node, Proxy::Unknown).is_ok(),
+                "the same document is rejected if it is parsed first"
+            );
             for target in [LintTarget::Http, LintTarget::Tcp, LintTarget::Ztunnel] {
                 for finding in lint(&node, target, NOW) {
                     assert!(!finding.message.is_empty() && node.at(&finding.pointer).is_some(), "{finding:?}");
@@ -98,7 +101,7 @@ pub fn document(data: &[u8]) {
             assert!(!diagnostics.is_empty());
             assert!(diagnostics.iter().all(|diagnostic| !diagnostic.to_string().is_empty()));
             if let Ok(node) = serde_json::from_slice::<Node<'_>>(data) {
-                assert_eq!(PolicySet::from_node(&node).expect_err("the same errors"), diagnostics);
+                assert_eq!(PolicySet::from_node(&node, Proxy::Unknown).expect_err("the same errors"), diagnostics);
             }
         }
     }

@@ -131,12 +131,12 @@ fn compare(
     // A service account without a namespace is in the namespace of the policy, so that equal words can mean different callers.
     let same_words =
         other_policy.namespace == policy.namespace || !rule.fields().any(|used| used.field == Field::ServiceAccounts);
-    if !applies || !same_words {
+    if !applies || !same_words || !other_policy.applies_where(policy) {
         return None;
     }
     if other_policy.action == policy.action && other.position < rule.position && covers(other, rule) {
         let same_period = other_policy.not_before == policy.not_before && other_policy.expires == policy.expires;
-        return Some(if same_period && covers(rule, other) {
+        return Some(if same_period && policy.applies_where(other_policy) && covers(rule, other) {
             (Lint::DuplicateRule, format!("{} is the same rule", other.pointer))
         } else {
             (Lint::ShadowedRule, format!("{} matches every request that this rule matches", other.pointer))

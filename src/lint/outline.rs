@@ -1,10 +1,12 @@
 //! The outline of a document that lints read: its policies, rules and fields, with their places.
 
+use super::audience::Audience;
 use crate::identity::{Pattern, PeerRequirement};
 use crate::policy::Node;
 use crate::policy::field::{
     ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, Field, IDENTITY, KEY, Key, MODE, NAMESPACE, NOT_BEFORE, PATTERN, PEER,
-    POLICIES, RULES, Selector, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, VALUES, WHEN, conditions_name_trust_domain,
+    POLICIES, ROOT_NAMESPACE, RULES, SCOPE, Selector, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, VALUES, WHEN,
+    conditions_name_trust_domain,
 };
 use crate::policy::{Action, Mode};
 use crate::timestamp::Timestamp;
@@ -44,6 +46,8 @@ pub(super) struct Policy<'n> {
     pub(super) node: &'n Node<'n>,
     pub(super) pointer: String,
     pub(super) namespace: Option<&'n str>,
+    /// The workloads of the policy, or `None` if every policy of the document applies to the same ones.
+    audience: Option<Audience<'n>>,
     pub(super) action: Action,
     pub(super) mode: Mode,
     pub(super) not_before: Option<Timestamp>,
@@ -66,6 +70,11 @@ pub(super) struct Rule<'n> {
 }
 
 impl Policy<'_> {
+    /// Returns `true` if this policy applies to every workload that another policy of the document applies to.
+    pub(super) fn applies_where(&self, other: &Self) -> bool {
+        self.audience.as_ref().zip(other.audience.as_ref()).is_none_or(|(audience, other)| audience.includes(other))
+    }
+
     /// Returns `true` if a match of this field makes the policy allow a request: in ALLOW policies, and as a negated field of a
     /// DENY policy, which then does not match.
     pub(super) fn grants(&self, used: &FieldUse<'_>) -> bool {
@@ -88,11 +97,12 @@ pub(super) struct FieldUse<'n> {
 
 /// Returns the policies of a document that compiles.
 pub(super) fn policies<'n>(root: &'n Node<'n>) -> Vec<Policy<'n>> {
-    root.list(POLICIES).iter().enumerate().map(|(position, node)| Policy::new(position, node)).collect()
+    let root_namespace = root.field(SCOPE).and_then(|scope| scope.field(ROOT_NAMESPACE)).and_then(Node::text);
+    root.list(POLICIES).iter().enumerate().map(|(position, node)| Policy::new(position, node, root_namespace)).collect()
 }
 
 impl<'n> Policy<'n> {
-    fn new(position: usize, node: &'n Node<'n>) -> Self {
+    fn new(position: usize, node: &'n Node<'n>, root_namespace: Option<&str>) -> Self {
         let pointer = format!("/{POLICIES}/{position}");
         let text = |name| node.field(name).and_then(Node::text);
         let time = |name| Timestamp::parse(text(name)?).ok();
@@ -102,6 +112,7 @@ impl<'n> Policy<'n> {
         Self {
             node,
             namespace: text(NAMESPACE),
+            audience: root_namespace.map(|root_namespace| Audience::new(node, root_namespace)),
             action: actions.into_iter().find(|action| text(ACTION) == Some(action.name())).unwrap_or(Action::Allow),
             mode: if text(MODE) == Some(Mode::Shadow.slug()) { Mode::Shadow } else { Mode::Enforce },
             not_before: time(NOT_BEFORE),

@@ -10,6 +10,7 @@ mod operation;
 mod outputs;
 pub(super) mod pointer;
 pub(super) mod reader;
+mod scope;
 mod source;
 mod values;
 
@@ -17,11 +18,12 @@ use super::PolicySet;
 use super::action::{Action, Mode};
 use super::field::{
     ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, FROM, IDENTITY, IGNORE_LINTS, MODE, NAME, NAMESPACE, NOT_BEFORE,
-    OPERATION, OUTPUTS, POLICIES, RULES, SOURCE, Selector, TO, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, WHEN,
-    conditions_name_trust_domain,
+    OPERATION, OUTPUTS, POLICIES, RULES, SCOPE, SELECTOR, SOURCE, Selector, TARGET_REFS, TO, TRUST_DOMAIN,
+    TRUST_DOMAIN_ALIASES, WHEN, conditions_name_trust_domain,
 };
 use super::node::Node;
 use super::rule::{Period, Policy, Rule};
+use super::workload::Proxy;
 use crate::decision::PolicyId;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::{IdentitySettings, Pattern, TrustDomains};
@@ -34,19 +36,22 @@ use operation::read_operation;
 use outputs::read_outputs;
 use pointer::Pointer;
 use reader::{Object, Reader};
+use scope::{Scope, read_attachment, read_scope};
 use source::read_source;
 
-/// Fields of Istio's AuthorizationPolicy that are reported as unsupported instead of unknown.
-pub(super) const UNSUPPORTED: [&str; 2] = ["selector", "targetRefs"];
+/// The fields of a policy that need `scope` in the document.
+const NEEDS_SCOPE: &str = "remove it, or add `scope` to the document";
+/// Fields of Istio's AuthorizationPolicy that are reported as unsupported instead of unknown, each with the next step.
+pub(super) const UNSUPPORTED: [(&str, &str); 2] = [(SELECTOR, NEEDS_SCOPE), (TARGET_REFS, NEEDS_SCOPE)];
 
-/// Compiles a document in JSON.
-pub(super) fn compile_json(text: &[u8]) -> Result<PolicySet, Vec<Diagnostic>> {
+/// Compiles a document in JSON for a proxy.
+pub(super) fn compile_json(text: &[u8], proxy: Proxy<'_>) -> Result<PolicySet, Vec<Diagnostic>> {
     let help = "use a JSON object with `trustDomain` and `policies`";
     let JsonDocument { text, root, policies } = parse(text, help, JsonDocument::parse)?;
     let mut reader = Reader::new(&UNSUPPORTED);
-    let compiled = read_document_with(&mut reader, &root, &Pointer::ROOT, |r, node, at, pattern| match policies {
-        Some(list) => read_policies_of_text(r, text, list, at, pattern),
-        None => read_policies(r, node, at, pattern),
+    let compiled = read_document_with(&mut reader, &root, &Pointer::ROOT, proxy, |r, node, at, head| match policies {
+        Some(list) => read_policies_of_text(r, text, list, at, head),
+        None => read_policies(r, node, at, head),
     });
     reader.finish(compiled)
 }
@@ -71,15 +76,21 @@ pub(super) fn read_mode(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option
     r.one_of(node, at, &[Mode::Enforce, Mode::Shadow].map(|mode| (mode.slug(), mode)))
 }
 
-/// Compiles a document that was parsed into nodes.
-pub(super) fn compile(root: &Node) -> Result<PolicySet, Vec<Diagnostic>> {
+/// Compiles a document that was parsed into nodes, for a proxy.
+pub(super) fn compile(root: &Node, proxy: Proxy<'_>) -> Result<PolicySet, Vec<Diagnostic>> {
     let mut reader = Reader::new(&UNSUPPORTED);
-    let policy = read_document(&mut reader, root, &Pointer::ROOT);
+    let policy = read_document(&mut reader, root, &Pointer::ROOT, proxy);
     reader.finish(policy)
 }
 
-pub(super) fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>) -> Option<PolicySet> {
-    read_document_with(r, root, at, read_policies)
+pub(super) fn read_document(r: &mut Reader, root: &Node, at: &Pointer<'_>, proxy: Proxy<'_>) -> Option<PolicySet> {
+    read_document_with(r, root, at, proxy, read_policies)
+}
+
+/// The settings of a document that its policies need.
+struct Head<'h> {
+    pattern: &'h Pattern,
+    scope: Option<Scope<'h>>,
 }
 
 /// Reads a document, and its policies with `read_policies`.
@@ -87,19 +98,21 @@ fn read_document_with(
     r: &mut Reader,
     root: &Node,
     at: &Pointer<'_>,
-    read_policies: impl FnOnce(&mut Reader, &Node, &Pointer<'_>, &Pattern) -> Option<Policies>,
+    proxy: Proxy<'_>,
+    read_policies: impl FnOnce(&mut Reader, &Node, &Pointer<'_>, &Head<'_>) -> Option<Policies>,
 ) -> Option<PolicySet> {
     let names =
-        [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, OUTPUTS, POLICIES, IGNORE_LINTS];
+        [TRUST_DOMAIN, FEDERATED_TRUST_DOMAINS, TRUST_DOMAIN_ALIASES, IDENTITY, OUTPUTS, SCOPE, POLICIES, IGNORE_LINTS];
     let fields = r.object(root, at, &names)?;
     let trust_domains = read_trust_domains(r, &fields);
     let settings = fields.optional(r, IDENTITY, read_identity).unwrap_or_default();
     let outputs = fields.optional(r, OUTPUTS, read_outputs).unwrap_or_default();
-    let pattern = &settings.pattern;
-    let policies = fields.required(r, POLICIES, |r, n, at| read_policies(r, n, at, pattern));
+    let scope = fields.optional(r, SCOPE, |r, node, at| Some(read_scope(r, node, at, proxy)));
+    let head = Head { pattern: &settings.pattern, scope };
+    let policies = fields.required(r, POLICIES, |r, n, at| read_policies(r, n, at, &head));
     fields.optional(r, IGNORE_LINTS, read_lint_names);
-    let Policies { policies, rules } = policies?;
-    report_duplicates(r, at, &policies);
+    let Policies { policies, rules, others } = policies?;
+    report_duplicates(r, at, policies.iter().map(|policy| &policy.full_name).chain(&others));
     let identity::Settings { pattern, source, peer, lifetime, revoked } = settings;
     let identity =
         IdentitySettings { trust_domains: trust_domains?, pattern, source, peer, lifetime, revoked: revoked.into() };
@@ -151,21 +164,35 @@ fn read_other_trust_domains(
 struct Policies {
     policies: Vec<Policy>,
     rules: Vec<Rule>,
+    /// The names of the policies of other workloads.
+    others: Vec<Box<str>>,
+}
+
+/// A policy with its rules.
+struct PolicyWithRules {
+    policy: Policy,
+    rules: Vec<Rule>,
+    /// Whether the policy applies to the workload.
+    applies: bool,
 }
 
 impl Policies {
-    fn add(&mut self, policy: Policy, rules: Vec<Rule>) {
+    fn add(&mut self, PolicyWithRules { policy, rules, applies }: PolicyWithRules) {
+        if !applies {
+            self.others.push(policy.full_name);
+            return;
+        }
         let id = PolicyId::of_index(self.policies.len());
         self.rules.extend((0..).zip(rules).map(|(position, rule)| Rule { policy: id, position, ..rule }));
         self.policies.push(policy);
     }
 }
 
-fn read_policies(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern) -> Option<Policies> {
+fn read_policies(r: &mut Reader, node: &Node, at: &Pointer<'_>, head: &Head<'_>) -> Option<Policies> {
     let mut policies = Policies::default();
+    let mut positions = 0..;
     r.list(node, at, |r, node, at| {
-        let (policy, rules) = read_policy(r, node, at, pattern)?;
-        policies.add(policy, rules);
+        policies.add(read_policy(r, node, at, positions.next()?, head)?);
         Some(())
     })?;
     Some(policies)
@@ -177,12 +204,12 @@ fn read_policies_of_text(
     text: &str,
     list: &str,
     at: &Pointer<'_>,
-    pattern: &Pattern,
+    head: &Head<'_>,
 ) -> Option<Policies> {
     let mut policies = Policies::default();
     let parsed = document::for_each(list, &mut |position, node| {
-        if let Some((policy, rules)) = read_policy(r, node, &at.index(position), pattern) {
-            policies.add(policy, rules);
+        if let Some(policy) = read_policy(r, node, &at.index(position), position, head) {
+            policies.add(policy);
         }
     });
     // The text was scanned, but not parsed completely: it can be nested too deeply, or contain an invalid escape.
@@ -193,10 +220,23 @@ fn read_policies_of_text(
     Some(policies)
 }
 
-fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern) -> Option<(Policy, Vec<Rule>)> {
-    let fields = r.object(node, at, &[NAME, NAMESPACE, ACTION, MODE, NOT_BEFORE, EXPIRES, RULES, IGNORE_LINTS])?;
+fn read_policy(
+    r: &mut Reader,
+    node: &Node,
+    at: &Pointer<'_>,
+    position: usize,
+    head: &Head<'_>,
+) -> Option<PolicyWithRules> {
+    let mut names = vec![NAME, NAMESPACE, ACTION, MODE, NOT_BEFORE, EXPIRES, RULES, IGNORE_LINTS];
+    if head.scope.is_some() {
+        names.extend([SELECTOR, TARGET_REFS]);
+    }
+    let fields = r.object(node, at, &names)?;
     let name = fields.required(r, NAME, read_kubernetes_name);
-    let namespace = fields.optional(r, NAMESPACE, read_kubernetes_name);
+    let namespace = match &head.scope {
+        Some(_) => fields.required(r, NAMESPACE, read_kubernetes_name),
+        None => fields.optional(r, NAMESPACE, read_kubernetes_name),
+    };
     let action = fields.optional(r, ACTION, read_action).unwrap_or(Action::Allow);
     let mode = fields.optional(r, MODE, read_mode).unwrap_or(Mode::Enforce);
     if action == Action::Audit && mode == Mode::Shadow {
@@ -206,7 +246,11 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern)
     }
     let period = read_period(r, &fields);
     fields.optional(r, IGNORE_LINTS, read_lint_names);
-    let home = Home { pattern, action, namespace: namespace.as_deref() };
+    let applies = head.scope.as_ref().is_none_or(|scope| {
+        let attachment = read_attachment(r, &fields);
+        namespace.as_deref().is_none_or(|namespace| scope.has(r, &fields, namespace, &attachment))
+    });
+    let home = Home { pattern: head.pattern, action, namespace: namespace.as_deref() };
     let rules = fields.optional(r, RULES, |r, n, at| r.list(n, at, |r, n, at| read_rule(r, n, at, &home)));
     let rules = rules.unwrap_or_else(Vec::new);
     let no_rules = fields.node(RULES).is_none_or(|rules| matches!(rules, Node::List(rules) if rules.is_empty()));
@@ -216,7 +260,7 @@ fn read_policy(r: &mut Reader, node: &Node, at: &Pointer<'_>, pattern: &Pattern)
     }
     let name = name?;
     let full_name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}").into());
-    Some((Policy { full_name, action, mode, period }, rules))
+    Some(PolicyWithRules { policy: Policy { full_name, position, action, mode, period }, rules, applies })
 }
 
 fn read_period(r: &mut Reader, fields: &Object<'_, '_>) -> Period {
@@ -316,9 +360,9 @@ fn selector_object<'n, 'p>(
     Some(fields)
 }
 
-fn report_duplicates(r: &mut Reader, at: &Pointer<'_>, policies: &[Policy]) {
+fn report_duplicates<'p>(r: &mut Reader, at: &Pointer<'_>, full_names: impl Iterator<Item = &'p Box<str>>) {
     let mut seen = rustc_hash::FxHashSet::default();
-    for Policy { full_name, .. } in policies {
+    for full_name in full_names {
         if !seen.insert(full_name) {
             let message = format!("duplicate policy `{full_name}`");
             r.report(&at.key(POLICIES), Code::DuplicatePolicy, message, "rename one of the two");

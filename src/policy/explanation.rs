@@ -93,7 +93,8 @@ impl PolicySet {
             })
             .collect();
         for rule in &self.rules {
-            let pointer = format!("/policies/{}/rules/{}", rule.policy.index(), rule.position);
+            let Some(policy) = self.policy(rule) else { continue };
+            let pointer = format!("/policies/{}/rules/{}", policy.position, rule.position);
             let mut recorder = Recorder { results: Vec::new() };
             let fields_match = !rule.left_out && rule.matches(peer, request, &mut recorder)?;
             let matched = fields_match && self.applies(rule, request.now());

@@ -15,6 +15,7 @@ pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const OUTPUTS: &str = "outputs";
 pub(crate) const PATTERN: &str = "pattern";
 pub(crate) const PEER: &str = "peer";
+pub(crate) const SCOPE: &str = "scope";
 pub(crate) const POLICIES: &str = "policies";
 /// The lints that `check` does not report, in a document or in a policy.
 pub(crate) const IGNORE_LINTS: &str = "ignoreLints";
@@ -26,6 +27,18 @@ pub(crate) const MODE: &str = "mode";
 pub(crate) const NOT_BEFORE: &str = "notBefore";
 pub(crate) const EXPIRES: &str = "expires";
 pub(crate) const RULES: &str = "rules";
+
+pub(crate) const SELECTOR: &str = "selector";
+pub(crate) const MATCH_LABELS: &str = "matchLabels";
+pub(crate) const TARGET_REFS: &str = "targetRefs";
+pub(crate) const GROUP: &str = "group";
+pub(crate) const KIND: &str = "kind";
+
+/// The fields of `scope`.
+pub(crate) const ROOT_NAMESPACE: &str = "rootNamespace";
+pub(crate) const WORKLOAD: &str = "workload";
+pub(crate) const LABELS: &str = "labels";
+pub(crate) const WAYPOINT: &str = "waypoint";
 
 pub(crate) const FROM: &str = "from";
 pub(crate) const SOURCE: &str = "source";

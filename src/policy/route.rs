@@ -5,7 +5,7 @@ use super::compile::reader::Reader;
 use super::compile::{UNSUPPORTED, parse, read_document, read_mode};
 use super::field::{CONFIGURATION, MODE};
 use super::node::Node;
-use super::{Mode, PolicySet};
+use super::{Mode, PolicySet, Proxy};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// The configuration of a route, which overrides the one of the filter.
@@ -39,6 +39,9 @@ impl RoutePolicy {
             r.report(&Pointer::ROOT, Code::Empty, "the configuration of the route is empty".to_owned(), help);
         }
         let mode = fields.optional(r, MODE, read_mode).unwrap_or(Mode::Enforce);
-        Some(Self { mode, policies: fields.optional(r, CONFIGURATION, read_document) })
+        Some(Self {
+            mode,
+            policies: fields.optional(r, CONFIGURATION, |r, node, at| read_document(r, node, at, Proxy::Unknown)),
+        })
     }
 }

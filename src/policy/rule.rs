@@ -50,6 +50,8 @@ pub(crate) struct Rule {
 pub(crate) struct Policy {
     /// `<namespace>/<name>`, or `<name>` for a policy without a namespace.
     pub(crate) full_name: Box<str>,
+    /// The position in the document, from 0.
+    pub(crate) position: usize,
     pub(crate) action: Action,
     pub(crate) mode: Mode,
     pub(crate) period: Period,

@@ -33,6 +33,55 @@ fn with_operation(operation: &Value) -> Value {
 const SOURCE: &str = "/policies/0/rules/0/from/0/source";
 const OPERATION: &str = "/policies/0/rules/0/to/0/operation";
 
+/// The cases of `scope`, `selector` and `targetRefs`.
+fn scope_cases(case: &mut impl FnMut(Value, &str, Code)) {
+    let named = json!({"rootNamespace": "r", "workload": {"namespace": "n", "labels": {}}});
+    let with = |scope: Value, policy: Value| {
+        let mut whole = json!({"name": "p", "namespace": "n", "rules": [{}]});
+        whole.as_object_mut().expect("an object").extend(policy.as_object().expect("an object").clone());
+        json!({"trustDomain": "a", "scope": scope, "policies": [whole]})
+    };
+    for (scope, pointer, code) in [
+        (json!([]), "/scope", Code::WrongType),
+        (json!({"workload": named["workload"]}), "/scope/rootNamespace", Code::MissingField),
+        (json!({"rootNamespace": "R", "workload": named["workload"]}), "/scope/rootNamespace", Code::InvalidValue),
+        (json!({"rootNamespace": "r"}), "/scope", Code::ScopeUnresolved),
+        (json!({"rootNamespace": "r", "workload": {"labels": {}}}), "/scope/workload/namespace", Code::MissingField),
+        (json!({"rootNamespace": "r", "workload": {"namespace": "n"}}), "/scope/workload/labels", Code::MissingField),
+    ] {
+        case(with(scope, json!({})), pointer, code);
+    }
+    let anonymous = json!({"trustDomain": "a", "scope": named, "policies": [{"name": "p", "rules": [{}]}]});
+    case(anonymous, "/policies/0/namespace", Code::MissingField);
+    let gateway = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"});
+    for (policy, pointer, code) in [
+        (json!({"selector": {}}), "/selector/matchLabels", Code::MissingField),
+        (json!({"selector": {"matchLabels": {}}}), "/selector/matchLabels", Code::Empty),
+        (json!({"selector": {"matchLabels": {"app": 1}}}), "/selector/matchLabels/app", Code::WrongType),
+        (json!({"selector": {"matchLabels": {"app": "a*"}}}), "/selector/matchLabels/app", Code::InvalidValue),
+        (json!({"selector": {"matchLabels": {"*": "a"}}}), "/selector/matchLabels/*", Code::InvalidValue),
+        (
+            json!({"selector": {"matchLabels": {"a": "b"}}, "targetRefs": [gateway]}),
+            "/targetRefs",
+            Code::ConflictingFields,
+        ),
+        (json!({"targetRefs": []}), "/targetRefs", Code::Empty),
+        (json!({"targetRefs": [{"kind": "Gateway", "name": "g"}]}), "/targetRefs/0/group", Code::MissingField),
+        (
+            json!({"targetRefs": [{"group": "core", "kind": "Gateway", "name": "g"}]}),
+            "/targetRefs/0/group",
+            Code::InvalidValue,
+        ),
+    ] {
+        case(with(named.clone(), policy), &format!("/policies/0{pointer}"), code);
+    }
+    for kind in ["Service", "ServiceEntry", "gateway"] {
+        let target = json!({"group": "gateway.networking.k8s.io", "kind": kind, "name": "g"});
+        let policy = json!({"targetRefs": [target]});
+        case(with(named.clone(), policy), "/policies/0/targetRefs/0/kind", Code::InvalidValue);
+    }
+}
+
 /// Documents with one error each, and the expected place and code.
 fn cases() -> Vec<(String, String, Code)> {
     let mut cases = Vec::new();
@@ -125,6 +174,7 @@ fn cases() -> Vec<(String, String, Code)> {
     case(policy(json!({"mode": "dry-run"})), "/policies/0/mode", Code::InvalidValue);
     case(policy(json!({"selector": {}})), "/policies/0/selector", Code::Unsupported);
     case(policy(json!({"targetRefs": []})), "/policies/0/targetRefs", Code::Unsupported);
+    scope_cases(&mut case);
     case(policy(json!({"rule": []})), "/policies/0/rule", Code::UnknownField);
     case(document(&json!([{"name": "p", "action": "DENY"}])), "/policies/0/rules", Code::MissingField);
     case(document(&json!([{"name": "p", "action": "AUDIT"}])), "/policies/0/rules", Code::MissingField);
@@ -294,7 +344,7 @@ fn a_diagnostic_is_one_line_with_help() {
         lines,
         [
             "/polices: unknown-field: unknown field `polices` (expected one of `trustDomain`, \
-         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `outputs`, `policies`, `ignoreLints`)",
+         `federatedTrustDomains`, `trustDomainAliases`, `identity`, `outputs`, `scope`, `policies`, `ignoreLints`)",
             "/policies: missing-field: missing field `policies` (add it: the field is required)",
         ]
     );

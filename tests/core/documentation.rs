@@ -148,6 +148,8 @@ const DOCUMENT: &str = "Field | Meaning | Default | Example";
 const IDENTITY: &str = "Field of `identity` | Meaning | Default | Example";
 const OUTPUTS: &str = "Field of `outputs` | Meaning | Default | Example";
 const REVOKED: &str = "Field of `revoked` | Values | Default | Example";
+const SCOPE: &str = "Field of `scope` | Meaning | Default | Example";
+const WORKLOAD: &str = "Field of `workload` | Meaning | Default | Example";
 const OF_POLICY: &str = "Field of a policy | Meaning | Default | Example";
 const SOURCE: &str = "Field of a source | Values | Example | Matches | No match";
 const OPERATION: &str = "Field of an operation | Values | Example | Matches | No match";
@@ -160,7 +162,9 @@ fn every_field_has_a_row_and_no_other() {
         (IDENTITY, json!({"trustDomain": "a", "identity": {"x": 1}, "policies": []})),
         (OUTPUTS, json!({"trustDomain": "a", "outputs": {"x": 1}, "policies": []})),
         (REVOKED, json!({"trustDomain": "a", "identity": {"revoked": {"x": 1}}, "policies": []})),
-        (OF_POLICY, json!({"trustDomain": "a", "policies": [{"x": 1}]})),
+        (SCOPE, json!({"trustDomain": "a", "scope": {"x": 1}, "policies": []})),
+        (WORKLOAD, json!({"trustDomain": "a", "scope": {"workload": {"x": 1}}, "policies": []})),
+        (OF_POLICY, json!({"trustDomain": "a", "scope": {}, "policies": [{"x": 1}]})),
         (SOURCE, policy(&json!({"from": [{"source": {"x": 1}}]}))),
         (OPERATION, policy(&json!({"to": [{"operation": {"x": 1}}]}))),
     ] {
@@ -192,12 +196,18 @@ fn extended(mut document: Value, pointer: &str, example: &Value) -> Value {
 
 #[test]
 fn examples_of_settings_compile_and_show_their_field() {
-    let base = json!({"trustDomain": "a", "identity": {"revoked": {}}, "outputs": {}, "policies": [{"name": "p", "rules": [{}]}]});
+    let base = json!({
+        "trustDomain": "a", "identity": {"revoked": {}}, "outputs": {},
+        "scope": {"rootNamespace": "r", "workload": {"namespace": "n", "labels": {}}},
+        "policies": [{"name": "p", "namespace": "n", "rules": [{}]}]
+    });
     for (header, pointer) in [
         (DOCUMENT, ""),
         (OUTPUTS, "/outputs"),
         (IDENTITY, "/identity"),
         (REVOKED, "/identity/revoked"),
+        (SCOPE, "/scope"),
+        (WORKLOAD, "/scope/workload"),
         (OF_POLICY, "/policies/0"),
     ] {
         for row in rows(header) {

@@ -6,6 +6,7 @@ mod decisions;
 mod diagnostics;
 mod documentation;
 mod lints;
+mod scope;
 #[cfg(not(target_arch = "wasm32"))]
 mod spiffe_crate;
 mod support;

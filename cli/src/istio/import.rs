@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use spiffe_authz::diagnostic::Diagnostic;
-use spiffe_authz::policy::PolicySet;
+use spiffe_authz::policy::{PolicySet, Proxy};
 
 use super::authorization_policy::{DryRun, Metadata, Spec, is_custom};
 use super::fields::Fields;
@@ -209,7 +209,7 @@ impl<'a> Importer<'a> {
             let mut fields = head.to_vec();
             fields.push(field("policies", Located::new(OPTION, list)));
             let document = Located::new(OPTION, Value::Object(fields));
-            let Err(errors) = PolicySet::from_node(&document.to_node()) else { break document };
+            let Err(errors) = PolicySet::from_node(&document.to_node(), Proxy::Every) else { break document };
             if !self.remove_invalid(&document, &errors) {
                 return Err(errors);
             }

@@ -1,10 +1,10 @@
-//! The headers in the map layout of the ABI.
+//! Headers, or other pairs of texts, in the map layout of the ABI.
 
 use std::rc::Rc;
 
 use spiffe_authz::host::{Headers, HostFailure};
 
-/// A map of headers whose layout was checked. Copies share it.
+/// A map whose layout was checked. Copies share it.
 #[derive(Clone)]
 pub(crate) struct HeaderMap(Rc<Vec<u8>>);
 
@@ -22,7 +22,7 @@ impl HeaderMap {
     }
 
     /// Returns the name and the value of each line. Ends early if the bytes do.
-    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         let count = self.number(0).unwrap_or(0);
         let lengths = 4;
         let texts = count.checked_mul(8).and_then(|size| size.checked_add(lengths));

@@ -10,6 +10,7 @@ mod counters;
 mod header_map;
 mod host;
 mod http;
+mod node;
 mod outputs;
 mod plugin;
 mod tcp;

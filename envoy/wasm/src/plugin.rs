@@ -7,12 +7,12 @@ use proxy_wasm::hostcalls::get_buffer;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{BufferType, ContextType};
 use spiffe_authz::diagnostic::rejection;
-use spiffe_authz::policy::{Layer, PolicySet};
+use spiffe_authz::policy::{Layer, PolicySet, Proxy};
 
 use crate::http::Stream;
 use crate::tcp::{Connection, Held};
 use crate::worker::Worker;
-use crate::{attributes, host};
+use crate::{attributes, host, node};
 
 /// The root ID of the configuration of a network filter. Envoy also needs it to distinguish an HTTP filter and a network filter with
 /// the same document.
@@ -55,8 +55,10 @@ impl RootContext for Plugin {
             self.layer = Layer::Tcp;
         }
         let document = get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
+        let workload = node::workload();
+        let proxy = workload.as_ref().map_or(Proxy::Unknown, Proxy::Of);
         let start = host::nanoseconds();
-        match PolicySet::from_json(&document.ok().flatten().unwrap_or_default()) {
+        match PolicySet::from_json_for(&document.ok().flatten().unwrap_or_default(), proxy) {
             Ok(policies) => {
                 let milliseconds = host::nanoseconds().saturating_sub(start) / 1_000_000;
                 let (count, memory) = (policies.policy_count(), host::memory_mib());

@@ -8,13 +8,13 @@ use crate::policy::node::Node;
 
 /// Collects the errors in a document.
 pub(crate) struct Reader {
-    unsupported: &'static [&'static str],
+    unsupported: &'static [(&'static str, &'static str)],
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader {
-    /// Creates a reader that reports the fields with these names as unsupported instead of unknown.
-    pub(crate) const fn new(unsupported: &'static [&'static str]) -> Self {
+    /// Creates a reader that reports the fields with these names, each with the next step, as unsupported instead of unknown.
+    pub(crate) const fn new(unsupported: &'static [(&'static str, &'static str)]) -> Self {
         Self { unsupported, diagnostics: Vec::new() }
     }
 
@@ -43,10 +43,11 @@ impl Reader {
         };
         for (position, (name, _)) in fields.iter().enumerate() {
             let at = at.key(name);
-            if self.unsupported.contains(&&**name) {
-                let help = format!("remove it; the supported fields are {}", Self::quoted(allowed));
+            let is_allowed = allowed.contains(&&**name);
+            if !is_allowed && let Some((_, reason)) = self.unsupported.iter().find(|(field, _)| field == name) {
+                let help = format!("{reason}; the supported fields are {}", Self::quoted(allowed));
                 self.report(&at, Code::Unsupported, format!("`{name}` is not supported"), &help);
-            } else if !allowed.contains(&&**name) {
+            } else if !is_allowed {
                 let help = format!("expected one of {}", Self::quoted(allowed));
                 self.report(&at, Code::UnknownField, format!("unknown field `{name}`"), &help);
             } else if fields.iter().take(position).any(|(earlier, _)| earlier == name) {
@@ -54,6 +55,28 @@ impl Reader {
             }
         }
         Some(Object { fields, at })
+    }
+
+    /// Reads an object with any names. Reports duplicate ones.
+    pub(crate) fn entries<T>(
+        &mut self,
+        node: &Node,
+        at: &Pointer<'_>,
+        mut read: impl FnMut(&mut Self, &str, &Node, &Pointer<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Node::Object(fields) = node else {
+            self.wrong_type(node, at, "an object", "use an object with strings");
+            return None;
+        };
+        let entries = fields.iter().enumerate().filter_map(|(position, (name, node))| {
+            let at = at.key(name);
+            if fields.iter().take(position).any(|(earlier, _)| earlier == name) {
+                self.report(&at, Code::DuplicateField, format!("duplicate field `{name}`"), "remove one of the two");
+                return None;
+            }
+            read(self, name, node, &at)
+        });
+        Some(entries.collect())
     }
 
     /// Reads a list, which can be empty.

@@ -1,0 +1,21 @@
+//! The workload of this proxy, from the metadata of Envoy's node. Istio's bootstrap sets it.
+
+use spiffe_authz::policy::Workload;
+
+use crate::header_map::HeaderMap;
+use crate::host;
+
+/// The beginning of the node ID of a waypoint: `<type>~<address>~<name>~<domain>`.
+const WAYPOINT: &[u8] = b"waypoint~";
+
+/// Returns the workload, or `None` if the node has no `NAMESPACE`. NUL separates the parts of a path.
+pub(crate) fn workload() -> Option<Workload> {
+    let property = |path| host::property(path).ok().flatten();
+    let namespace = String::from_utf8(property(b"xds\0node\0metadata\0NAMESPACE")?).ok()?;
+    let labels = property(b"xds\0node\0metadata\0LABELS").and_then(|labels| HeaderMap::new(labels).ok());
+    let is_waypoint = property(b"xds\0node\0id").is_some_and(|id| id.starts_with(WAYPOINT));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let labels =
+        labels.and_then(|labels| labels.pairs().map(|(name, value)| Some((text(name)?, text(value)?))).collect());
+    Some(Workload { namespace, labels, is_waypoint })
+}
