@@ -2,8 +2,6 @@
 //!
 //! Source: Istio, `WorkloadPolicyMatcher.ShouldAttachPolicy` in `pilot/pkg/model/policyattachment.go`.
 
-use std::collections::BTreeMap;
-
 /// The label of a proxy that implements a Gateway of the Gateway API, with the name of the Gateway.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The GatewayClass of Istio's waypoints.
@@ -14,8 +12,8 @@ const WAYPOINT_CLASS: &str = "istio-waypoint";
 pub struct Workload {
     /// The namespace.
     pub namespace: String,
-    /// The labels of the pod, or `None` if they are not known.
-    pub labels: Option<BTreeMap<String, String>>,
+    /// The names and values of the pod's labels, or `None` if they are not known.
+    pub labels: Option<Vec<(String, String)>>,
     /// Whether the proxy is a waypoint of Istio's ambient mode.
     pub is_waypoint: bool,
 }
@@ -35,7 +33,7 @@ pub enum Proxy<'w> {
 #[derive(Debug, Default)]
 pub(super) struct Attachment {
     /// The labels that a workload must have.
-    pub(super) selector: Vec<(Box<str>, Box<str>)>,
+    pub(super) selector: Vec<(String, String)>,
     /// The resources of which the proxy must implement one. Empty if the policy has no `targetRefs`.
     pub(super) targets: Vec<Target>,
 }
@@ -57,7 +55,7 @@ impl Workload {
     /// Returns `true` if a workload with some of its labels can be this one.
     pub(super) fn can_be(&self, other: &Self) -> bool {
         let labels_agree = match (&self.labels, &other.labels) {
-            (Some(labels), Some(others)) => labels.iter().all(|(name, value)| others.get(name) == Some(value)),
+            (Some(labels), Some(others)) => labels.iter().all(|label| others.contains(label)),
             _ => true,
         };
         self.namespace == other.namespace && self.is_waypoint == other.is_waypoint && labels_agree
@@ -73,12 +71,12 @@ impl Workload {
             let applies_to_all = selector.is_empty() && targets.is_empty() && !self.is_waypoint;
             return applies_to_all.then_some(true);
         };
-        let is_selected =
-            || selector.iter().all(|(name, value)| labels.get(&**name).is_some_and(|found| **found == **value));
-        Some(match labels.get(GATEWAY_NAME) {
+        let is_selected = || selector.iter().all(|label| labels.contains(label));
+        let gateway = labels.iter().find(|(name, _)| name == GATEWAY_NAME);
+        Some(match gateway {
             None => targets.is_empty() && is_selected(),
             Some(_) if targets.is_empty() => !self.is_waypoint && is_selected(),
-            Some(gateway) => targets.iter().any(|target| match target.kind {
+            Some((_, gateway)) => targets.iter().any(|target| match target.kind {
                 TargetKind::Gateway => namespace == self.namespace && *target.name == **gateway,
                 TargetKind::GatewayClass => {
                     self.is_waypoint && namespace == root_namespace && &*target.name == WAYPOINT_CLASS

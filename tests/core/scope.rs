@@ -2,8 +2,6 @@
 //!
 //! The expectations follow Istio's `WorkloadPolicyMatcher.ShouldAttachPolicy`.
 
-use std::collections::BTreeMap;
-
 use crate::support::NOW;
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
@@ -16,8 +14,7 @@ const GATEWAY: (&str, &str) = ("gateway.networking.k8s.io/gateway-name", "public
 
 /// A workload in the namespace `shop` with these labels.
 fn workload(labels: &[(&str, &str)]) -> Workload {
-    let labels: BTreeMap<String, String> =
-        labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Workload { namespace: "shop".to_owned(), labels: Some(labels), is_waypoint: false }
 }
 

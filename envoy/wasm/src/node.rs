@@ -8,10 +8,13 @@ use crate::host;
 /// The beginning of the node ID of a waypoint: `<type>~<address>~<name>~<domain>`.
 const WAYPOINT: &[u8] = b"waypoint~";
 
-/// Returns the workload, or `None` if the node has no `NAMESPACE`. NUL separates the parts of a path.
+/// Returns the workload, or `None` if the node has no `NAMESPACE`, or a value that Kubernetes does not allow, such as the bytes of a
+/// number. NUL separates the parts of a path.
 pub(crate) fn workload() -> Option<Workload> {
     let property = |path| host::property(path).ok().flatten();
-    let namespace = String::from_utf8(property(b"xds\0node\0metadata\0NAMESPACE")?).ok()?;
+    let is_legal = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let namespace = property(b"xds\0node\0metadata\0NAMESPACE").filter(|name| name.iter().all(is_legal))?;
+    let namespace = String::from_utf8(namespace).ok().filter(|name| !name.is_empty())?;
     let labels = property(b"xds\0node\0metadata\0LABELS").and_then(|labels| HeaderMap::new(labels).ok());
     let is_waypoint = property(b"xds\0node\0id").is_some_and(|id| id.starts_with(WAYPOINT));
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();

@@ -1,7 +1,5 @@
 //! The fields that choose the workloads of a policy: `scope` of a document, and `selector` and `targetRefs` of a policy.
 
-use std::collections::BTreeMap;
-
 use super::pointer::Pointer;
 use super::read_kubernetes_name;
 use super::reader::{Object, Reader};
@@ -86,9 +84,7 @@ fn read_workload(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Worklo
     let namespace = fields.required(r, NAMESPACE, read_kubernetes_name);
     let labels = fields.required(r, LABELS, read_labels);
     let is_waypoint = fields.optional(r, WAYPOINT, |r, node, at| r.boolean(node, at)).unwrap_or(false);
-    let labels: BTreeMap<String, String> =
-        labels?.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    Some(Workload { namespace: namespace?.into(), labels: Some(labels), is_waypoint })
+    Some(Workload { namespace: namespace?.into(), labels: Some(labels?), is_waypoint })
 }
 
 /// Reads `selector` and `targetRefs` of a policy.
@@ -120,7 +116,7 @@ fn read_target(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Target> 
 }
 
 /// Reads labels of Kubernetes. A value can be empty.
-fn read_labels(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Vec<(Box<str>, Box<str>)>> {
+fn read_labels(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Vec<(String, String)>> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     r.entries(node, at, |r, name, node, at| {
         let Some(value) = node.text() else {
@@ -133,6 +129,6 @@ fn read_labels(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Vec<(Box
             r.report(at, Code::InvalidValue, format!("`{name}: {value}` is not a label of Kubernetes"), help);
             return None;
         }
-        Some((name.into(), value.into()))
+        Some((name.to_owned(), value.to_owned()))
     })
 }
