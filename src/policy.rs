@@ -163,6 +163,12 @@ impl PolicySet {
         self.policies.len()
     }
 
+    /// The position of each policy in the document, in ascending order. In a document with `scope`, policies of other workloads
+    /// are missing.
+    pub fn positions(&self) -> impl Iterator<Item = usize> {
+        self.policies.iter().map(|policy| policy.position)
+    }
+
     /// The settings that decide which identities are accepted.
     #[must_use]
     pub const fn identity(&self) -> &IdentitySettings {

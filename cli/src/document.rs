@@ -1,16 +1,19 @@
 //! Configuration documents: JSON in the same way as the filter, or YAML.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use spiffe_authz::diagnostic::Diagnostic;
+use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{Layer, Node, PolicySet, Proxy};
 
 use crate::exit::Failure;
-use crate::located::Located;
+use crate::input;
+use crate::istio::scope::Scope;
 use crate::located::positions::Positions;
+use crate::located::{Located, place};
+use crate::mesh::Mesh;
 use crate::placed::Placed;
-use crate::source::Source;
+use crate::source::{self, Source};
 
 /// A document that compiles.
 #[derive(Debug)]
@@ -22,13 +25,13 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Compiles a document.
+    /// Compiles a document for a proxy.
     ///
     /// # Errors
     /// Returns every error in the document.
-    pub(crate) fn compile(located: &Located) -> Result<Self, Vec<Placed>> {
+    pub(crate) fn compile(located: &Located, proxy: Proxy<'_>) -> Result<Self, Vec<Placed>> {
         let root = located.to_node();
-        match PolicySet::from_node(&root, Proxy::Unknown) {
+        match PolicySet::from_node(&root, proxy) {
             Ok(policy) => Ok(Self { root: root.into_owned(), policy }),
             Err(diagnostics) => {
                 let positions = Positions::of(located);
@@ -48,47 +51,67 @@ impl Document {
         Ok(Self { root, policy })
     }
 
-    /// Reads the document in a file, which must compile, for commands that decide with it.
-    pub(crate) fn load(file: &Path) -> io::Result<Self> {
-        Self::load_with(file, Self::compile)
+    /// Reads the document or the AuthorizationPolicies in a file or a directory, for commands that decide with them.
+    ///
+    /// # Errors
+    /// Returns every error in the document, or every reason why the policies are not a document for one workload.
+    pub(crate) fn load(path: &Path, mesh: &Mesh) -> io::Result<Self> {
+        Self::load_with(path, mesh, Self::compile)
     }
 
-    /// Reads the document in a file for HTTP, and for TCP.
-    pub(crate) fn load_for_layers(file: &Path) -> io::Result<[Self; 2]> {
-        Self::load_with(file, |located| Ok([Self::compile(located)?, Self::compile(located)?.on(Layer::Tcp)]))
+    /// Reads the document as [`Self::load`] does, for HTTP and for TCP.
+    pub(crate) fn load_for_layers(path: &Path, mesh: &Mesh) -> io::Result<[Self; 2]> {
+        Self::load_with(path, mesh, |located, proxy| {
+            Ok([Self::compile(located, proxy)?, Self::compile(located, proxy)?.on(Layer::Tcp)])
+        })
     }
 
-    fn load_with<T>(file: &Path, compile: impl Fn(&Located) -> Result<T, Vec<Placed>>) -> io::Result<T> {
-        let name = file.display().to_string();
-        let rejected = |placed: &[Placed]| io::Error::other(Failure::of_document(&name, placed));
-        let source = match Source::read(file)? {
-            Ok(source) => source,
-            Err((_, unusable)) => return Err(rejected(&[unusable])),
-        };
-        if !source.rejected.is_empty() {
-            return Err(rejected(&source.rejected));
-        }
-        match &*source.documents(true) {
-            [] => {
-                let Placed { position, diagnostic } = source.without_document();
-                let message = format!("{} ({})", diagnostic.message, diagnostic.help);
-                Err(Failure::of_file(&name, &[(position, message)]))
+    fn load_with<T>(
+        path: &Path,
+        mesh: &Mesh,
+        compile: impl Fn(&Located, Proxy<'_>) -> Result<T, Vec<Placed>>,
+    ) -> io::Result<T> {
+        let sources = read(path)?;
+        let is_named = !path.is_dir();
+        let documents: Vec<(&Path, &Located)> = sources
+            .iter()
+            .flat_map(|(file, source)| source.documents(is_named).into_iter().map(|document| (&**file, document)))
+            .collect();
+        let has_policies = sources.iter().any(|(_, source)| source.has_policies());
+        match &*documents {
+            [] if has_policies => {
+                let document = import(path, &sources, mesh)?;
+                compile(&document, Proxy::Unknown).map_err(|errors| rejected(path, &errors))
             }
-            [document] => compile(document).map_err(|errors| rejected(&errors)),
+            [] => {
+                let Placed { position, diagnostic } = match &*sources {
+                    [(_, source)] => source.without_document(),
+                    _ => source::without_document(),
+                };
+                let message = format!("{} ({})", diagnostic.message, diagnostic.help);
+                Err(Failure::of_file(&path.display().to_string(), &[(position, message)]))
+            }
+            [(file, document)] if !has_policies => mesh
+                .with_proxy(|proxy| compile(document, proxy))
+                .map_err(|errors| rejected(file, &with_options_of_scope(errors))),
             several => {
-                let lines: Vec<String> = several.iter().map(|document| document.position.line.to_string()).collect();
+                let places = several.iter().map(|(file, document)| place(file.display(), Some(document.position)));
+                let places = places.collect::<Vec<_>>().join(", ");
+                let others = if has_policies { ", and AuthorizationPolicies" } else { "" };
                 Err(io::Error::other(format!(
-                    "{name}: expected one document, found {} at the lines {} (copy one of them to a file of its own)",
-                    several.len(),
-                    lines.join(", ")
+                    "{}: expected one document, or AuthorizationPolicies only; found {} at {places}{others} (copy one of them \
+                     to a file of its own)",
+                    path.display(),
+                    if several.len() == 1 { "a document".to_owned() } else { format!("{} documents", several.len()) },
                 )))
             }
         }
     }
 
-    /// Returns the full name of each policy and its number of rules, in order.
+    /// Returns the full name of each policy that applies and its number of rules, in order.
     pub(crate) fn policies(&self) -> impl Iterator<Item = (String, usize)> {
-        self.root.list("policies").iter().map(|policy| {
+        let policies = self.root.list("policies");
+        self.policy.positions().filter_map(|position| policies.get(position)).map(|policy| {
             let text = |name| policy.field(name).and_then(Node::text);
             let name = text("name").unwrap_or_default();
             let full = text("namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
@@ -100,4 +123,54 @@ impl Document {
     pub(crate) fn on(self, layer: Layer) -> Self {
         Self { policy: self.policy.on(layer), ..self }
     }
+}
+
+/// Reads the file, or the files of a directory.
+fn read(path: &Path) -> io::Result<Vec<(PathBuf, Source)>> {
+    let mut unreadable = Vec::new();
+    let files = input::expand(&[path.to_owned()], &mut unreadable);
+    if let Some((path, error)) = unreadable.first() {
+        return Err(input::named(path, error));
+    }
+    let mut sources = Vec::new();
+    for file in files {
+        let source = Source::read(&file)?.map_err(|(_, unusable)| rejected(&file, &[unusable]))?;
+        if !source.rejected.is_empty() {
+            return Err(rejected(&file, &source.rejected));
+        }
+        sources.push((file, source));
+    }
+    Ok(sources)
+}
+
+/// Imports the AuthorizationPolicies of files to a document for one workload, which must not allow more than the policies.
+fn import(path: &Path, sources: &[(PathBuf, Source)], mesh: &Mesh) -> io::Result<Located> {
+    let resources = Source::resources(sources.iter().map(|(_, source)| source));
+    let named = |error: io::Error| input::named(path, &error);
+    let import = mesh.import(resources, Scope::Unspecified, Vec::new(), true).map_err(named)?;
+    if import.lost > 0 {
+        return Err(io::Error::other(Failure::of_policies(&path.display().to_string(), &import.remarks)));
+    }
+    if let Some(conflict) = import.conflict {
+        return Err(named(io::Error::other(conflict)));
+    }
+    if import.policies.is_empty() {
+        let message = "no AuthorizationPolicy applies to the workload, so every accepted caller would be allowed";
+        return Err(named(io::Error::other(message)));
+    }
+    Ok(import.document)
+}
+
+fn rejected(file: &Path, placed: &[Placed]) -> io::Error {
+    io::Error::other(Failure::of_document(&file.display().to_string(), placed))
+}
+
+/// Adds the options that name the workload to the help of the errors about it.
+fn with_options_of_scope(mut errors: Vec<Placed>) -> Vec<Placed> {
+    for Placed { diagnostic, .. } in &mut errors {
+        if diagnostic.code == Code::ScopeUnresolved {
+            diagnostic.help = format!("use `--namespace` and `--label`, or {}", diagnostic.help);
+        }
+    }
+    errors
 }

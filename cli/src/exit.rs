@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use spiffe_authz::diagnostic::Diagnostic;
 
+use crate::istio::remark::Remark;
 use crate::located::{Position, place};
 use crate::placed::Placed;
 use crate::printable::{Printable, say};
@@ -54,6 +55,13 @@ impl Failure {
     pub(crate) fn of_options(errors: &[Diagnostic]) -> Self {
         let heading = format!("the options do not make a document: {}", errors_in_words(errors.len()));
         Self { heading, details: errors.iter().map(ToString::to_string).collect() }
+    }
+
+    /// Returns the failure of AuthorizationPolicies of which a part is lost.
+    pub(crate) fn of_policies(place: &str, remarks: &[Remark]) -> Self {
+        let details: Vec<String> =
+            remarks.iter().filter(|remark| remark.lost.is_some()).map(ToString::to_string).collect();
+        Self { heading: format!("{place}: the policies cannot be read: {}", errors_in_words(details.len())), details }
     }
 
     /// Returns the failure of a file with these errors, each with its position.

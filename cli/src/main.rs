@@ -17,6 +17,7 @@ mod istio;
 mod lines;
 mod located;
 mod logged_request;
+mod mesh;
 mod options;
 mod placed;
 mod printable;

@@ -7,7 +7,7 @@ use crate::located::{Position, place};
 use crate::suggestion;
 
 /// A diagnostic with its position in the file, as far as it is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Placed {
     pub(crate) position: Option<Position>,
     pub(crate) diagnostic: Diagnostic,

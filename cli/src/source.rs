@@ -12,13 +12,15 @@ use spiffe_authz::diagnostic::{Code, Diagnostic};
 
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
+use crate::istio::remark::{Origin, Remark};
+use crate::istio::resource::{Resources, can_be_policy};
 use crate::lines::Lines;
 use crate::located::{self, Field, Located, Position, SyntaxError};
 use crate::placed::Placed;
 use crate::suggestion::similar;
 
 /// The next step after a file without a document.
-const EXPECTED: &str = "expected a JSON or YAML object with `trustDomain` and `policies`";
+const EXPECTED: &str = "expected a JSON or YAML object with `trustDomain` and `policies`, or AuthorizationPolicies";
 /// The next step after a string without a document.
 const EXPECTED_JSON: &str = "expected a JSON object with `trustDomain` and `policies`";
 /// The resources with a document as an object in `pluginConfig`, and the path to the object with this field.
@@ -44,8 +46,10 @@ pub(crate) struct Source {
     pub(crate) rejected: Vec<Placed>,
     /// The test tables.
     pub(crate) tables: Vec<Located>,
-    /// The position of the first AuthorizationPolicy.
-    pub(crate) authorization_policy: Option<Position>,
+    /// The AuthorizationPolicies.
+    pub(crate) policies: Vec<(Located, Origin)>,
+    /// The resources that can be AuthorizationPolicies, and cannot be read.
+    pub(crate) lost: Vec<Remark>,
 }
 
 /// The values of a file that its other values decide about.
@@ -85,10 +89,13 @@ impl Source {
             unknown: Vec::new(),
             rejected: Vec::new(),
             tables: Vec::new(),
-            authorization_policy: None,
+            policies: Vec::new(),
+            lost: Vec::new(),
         };
         let mut seen = Seen::default();
+        let name = file.display().to_string();
         for value in values {
+            source.add_policies(&value, &name);
             source.add(value, &mut seen);
         }
         for plugin in std::mem::take(&mut seen.plugins) {
@@ -109,29 +116,47 @@ impl Source {
 
     /// Returns the error for a file without a document.
     pub(crate) fn without_document(&self) -> Placed {
-        let diagnostic = |code, message: &str, help: &str| Diagnostic {
-            pointer: String::new(),
-            code,
-            message: message.to_owned(),
-            help: help.to_owned(),
-        };
-        if let Some(position) = self.authorization_policy {
-            let message = "this is an AuthorizationPolicy of Istio, and not a document";
-            let help = "convert it with `spiffe-authz import`";
-            return Placed { position: Some(position), diagnostic: diagnostic(Code::Unsupported, message, help) };
-        }
-        if let Some(table) = self.tables.first() {
-            let message = "this is a test table, and not a document";
-            let help = "run it with `spiffe-authz test`";
-            return Placed { position: Some(table.position), diagnostic: diagnostic(Code::Unsupported, message, help) };
-        }
-        Placed { position: None, diagnostic: diagnostic(Code::Syntax, "the file has no document", EXPECTED) }
+        let Some(table) = self.tables.first() else { return without_document() };
+        let message = "this is a test table, and not a document".to_owned();
+        let help = "run it with `spiffe-authz test`".to_owned();
+        let diagnostic = Diagnostic { pointer: String::new(), code: Code::Unsupported, message, help };
+        Placed { position: Some(table.position), diagnostic }
     }
 
+    /// Returns the AuthorizationPolicies of sources, and what could be one.
+    pub(crate) fn resources<'s>(sources: impl Iterator<Item = &'s Self>) -> Resources<'s> {
+        let mut resources = Resources::default();
+        for Self { policies, lost, .. } in sources {
+            resources.policies.extend(policies.iter().map(|(policy, origin)| (policy, origin.clone())));
+            resources.lost.extend(lost.iter().cloned());
+        }
+        resources
+    }
+
+    /// Returns `true` if the file has an AuthorizationPolicy, or what could be one.
+    pub(crate) fn has_policies(&self) -> bool {
+        !self.policies.is_empty() || !self.lost.is_empty()
+    }
+
+    /// Adds the AuthorizationPolicies in a value. A value without `kind` is not a resource.
+    fn add_policies(&mut self, value: &Located, file: &str) {
+        if value.field("kind").is_none() {
+            return;
+        }
+        let mut resources = Resources::default();
+        resources.add(value, file);
+        self.policies.extend(resources.policies.into_iter().map(|(policy, origin)| (policy.clone(), origin)));
+        self.lost.extend(resources.lost);
+    }
+
+    /// Adds the documents and tables in a value.
     fn add(&mut self, value: Located, seen: &mut Seen) {
         let text = |name: &str| value.field(name).and_then(Located::text);
         let (kind, version) = (text("kind"), text("apiVersion"));
-        let Some((kind, version)) = kind.zip(version) else {
+        if kind.is_some_and(can_be_policy) {
+            return;
+        }
+        let Some((kind, _)) = kind.zip(version) else {
             self.add_bare(value, seen);
             return;
         };
@@ -139,10 +164,6 @@ impl Source {
             for item in value.field("items").map_or(&[][..], Located::items) {
                 self.add(item.clone(), seen);
             }
-            return;
-        }
-        if kind == "AuthorizationPolicy" && version.starts_with("security.istio.io/") {
-            self.authorization_policy.get_or_insert(value.position);
             return;
         }
         if let Some((_, path)) = PLUGINS.iter().find(|(plugin, _)| *plugin == kind) {
@@ -267,6 +288,11 @@ impl Source {
         let is_block = header.split_whitespace().next_back().is_some_and(|word| word.starts_with('|'));
         (is_first && is_block).then_some(indentation)
     }
+}
+
+/// Returns the error for files without a document.
+pub(crate) fn without_document() -> Placed {
+    syntax(None, "there is no document".to_owned(), EXPECTED)
 }
 
 /// Returns the bytes of a string in any form of base64 that Envoy accepts.

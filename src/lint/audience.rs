@@ -33,14 +33,14 @@ impl<'n> Audience<'n> {
         }
     }
 
-    /// Returns `true` if every workload of another policy is also one of this policy. Only a gateway can have policies with
-    /// and without `targetRefs`, and not each one has both.
+    /// Returns `true` if every workload of another policy is also one of this policy. A policy with `targetRefs` is not
+    /// compared with one without.
     pub(super) fn includes(&self, other: &Self) -> bool {
         let in_namespace = self.namespace.is_none() || self.namespace == other.namespace;
         if self.targets.is_empty() != other.targets.is_empty() {
             return false;
         }
-        // A reference from the root namespace is to another Gateway than one from elsewhere with the same name.
+        // A Gateway is in the namespace of the policy, so the same name in two namespaces means two Gateways.
         let same_targets = self.targets.is_empty()
             || (self.namespace == other.namespace && other.targets.iter().all(|target| self.targets.contains(target)));
         in_namespace && same_targets && self.labels.iter().all(|label| other.labels.contains(label))

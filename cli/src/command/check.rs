@@ -1,5 +1,6 @@
 //! `spiffe-authz check`: the errors in documents, and the findings of the lints.
 
+mod authorization_policies;
 mod baseline;
 mod output;
 mod settings;
@@ -10,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::ValueEnum;
-use spiffe_authz::diagnostic::Diagnostic;
+use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::lint::{self, Finding, Severity};
+use spiffe_authz::policy::Proxy;
 
 use crate::clock::now;
 use crate::document::Document;
@@ -19,7 +21,8 @@ use crate::exit::{self, Ended};
 use crate::input;
 use crate::lines::Lines;
 use crate::located::positions::Positions;
-use crate::located::{Located, Position};
+use crate::located::{Located, Position, place};
+use crate::mesh::{Mesh, MeshOptions};
 use crate::options::{Level, Output};
 use crate::placed::Placed;
 use crate::printable::{say, write_json, write_pretty_json};
@@ -31,20 +34,23 @@ use settings::Settings;
 /// Checks documents and reports lints
 ///
 /// The filter accepts each document without errors. docs/reference/lints.md describes the lints. A document can also be in
-/// a WasmPlugin, a TrafficExtension, an EnvoyFilter, or a configuration or dump of Envoy.
+/// a WasmPlugin, a TrafficExtension, an EnvoyFilter, or a configuration or dump of Envoy. AuthorizationPolicies are checked
+/// together: those of the workload that `--namespace` and `--label` name, or all.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   spiffe-authz check policy.yaml
   spiffe-authz check --format sarif --output lints.sarif policies/
   kubectl get wasmplugins -A -o yaml | spiffe-authz check -
+  kubectl get authorizationpolicies -A -o yaml |
+    spiffe-authz check --trust-domain example.org -
 
 Exit status:
   0  no errors, and no findings of the fail level or above
   1  the command could not run
   3  an error in a document, or a finding of the fail level or above")]
 pub(crate) struct Arguments {
-    /// Files with documents in JSON or YAML, or directories with such files; `-` is standard input
+    /// Files with documents or AuthorizationPolicies in JSON or YAML, or directories with such files; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The output format
@@ -61,6 +67,8 @@ pub(crate) struct Arguments {
     /// The filter or proxy that enforces the policies
     #[arg(long, value_enum, default_value = "http")]
     target: Target,
+    #[command(flatten)]
+    mesh: MeshOptions,
     #[command(flatten)]
     settings: settings::Options,
 }
@@ -92,7 +100,10 @@ enum Target {
 /// A diagnostic or the finding of a lint, in one form.
 struct Problem {
     position: Option<Position>,
+    /// The JSON pointer in the document, or in the AuthorizationPolicy.
     pointer: String,
+    /// The place in words, if it is in an AuthorizationPolicy.
+    subject: Option<String>,
     /// The name of the policy, unless the problem is about the document.
     policy: Option<String>,
     severity: Severity,
@@ -107,7 +118,7 @@ impl From<Placed> for Problem {
     fn from(Placed { position, diagnostic }: Placed) -> Self {
         let Diagnostic { pointer, code, message, help } = diagnostic;
         let (severity, code) = (Severity::Error, code.slug());
-        Self { position, pointer, policy: None, severity, code, message, help, is_error: true }
+        Self { position, pointer, subject: None, policy: None, severity, code, message, help, is_error: true }
     }
 }
 
@@ -123,7 +134,7 @@ impl Problem {
         let position = Some(positions.at(&pointer, false));
         let policy = policy_name(&pointer, document);
         let (code, message, help) = (lint.slug(), named(&message, document), lint.remedy().to_owned());
-        Some(Self { position, pointer, policy, severity, code, message, help, is_error: false })
+        Some(Self { position, pointer, subject: None, policy, severity, code, message, help, is_error: false })
     }
 
     /// Returns `true` if the exit status is 3 because of this problem.
@@ -133,15 +144,17 @@ impl Problem {
 
     /// Returns the message with the next step, which the message of a lint can already contain.
     fn text(&self) -> String {
-        match self.message.ends_with(')') && !self.is_error {
-            true => self.message.clone(),
-            false => format!("{} ({})", self.message, phrase(&self.help)),
-        }
+        let has_step = self.help.is_empty() || (self.message.ends_with(')') && !self.is_error);
+        if has_step { self.message.clone() } else { format!("{} ({})", self.message, phrase(&self.help)) }
     }
 
-    /// Returns the JSON pointer, or `/` for the whole document.
+    /// Returns the place in the document: the JSON pointer, or `/` for the whole document.
     fn place(&self) -> &str {
-        if self.pointer.is_empty() { "/" } else { &self.pointer }
+        match &self.subject {
+            Some(subject) => subject,
+            None if self.pointer.is_empty() => "/",
+            None => &self.pointer,
+        }
     }
 }
 
@@ -193,16 +206,31 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mut unreadable = Vec::new();
     let files = input::expand(&arguments.files, &mut unreadable);
     let mut errors: Vec<io::Error> = unreadable.into_iter().map(|(path, error)| input::named(&path, &error)).collect();
+    let mesh = arguments.mesh.mesh()?;
+    let lint = |document: &Document| lint::lint(&document.root, target, now);
     let mut checked = Vec::new();
-    for file in files {
-        let is_named = named.contains(&file);
-        match check(&file, is_named, &settings, |document| lint::lint(&document.root, target, now)) {
+    let mut sources = Vec::new();
+    for path in files {
+        let is_named = named.contains(&path);
+        match Source::read(&path) {
+            Ok(Ok(source)) => sources.push(File { path, is_named, source }),
+            Ok(Err((text, unusable))) => checked.push(whole(&path, text, unusable)),
+            Err(error) => errors.push(error),
+        }
+    }
+    for file in &sources {
+        checked.extend(check_documents(file, &mesh, &settings, lint)?);
+    }
+    if mesh.has_trust_domain() && sources.iter().any(|file| file.source.has_policies()) {
+        match authorization_policies::check(&sources, &mesh, &settings, lint) {
             Ok(found) => checked.extend(found),
             Err(error) => errors.push(error),
         }
     }
     if checked.is_empty() && errors.is_empty() {
-        errors.push(io::Error::other("no document found (expected objects with `trustDomain` and `policies`)"));
+        let message =
+            "no document found (expected objects with `trustDomain` and `policies`, or AuthorizationPolicies)";
+        errors.push(io::Error::other(message));
     }
     if let Some(baseline) = &settings.baseline {
         if arguments.settings.update_baseline {
@@ -257,35 +285,51 @@ fn update_baseline(file: &Path, checked: &[Checked], unreadable: &[io::Error]) -
     Ok(Ended::Well)
 }
 
-/// Checks the documents in a file. One that the user named must have a document.
-fn check(
-    file: &Path,
+/// Returns the result for a file with one problem.
+fn whole(file: &Path, text: Rc<Lines>, error: Placed) -> Checked {
+    Checked { file: file.to_owned(), text, position: None, problems: vec![error.into()] }
+}
+
+/// A file with everything that it contains.
+struct File {
+    path: PathBuf,
+    /// Whether the user named it, and not only its directory.
     is_named: bool,
+    source: Source,
+}
+
+/// Checks the documents in a file. One that the user named must have a document or an AuthorizationPolicy.
+fn check_documents(
+    File { path: file, is_named, source }: &File,
+    mesh: &Mesh,
     settings: &Settings,
     lint: impl Fn(&Document) -> Vec<Finding>,
 ) -> io::Result<Vec<Checked>> {
-    let whole = |text: Rc<Lines>, error: Placed| Checked {
-        file: file.to_owned(),
-        text,
-        position: None,
-        problems: vec![error.into()],
-    };
-    let source = match Source::read(file)? {
-        Ok(source) => source,
-        Err((text, unusable)) => return Ok(vec![whole(text, unusable)]),
-    };
-    let documents = source.documents(is_named);
+    if source.has_policies() && !mesh.has_trust_domain() {
+        let position = source.policies.first().map(|(policy, _)| policy.position);
+        let message = "AuthorizationPolicies need the mesh's trust domain".to_owned();
+        let help = "use `--trust-domain`".to_owned();
+        if *is_named {
+            let diagnostic = Diagnostic { pointer: String::new(), code: Code::MissingField, message, help };
+            return Ok(vec![whole(file, Rc::clone(&source.text), Placed { position, diagnostic })]);
+        }
+        say!(stderr(), "{}: skipped: {} ({})", place(file.display(), position), message, help)?;
+    }
+    let documents = source.documents(*is_named && !source.has_policies());
     if documents.is_empty() && source.rejected.is_empty() {
+        if source.has_policies() {
+            return Ok(Vec::new());
+        }
         let Placed { position, diagnostic } = source.without_document();
-        if !source.tables.is_empty() || (!is_named && source.authorization_policy.is_some()) {
+        if !source.tables.is_empty() {
             say!(stderr(), "{}: skipped: {} ({})", file.display(), diagnostic.message, diagnostic.help)?;
         }
         if !is_named || !source.tables.is_empty() {
             return Ok(Vec::new());
         }
-        return Ok(vec![whole(source.text, Placed { position, diagnostic })]);
+        return Ok(vec![whole(file, Rc::clone(&source.text), Placed { position, diagnostic })]);
     }
-    let is_several = documents.len() + source.rejected.len() > 1;
+    let is_several = documents.len() + source.rejected.len() > 1 || source.has_policies();
     let text = Rc::clone(&source.text);
     let checked = |position: Option<Position>, problems| Checked {
         file: file.to_owned(),
@@ -295,7 +339,7 @@ fn check(
     };
     let compiled = documents.iter().map(|document| {
         let positions = Positions::of(document);
-        let problems = match Document::compile(document) {
+        let problems = match Document::compile(document, Proxy::Every) {
             Ok(compiled) => lint(&compiled)
                 .into_iter()
                 .filter_map(|finding| Problem::of_finding(finding, document, &positions, settings))
@@ -318,6 +362,6 @@ fn check(
         checked(Some(document.position), problems)
     });
     let compiled: Vec<Checked> = compiled.collect();
-    let rejected = source.rejected.into_iter().map(|error| checked(error.position, vec![error.into()]));
+    let rejected = source.rejected.iter().map(|error| checked(error.position, vec![error.clone().into()]));
     Ok(compiled.into_iter().chain(rejected).collect())
 }

@@ -19,6 +19,7 @@ use crate::clock::At;
 use crate::document::Document;
 use crate::exit::Ended;
 use crate::logged_request::{self, Logged};
+use crate::mesh::MeshOptions;
 use crate::options::Format;
 use crate::printable::write_json;
 use crate::stream::stdout;
@@ -40,9 +41,11 @@ Exit status:
   1  the command could not run
   2  the request is denied")]
 pub(crate) struct Arguments {
-    /// The document, in JSON or YAML
+    /// The document, or AuthorizationPolicies, in JSON or YAML; a file or a directory
     #[arg(long)]
     policy: PathBuf,
+    #[command(flatten)]
+    mesh: MeshOptions,
     /// The layer of the decision. On TCP, rules can use the caller, the addresses, the port and the server name only
     /// [default: that of the line with `--log`, otherwise http]
     #[arg(long, value_enum)]
@@ -185,7 +188,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let document = Document::load(&arguments.policy)?;
+    let document = Document::load(&arguments.policy, &arguments.mesh.mesh()?)?;
     let (layer, written) = arguments.request()?;
     let document = document.on(layer);
     let request = claims::split(&written, &arguments.space_delimited);

@@ -1,24 +1,23 @@
 //! `spiffe-authz import`: a configuration document from Istio's AuthorizationPolicies.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::json;
+use spiffe_authz::diagnostic::Code;
 use spiffe_authz::identity::Pattern;
-use spiffe_authz::spiffe_id::{SpiffeId, TrustDomain};
+use spiffe_authz::spiffe_id::SpiffeId;
 
-use crate::exit::{Ended, Failure};
+use crate::exit::Ended;
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
-use crate::istio::import::{Import, Importer, option, texts};
+use crate::istio::import::{Import, option, texts};
 use crate::istio::remark::Remark;
 use crate::istio::resource::{KIND, Resources};
-use crate::istio::scope::{Scope, Workload};
-use crate::istio::target::TargetRef;
-use crate::istio::trust_domain_bundle::TrustDomainBundle;
+use crate::istio::scope::Scope;
 use crate::located::{self, Field, Located, Position, Value, place};
+use crate::mesh::MeshOptions;
 use crate::options::{Format, Output};
 use crate::printable::{say, styled, write_json, write_pretty_json};
 use crate::stream::stderr;
@@ -45,31 +44,9 @@ pub(crate) struct Arguments {
     /// Files with AuthorizationPolicies, or directories with such files; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The mesh's trust domain
-    #[arg(long, value_parser = parse_trust_domain)]
-    trust_domain: String,
-    /// One of the mesh's `trustDomainAliases`, which principals get in the same way as in Istio; can be repeated
-    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
-    aliases: Vec<String>,
-    /// A trust domain to federate with; can be repeated
-    #[arg(long = "federated-trust-domain", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
-    federated: Vec<String>,
-    /// The namespace whose policies without a selector apply to the whole mesh
-    #[arg(long, value_parser = parse_namespace, default_value = "istio-system")]
-    root_namespace: String,
-    /// The namespace of the workload whose policies are imported. Policies without a namespace get it [default: every
-    /// policy is imported, if one workload can have all of them]
-    #[arg(short, long, value_parser = parse_namespace)]
-    namespace: Option<String>,
-    /// A label of the workload, `name=value`; can be repeated; policies that select other workloads are skipped
-    #[arg(long = "label", value_name = "LABEL", value_parser = parse_label, requires = "namespace")]
-    labels: Vec<(String, String)>,
-    /// A Gateway, GatewayClass, Service or ServiceEntry of the proxy, `kind/name`; can be repeated; policies whose
-    /// `targetRefs` have other resources are skipped. With a GatewayClass or a service, the proxy is a waypoint, and
-    /// policies without `targetRefs` are skipped
-    #[arg(long = "target-ref", value_name = "KIND/NAME", value_parser = TargetRef::parse, requires = "namespace")]
-    targets: Vec<TargetRef>,
-    /// Imports the policies of every namespace and workload
+    #[command(flatten)]
+    mesh: MeshOptions,
+    /// Imports the policies of every namespace and workload, with their selectors, to a document with `scope`
     #[arg(long, conflicts_with = "namespace")]
     all: bool,
     /// Writes a document if no policy applies to the workload. Without an ALLOW policy, it allows every accepted caller
@@ -118,25 +95,6 @@ enum Peer {
     Optional,
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected `name=value`")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Returns a name that a namespace of Kubernetes can have: a label of RFC 1123.
-fn parse_namespace(text: &str) -> Result<String, String> {
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if text.is_empty() || !text.bytes().all(is_allowed) {
-        return Err("expected the name of a namespace, of lowercase letters, digits and `-`".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn parse_trust_domain(text: &str) -> Result<String, String> {
-    TrustDomain::parse(text.as_bytes()).map_err(|error| error.to_string())?;
-    Ok(text.to_owned())
-}
-
 /// Returns the principal for a SPIFFE ID with or without its scheme.
 fn parse_proxy(text: &str) -> Result<String, String> {
     let principal = text.strip_prefix("spiffe://").unwrap_or(text);
@@ -150,30 +108,8 @@ fn parse_pattern(text: &str) -> Result<String, String> {
 }
 
 impl Arguments {
-    /// Returns the policies to import.
-    ///
-    /// # Errors
-    /// Returns an error if a label has two values.
-    fn scope(&self) -> io::Result<Scope> {
-        let mut labels = BTreeMap::new();
-        for (name, value) in &self.labels {
-            if let Some(other) = labels.insert(name.clone(), value.clone()).filter(|other| other != value) {
-                let message =
-                    format!("`--label {name}` has the values `{other}` and `{value}` (remove one of the two)");
-                return Err(io::Error::other(message));
-            }
-        }
-        Ok(match &self.namespace {
-            Some(namespace) => {
-                Scope::Workload(Workload { namespace: namespace.clone(), labels, targets: self.targets.clone() })
-            }
-            None if self.all => Scope::All,
-            None => Scope::Unspecified,
-        })
-    }
-
-    /// Returns the fields of the document without its policies.
-    fn head(&self, bundle: &TrustDomainBundle) -> Vec<Field> {
+    /// Returns the field `identity` of the document, if an option sets it.
+    fn identity(&self) -> Option<Field> {
         let mut identity = Vec::new();
         let mut set = |name: &str, value: Option<&str>| {
             identity.extend(value.map(|value| option(name, Value::String(value.to_owned()))));
@@ -197,23 +133,12 @@ impl Arguments {
         if !self.proxies.is_empty() {
             identity.push(option("trustedProxies", texts(&self.proxies)));
         }
-        let mut head = vec![
-            option("trustDomain", Value::String(self.trust_domain.clone())),
-            option("federatedTrustDomains", texts(&self.federated)),
-            option("trustDomainAliases", texts(bundle.aliases())),
-        ];
-        if !identity.is_empty() {
-            head.push(option("identity", Value::Object(identity)));
-        }
-        head
+        (!identity.is_empty()).then(|| option("identity", Value::Object(identity)))
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let scope = arguments.scope()?;
-    let bundle = TrustDomainBundle::new(&arguments.trust_domain, &arguments.aliases);
-    let head = arguments.head(&bundle);
-    let invalid = |errors: Vec<_>| io::Error::other(Failure::of_options(&errors));
+    let mesh = arguments.mesh.mesh()?;
     let mut directories = Vec::new();
     let mut files = Vec::new();
     let mut unreadable = Vec::new();
@@ -228,15 +153,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     for (file, documents) in &files {
         documents.iter().for_each(|document| resources.add(document, file));
     }
-    let mut importer = Importer::new(bundle, &arguments.root_namespace, scope);
-    importer.add(resources);
+    let scope = if arguments.all { Scope::All } else { Scope::Unspecified };
     let requires_peer = arguments.peer != Some(Peer::Optional);
-    let mut import = importer.finish(&head, requires_peer).map_err(invalid)?;
+    let mut import = mesh.import(resources, scope, arguments.identity().into_iter().collect(), requires_peer)?;
     import.remarks.extend(unreadable.iter().cloned());
     let decision = decide(&import, unreadable.len(), arguments);
     if let Err((_, reason)) = &decision {
         let remark = Remark::on_import(format!("no document is written: {reason}"));
-        import.remarks.push(remark.lost());
+        import.remarks.push(remark.lost(Code::Unsupported));
     }
     write_remarks(&import.remarks, arguments.format)?;
     if decision.is_ok() {
@@ -250,7 +174,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 }
 
 /// Decides whether the document is written, and otherwise why not. A document must not allow more than its policies.
-fn decide(import: &Import, unreadable: usize, arguments: &Arguments) -> Result<Ended, (Ended, String)> {
+fn decide(import: &Import<'_>, unreadable: usize, arguments: &Arguments) -> Result<Ended, (Ended, String)> {
     if unreadable > 0 {
         let noun = if unreadable == 1 { "1 file".to_owned() } else { format!("{unreadable} files") };
         return Err((Ended::WithError, format!("{noun} cannot be read")));
@@ -267,7 +191,7 @@ fn decide(import: &Import, unreadable: usize, arguments: &Arguments) -> Result<E
     if let Some(conflict) = &import.conflict {
         return Err((Ended::WithFindings, conflict.clone()));
     }
-    if import.imported == 0 && !arguments.allow_empty {
+    if import.policies.is_empty() && !arguments.allow_empty {
         let reason = "no policy applies to the workload, so the document would allow every accepted caller (use \
                       `--allow-empty` if this is intended)";
         return Err((Ended::WithFindings, reason.to_owned()));
@@ -287,7 +211,7 @@ fn read(file: &Path) -> Result<Vec<Located>, Remark> {
 /// Returns the remark on a file that cannot be read.
 fn unread(file: &Path, position: Option<Position>, message: String) -> Remark {
     let file = file.display().to_string();
-    Remark { origin: Some((file.clone(), position)), lost: true, place: file, field: None, message }
+    Remark { origin: Some((file.clone(), position)), lost: Some(Code::Syntax), place: file, field: None, message }
 }
 
 fn write_remarks(remarks: &[Remark], format: Format) -> io::Result<()> {
@@ -300,9 +224,9 @@ fn write_remarks(remarks: &[Remark], format: Format) -> io::Result<()> {
         match format {
             Format::Human => {
                 let kind = match (lost, origin) {
-                    (false, _) => styled(NOTABLE, "note"),
-                    (true, None) => styled(BAD, "error"),
-                    (true, Some(_)) => styled(BAD, "not imported"),
+                    (None, _) => styled(NOTABLE, "note"),
+                    (Some(_), None) => styled(BAD, "error"),
+                    (Some(_), Some(_)) => styled(BAD, "not imported"),
                 };
                 let at = file.map(|file| format!("{}: ", place(file, position))).unwrap_or_default();
                 let name = if file.is_none_or(|file| file == name) { String::new() } else { format!("{name}: ") };
@@ -312,7 +236,7 @@ fn write_remarks(remarks: &[Remark], format: Format) -> io::Result<()> {
             Format::Json => {
                 let remark = json!({
                     "file": file, "line": position.map(|position| position.line),
-                    "column": position.map(|position| position.column), "place": name, "field": field, "lost": lost,
+                    "column": position.map(|position| position.column), "place": name, "field": field, "lost": lost.is_some(),
                     "message": message,
                 });
                 write_json(&mut err, &remark)?;

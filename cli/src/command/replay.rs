@@ -16,6 +16,7 @@ use crate::document::Document;
 use crate::exit::{self, Ended};
 use crate::input;
 use crate::logged_request::{self, Counts, Logged, Unread};
+use crate::mesh::MeshOptions;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
 use crate::stream::{stderr, stdout};
@@ -38,9 +39,11 @@ Exit status:
   1  the command could not run, or a log has no request
   3  a verdict changes")]
 pub(crate) struct Arguments {
-    /// The new document, in JSON or YAML
+    /// The new document, or AuthorizationPolicies, in JSON or YAML; a file or a directory
     #[arg(long)]
     policy: PathBuf,
+    #[command(flatten)]
+    mesh: MeshOptions,
     #[command(flatten)]
     at: At,
     /// Logs; `-` is standard input
@@ -52,7 +55,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let [http, tcp] = Document::load_for_layers(&arguments.policy)?;
+    let [http, tcp] = Document::load_for_layers(&arguments.policy, &arguments.mesh.mesh()?)?;
     let mut out = stdout();
     let now = arguments.at.time()?;
     let mut counts = Counts::default();

@@ -29,8 +29,9 @@ use table::Table;
 
 /// Tests documents with tables of requests and expected outcomes
 ///
-/// A table, in YAML or JSON, has `policy` (a file, relative to the table) or `configuration` (a document), and `cases`. Each
-/// case has a `name`, a `request`, and the outcome to `expect`. With `layer: tcp`, the requests are TCP connections.
+/// A table, in YAML or JSON, has `policy` (a file or directory, relative to the table) or `configuration` (a document), and
+/// `cases`. If `policy` has AuthorizationPolicies, `mesh` has the settings of the mesh, such as `trustDomain`, and `workload` the
+/// `namespace` and `labels` of the workload. Each case has a `name`, a `request`, and the outcome to `expect`. With `layer: tcp`, the requests are TCP connections.
 /// `spaceDelimitedClaims` lists the claims that Envoy splits at spaces (`scope` and `permission` by default, as in Istio).
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -208,10 +209,10 @@ fn run_file(
     };
     let mut tables: Vec<&Located> = source.tables.iter().collect();
     if tables.is_empty() && is_named {
-        if let Some(position) = source.authorization_policy {
+        if let Some((policy, _)) = source.policies.first() {
             let message =
-                "this is an AuthorizationPolicy of Istio, and not a table (convert it with `spiffe-authz import`)";
-            return Err(Failure::of_file(&file.display().to_string(), &[(Some(position), message.to_owned())]));
+                "this is an AuthorizationPolicy of Istio, and not a table (name its file in `policy` of a table)";
+            return Err(Failure::of_file(&file.display().to_string(), &[(Some(policy.position), message.to_owned())]));
         }
         if let Some(document) = source.documents.first() {
             let message = "this is a document, and not a table (expected an object with `policy` and `cases`)";

@@ -2,6 +2,8 @@
 //!
 //! An unknown, repeated or mistyped field is an error: without it, the policy could apply to other workloads or requests.
 
+use spiffe_authz::diagnostic::Code;
+
 use super::fields::Fields;
 use super::remark::{Origin, Remark};
 use super::target::{Home, Target};
@@ -73,16 +75,16 @@ impl<'r> Metadata<'r> {
         for field in fields.object(resource, "", &["apiVersion", "kind", "metadata", "spec", "status"]) {
             if ["action", "rules", "selector", "targetRef", "targetRefs", "provider"].contains(&&*field.name) {
                 let message = format!("`{}` is a field of `spec`", field.name);
-                fields.report(field.position, &field.name, message);
+                fields.report(Code::UnknownField, field.position, &field.name, message);
             } else if ["name", "namespace", "annotations"].contains(&&*field.name) {
                 let message = format!("`{}` is a field of `metadata`", field.name);
-                fields.report(field.position, &field.name, message);
+                fields.report(Code::UnknownField, field.position, &field.name, message);
             } else {
                 fields.report_unknown(field, "");
             }
         }
         let Some(metadata) = resource.field("metadata") else {
-            fields.report(resource.position, "metadata", "missing field `metadata`");
+            fields.report(Code::MissingField, resource.position, "metadata", "missing field `metadata`");
             return None;
         };
         if !fields.is_object(metadata, "metadata") {
@@ -93,7 +95,7 @@ impl<'r> Metadata<'r> {
         }
         let name = fields.text(metadata, "name", "metadata");
         if metadata.field("name").is_none() {
-            fields.report(metadata.position, "metadata.name", "missing field `name`");
+            fields.report(Code::MissingField, metadata.position, "metadata.name", "missing field `name`");
         }
         let namespace = fields.text(metadata, "namespace", "metadata");
         for map in ["labels", "annotations"] {
@@ -152,7 +154,7 @@ impl<'r> Spec<'r> {
         let action = spec.field("action");
         if let Some(provider) = spec.field("provider").filter(|_| !is_custom(action)) {
             let message = "`provider` is only allowed with `action: CUSTOM`";
-            fields.report(provider.position, "spec.provider", message);
+            fields.report(Code::ConflictingFields, provider.position, "spec.provider", message);
         }
         (fields.error_count() == errors).then_some(Self { action, rules: spec.field("rules"), selector, targets })
     }
@@ -175,7 +177,7 @@ fn read_selector<'r>(selector: &'r Located, fields: &mut Fields<'_>) -> Option<S
     for &(name, value, position) in &labels {
         if name.contains('*') || value.contains('*') {
             let message = format!("`{name}: {value}`: a selector has no wildcards (Istio rejects this policy)");
-            fields.report(position, &format!("{at}.{name}"), message);
+            fields.report(Code::InvalidValue, position, &format!("{at}.{name}"), message);
         }
     }
     let labels = labels.into_iter().map(|(name, value, _)| (name, value)).collect();

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use spiffe_authz::diagnostic::Code;
+
 use super::remark::{Origin, Remark};
 use crate::located::{Field, Located, Position, Value};
 use crate::suggestion::hint;
@@ -18,8 +20,8 @@ impl Fields<'_> {
     }
 
     /// Adds an error.
-    pub(crate) fn report(&mut self, position: Position, field: &str, message: impl Into<String>) {
-        self.errors.push(self.origin.remark(position, field, message).lost());
+    pub(crate) fn report(&mut self, code: Code, position: Position, field: &str, message: impl Into<String>) {
+        self.errors.push(self.origin.remark(position, field, message).lost(code));
     }
 
     /// Adds the error that a value has another type.
@@ -28,16 +30,26 @@ impl Fields<'_> {
             Value::Bool(_) | Value::Number(_) if expected == "a string" => " (put the value in quotation marks)",
             _ => "",
         };
-        self.report(value.position, field, format!("expected {expected}, found {}{quoted}", value.kind()));
+        self.report(
+            Code::WrongType,
+            value.position,
+            field,
+            format!("expected {expected}, found {}{quoted}", value.kind()),
+        );
     }
 
     pub(crate) fn report_unknown(&mut self, field: &Field, at: &str) {
-        self.report(field.position, &joined(at, &field.name), format!("unknown field `{}`", field.name));
+        self.report(
+            Code::UnknownField,
+            field.position,
+            &joined(at, &field.name),
+            format!("unknown field `{}`", field.name),
+        );
     }
 
     pub(crate) fn report_unknown_of(&mut self, field: &Field, at: &str, allowed: &[&str]) {
         let message = format!("unknown field `{}` ({})", field.name, hint(&field.name, allowed));
-        self.report(field.position, &joined(at, &field.name), message);
+        self.report(Code::UnknownField, field.position, &joined(at, &field.name), message);
     }
 
     /// Returns the fields of an object that are not in `allowed`. Reports duplicate fields.
@@ -46,7 +58,7 @@ impl Fields<'_> {
         for field in object.fields() {
             if !names.insert(&field.name) {
                 let message = format!("duplicate field `{}`", field.name);
-                self.report(field.position, &joined(at, &field.name), message);
+                self.report(Code::DuplicateField, field.position, &joined(at, &field.name), message);
             }
         }
         let unknown = object.fields().iter().filter(|field| !allowed.contains(&&*field.name));
@@ -66,7 +78,7 @@ impl Fields<'_> {
     pub(crate) fn text<'r>(&mut self, object: &'r Located, name: &str, at: &str) -> Option<(&'r str, Position)> {
         let (text, position) = self.text_or_empty(object, name, at)?;
         if text.is_empty() {
-            self.report(position, &joined(at, name), "the string is empty");
+            self.report(Code::Empty, position, &joined(at, name), "the string is empty");
             return None;
         }
         Some((text, position))
@@ -108,7 +120,7 @@ impl Fields<'_> {
         let Some(value) = value else { return };
         match &value.value {
             Value::String(text) if text.contains(TEMPLATE) => {
-                self.report(value.position, at, format!("`{text}`: {IS_TEMPLATE}"));
+                self.report(Code::InvalidValue, value.position, at, format!("`{text}`: {IS_TEMPLATE}"));
             }
             Value::List(items) => {
                 for (position, item) in items.iter().enumerate() {

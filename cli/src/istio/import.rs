@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use spiffe_authz::diagnostic::Diagnostic;
+use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{PolicySet, Proxy};
 
-use super::authorization_policy::{DryRun, Metadata, Spec, is_custom};
+use super::authorization_policy::{DryRun, Metadata, Selector, Spec, is_custom};
 use super::fields::Fields;
 use super::remark::{Origin, Remark};
 use super::resource::Resources;
@@ -27,7 +27,7 @@ pub(crate) struct Importer<'a> {
     bundle: TrustDomainBundle,
     root_namespace: &'a str,
     scope: Scope,
-    policies: Vec<(Origin, Located)>,
+    policies: Vec<Imported<'a>>,
     span: Span,
     not_applicable: Vec<String>,
     remarks: Vec<Remark>,
@@ -35,15 +35,23 @@ pub(crate) struct Importer<'a> {
     lost: usize,
 }
 
+/// A policy of the document.
+pub(crate) struct Imported<'a> {
+    pub(crate) origin: Origin,
+    /// The resource.
+    pub(crate) resource: &'a Located,
+    policy: Located,
+}
+
 /// The result of an import.
-pub(crate) struct Import {
+pub(crate) struct Import<'a> {
     /// The document with the policies that can be imported.
     pub(crate) document: Located,
+    /// The policies of the document, in its order.
+    pub(crate) policies: Vec<Imported<'a>>,
     pub(crate) remarks: Vec<Remark>,
     /// The number of policies in the input.
     pub(crate) read: usize,
-    /// The number of policies in the document.
-    pub(crate) imported: usize,
     /// The number of policies, and of resources that could be policies, that cannot be imported.
     pub(crate) lost: usize,
     /// The reason if no workload can have all policies.
@@ -66,7 +74,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Imports the policies of files.
-    pub(crate) fn add(&mut self, resources: Resources<'_>) {
+    pub(crate) fn add(&mut self, resources: Resources<'a>) {
         self.remarks.extend(resources.unrelated().map(|counts| Remark::on_import(format!("skipped {counts}"))));
         self.lost += resources.lost.len();
         self.read += resources.lost.len();
@@ -81,8 +89,8 @@ impl<'a> Importer<'a> {
     }
 
     /// Imports a policy if it applies to the workload.
-    fn add_policy(&mut self, source: &Located, mut origin: Origin) -> Result<(), Vec<Remark>> {
-        let (metadata, errors) = read(&origin, |fields| Metadata::read(source, fields));
+    fn add_policy(&mut self, resource: &'a Located, mut origin: Origin) -> Result<(), Vec<Remark>> {
+        let (metadata, errors) = read(&origin, |fields| Metadata::read(resource, fields));
         let Some(metadata) = metadata else { return Err(errors) };
         let namespace = match (metadata.namespace, &self.scope) {
             (Some(namespace), _) => namespace.to_owned(),
@@ -95,7 +103,9 @@ impl<'a> Importer<'a> {
             }
             (None, _) => {
                 let message = "the policy has no namespace (add it, or use `--namespace`)";
-                return Err(vec![origin.remark(metadata.name_position, "metadata.namespace", message).lost()]);
+                return Err(vec![
+                    origin.remark(metadata.name_position, "metadata.namespace", message).lost(Code::MissingField),
+                ]);
             }
         };
         if let Scope::Workload(workload) = &self.scope
@@ -105,22 +115,22 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let home = Home { namespace: &namespace, root_namespace: self.root_namespace };
-        let (spec, errors) = read(&origin, |fields| Spec::read(source, home, fields));
+        let (spec, errors) = read(&origin, |fields| Spec::read(resource, home, fields));
         let Some(spec) = spec else { return Err(errors) };
         if !self.applies(&spec, &namespace, &origin)? {
             self.not_applicable.push(origin.place);
             return Ok(());
         }
         if is_custom(spec.action) {
-            let position = spec.action.map_or(source.position, |action| action.position);
+            let position = spec.action.map_or(resource.position, |action| action.position);
             let message = "`action: CUSTOM` is not supported: it calls an external authorization service";
-            return Err(vec![origin.remark(position, "spec.action", message).lost()]);
+            return Err(vec![origin.remark(position, "spec.action", message).lost(Code::Unsupported)]);
         }
         self.span.add(&namespace, self.root_namespace, &spec);
         self.remark_selector(&spec, &origin);
         self.remarks.extend(metadata.remarks(&origin));
-        let policy = self.convert(source, &metadata, namespace, &spec, &origin);
-        self.policies.push((origin, policy));
+        let policy = self.convert(resource, &metadata, namespace, &spec, &origin);
+        self.policies.push(Imported { origin, resource, policy });
         Ok(())
     }
 
@@ -128,8 +138,10 @@ impl<'a> Importer<'a> {
     fn applies(&mut self, spec: &Spec<'_>, namespace: &str, origin: &Origin) -> Result<bool, Vec<Remark>> {
         let applies = match &self.scope {
             Scope::Workload(workload) => workload.applies(spec, namespace),
-            Scope::All | Scope::Unspecified if spec.targets.is_empty() => Applies::Yes,
-            Scope::All | Scope::Unspecified => Applies::Unknown,
+            Scope::All if spec.targets.iter().any(|target| target.kind.is_service()) => Applies::ToService,
+            Scope::All => Applies::Yes,
+            Scope::Unspecified if spec.targets.is_empty() => Applies::Yes,
+            Scope::Unspecified => Applies::Unknown,
         };
         let remark = |target: &Target<'_>, message: String| origin.remark(target.position, "spec.targetRefs", message);
         let services = spec.targets.iter().filter(|target| target.kind.is_service());
@@ -142,7 +154,7 @@ impl<'a> Importer<'a> {
             };
             let message =
                 format!("the policy is attached to a resource (use {options} to import the policies of its proxy)");
-            remark(target, message).lost()
+            remark(target, message).lost(Code::Unsupported)
         };
         let to_service = |target| {
             let message = format!(
@@ -150,7 +162,7 @@ impl<'a> Importer<'a> {
                  (use `--target-ref {target}` without other services, or remove the policy from the input if the proxy is \
                  not a waypoint)"
             );
-            remark(target, message).lost()
+            remark(target, message).lost(Code::Unsupported)
         };
         match applies {
             Applies::Yes => Ok(true),
@@ -167,7 +179,7 @@ impl<'a> Importer<'a> {
         let Some(selector) = &spec.selector else { return };
         let message = if selector.labels.is_empty() {
             "the selector has no labels, and applies to the whole namespace"
-        } else if matches!(self.scope, Scope::Workload(_)) {
+        } else if !matches!(self.scope, Scope::Unspecified) {
             return;
         } else {
             "the selector is not imported (use `--namespace` and `--label` to import the policies of one workload)"
@@ -177,7 +189,7 @@ impl<'a> Importer<'a> {
 
     fn convert(
         &mut self,
-        source: &Located,
+        resource: &Located,
         metadata: &Metadata<'_>,
         namespace: String,
         spec: &Spec<'_>,
@@ -186,6 +198,9 @@ impl<'a> Importer<'a> {
         let at = metadata.name_position;
         let mut fields =
             vec![field("name", Located::string(at, metadata.name)), field("namespace", Located::string(at, namespace))];
+        if matches!(self.scope, Scope::All) {
+            fields.extend(attachment(spec));
+        }
         fields.extend(spec.action.map(|action| field("action", action.clone())));
         if metadata.dry_run == DryRun::Yes {
             fields.push(field("mode", Located::string(at, "shadow")));
@@ -195,7 +210,7 @@ impl<'a> Importer<'a> {
             let Self { bundle, remarks, .. } = self;
             fields.push(field("rules", RuleImport { origin, allows, bundle, remarks }.rules(rules)));
         }
-        Located::new(source.position, Value::Object(fields))
+        Located::new(resource.position, Value::Object(fields))
     }
 
     /// Returns the document that starts with these fields, without the policies that do not compile. With `requires_peer`,
@@ -203,10 +218,14 @@ impl<'a> Importer<'a> {
     ///
     /// # Errors
     /// Returns the errors in the fields.
-    pub(crate) fn finish(mut self, head: &[Field], requires_peer: bool) -> Result<Import, Vec<Diagnostic>> {
+    pub(crate) fn finish(mut self, head: &[Field], requires_peer: bool) -> Result<Import<'a>, Vec<Diagnostic>> {
         let document = loop {
-            let list = Value::List(self.policies.iter().map(|(_, policy)| policy.clone()).collect());
+            let list = Value::List(self.policies.iter().map(|imported| imported.policy.clone()).collect());
             let mut fields = head.to_vec();
+            if matches!(self.scope, Scope::All) {
+                let root_namespace = option("rootNamespace", Value::String(self.root_namespace.to_owned()));
+                fields.push(option("scope", Value::Object(vec![root_namespace])));
+            }
             fields.push(field("policies", Located::new(OPTION, list)));
             let document = Located::new(OPTION, Value::Object(fields));
             let Err(errors) = PolicySet::from_node(&document.to_node(), Proxy::Every) else { break document };
@@ -222,7 +241,8 @@ impl<'a> Importer<'a> {
             let message = format!("{count} {subject} not apply to the workload: {}{more}", shown.join(", "));
             self.remarks.push(Remark::on_import(message));
         }
-        let rules = || self.policies.iter().filter_map(|(_, policy)| policy.field("rules")).flat_map(Located::items);
+        let policies = || self.policies.iter().map(|imported| &imported.policy);
+        let rules = || policies().filter_map(|policy| policy.field("rules")).flat_map(Located::items);
         if requires_peer && rules().next().is_some() && !rules().any(names_caller) {
             let message = "no rule names a workload, and callers without a certificate are denied by `identity.peer: \
                            required` (use `--peer optional` if the clients have no certificate)";
@@ -230,7 +250,7 @@ impl<'a> Importer<'a> {
         }
         let conflict = if matches!(self.scope, Scope::Unspecified) { self.span.conflict() } else { None };
         let Self { policies, remarks, read, lost, .. } = self;
-        Ok(Import { document, remarks, read, imported: policies.len(), lost, conflict })
+        Ok(Import { document, policies, remarks, read, lost, conflict })
     }
 
     /// Removes the policies with errors, and adds remarks on them. Returns `false` if no error is in a policy.
@@ -242,14 +262,14 @@ impl<'a> Importer<'a> {
                 let rest = error.pointer.strip_prefix("/policies/")?;
                 let (position, field) = rest.split_once('/').unwrap_or((rest, ""));
                 let position = position.parse::<usize>().ok()?;
-                let (origin, _) = self.policies.get(position)?;
+                let Imported { origin, .. } = self.policies.get(position)?;
                 Some((position, origin, path_of(field)))
             };
             let Some((position, origin, path)) = in_policy() else { continue };
             let place = positions.at(&error.pointer, suggestion::is_about_name(error));
             let next = suggestion::of_diagnostic(error);
             let message = format!("{}: {} ({next})", error.code.slug(), error.message);
-            self.remarks.push(origin.remark(place, &path, message).lost());
+            self.remarks.push(origin.remark(place, &path, message).lost(error.code));
             invalid.insert(position);
         }
         self.lost += invalid.len();
@@ -264,6 +284,29 @@ fn read<T>(origin: &Origin, part: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> 
     let mut fields = Fields { origin, errors: Vec::new() };
     let part = part(&mut fields);
     (part.filter(|_| fields.errors.is_empty()), fields.errors)
+}
+
+/// Returns the fields of the document for the workloads of a policy.
+fn attachment(spec: &Spec<'_>) -> Vec<Field> {
+    let mut fields = Vec::new();
+    if let Some(Selector { position, labels }) = spec.selector.as_ref().filter(|selector| !selector.labels.is_empty()) {
+        let labels = labels.iter().map(|(name, value)| field(name, Located::string(*position, *value))).collect();
+        let labels = field("matchLabels", Located::new(*position, Value::Object(labels)));
+        fields.push(field("selector", Located::new(*position, Value::Object(vec![labels]))));
+    }
+    let target = |Target { position, kind, name }: &Target<'_>| {
+        let text = |name, value: &str| field(name, Located::string(*position, value));
+        let group = kind.groups().first().copied().unwrap_or_default();
+        Located::new(
+            *position,
+            Value::Object(vec![text("group", group), text("kind", kind.name()), text("name", name)]),
+        )
+    };
+    if let Some(first) = spec.targets.first() {
+        let targets = spec.targets.iter().map(target).collect();
+        fields.push(field("targetRefs", Located::new(first.position, Value::List(targets))));
+    }
+    fields
 }
 
 /// Returns a field of the document.
@@ -283,7 +326,7 @@ pub(crate) fn texts(values: &[String]) -> Value {
 
 /// Returns the field of a resource for a JSON pointer in the policy, without its first slash, such as
 /// `spec.rules[0].from`.
-fn path_of(pointer: &str) -> String {
+pub(crate) fn path_of(pointer: &str) -> String {
     let mut path = if ["name", "namespace"].contains(&pointer) { "metadata" } else { "spec" }.to_owned();
     for part in pointer.split('/').filter(|part| !part.is_empty()) {
         if part.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,6 +1,10 @@
 //! The remarks of an import.
 
-use crate::located::Position;
+use std::fmt;
+
+use spiffe_authz::diagnostic::Code;
+
+use crate::located::{Position, place};
 
 /// A difference between a policy and the document, or a part that cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +15,8 @@ pub(crate) struct Remark {
     pub(crate) place: String,
     /// The field of the resource, such as `spec.rules[0].from[1].source`.
     pub(crate) field: Option<String>,
-    /// Whether the document lacks a part of the policy, or does not compile.
-    pub(crate) lost: bool,
+    /// The reason if the document lacks a part of the policy, or does not compile.
+    pub(crate) lost: Option<Code>,
     /// The description.
     pub(crate) message: String,
 }
@@ -20,12 +24,28 @@ pub(crate) struct Remark {
 impl Remark {
     /// Returns a remark on the whole import.
     pub(crate) fn on_import(message: impl Into<String>) -> Self {
-        Self { origin: None, place: "/".to_owned(), field: None, lost: false, message: message.into() }
+        Self { origin: None, place: "/".to_owned(), field: None, lost: None, message: message.into() }
     }
 
     /// Returns the remark for something that the document lacks.
-    pub(crate) fn lost(self) -> Self {
-        Self { lost: true, ..self }
+    pub(crate) fn lost(self, code: Code) -> Self {
+        Self { lost: Some(code), ..self }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, place: resource, field, message, .. } = self;
+        if let Some((file, position)) = origin {
+            write!(f, "{}: ", place(file, *position))?;
+        }
+        if origin.as_ref().is_some_and(|(file, _)| file != resource) {
+            write!(f, "{resource}: ")?;
+        }
+        if let Some(field) = field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(message)
     }
 }
 
@@ -45,7 +65,7 @@ impl Origin {
             origin: Some((self.file.clone(), Some(position))),
             place: self.place.clone(),
             field: (!field.is_empty()).then(|| field.to_owned()),
-            lost: false,
+            lost: None,
             message: message.into(),
         }
     }

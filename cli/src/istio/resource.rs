@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use spiffe_authz::diagnostic::Code;
+
 use super::remark::{Origin, Remark};
 use crate::located::{Located, Value};
 use crate::suggestion::similar;
@@ -50,18 +52,20 @@ impl<'r> Resources<'r> {
                 self.add_unrelated(WITHOUT_KIND);
                 return;
             }
-            self.lose(resource, &origin, "", format!("expected a Kubernetes resource, found {}", resource.kind()));
+            let message = format!("expected a Kubernetes resource, found {}", resource.kind());
+            self.lose(resource, &origin, "", Code::WrongType, message);
             return;
         }
         // Programs differ in which of them they take.
         let is_repeated = |name: &&str| resource.fields().iter().filter(|field| field.name == **name).count() > 1;
         if let Some(field) = ["kind", "apiVersion", "items"].into_iter().find(is_repeated) {
-            self.lose(resource, &origin, field, format!("duplicate field `{field}`"));
+            self.lose(resource, &origin, field, Code::DuplicateField, format!("duplicate field `{field}`"));
             return;
         }
         for field in ["kind", "apiVersion"] {
             if let Some(value) = resource.field(field).filter(|value| value.text().is_none()) {
-                self.lose(resource, &origin, field, format!("expected a string, found {}", value.kind()));
+                let message = format!("expected a string, found {}", value.kind());
+                self.lose(resource, &origin, field, Code::WrongType, message);
                 return;
             }
         }
@@ -80,9 +84,11 @@ impl<'r> Resources<'r> {
         let is_in_group = version.is_some_and(|version| version.split('/').next() == Some(GROUP));
         let can_be_policy = resource.field("spec").is_some_and(has_policy_field) || has_policy_field(resource);
         if has_policies(resource) {
-            self.lose(resource, origin, "kind", "missing field `kind` (expected `List`)".to_owned());
+            let message = "missing field `kind` (expected `List`)".to_owned();
+            self.lose(resource, origin, "kind", Code::MissingField, message);
         } else if is_item || is_in_group || can_be_policy {
-            self.lose(resource, origin, "kind", format!("missing field `kind` (expected `{KIND}`)"));
+            let message = format!("missing field `kind` (expected `{KIND}`)");
+            self.lose(resource, origin, "kind", Code::MissingField, message);
         } else {
             self.add_unrelated(WITHOUT_KIND);
         }
@@ -95,11 +101,14 @@ impl<'r> Resources<'r> {
             Some(items) if matches!(items.value, Value::List(_)) => {
                 items.items().iter().for_each(|item| self.add_item(item, &origin.file, Some(implied)));
             }
-            Some(items) => self.lose(list, origin, "items", format!("expected a list, found {}", items.kind())),
+            Some(items) => {
+                let message = format!("expected a list, found {}", items.kind());
+                self.lose(list, origin, "items", Code::WrongType, message);
+            }
             // An empty list of Kubernetes can be null.
             None if list.fields().iter().any(|field| field.name == "items") => {}
             None if of.is_none_or(|of| of == KIND) => {
-                self.lose(list, origin, "items", "missing field `items`".to_owned());
+                self.lose(list, origin, "items", Code::MissingField, "missing field `items`".to_owned());
             }
             None => self.add_unrelated(kind),
         }
@@ -110,30 +119,35 @@ impl<'r> Resources<'r> {
         let is_other_group = version.is_some_and(|version| version.starts_with(OTHER_POLICY_GROUP));
         let is_misspelt = (group == GROUP && !OTHER_KINDS.contains(&kind)) || is_almost(kind, KIND);
         let [current, old] = VERSIONS;
-        let (field, message) = match version {
+        let (field, code, message) = match version {
             _ if kind == KIND && is_other_group => return self.add_unrelated(&format!("{kind} of {group}")),
             Some(version) if kind == KIND && VERSIONS.contains(&version) => {
                 self.policies.push((resource, origin));
                 return;
             }
             Some(version) if kind == KIND => {
-                ("apiVersion", format!("unknown `apiVersion: {version}` of a policy (expected `{current}` or `{old}`)"))
+                let message = format!("unknown `apiVersion: {version}` of a policy (expected `{current}` or `{old}`)");
+                ("apiVersion", Code::InvalidValue, message)
             }
-            None if kind == KIND => ("apiVersion", format!("missing field `apiVersion` (expected `{current}`)")),
+            None if kind == KIND => {
+                ("apiVersion", Code::MissingField, format!("missing field `apiVersion` (expected `{current}`)"))
+            }
             _ if is_misspelt && !is_other_group => {
                 let hint = similar(kind, [KIND, OTHER_KINDS[0], OTHER_KINDS[1]]).unwrap_or(KIND);
-                ("kind", format!("unknown kind `{kind}` (did you mean `{hint}`?)"))
+                ("kind", Code::InvalidValue, format!("unknown kind `{kind}` (did you mean `{hint}`?)"))
             }
-            _ if has_policies(resource) => ("kind", format!("unknown kind `{kind}` of a list (expected `List`)")),
+            _ if has_policies(resource) => {
+                ("kind", Code::InvalidValue, format!("unknown kind `{kind}` of a list (expected `List`)"))
+            }
             _ => return self.add_unrelated(kind),
         };
-        self.lose(resource, &origin, field, message);
+        self.lose(resource, &origin, field, code, message);
     }
 
     /// Adds the remark that a resource cannot be read.
-    fn lose(&mut self, resource: &Located, origin: &Origin, field: &str, message: String) {
+    fn lose(&mut self, resource: &Located, origin: &Origin, field: &str, code: Code, message: String) {
         let position = resource.field(field).unwrap_or(resource).position;
-        self.lost.push(origin.remark(position, field, message).lost());
+        self.lost.push(origin.remark(position, field, message).lost(code));
     }
 
     fn add_unrelated(&mut self, kind: &str) {
@@ -157,6 +171,11 @@ fn origin_of(resource: &Located, file: &str) -> Origin {
         (_, None) => file.to_owned(),
     };
     Origin { file: file.to_owned(), place }
+}
+
+/// Returns `true` for the kind of a policy or of a list of policies, also with a small mistake.
+pub(crate) fn can_be_policy(kind: &str) -> bool {
+    is_almost(kind.strip_suffix("List").unwrap_or(kind), KIND)
 }
 
 /// Returns `true` for a resource with the kind of a policy.

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+use spiffe_authz::policy;
+
 use super::authorization_policy::Spec;
 use super::target::{Kind, Target, TargetRef};
 
@@ -17,11 +20,14 @@ pub(crate) enum Scope {
 }
 
 /// A workload with the attributes that select policies.
-#[derive(Debug)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Workload {
     pub(crate) namespace: String,
+    #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
     /// The resources of a gateway or waypoint.
+    #[serde(default, rename = "targetRefs")]
     pub(crate) targets: Vec<TargetRef>,
 }
 
@@ -36,7 +42,27 @@ pub(crate) enum Applies {
     ToService,
 }
 
+/// The label of a proxy that implements a Gateway, with the name of the Gateway.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
 impl Workload {
+    /// Returns `true` if the proxy is a waypoint.
+    fn is_waypoint(&self) -> bool {
+        self.targets.iter().any(|target| target.kind() != Kind::Gateway)
+    }
+
+    /// Returns the workload for the compiler of documents with `scope`, which recognizes a Gateway by a label. A waypoint
+    /// whose Gateway is not known gets the label without a name.
+    pub(crate) fn to_proxy(&self) -> policy::Workload {
+        let mut labels: Vec<(String, String)> =
+            self.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let gateway = self.targets.iter().find(|target| target.kind() == Kind::Gateway).map(TargetRef::name);
+        if !self.labels.contains_key(GATEWAY_NAME) && !self.targets.is_empty() {
+            labels.push((GATEWAY_NAME.to_owned(), gateway.unwrap_or_default().to_owned()));
+        }
+        policy::Workload { namespace: self.namespace.clone(), labels: Some(labels), is_waypoint: self.is_waypoint() }
+    }
+
     /// Returns `true` if the policies of a namespace can apply.
     pub(crate) fn is_in(&self, namespace: &str, root_namespace: &str) -> bool {
         namespace == self.namespace || namespace == root_namespace
@@ -48,11 +74,10 @@ impl Workload {
             return self.has_one_of(&spec.targets, namespace);
         }
         // A waypoint evaluates only policies with `targetRefs`. A gateway evaluates the others, too.
-        let is_waypoint = self.targets.iter().any(|target| target.kind() != Kind::Gateway);
         let is_selected = spec.selector.as_ref().is_none_or(|selector| {
             selector.labels.iter().all(|(name, value)| self.labels.get(*name).is_some_and(|found| found == value))
         });
-        if !is_waypoint && is_selected { Applies::Yes } else { Applies::No }
+        if !self.is_waypoint() && is_selected { Applies::Yes } else { Applies::No }
     }
 
     /// Returns whether a policy of this namespace applies that is attached to these resources.

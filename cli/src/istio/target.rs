@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+use spiffe_authz::diagnostic::Code;
+
 use super::fields::Fields;
 use crate::located::{Located, Position, Value};
 use crate::suggestion::hint;
@@ -24,7 +27,8 @@ pub(crate) struct Target<'r> {
 }
 
 /// A resource of the proxy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct TargetRef {
     kind: Kind,
     name: String,
@@ -40,7 +44,7 @@ pub(crate) struct Home<'n> {
 impl Kind {
     const ALL: [Self; 4] = [Self::Gateway, Self::GatewayClass, Self::Service, Self::ServiceEntry];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
@@ -50,7 +54,7 @@ impl Kind {
     }
 
     /// Returns the names of the API group. The first is its usual one.
-    const fn groups(self) -> &'static [&'static str] {
+    pub(crate) const fn groups(self) -> &'static [&'static str] {
         match self {
             Self::Gateway | Self::GatewayClass => &["gateway.networking.k8s.io"],
             Self::Service => &["core", ""],
@@ -90,7 +94,7 @@ impl<'r> Target<'r> {
             uses.into_iter().filter_map(|(name, value)| Some((name, value?.position))).collect();
         if let [(first, _), .., (last, position)] = uses.as_slice() {
             let message = format!("`{first}` and `{last}` cannot be combined");
-            fields.report(*position, &format!("spec.{last}"), message);
+            fields.report(Code::ConflictingFields, *position, &format!("spec.{last}"), message);
         }
         targets
     }
@@ -105,7 +109,8 @@ impl<'r> Target<'r> {
         }
         let mut required = |name: &str| {
             if target.field(name).is_none() {
-                fields.report(target.position, &format!("{at}.{name}"), format!("missing field `{name}`"));
+                let message = format!("missing field `{name}`");
+                fields.report(Code::MissingField, target.position, &format!("{at}.{name}"), message);
             }
             fields.text(target, name, at)
         };
@@ -118,7 +123,7 @@ impl<'r> Target<'r> {
                      namespaces)",
                     home.namespace
                 );
-                fields.report(position, &format!("{at}.namespace"), message);
+                fields.report(Code::InvalidValue, position, &format!("{at}.namespace"), message);
             }
             _ => {}
         }
@@ -126,14 +131,14 @@ impl<'r> Target<'r> {
         let kind = match Kind::parse(kind) {
             Ok(kind) => kind,
             Err(message) => {
-                fields.report(position, &format!("{at}.kind"), message);
+                fields.report(Code::InvalidValue, position, &format!("{at}.kind"), message);
                 return None;
             }
         };
         if !kind.groups().contains(&group) {
             let (kind, expected) = (kind.name(), kind.groups().first().unwrap_or(&""));
             let message = format!("unknown group `{group}` of a {kind} (expected `{expected}`)");
-            fields.report(position, &format!("{at}.group"), message);
+            fields.report(Code::InvalidValue, position, &format!("{at}.group"), message);
         }
         if kind == Kind::GatewayClass && home.namespace != home.root_namespace {
             let message = format!(
@@ -141,7 +146,7 @@ impl<'r> Target<'r> {
                  `--root-namespace`)",
                 home.root_namespace
             );
-            fields.report(position, &format!("{at}.kind"), message);
+            fields.report(Code::InvalidValue, position, &format!("{at}.kind"), message);
         }
         Some(Self { position, kind, name })
     }
@@ -150,6 +155,14 @@ impl<'r> Target<'r> {
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind.name(), self.name)
+    }
+}
+
+impl TryFrom<String> for TargetRef {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
     }
 }
 
@@ -169,6 +182,10 @@ impl TargetRef {
 
     pub(crate) const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns `true` if the resource has the kind and the name of a target.

@@ -1,4 +1,4 @@
-//! Headers, or other pairs of texts, in the map layout of the ABI.
+//! Headers, or other pairs of strings, in the map layout of the ABI.
 
 use std::rc::Rc;
 

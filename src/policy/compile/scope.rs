@@ -60,7 +60,7 @@ fn read_correct_scope<'w>(r: &mut Reader, node: &Node, at: &Pointer<'_>, proxy: 
         (Some(named), Proxy::Of(workload)) => {
             if !named.can_be(workload) {
                 let Workload { namespace, .. } = workload;
-                let message = format!("the proxy is of another workload, in the namespace `{namespace}`");
+                let message = format!("the proxy belongs to another workload, in the namespace `{namespace}`");
                 let help = "correct it, or remove it: this proxy reports its workload";
                 r.report(&at.key(WORKLOAD), Code::InvalidValue, message, help);
             }

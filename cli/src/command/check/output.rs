@@ -27,7 +27,8 @@ pub(super) fn write_human(out: &mut impl Write, checked: &Checked, level: Level)
         let at = place(file.display(), problem.position);
         say!(out, "{}: {}: {}: {}: {}", at, problem.place(), severity, problem.code, problem.text())?;
         // A line does not explain a problem of the whole document, except for its notation.
-        let has_excerpt = !problem.pointer.is_empty() || problem.code == Code::Syntax.slug();
+        let has_excerpt =
+            !problem.pointer.is_empty() || problem.subject.is_some() || problem.code == Code::Syntax.slug();
         if let Some(position) = problem.position.filter(|_| has_excerpt) {
             excerpt::write(out, text, position)?;
         }
@@ -67,7 +68,7 @@ pub(super) fn as_json(Checked { file, position, problems, .. }: &Checked) -> Val
         .map(|problem| {
             let mut finding = json!({
                 "pointer": problem.pointer, "severity": problem.severity.slug(), "code": problem.code,
-                "message": problem.message, "help": problem.help,
+                "message": problem.message, "help": problem.help, "policy": problem.policy,
             });
             if let Some(Position { line, column }) = problem.position {
                 finding["line"] = json!(line);

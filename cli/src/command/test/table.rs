@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
+use serde::Deserialize;
 use spiffe_authz::case::Case;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::policy::Layer;
@@ -13,10 +14,12 @@ use crate::document::Document;
 use crate::exit::Failure;
 use crate::located::read::ReadError;
 use crate::located::{Field, Located, Position, Value};
+use crate::mesh::Mesh;
 use crate::suggestion::{hint, similar};
 
 /// The fields of a table. `description` is a comment for its readers.
-const FIELDS: [&str; 6] = ["policy", "configuration", "layer", "spaceDelimitedClaims", "cases", "description"];
+const FIELDS: [&str; 8] =
+    ["policy", "configuration", "mesh", "workload", "layer", "spaceDelimitedClaims", "cases", "description"];
 
 /// A table whose cases can be decided.
 pub(super) struct Table {
@@ -60,24 +63,15 @@ impl Table {
                 mistakes.add(field.position, format!("duplicate field `{}` (remove one of the two)", field.name));
             }
         }
-        let layer = match table.field("layer").map(Located::read::<Layer>) {
-            None => Layer::default(),
-            Some(Ok(layer)) => layer,
-            Some(Err(error)) => {
-                mistakes.add_error(error);
-                Layer::default()
-            }
-        };
-        let space_delimited = match table.field("spaceDelimitedClaims").map(Located::read::<Vec<String>>) {
-            None => claims::OF_ISTIO.map(str::to_owned).to_vec(),
-            Some(Ok(names)) => names,
-            Some(Err(error)) => {
-                mistakes.add_error(error);
-                Vec::new()
-            }
+        let layer = read_field(table, "layer", &mut mistakes).unwrap_or_default();
+        let space_delimited = read_field(table, "spaceDelimitedClaims", &mut mistakes);
+        let space_delimited = space_delimited.unwrap_or_else(|| claims::OF_ISTIO.map(str::to_owned).to_vec());
+        let mesh = Mesh {
+            settings: read_field(table, "mesh", &mut mistakes).unwrap_or_default(),
+            workload: read_field(table, "workload", &mut mistakes),
         };
         let cases = read_cases(table, &mut mistakes);
-        let document = read_document(table, file, &mut mistakes)?.map(|document| document.on(layer));
+        let document = read_document(table, file, &mesh, &mut mistakes)?.map(|document| document.on(layer));
         if let Some(document) = &document {
             let policies = document.policies().collect();
             for (case, located) in &cases {
@@ -97,8 +91,13 @@ impl Table {
     }
 }
 
+/// Reads an optional field of a table.
+fn read_field<'t, T: Deserialize<'t>>(table: &'t Located, name: &str, mistakes: &mut Mistakes) -> Option<T> {
+    table.field(name)?.read().map_err(|error| mistakes.add_error(error)).ok()
+}
+
 /// Reads the document of a table. Returns `None` after a mistake in the table.
-fn read_document(table: &Located, file: &Path, mistakes: &mut Mistakes) -> io::Result<Option<Document>> {
+fn read_document(table: &Located, file: &Path, mesh: &Mesh, mistakes: &mut Mistakes) -> io::Result<Option<Document>> {
     match (table.field("policy"), table.field("configuration")) {
         (Some(policy), None) => {
             let Some(policy_file) = policy.text() else {
@@ -110,7 +109,7 @@ fn read_document(table: &Located, file: &Path, mistakes: &mut Mistakes) -> io::R
                 return Ok(None);
             }
             let path = file.parent().unwrap_or(Path::new("")).join(policy_file);
-            match Document::load(&path) {
+            match Document::load(&path, mesh) {
                 Ok(document) => Ok(Some(document)),
                 Err(error) if error.get_ref().is_some_and(|error| error.is::<Failure>()) => Err(error),
                 Err(error) => {
@@ -121,7 +120,7 @@ fn read_document(table: &Located, file: &Path, mistakes: &mut Mistakes) -> io::R
         }
         (None, Some(configuration)) => {
             let place = format!("{}: `configuration`", file.display());
-            let document = Document::compile(configuration);
+            let document = mesh.with_proxy(|proxy| Document::compile(configuration, proxy));
             document.map(Some).map_err(|errors| io::Error::other(Failure::of_document(&place, &errors)))
         }
         (Some(policy), Some(_)) => {
