@@ -12,7 +12,7 @@ const POLICIES: &str = include_str!("../../docs/policies.md");
 const PAGES: [(&str, &str, usize); 4] = [
     ("README.md", include_str!("../../README.md"), 1),
     ("docs/get-started.md", include_str!("../../docs/get-started.md"), 2),
-    ("docs/policies.md", POLICIES, 5),
+    ("docs/policies.md", POLICIES, 6),
     ("docs/reference/command.md", COMMAND, 1),
 ];
 
