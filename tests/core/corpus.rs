@@ -49,6 +49,7 @@ const TABLES: &[(&str, &str)] = tables! {
     "paths"
     "paths-not"
     "policies-in-time"
+    "scope"
     "sources"
     "tcp-allow"
     "tcp-allow-nothing-left"

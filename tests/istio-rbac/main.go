@@ -1,7 +1,9 @@
-// Command istio-rbac prints the RBAC filters that Istio itself would push for AuthorizationPolicies.
+// Command istio-rbac prints what Istio itself makes of AuthorizationPolicies: the RBAC filters that it would push, or the
+// policies that it would apply to a workload.
 //
 // Standard input: a JSON array of policy sets, each {"policies": [{"name", "namespace", "spec"}]}. Standard output: for
-// each set {"http": its Envoy HTTP filters, "tcp": its Envoy network filters}.
+// each set {"http": its Envoy HTTP filters, "tcp": its Envoy network filters}. For a set with {"rootNamespace",
+// "workload": {"namespace", "labels", "waypoint"}}, it is {"applied": the policies of the workload}.
 package main
 
 import (
@@ -26,14 +28,23 @@ type policy struct {
 	Spec      json.RawMessage `json:"spec"`
 }
 
-type set struct {
-	Policies []policy `json:"policies"`
+type workload struct {
+	Namespace string            `json:"namespace"`
+	Labels    map[string]string `json:"labels"`
+	Waypoint  bool              `json:"waypoint"`
 }
 
-// What Istio pushes for a set, on each layer.
-type filters struct {
-	HTTP []json.RawMessage `json:"http"`
-	TCP  []json.RawMessage `json:"tcp"`
+type set struct {
+	Policies      []policy  `json:"policies"`
+	RootNamespace string    `json:"rootNamespace"`
+	Workload      *workload `json:"workload"`
+}
+
+// What Istio pushes for a set, on each layer, or the policies that it applies to a workload.
+type result struct {
+	HTTP    []json.RawMessage `json:"http"`
+	TCP     []json.RawMessage `json:"tcp"`
+	Applied []string          `json:"applied,omitempty"`
 }
 
 func main() {
@@ -47,7 +58,7 @@ func main() {
 	if err := json.NewDecoder(os.Stdin).Decode(&sets); err != nil {
 		log.Fatal(err)
 	}
-	built := make([]filters, 0, len(sets))
+	built := make([]result, 0, len(sets))
 	for _, one := range sets {
 		set, err := build(one)
 		if err != nil {
@@ -60,30 +71,42 @@ func main() {
 	}
 }
 
-func build(one set) (filters, error) {
+func build(one set) (result, error) {
 	var policies model.AuthorizationPoliciesResult
+	byNamespace := map[string][]model.AuthorizationPolicy{}
 	for _, p := range one.Policies {
 		spec := &authz.AuthorizationPolicy{}
 		if err := protomarshal.Unmarshal(p.Spec, spec); err != nil {
-			return filters{}, fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
+			return result{}, fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
 		}
 		read := model.AuthorizationPolicy{Name: p.Name, Namespace: p.Namespace, Spec: spec}
+		byNamespace[p.Namespace] = append(byNamespace[p.Namespace], read)
 		switch spec.Action {
 		case authz.AuthorizationPolicy_ALLOW:
 			policies.Allow = append(policies.Allow, read)
 		case authz.AuthorizationPolicy_DENY:
 			policies.Deny = append(policies.Deny, read)
 		default:
-			return filters{}, fmt.Errorf("%s/%s: no filter of action %s decides", p.Namespace, p.Name, spec.Action)
+			return result{}, fmt.Errorf("%s/%s: no filter of action %s decides", p.Namespace, p.Name, spec.Action)
 		}
+	}
+	if w := one.Workload; w != nil {
+		all := model.AuthorizationPolicies{NamespaceToPolicies: byNamespace, RootNamespace: one.RootNamespace}
+		matcher := model.PolicyMatcherFor(w.Namespace, w.Labels, w.Waypoint).WithRootNamespace(one.RootNamespace)
+		applied := all.ListAuthorizationPolicies(matcher)
+		names := []string{}
+		for _, policy := range append(applied.Allow, applied.Deny...) {
+			names = append(names, policy.Namespace+"/"+policy.Name)
+		}
+		return result{Applied: names}, nil
 	}
 	b := builder.New(trustdomain.NewBundle(trustDomain, nil), &model.PushContext{}, policies, builder.Option{})
 	http, err := texts(b.BuildHTTP())
 	if err != nil {
-		return filters{}, err
+		return result{}, err
 	}
 	tcp, err := texts(b.BuildTCP())
-	return filters{HTTP: http, TCP: tcp}, err
+	return result{HTTP: http, TCP: tcp}, err
 }
 
 func texts[M proto.Message](messages []M) ([]json.RawMessage, error) {

@@ -1,10 +1,11 @@
 //! AuthorizationPolicies, as Istio enforces them and as `spiffe-authz import` converts them.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::tools;
@@ -31,11 +32,51 @@ pub fn rbac_filters(sets: &[PolicySet]) -> Result<Vec<RbacFilters>> {
     Ok(serde_json::from_str(&output)?)
 }
 
+/// A mesh of which one workload is considered.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mesh {
+    /// The policies of all workloads.
+    pub policies: PolicySet,
+    /// The namespace whose policies apply to the whole mesh.
+    pub root_namespace: String,
+    /// The workload: an object with `namespace`, `labels` and `waypoint`.
+    pub workload: Value,
+}
+
+/// Returns the full names of the policies that Istio applies to the workload of each mesh.
+///
+/// # Errors
+/// Returns an error if Istio's code fails.
+pub fn applied(meshes: &[Mesh]) -> Result<Vec<BTreeSet<String>>> {
+    #[derive(Deserialize)]
+    struct Applied {
+        #[serde(default)]
+        applied: BTreeSet<String>,
+    }
+    let input = serde_json::to_string(meshes)?;
+    let output = piped(&mut Command::new(tools::path(tools::ISTIO_RBAC)?), &input)?;
+    let applied: Vec<Applied> = serde_json::from_str(&output)?;
+    Ok(applied.into_iter().map(|of_mesh| of_mesh.applied).collect())
+}
+
 /// Converts the policies to a document with `example.io` as a federated trust domain.
 ///
 /// # Errors
 /// Returns an error if `spiffe-authz import` fails.
 pub fn import(set: &PolicySet) -> Result<Value> {
+    import_with(set, &[])
+}
+
+/// Converts the policies of a whole mesh to a document with `scope`.
+///
+/// # Errors
+/// Returns an error if `spiffe-authz import` fails.
+pub fn import_all(set: &PolicySet, root_namespace: &str) -> Result<Value> {
+    import_with(set, &["--all", "--root-namespace", root_namespace])
+}
+
+fn import_with(set: &PolicySet, options: &[&str]) -> Result<Value> {
     let items: Vec<Value> = set
         .iter()
         .map(|policy| {
@@ -48,6 +89,7 @@ pub fn import(set: &PolicySet) -> Result<Value> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     let mut command = Command::new(tools::path(tools::COMMAND)?);
     command.args(["import", "--trust-domain", "example.org", "--federated-trust-domain", "example.io", "-"]);
+    command.args(options);
     Ok(serde_json::from_str(&piped(&mut command, &list.to_string())?)?)
 }
 
