@@ -19,7 +19,7 @@ pub use pattern::{Pattern, PatternError, Workload};
 pub use peer::Peer;
 pub use reason::IdentityReason;
 pub use revoked::Revoked;
-pub use trust_domains::TrustDomains;
+pub use trust_domains::{Federated, TrustDomains};
 use xfcc::XfccReason;
 
 /// The settings that decide which identities a document accepts.

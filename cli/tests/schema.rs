@@ -56,7 +56,10 @@ fn every_field() -> Value {
     })
 }
 
-const STRINGS: [&str; 51] = [
+const STRINGS: [&str; 54] = [
+    "validated",
+    "*.a",
+    "*.A",
     "2026-01-01T00:00:00Z",
     "2026-01-01T00:00:00+01:00",
     "90m",
@@ -174,7 +177,12 @@ fn schema_and_parser_agree() {
             {"name": "c", "namespace": "n"}
         ]
     });
-    let documents = [document, tunnelled, told, scoped];
+    let identity = json!({"requireValidated": true, "from": "tls"});
+    let validated =
+        json!({"trustDomain": "a", "federatedTrustDomains": "validated", "identity": identity, "policies": []});
+    let matched =
+        json!({"trustDomain": "a", "federatedTrustDomains": ["b", "*.c"], "identity": identity, "policies": []});
+    let documents = [document, tunnelled, told, scoped, validated, matched];
     for mutant in documents.iter().flat_map(|document| std::iter::once(document.clone()).chain(mutants(document))) {
         let diagnostics = PolicySet::from_json(mutant.to_string().as_bytes()).err().unwrap_or_default();
         if !diagnostics.is_empty() && diagnostics.iter().all(is_beyond_schemas) {

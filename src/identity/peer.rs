@@ -72,7 +72,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::Peer;
-    use crate::identity::{IdentityReason, Pattern, TrustDomains};
+    use crate::identity::{Federated, IdentityReason, Pattern, TrustDomains};
     use crate::spiffe_id::SpiffeIdBuf;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -81,7 +81,7 @@ mod tests {
         let trust_domains = TrustDomains {
             local: "example.org".into(),
             aliases: ["old.example.org".into()].into(),
-            federated: ["example.io".into()].into(),
+            federated: Federated::Listed { names: ["example.io".into()].into(), suffixes: Box::default() },
         };
         Peer::new(SpiffeIdBuf::parse(id.as_bytes()).unwrap(), &trust_domains, &Pattern::parse(pattern).unwrap())
     }

@@ -5,7 +5,7 @@ use crate::identity::{Pattern, PeerRequirement};
 use crate::policy::Node;
 use crate::policy::field::{
     ACTION, EXPIRES, FEDERATED_TRUST_DOMAINS, Field, IDENTITY, KEY, Key, MODE, NAMESPACE, NOT_BEFORE, PATTERN, PEER,
-    POLICIES, ROOT_NAMESPACE, RULES, SCOPE, Selector, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, VALUES, WHEN,
+    POLICIES, ROOT_NAMESPACE, RULES, SCOPE, Selector, TRUST_DOMAIN, TRUST_DOMAIN_ALIASES, VALIDATED, VALUES, WHEN,
     conditions_name_trust_domain,
 };
 use crate::policy::{Action, Mode};
@@ -18,7 +18,10 @@ pub(super) struct Settings<'n> {
     pub(super) peer_is_optional: bool,
     pub(super) local: &'n str,
     pub(super) aliases: Vec<&'n str>,
-    pub(super) federated: Vec<&'n str>,
+    /// The federated trust domains and patterns of the list.
+    federated: Vec<&'n str>,
+    /// Whether every trust domain is federated that Envoy's SPIFFE validator accepts.
+    accepts_validated: bool,
 }
 
 impl<'n> Settings<'n> {
@@ -32,12 +35,22 @@ impl<'n> Settings<'n> {
             local: root.field(TRUST_DOMAIN).and_then(Node::text).unwrap_or_default(),
             aliases: names(TRUST_DOMAIN_ALIASES),
             federated: names(FEDERATED_TRUST_DOMAINS),
+            accepts_validated: root.field(FEDERATED_TRUST_DOMAINS).and_then(Node::text) == Some(VALIDATED),
         }
     }
 
     /// Returns `true` if workloads of this trust domain are accepted.
     pub(super) fn accepts(&self, name: &str) -> bool {
-        self.local == name || self.aliases.contains(&name) || self.federated.contains(&name)
+        let is_covered = |pattern: &str| pattern.strip_prefix('*').is_some_and(|suffix| name.ends_with(suffix));
+        self.local == name
+            || self.aliases.contains(&name)
+            || self.accepts_validated
+            || self.federated.iter().any(|federated| *federated == name || is_covered(federated))
+    }
+
+    /// Returns `true` if workloads of another trust domain can be accepted.
+    pub(super) fn federates(&self) -> bool {
+        self.accepts_validated || !self.federated.is_empty()
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn lint(
 
 fn trust_domain_unsaid(findings: &mut Findings, rule: &Rule<'_>, fields: &[FieldUse<'_>], settings: &Settings<'_>) {
     let named = fields.iter().any(|used| used.field == Field::TrustDomains && !used.negated);
-    if named || rule.conditions_name_trust_domain || settings.federated.is_empty() {
+    if named || rule.conditions_name_trust_domain || !settings.federates() {
         return;
     }
     for used in fields.iter().filter(|used| matches!(used.field, Field::Namespaces | Field::ServiceAccounts)) {
@@ -52,7 +52,7 @@ fn open(findings: &mut Findings, rule: &Rule<'_>, settings: &Settings<'_>) {
     if settings.peer_is_optional && !requires(&rule.conditions) && !sources_are(&requires) {
         let message = "the rule does not require a caller, and `identity.peer` is `optional`".to_owned();
         findings.add(Lint::AnonymousAllowed, &rule.pointer, message);
-    } else if !only_negative && !settings.federated.is_empty() && !names(&rule.conditions) && !sources_are(&names) {
+    } else if !only_negative && settings.federates() && !names(&rule.conditions) && !sources_are(&names) {
         let message = "the rule does not name a caller, and allows those of every federated trust domain".to_owned();
         findings.add(Lint::AnyCaller, &rule.pointer, message);
     }

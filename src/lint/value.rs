@@ -69,7 +69,7 @@ fn principal(
         if !suffix.starts_with('/') {
             add(Lint::SuffixSplitsName, format!("`{value}` starts within a path segment (start it with `*/`)"));
         }
-        if policy.grants(used) && !settings.federated.is_empty() {
+        if policy.grants(used) && settings.federates() {
             add(Lint::AnyTrustDomain, format!("`{value}` matches workloads of every federated trust domain"));
         }
         return;

@@ -12,6 +12,7 @@ pub(super) mod pointer;
 pub(super) mod reader;
 mod scope;
 mod source;
+mod trust_domains;
 mod values;
 
 use super::PolicySet;
@@ -26,8 +27,7 @@ use super::rule::{Period, Policy, Rule};
 use super::workload::Proxy;
 use crate::decision::PolicyId;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::identity::{IdentitySettings, Pattern, TrustDomains};
-use crate::spiffe_id::TrustDomain;
+use crate::identity::{IdentitySettings, Pattern};
 use crate::timestamp::Timestamp;
 use condition::read_condition;
 use document::JsonDocument;
@@ -38,6 +38,7 @@ use pointer::Pointer;
 use reader::{Object, Reader};
 use scope::{Scope, read_attachment, read_scope};
 use source::read_source;
+use trust_domains::{read_trust_domains, report_open_federation};
 
 /// The fields of a policy that need `scope` in the document.
 const NEEDS_SCOPE: &str = "remove it, or add `scope` to the document";
@@ -114,49 +115,10 @@ fn read_document_with(
     let Policies { policies, rules, others } = policies?;
     report_duplicates(r, at, policies.iter().map(|policy| &policy.full_name).chain(&others));
     let identity::Settings { pattern, source, peer, lifetime, revoked } = settings;
-    let identity =
-        IdentitySettings { trust_domains: trust_domains?, pattern, source, peer, lifetime, revoked: revoked.into() };
+    let trust_domains = trust_domains?;
+    report_open_federation(r, at, &trust_domains, &source);
+    let identity = IdentitySettings { trust_domains, pattern, source, peer, lifetime, revoked: revoked.into() };
     Some(PolicySet::new(identity, outputs, policies.into(), rules.into()))
-}
-
-fn read_trust_domains(r: &mut Reader, fields: &Object<'_, '_>) -> Option<TrustDomains> {
-    let local = fields.required(r, TRUST_DOMAIN, read_trust_domain);
-    let mut named: Vec<Box<str>> = local.iter().cloned().collect();
-    let mut others = |r: &mut Reader, key| {
-        let others = fields.optional(r, key, |r, n, at| read_other_trust_domains(r, n, at, &mut named));
-        others.unwrap_or_default().into()
-    };
-    let (federated, aliases) = (others(r, FEDERATED_TRUST_DOMAINS), others(r, TRUST_DOMAIN_ALIASES));
-    Some(TrustDomains { local: local?, aliases, federated })
-}
-
-fn read_trust_domain(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Box<str>> {
-    let name = r.string(node, at)?;
-    if let Err(error) = TrustDomain::parse(name.as_bytes()) {
-        let help = "use the name of a trust domain, such as `example.org`";
-        r.report(at, Code::InvalidValue, format!("`{name}`: {error}"), help);
-        return None;
-    }
-    Some(name)
-}
-
-/// Reads trust domains, each of which the document can name once.
-fn read_other_trust_domains(
-    r: &mut Reader,
-    node: &Node,
-    at: &Pointer<'_>,
-    named: &mut Vec<Box<str>>,
-) -> Option<Vec<Box<str>>> {
-    r.list(node, at, |r, node, at| {
-        let name = read_trust_domain(r, node, at)?;
-        if named.contains(&name) {
-            let message = format!("duplicate trust domain `{name}`");
-            r.report(at, Code::ConflictingFields, message, "remove one of the two");
-            return None;
-        }
-        named.push(name.clone());
-        Some(name)
-    })
 }
 
 /// The policies of a document, and their rules in the order of the document.

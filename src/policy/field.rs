@@ -10,6 +10,8 @@ pub(crate) type Names = [&'static str; 2];
 
 pub(crate) const TRUST_DOMAIN: &str = "trustDomain";
 pub(crate) const FEDERATED_TRUST_DOMAINS: &str = "federatedTrustDomains";
+/// The value of `federatedTrustDomains` for every trust domain that Envoy's SPIFFE validator accepts.
+pub(crate) const VALIDATED: &str = "validated";
 pub(crate) const TRUST_DOMAIN_ALIASES: &str = "trustDomainAliases";
 pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const OUTPUTS: &str = "outputs";

@@ -1,9 +1,11 @@
 //! The decisions of policies, field by field.
 
-use crate::support::{GET, Plain, decide};
+use crate::support::{GET, NOW, Plain, decide};
 use serde_json::{Value, json};
 use spiffe_authz::decision::{DenyReason, Verdict};
+use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::policy::PolicySet;
+use spiffe_authz::request::Request;
 
 const SLEEP: &str = "spiffe://example.org/ns/default/sa/sleep";
 const ALIAS: &str = "spiffe://old.example.org/ns/default/sa/sleep";
@@ -32,6 +34,46 @@ fn allows(rule: &Value, id: &str, request: Plain<'_>) -> bool {
 fn denies(rule: &Value, id: &str, request: Plain<'_>) -> bool {
     let policy = policy(&json!([{"name": "p", "namespace": "default", "action": "DENY", "rules": [rule]}]));
     decide(&policy, id, request).decision.verdict != Verdict::Allow
+}
+
+/// Trust domains that the document does not name are accepted as federated ones: a rule that names no trust domain allows none of
+/// their workloads.
+#[test]
+fn open_federation() {
+    let verdict = |federated: Value, source: Value, id: &str| {
+        let document = json!({
+            "trustDomain": "example.org", "federatedTrustDomains": federated, "identity": {"requireValidated": true},
+            "policies": [{"name": "p", "namespace": "default", "rules": [{"from": [{"source": source}]}]}]
+        });
+        let policy = PolicySet::from_json(document.to_string().as_bytes()).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+        let subject = policy.subject(policy.identity().identify(Some(id.as_bytes())));
+        policy.decide(&subject, &Request::new(GET, NOW)).decision.verdict
+    };
+    let foreign = |domain: &str| format!("spiffe://{domain}/ns/default/sa/sleep");
+    let anyone = || json!({"principals": ["*"]});
+    let rejected = Verdict::Deny(DenyReason::Identity(IdentityReason::ForeignTrustDomain));
+    let pattern = || json!(["*.partner.example"]);
+    for (domain, accepted) in [
+        ("a.partner.example", true),
+        ("b.a.partner.example", true),
+        ("partner.example", false),
+        (".partner.example", false),
+        ("evilpartner.example", false),
+        ("a.partner.example.io", false),
+    ] {
+        let expected = if accepted { Verdict::Allow } else { rejected };
+        assert_eq!(verdict(pattern(), anyone(), &foreign(domain)), expected, "{domain}");
+        assert_eq!(verdict(json!("validated"), anyone(), &foreign(domain)), Verdict::Allow, "{domain}");
+    }
+    for federated in [pattern(), json!("validated")] {
+        for source in [json!({"namespaces": ["default"]}), json!({"serviceAccounts": ["sleep"]})] {
+            let of = |id: &str| verdict(federated.clone(), source.clone(), id);
+            assert_eq!(of(SLEEP), Verdict::Allow);
+            assert_eq!(of(&foreign("a.partner.example")), Verdict::Deny(DenyReason::NoPolicyAllows));
+        }
+        let named = json!({"trustDomains": ["*.partner.example"], "namespaces": ["default"]});
+        assert_eq!(verdict(federated, named, &foreign("a.partner.example")), Verdict::Allow);
+    }
 }
 
 #[test]

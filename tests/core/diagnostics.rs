@@ -108,6 +108,30 @@ fn cases() -> Vec<(String, String, Code)> {
     case(changed("trustDomain", json!(1)), "/trustDomain", Code::WrongType);
     case(changed("federatedTrustDomains", json!(["a/b"])), "/federatedTrustDomains/0", Code::InvalidValue);
     case(changed("federatedTrustDomains", json!(["example.org"])), "/federatedTrustDomains/0", Code::ConflictingFields);
+    let open = |federated: Value, identity: Value| {
+        let mut document = changed("federatedTrustDomains", federated);
+        document["identity"] = identity;
+        document
+    };
+    let validated = json!({"requireValidated": true});
+    for (federated, pointer) in [
+        (json!(["*"]), "/federatedTrustDomains/0"),
+        (json!(["*.EXAMPLE"]), "/federatedTrustDomains/0"),
+        (json!(["*."]), "/federatedTrustDomains/0"),
+        (json!(["a", "partner.*"]), "/federatedTrustDomains/1"),
+        (json!(["*example"]), "/federatedTrustDomains/0"),
+        (json!("any"), "/federatedTrustDomains"),
+    ] {
+        case(open(federated, validated.clone()), pointer, Code::InvalidValue);
+    }
+    case(open(json!(["*.a", "*.a"]), validated), "/federatedTrustDomains/1", Code::ConflictingFields);
+    let proxy = json!({"from": "xfcc", "trustedProxies": ["example.org/a"], "requireValidated": true});
+    for identity in [json!({}), json!({"requireValidated": false}), json!({"from": "peerPrincipal"}), proxy] {
+        for federated in [json!("validated"), json!(["a", "*.b"])] {
+            case(open(federated, identity.clone()), "/federatedTrustDomains", Code::ConflictingFields);
+        }
+    }
+    case(changed("trustDomainAliases", json!(["*.a"])), "/trustDomainAliases/0", Code::InvalidValue);
     case(changed("trustDomainAliases", json!(["a", "example.io"])), "/trustDomainAliases/1", Code::ConflictingFields);
     case(changed("trustdomain", json!("a")), "/trustdomain", Code::UnknownField);
     case(changed("a/b~c", json!("a")), "/a~1b~0c", Code::UnknownField);

@@ -403,3 +403,23 @@ fn a_document_with_errors_has_the_findings_about_its_values() {
     let found: Vec<_> = lint_values(&root).into_iter().map(|finding| (finding.pointer, finding.lint)).collect();
     assert_eq!(found, [(format!("{RULE}/to/0/operation/paths/0"), Lint::ImpossibleValue)]);
 }
+
+/// Trust domains that the document does not name can be accepted, so rules that name no caller let them in.
+#[test]
+fn lints_know_open_federation() {
+    let document = |federated: Value, source: Value| {
+        json!({
+            "trustDomain": "example.org", "federatedTrustDomains": federated, "identity": {"requireValidated": true},
+            "policies": [{"name": "p", "namespace": "n", "rules": [{"from": [{"source": source}]}]}]
+        })
+    };
+    let source = "/policies/0/rules/0/from/0/source";
+    for federated in [json!("validated"), json!(["*.io"])] {
+        let unsaid = document(federated.clone(), json!({"namespaces": ["n"]}));
+        assert_eq!(found(&unsaid, Target::Http), [format!("{source}/namespaces trust-domain-unsaid")]);
+        let known = document(federated, json!({"principals": ["example.io/ns/n/sa/a"]}));
+        assert_eq!(found(&known, Target::Http), [""; 0]);
+    }
+    let unknown = document(json!(["*.io"]), json!({"principals": ["example.com/ns/n/sa/a"]}));
+    assert_eq!(found(&unknown, Target::Http), [format!("{source}/principals/0 unknown-trust-domain")]);
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::pointer::Pointer;
-use super::read_trust_domain;
 use super::reader::{Object, Reader};
+use super::trust_domains::read_trust_domain;
 use crate::certificate::without_leading_zeros;
 use crate::diagnostic::Code;
 use crate::identity::{Expired, IdentitySource, Lifetime, Pattern, PeerRequirement, Revoked};

@@ -91,10 +91,7 @@ fn compare(bundles: &[Bundle], settings: &IdentitySettings, places: &[Place], re
         let whose = if *domain == *trust_domains.local { "local" } else { "federated" };
         bundle_missing(&format!("the {whose} trust domain"), domain, places, report);
     }
-    let named = |domain: &str| {
-        trusted(trust_domains).chain(trust_domains.aliases.iter().map(|alias| &**alias)).any(|one| one == domain)
-    };
-    for bundle in bundles.iter().filter(|bundle| !named(&bundle.trust_domain)) {
+    for bundle in bundles.iter().filter(|bundle| !trust_domains.accepts(&bundle.trust_domain)) {
         let message = format!("the filter's document does not name `{}`", bundle.trust_domain);
         report.find_each(FindingCode::BundleUnnamed, places, message);
     }
@@ -118,5 +115,5 @@ fn presented(settings: &IdentitySettings) -> Vec<&str> {
 
 /// Returns the local trust domain and the federated ones.
 fn trusted(trust_domains: &TrustDomains) -> impl Iterator<Item = &str> {
-    std::iter::once(&*trust_domains.local).chain(trust_domains.federated.iter().map(|domain| &**domain))
+    std::iter::once(&*trust_domains.local).chain(trust_domains.federated.names().iter().map(|domain| &**domain))
 }
