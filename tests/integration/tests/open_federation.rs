@@ -1,0 +1,166 @@
+//! Trust domains that the document does not name: forty federated ones, of which one joins and one leaves under load.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use spiffe_authz_integration::authority::{Authority, Leaf, Shape, spiffe_validation};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap};
+use spiffe_authz_integration::envoy::{Envoy, Start};
+use spiffe_authz_integration::fixture::{Fixture, Validation};
+use spiffe_authz_integration::wait;
+
+spiffe_authz_integration::test_with_each_adapter![
+    trust_domains_follow_the_federation_under_load,
+    a_pattern_accepts_only_trust_domains_with_its_end,
+];
+
+const DOMAINS: usize = 40;
+/// The requests of the load before and after each change.
+const LOAD: usize = 100;
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A document in which one path is for the local workload `sleep`, and one for every `sleep`.
+fn document(federated: &Value) -> Value {
+    let policy = |name: &str, source: Value, path: &str| {
+        json!({"name": name, "namespace": "default", "rules": [
+            {"from": [{"source": source}], "to": [{"operation": {"paths": [path]}}]}
+        ]})
+    };
+    json!({
+        "trustDomain": "example.org", "federatedTrustDomains": federated, "identity": {"requireValidated": true},
+        "policies": [
+            policy("local", json!({"serviceAccounts": ["sleep"]}), "/local"),
+            policy("everywhere", json!({"principals": ["*/ns/default/sa/sleep"]}), "/everywhere"),
+        ]
+    })
+}
+
+/// Returns the server with this document. The module gets the result of Envoy's validation through filter state.
+fn server(fixture: &Fixture, adapter: Adapter, federated: &Value) -> Result<Bootstrap> {
+    let bootstrap = fixture.bootstrap()?.configuration(&document(federated).to_string())?;
+    if adapter == Adapter::Wasm {
+        return Ok(bootstrap);
+    }
+    let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
+    let mut list = bootstrap.at(states)?.as_array().context("no list")?.clone();
+    list.push(json!({
+        "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string",
+        "format_string": {
+            "text_format_source": {"inline_string": "%CEL(connection.peer_certificate_valid)%"},
+            "formatters": [{"name": "envoy.formatter.cel", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.formatter.cel.v3.Cel"
+            }}],
+        }
+    }));
+    bootstrap.set(states, json!(list))
+}
+
+fn sleep_of(authority: &Authority, trust_domain: &str) -> Result<Leaf> {
+    authority.sign(&Shape::svid(format!("spiffe://{trust_domain}/ns/default/sa/sleep")))
+}
+
+/// Returns the statuses of both paths on a new connection.
+fn statuses(leaf: &Leaf, address: SocketAddr) -> Result<[u16; 2]> {
+    let mut client = leaf.connect(address)?;
+    Ok([client.get("/local")?.status, client.get("/everywhere")?.status])
+}
+
+fn trust_domains_follow_the_federation_under_load(adapter: Adapter) -> Result<()> {
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
+    let domains: Vec<String> = (0..DOMAINS).map(|number| format!("d{number}.partner.example")).collect();
+    let authorities: Vec<Authority> = domains.iter().map(|domain| Authority::new(domain)).collect::<Result<_>>()?;
+    let leaves: Vec<Leaf> = authorities
+        .iter()
+        .zip(&domains)
+        .map(|(authority, domain)| sleep_of(authority, domain))
+        .collect::<Result<_>>()?;
+    // The first trust domain joins later.
+    let (late, first) = authorities.split_first().context("no trust domain")?;
+    let validate = |others: &[&Authority]| -> Result<()> {
+        let all: Vec<&Authority> = std::iter::once(&fixture.local).chain(others.iter().copied()).collect();
+        fixture.scratch.write("validation.json", &spiffe_validation(&all)).map(drop)
+    };
+    let first: Vec<&Authority> = first.iter().collect();
+    validate(&first)?;
+    let bootstrap = server(&fixture, adapter, &json!("validated"))?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    let address = envoy.address()?;
+    for (leaf, domain) in leaves.iter().zip(&domains).skip(1) {
+        assert_eq!(statuses(leaf, address)?, [403, 200], "{domain}");
+    }
+    let local = fixture.leaf("default", "sleep")?;
+    assert_eq!(statuses(&local, address)?, [200, 200]);
+    assert!(statuses(&leaves[0], address).is_err(), "Envoy has no bundle for the first trust domain");
+
+    let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| -> Result<()> {
+        let load: Vec<_> = [(&local, [200, 200]), (&leaves[2], [403, 200])]
+            .into_iter()
+            .map(|(leaf, expected)| {
+                let (stop, requests) = (&stop, &requests);
+                scope.spawn(move || -> Result<()> {
+                    while !stop.load(Ordering::Relaxed) {
+                        let found = statuses(leaf, address)?;
+                        ensure!(found == expected, "found {found:?}, expected {expected:?}");
+                        requests.fetch_add(2, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let more_load = || {
+            let reached = requests.load(Ordering::Relaxed) + LOAD;
+            wait::until("the load continues", LIMIT, || Ok((requests.load(Ordering::Relaxed) >= reached).then_some(())))
+        };
+        let changed = (|| -> Result<()> {
+            more_load()?;
+            let start = Instant::now();
+            let with_late: Vec<&Authority> = std::iter::once(late).chain(first.iter().copied()).collect();
+            validate(&with_late)?;
+            // A handshake that fails is not a verdict.
+            let joined = || Ok(statuses(&leaves[0], address).ok());
+            assert_eq!(wait::until("the trust domain joins", LIMIT, joined)?, [403, 200]);
+            println!("{adapter:?}: a trust domain joined after {} ms", start.elapsed().as_millis());
+
+            more_load()?;
+            let mut open = leaves[1].connect(address)?;
+            let start = Instant::now();
+            validate(&with_late.iter().copied().filter(|one| !std::ptr::eq(*one, first[0])).collect::<Vec<_>>())?;
+            wait::until("the trust domain leaves", LIMIT, || Ok(statuses(&leaves[1], address).is_err().then_some(())))?;
+            println!("{adapter:?}: a trust domain left after {} ms", start.elapsed().as_millis());
+            more_load()?;
+            // Envoy validated the open connection, which lives until its maximum age. `revoked` would end its access.
+            assert_eq!(open.get("/everywhere")?.status, 200);
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        load.into_iter().try_for_each(|thread| thread.join().ok().context("a thread panicked")?)?;
+        changed
+    })?;
+    println!("{adapter:?}: {} requests of the steady load, each with the right verdict", requests.into_inner());
+    Ok(())
+}
+
+fn a_pattern_accepts_only_trust_domains_with_its_end(adapter: Adapter) -> Result<()> {
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
+    let domains = ["a.partner.example", "partner.example", "evilpartner.example"];
+    let authorities: Vec<Authority> = domains.iter().map(|domain| Authority::new(domain)).collect::<Result<_>>()?;
+    let all: Vec<&Authority> = std::iter::once(&fixture.local).chain(&authorities).collect();
+    fixture.scratch.write("validation.json", &spiffe_validation(&all))?;
+    let bootstrap = server(&fixture, adapter, &json!(["*.partner.example"]))?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    for ((domain, authority), expected) in domains.iter().zip(&authorities).zip([[403, 200], [403, 403], [403, 403]]) {
+        assert_eq!(statuses(&sleep_of(authority, domain)?, envoy.address()?)?, expected, "{domain}");
+    }
+    let reasons: Vec<Value> = envoy.access_log_of(6)?.into_iter().map(|line| line["decision"].clone()).collect();
+    assert_eq!(
+        reasons.iter().filter(|reason| **reason == json!("deny foreign-trust-domain")).count(),
+        4,
+        "{reasons:?}"
+    );
+    Ok(())
+}
