@@ -1,33 +1,25 @@
 //! A small HTTP/2 client, frame by frame: for requests on one connection, and for CONNECT streams.
 
+pub mod frames;
+
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
+use self::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, STATUS_200, frame,
+    literal,
+};
 use crate::authority::{Leaf, client_config};
 use crate::http::{Client, Stream};
 
-/// RFC 9113 section 3.4: the client connection preface.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The number of the first stream of a client.
 const STREAM: u32 = 1;
-
-// RFC 9113 section 6: the types of frames, and their flags.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 /// RFC 9113 section 7: the stream is no longer needed.
 const CANCEL: u32 = 8;
 /// RFC 9113 section 6.5: `SETTINGS_HEADER_TABLE_SIZE` is 0, so that no field refers to an earlier one.
 const NO_HEADER_TABLE: [u8; 6] = [0, 1, 0, 0, 0, 0];
-/// RFC 7541 appendix A: `:status: 200`, indexed.
-const STATUS_200: u8 = 0x88;
 
 /// A connection for one request after another.
 pub struct Connection {
@@ -46,7 +38,7 @@ impl Connection {
         let mut stream = connect(address, leaf)?;
         stream.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, &NO_HEADER_TABLE)].concat())?;
         stream.flush()?;
-        Ok(Self { frames: Frames(stream), next_stream: STREAM, is_going_away: false })
+        Ok(Self { frames: Frames::on(stream), next_stream: STREAM, is_going_away: false })
     }
 
     /// Sends a GET. Returns `true` if the status is 200.
@@ -54,28 +46,38 @@ impl Connection {
     /// # Errors
     /// Returns an error if the server ends the connection or the stream.
     pub fn get(&mut self, path: &str) -> Result<bool> {
-        let stream = self.next_stream;
-        self.next_stream += 2;
+        Ok(self.get_at_once(path, 1)? == 1)
+    }
+
+    /// Sends this number of GETs in one write, each on its own stream. Returns the number of responses with status 200.
+    ///
+    /// # Errors
+    /// Returns an error if the server ends the connection or a stream.
+    pub fn get_at_once(&mut self, path: &str, count: u32) -> Result<u32> {
         let fields = [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", "httpbin")];
         let fields: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
-        self.frames.0.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields))?;
-        self.frames.0.flush()?;
-        let mut is_ok = None;
-        loop {
-            let (kind, flags, payload) = self.frames.next()?;
+        let mut requests = Vec::new();
+        for _ in 0..count {
+            requests.extend(frame(HEADERS, END_HEADERS | END_STREAM, self.next_stream, &fields));
+            self.next_stream += 2;
+        }
+        self.frames.send(&requests)?;
+        let (mut responses, mut successes) = (0, 0);
+        while responses < count {
+            let Frame { kind, flags, payload, .. } = next_of_requests(&mut self.frames)?;
             if kind == GOAWAY {
                 self.is_going_away = true;
                 continue;
             }
-            if kind == HEADERS {
-                // RFC 7541 section 6.3: an update of the table's size can come first.
-                let first = payload.iter().find(|byte| **byte & 0xe0 != 0x20);
-                is_ok = is_ok.or(Some(first == Some(&STATUS_200)));
+            // RFC 7541 section 6.3: an update of the table's size can come first.
+            if kind == HEADERS && payload.iter().find(|byte| **byte & 0xe0 != 0x20) == Some(&STATUS_200) {
+                successes += 1;
             }
             if flags & END_STREAM != 0 {
-                return is_ok.context("the response has no headers");
+                responses += 1;
             }
         }
+        Ok(successes)
     }
 
     /// Waits for GOAWAY. After it, the server accepts no more requests.
@@ -84,15 +86,12 @@ impl Connection {
     /// Returns an error if there is another frame first.
     pub fn wait_for_goaway(&mut self) -> Result<()> {
         if !self.is_going_away {
-            let (kind, ..) = self.frames.next()?;
+            let Frame { kind, .. } = next_of_requests(&mut self.frames)?;
             ensure!(kind == GOAWAY, "the server sent a frame of a request");
         }
         Ok(())
     }
 }
-
-/// The frames of a connection.
-struct Frames(Box<dyn Stream>);
 
 /// An open CONNECT stream. The bytes that are written to it reach the inner listener.
 pub struct Tunnel {
@@ -121,9 +120,9 @@ impl Tunnel {
         let mut stream = connect(address, leaf)?;
         stream.write_all(&opening(authority))?;
         stream.flush()?;
-        let mut tunnel = Self { frames: Frames(stream), received: Vec::new() };
+        let mut tunnel = Self { frames: Frames::on(stream), received: Vec::new() };
         loop {
-            let (kind, flags, payload) = tunnel.frames.next()?;
+            let Frame { kind, flags, payload, .. } = next_of_requests(&mut tunnel.frames)?;
             ensure!(kind != GOAWAY, "the server ended the connection");
             if kind == HEADERS {
                 ensure!(flags & END_HEADERS != 0, "the header block continues in another frame");
@@ -140,24 +139,14 @@ impl Tunnel {
     }
 }
 
-impl Frames {
-    /// Returns the next frame that does not manage the connection.
-    fn next(&mut self) -> Result<(u8, u8, Vec<u8>)> {
-        loop {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).context("the connection was closed")?;
-            let [a, b, c, kind, flags, ..] = head;
-            let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c]))?];
-            self.0.read_exact(&mut payload)?;
-            match kind {
-                SETTINGS if flags & ACK == 0 => {
-                    self.0.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
-                    self.0.flush()?;
-                }
-                RST_STREAM => bail!("the server ended the stream: {payload:?}"),
-                DATA | HEADERS | GOAWAY => return Ok((kind, flags, payload)),
-                _ => {}
-            }
+/// Returns the next frame that does not manage the connection.
+fn next_of_requests(frames: &mut Frames) -> Result<Frame> {
+    loop {
+        let frame = frames.next()?;
+        match frame.kind {
+            RST_STREAM => bail!("the server ended the stream: {:?}", frame.payload),
+            DATA | HEADERS | GOAWAY => return Ok(frame),
+            _ => {}
         }
     }
 }
@@ -165,7 +154,7 @@ impl Frames {
 impl Read for Tunnel {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.received.is_empty() {
-            let (kind, _, payload) = self.frames.next().map_err(std::io::Error::other)?;
+            let Frame { kind, payload, .. } = next_of_requests(&mut self.frames).map_err(std::io::Error::other)?;
             if kind == GOAWAY {
                 return Err(std::io::Error::other("the server ended the connection"));
             }
@@ -183,12 +172,13 @@ impl Read for Tunnel {
 
 impl Write for Tunnel {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.frames.0.write_all(&frame(DATA, 0, STREAM, bytes))?;
+        self.frames.send(&frame(DATA, 0, STREAM, bytes))?;
         Ok(bytes.len())
     }
 
+    /// Does nothing, because each write is flushed.
     fn flush(&mut self) -> std::io::Result<()> {
-        self.frames.0.flush()
+        Ok(())
     }
 }
 
@@ -202,19 +192,4 @@ fn connect(address: SocketAddr, leaf: &Leaf) -> Result<Box<dyn Stream>> {
 fn opening(authority: &str) -> Vec<u8> {
     let fields = [literal(":method", "CONNECT"), literal(":authority", authority)].concat();
     [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[]), frame(HEADERS, END_HEADERS, STREAM, &fields)].concat()
-}
-
-/// RFC 7541 section 6.2.2: a literal field without indexing, with a new name and no Huffman coding.
-fn literal(name: &str, value: &str) -> Vec<u8> {
-    let string = |text: &str| {
-        // The length of every string here fits in seven bits.
-        let length = u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short string");
-        [&[length], text.as_bytes()].concat()
-    };
-    [vec![0], string(name), string(value)].concat()
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
