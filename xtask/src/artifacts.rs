@@ -75,6 +75,12 @@ pub(crate) fn build_panicking_module() -> Result<PathBuf> {
     Ok(workspace::target().join("debug").join(MODULE))
 }
 
+/// Builds the dynamic module that does nothing, for the benchmark.
+pub(crate) fn build_empty_module() -> Result<PathBuf> {
+    run(native().args(["--profile", "module", "--package", "spiffe-authz-empty-module"]))?;
+    Ok(workspace::target().join("module/libspiffe_authz_empty_module.so"))
+}
+
 /// The file name that Cargo gives the dynamic module.
 const MODULE: &str = "libspiffe_authz_dynamic_module.so";
 

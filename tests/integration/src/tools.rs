@@ -35,6 +35,8 @@ pub const WASM_IMAGE: &str = "SPIFFE_AUTHZ_WASM_IMAGE";
 pub const OCI: &str = "SPIFFE_AUTHZ_OCI";
 /// A Wasm filter that does nothing, for the benchmark.
 pub const EMPTY_WASM: &str = "SPIFFE_AUTHZ_EMPTY_WASM";
+/// A dynamic module that does nothing, for the benchmark.
+pub const EMPTY_MODULE: &str = "SPIFFE_AUTHZ_EMPTY_MODULE";
 
 /// Returns the path of the file that the variable names.
 ///
