@@ -14,11 +14,12 @@ pub(crate) const ADAPTERS: [&str; 2] = ["wasm", "module"];
 /// Executes the benchmark, which measures every variant `rounds` times.
 pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
     let tools = Tools::find_or_get()?;
-    let empty = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
+    let empty_wasm = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
+    let empty_module = artifacts::build_empty_module()?;
     let chart = workspace::root().join("bench/cost.svg").to_string_lossy().into_owned();
     let mut bench =
         program(&tools, "bench", &[requests.to_string(), connections.to_string(), rounds.to_string(), chart])?;
-    bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty);
+    bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty_wasm).env("SPIFFE_AUTHZ_EMPTY_MODULE", empty_module);
     Err(process::replace(&mut bench))
 }
 

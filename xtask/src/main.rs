@@ -55,7 +55,7 @@ enum Task {
         #[arg(long)]
         no_compose: bool,
     },
-    /// Measures Envoy's CPU time per request, or the cost of the core or the command alone
+    /// Compares the filter with Envoy's own filters, or measures the core, the command or updates alone
     Bench {
         /// Measure the core alone: decisions and compilation, by the number of policies
         #[arg(long, conflicts_with_all = ["requests", "connections", "rounds"])]
@@ -72,9 +72,9 @@ enum Task {
         /// New connections, with one request each, for each variant and round
         #[arg(long, default_value_t = 128)]
         connections: u32,
-        /// Rounds, each with every variant in a new order
-        #[arg(long, default_value_t = 40)]
-        rounds: u32,
+        /// Rounds, each with every variant in a new order (default: 40; 20 with `--open-connections`)
+        #[arg(long)]
+        rounds: Option<u32>,
     },
     /// Measures that Envoy's memory does not grow with the dynamic module
     Memory {
@@ -136,8 +136,8 @@ fn main() -> ExitCode {
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),
         Task::Bench { command: true, .. } => command_bench::run(),
-        Task::Bench { open_connections: true, rounds, .. } => bench::run_open_connections(rounds),
-        Task::Bench { requests, connections, rounds, .. } => bench::run(requests, connections, rounds),
+        Task::Bench { open_connections: true, rounds, .. } => bench::run_open_connections(rounds.unwrap_or(20)),
+        Task::Bench { requests, connections, rounds, .. } => bench::run(requests, connections, rounds.unwrap_or(40)),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),
         Task::Fuzz { minutes, target } => fuzz::run(target.as_deref(), minutes),

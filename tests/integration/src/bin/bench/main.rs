@@ -1,18 +1,23 @@
-//! Measures Envoy's CPU time for a request with and without the filter, and with Istio's RBAC filter and the same
-//! policies. Also measures the compilation of 10,000 policies inside Envoy.
+//! Measures Envoy's CPU time and the latency of requests, with and without the filter, and with Envoy's own filters.
+//! Also measures the compilation of 10,000 policies inside Envoy. Prints Markdown for bench/README.md.
 //!
 //! Run it with `cargo xtask bench`, which provides the programs that it needs. Arguments: requests for each round,
 //! connections for each round, rounds, and the file of the plot. With `open-connections` and a number of rounds, it
 //! measures requests while many connections are open.
 
+mod authorization_server;
 mod load;
+mod machine;
 mod open_connections;
+mod peers;
 mod plot;
 mod policies;
 mod report;
+mod statistics;
+mod targets;
 mod variants;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use spiffe_authz_integration::bootstrap::Adapter;
@@ -21,27 +26,40 @@ use spiffe_authz_integration::fixture::{Fixture, Validation};
 use load::Load;
 use variants::Fixtures;
 
+const OPEN_CONNECTIONS: &str = "open-connections";
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.next_if(|first| first == "open-connections").is_some() {
-        return open_connections::run(arguments.next().context("expected a number of rounds")?.parse()?);
-    }
     if arguments.next_if(|first| first == open_connections::HOLD).is_some() {
         let mut next = || arguments.next().context("expected an address, a file, and a number of connections");
         return open_connections::hold(next()?.parse()?, &PathBuf::from(next()?), next()?.parse()?);
     }
+    let mode = arguments.next_if(|first| first == OPEN_CONNECTIONS);
     let mut number = |what: &str| -> Result<u32> {
         Ok(arguments.next().with_context(|| format!("expected a number of {what}"))?.parse()?)
     };
-    let load = Load { requests: number("requests")?, connections: number("connections")?, rounds: number("rounds")? };
-    let file = PathBuf::from(arguments.next().context("expected a file for the plot")?);
+    println!("{}\n", machine::describe()?);
+    match mode.as_deref() {
+        Some(_) => open_connections::run(number("rounds")?),
+        None => {
+            let (requests, connections) = (number("requests")?, number("connections")?);
+            let load = Load { requests, connections, rounds: number("rounds")? };
+            let file = arguments.next().context("expected a file for the plot")?;
+            compare(&load, &PathBuf::from(file))
+        }
+    }
+}
+
+/// Measures every variant, and draws the plot.
+fn compare(load: &Load, file: &Path) -> Result<()> {
     let wasm = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
     let module = Fixture::new(Adapter::Module, Validation::Spiffe)?;
     let fixtures = Fixtures::new(&wasm, &module)?;
-    println!("{}\n", fixtures.compiling()?);
+    let compilation = fixtures.compiling()?;
     let measured = load.measure(fixtures.variants()?)?;
-    report::print(&load, &measured)?;
-    plot::draw(&file, &measured)?;
-    println!("\nThe plot is {}.", file.display());
+    report::print(load, &measured)?;
+    println!("\n{compilation}");
+    plot::draw(file, &measured)?;
+    eprintln!("\nThe plot is {}.", file.display());
     Ok(())
 }

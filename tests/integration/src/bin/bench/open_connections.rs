@@ -22,7 +22,8 @@ use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::http::Client;
 
 use crate::load::CLIENTS;
-use crate::report::{compared, spread};
+use crate::statistics::{compared, microseconds, spread};
+use crate::targets::{Limit, Target};
 use crate::variants::{Decider, quiet, replaced};
 
 /// The argument that makes this program hold the connections of one Envoy.
@@ -132,7 +133,7 @@ impl Case {
     fn round(&mut self) -> Result<f64> {
         let before = self.envoy.cpu_time()?;
         self.holder.send()?;
-        Ok((self.envoy.cpu_time()? - before).as_secs_f64() * 1e6 / f64::from(u32::try_from(REQUESTS)?))
+        Ok(microseconds(self.envoy.cpu_time()? - before) / f64::from(u32::try_from(REQUESTS)?))
     }
 
     /// Returns the memory of Envoy in MB, or an error if a connection was closed in between.
@@ -264,28 +265,38 @@ fn raise_file_limit() -> Result<()> {
     Ok(())
 }
 
+/// The limit on the cost per request with more open connections, relative to a hundred.
+const MOST_GROWTH: f64 = 1.2;
+
+/// Prints the results as Markdown.
 fn print(rounds: u32, cases: &[Case]) -> Result<()> {
     let of = |scenario, decider| {
         let case = cases.iter().find(|case| case.scenario == scenario && case.decider == decider);
         case.map(|case| &case.measured).with_context(|| format!("{} was not measured", decider.name()))
     };
     println!(
-        "{rounds} rounds of {REQUESTS} requests, spread over the open connections in turn, {CLIENTS} at a time.\n"
+        "Rounds: {rounds}, each of {REQUESTS} requests, spread over the open connections in turn, {CLIENTS} at a time.\n"
     );
     println!(
         "| Connections | SVIDs | Variant | µs per request | over no filter | relative to 100 connections | Envoy's memory |"
     );
     println!("|---|---|---|---|---|---|---|");
+    let mut targets = Vec::new();
     for case in cases {
         let Scenario { connections, svids } = case.scenario;
+        let name = case.decider.name();
         let over = compared(&case.measured, of(case.scenario, Decider::Nothing)?, |one, other| one - other);
         let relative = compared(&case.measured, of(HUNDRED, case.decider)?, |one, other| one / other);
         println!(
-            "| {connections} | {svids} | {} | {} | {over:+.1} | {relative:.2} | {} MB |",
-            case.decider.name(),
+            "| {connections} | {svids} | {name} | {} | {over:+.1} | {relative:.2} | {} MB |",
             spread(&case.measured),
             case.megabytes()?
         );
+        if connections > HUNDRED.connections && case.decider != Decider::Nothing {
+            let name = format!("{name}: {connections} open connections with {svids} SVIDs, over 100");
+            targets.push(Target { name, limit: Limit::AtMost(MOST_GROWTH), unit: "", measured: relative });
+        }
     }
+    crate::targets::print(&targets);
     Ok(())
 }

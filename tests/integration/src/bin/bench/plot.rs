@@ -6,9 +6,10 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use spiffe_authz_integration::bootstrap::Adapter;
 
-use crate::load::{Measured, median};
+use crate::load::Measured;
 use crate::policies::Kind;
 use crate::report::Results;
+use crate::statistics::median;
 use crate::variants::Decider;
 
 const SIZE: (u32, u32) = (760, 440);
@@ -16,8 +17,9 @@ const FONT: &str = "sans-serif";
 /// The lowest cost on the logarithmic axis. A lower cost is within the noise of no filter, and is drawn here.
 const LEAST: f64 = 0.5;
 
-const LINES: [(Decider, RGBColor); 3] = [
+const LINES: [(Decider, RGBColor); 4] = [
     (Decider::IstiosRbac, RGBColor(0xc0, 0x39, 0x2b)),
+    (Decider::MatcherTree, RGBColor(0x8e, 0x6c, 0x3a)),
     (Decider::Ours(Adapter::Wasm), RGBColor(0x1f, 0x77, 0xb4)),
     (Decider::Ours(Adapter::Module), RGBColor(0x2c, 0x8a, 0x4b)),
 ];

@@ -12,20 +12,36 @@ pub(crate) enum Kind {
     Callers,
 }
 
+/// What a policy allows.
+pub(crate) struct Allowed {
+    /// The service account of the caller, in the namespace `default`.
+    pub(crate) account: String,
+    /// The prefix of the path.
+    pub(crate) path: String,
+}
+
+/// Returns what `count` policies allow. Only the last one allows the caller, and no two have the same caller or path.
+pub(crate) fn allowed(count: u32) -> impl Iterator<Item = Allowed> {
+    (1..=count).map(move |number| {
+        let is_last = number == count;
+        Allowed {
+            account: if is_last { "sleep".to_owned() } else { format!("other-{number}") },
+            path: if is_last { "/status/".to_owned() } else { format!("/p{number}/") },
+        }
+    })
+}
+
 /// Returns `count` policies. The last one allows the caller.
 pub(crate) fn policies(kind: Kind, count: u32) -> PolicySet {
-    let one = |number: u32| {
-        let is_last = number + 1 == count;
-        let account = if is_last { "sleep".to_owned() } else { format!("other-{number}") };
-        let path = if is_last { "status".to_owned() } else { format!("p{number}") };
+    let one = |(number, Allowed { account, path })| {
         let rule = match kind {
             Kind::Paths => json!({
                 "from": [{"source": {"principals": [format!("example.org/ns/default/sa/{account}")]}}],
-                "to": [{"operation": {"methods": ["GET"], "paths": [format!("/{path}/*")]}}]
+                "to": [{"operation": {"methods": ["GET"], "paths": [format!("{path}*")]}}]
             }),
             Kind::Callers => json!({"from": [{"source": {"serviceAccounts": [account]}}]}),
         };
         json!({"name": format!("p{number:05}"), "namespace": "default", "spec": {"rules": [rule]}})
     };
-    (0..count).map(one).collect()
+    (0_u32..).zip(allowed(count)).map(one).collect()
 }

@@ -9,11 +9,12 @@ use spiffe_authz_integration::istio;
 use spiffe_authz_integration::tools;
 
 use crate::policies::{Kind, policies};
+use crate::{authorization_server, peers};
 
 /// The numbers of policies.
-const COUNTS: [u32; 5] = [1, 10, 100, 1000, 10_000];
+const COUNTS: [u32; 4] = [1, 100, 1000, 10_000];
 /// The numbers of policies for Istio's RBAC filter. With 10,000, a request would take a millisecond.
-const RBAC_COUNTS: [u32; 4] = [1, 10, 100, 1000];
+const RBAC_COUNTS: [u32; 3] = [1, 100, 1000];
 /// The number of policies of `Kind::Callers`.
 const CALLERS: u32 = 1000;
 /// The number of policies in the measurement of compilation.
@@ -24,7 +25,11 @@ const COMPILED: u32 = 10_000;
 pub(crate) enum Decider {
     Nothing,
     EmptyWasm,
+    EmptyModule,
     IstiosRbac,
+    MatcherTree,
+    Lua,
+    ExtAuthz,
     Ours(Adapter),
 }
 
@@ -33,9 +38,21 @@ impl Decider {
         match self {
             Self::Nothing => "no filter",
             Self::EmptyWasm => "empty Wasm filter",
+            Self::EmptyModule => "empty module",
             Self::IstiosRbac => "Istio's RBAC",
+            Self::MatcherTree => "RBAC's matcher tree",
+            Self::Lua => "Lua",
+            Self::ExtAuthz => "ext_authz, always allows",
             Self::Ours(Adapter::Wasm) => "spiffe-authz, Wasm",
             Self::Ours(Adapter::Module) => "spiffe-authz, module",
+        }
+    }
+
+    /// Returns `true` if the filter denies other callers.
+    pub(crate) const fn denies(self) -> bool {
+        match self {
+            Self::Nothing | Self::EmptyWasm | Self::EmptyModule | Self::ExtAuthz => false,
+            Self::IstiosRbac | Self::MatcherTree | Self::Lua | Self::Ours(_) => true,
         }
     }
 }
@@ -88,12 +105,18 @@ impl<'g> Fixtures<'g> {
 
     /// Starts every variant.
     pub(crate) fn variants(&self) -> Result<Vec<Variant<'g>>> {
-        let mut variants = vec![self.plain(Decider::Nothing)?, self.plain(Decider::EmptyWasm)?];
         let of_paths =
             |counts: &'static [u32]| counts.iter().map(|count| (Kind::Paths, *count)).chain([(Kind::Callers, CALLERS)]);
+        let mut variants = vec![self.nothing()?, self.empty_wasm()?, self.empty_module()?];
         for (kind, count) in of_paths(&RBAC_COUNTS) {
             variants.push(self.rbac(kind, count)?);
         }
+        for count in COUNTS {
+            let tree = Subject::of(Decider::MatcherTree, Kind::Paths, count);
+            variants.push(self.peer(tree, peers::matcher_tree(count))?);
+        }
+        variants.push(self.peer(Subject::of(Decider::Lua, Kind::Paths, 1), peers::lua())?);
+        variants.push(self.ext_authz()?);
         for adapter in Adapter::ALL {
             for (kind, count) in of_paths(&COUNTS) {
                 variants.push(self.ours(adapter, kind, count)?);
@@ -102,17 +125,38 @@ impl<'g> Fixtures<'g> {
         Ok(variants)
     }
 
-    fn plain(&self, decider: Decider) -> Result<Variant<'g>> {
+    fn nothing(&self) -> Result<Variant<'g>> {
         let (fixture, base) = &self.wasm;
-        let filters = if decider == Decider::EmptyWasm {
-            let mut empty = base.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone();
-            let code = &mut empty["typed_config"]["config"]["vm_config"]["code"];
-            code["local"]["filename"] = json!(tools::path(tools::EMPTY_WASM)?);
-            vec![empty]
-        } else {
-            Vec::new()
-        };
-        start(fixture, &replaced(base, filters)?, Subject::plain(decider))
+        start(fixture, &replaced(base, Vec::new())?, Subject::plain(Decider::Nothing))
+    }
+
+    fn empty_wasm(&self) -> Result<Variant<'g>> {
+        let mut filter = first_filter(&self.wasm.1)?;
+        let code = &mut filter["typed_config"]["config"]["vm_config"]["code"];
+        code["local"]["filename"] = json!(tools::path(tools::EMPTY_WASM)?);
+        self.peer(Subject::plain(Decider::EmptyWasm), filter)
+    }
+
+    /// The empty module gets no certificate, so its listener is that of the Wasm filter.
+    fn empty_module(&self) -> Result<Variant<'g>> {
+        let mut filter = first_filter(&self.module.1)?;
+        let module = &mut filter["typed_config"]["dynamic_module_config"]["module"];
+        module["local"]["filename"] = json!(tools::path(tools::EMPTY_MODULE)?);
+        self.peer(Subject::plain(Decider::EmptyModule), filter)
+    }
+
+    fn ext_authz(&self) -> Result<Variant<'g>> {
+        let (fixture, base) = &self.wasm;
+        let clusters = "/static_resources/clusters";
+        let mut list = base.at(clusters)?.as_array().context("no clusters")?.clone();
+        list.push(peers::authorization_cluster(authorization_server::start()?));
+        let bootstrap = replaced(base, vec![peers::ext_authz()])?.set(clusters, json!(list))?;
+        start(fixture, &bootstrap, Subject::plain(Decider::ExtAuthz))
+    }
+
+    fn peer(&self, subject: Subject, filter: Value) -> Result<Variant<'g>> {
+        let (fixture, base) = &self.wasm;
+        start(fixture, &replaced(base, vec![filter])?, subject)
     }
 
     fn rbac(&self, kind: Kind, count: u32) -> Result<Variant<'g>> {
@@ -149,7 +193,7 @@ impl<'g> Fixtures<'g> {
         times.sort_unstable();
         let (fastest, slowest) = (times.first().context("no time")?, times.last().context("no time")?);
         Ok(format!(
-            "{COMPILED} policies, in Envoy's VM: compiled in {fastest} to {slowest} ms; at most {largest} MiB of memory"
+            "{COMPILED} policies, compiled in Envoy's VM: {fastest} to {slowest} ms, at most {largest} MiB of memory."
         ))
     }
 }
@@ -162,6 +206,11 @@ pub(crate) fn quiet(server: Bootstrap) -> Result<Bootstrap> {
             "name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
         }]}
     }))
+}
+
+/// Returns the filter in front of the router.
+fn first_filter(base: &Bootstrap) -> Result<Value> {
+    Ok(base.at(&format!("{CONNECTION_MANAGER}/http_filters/0"))?.clone())
 }
 
 /// Replaces the filter with these filters.
