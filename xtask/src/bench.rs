@@ -28,6 +28,11 @@ pub(crate) fn run_open_connections(rounds: u32) -> Result<()> {
     execute("bench", &["open-connections".to_owned(), rounds.to_string()])
 }
 
+/// Executes the benchmark of updates.
+pub(crate) fn run_updates(updates: u32) -> Result<()> {
+    execute("bench", &["updates".to_owned(), updates.to_string()])
+}
+
 /// Executes the measurement of memory.
 pub(crate) fn run_memory(connections: u32, reloads: u32) -> Result<()> {
     execute("memory", &[connections.to_string(), reloads.to_string()])

@@ -66,13 +66,17 @@ enum Task {
         /// Measure requests while 100 and 10,000 connections are open, with 1 and 5,000 SVIDs
         #[arg(long, conflicts_with_all = ["core", "command", "requests", "connections"])]
         open_connections: bool,
+        /// Measure the latency of requests while 1,000, 10,000 and 100,000 policies are updated
+        #[arg(long, conflicts_with_all = ["core", "command", "open_connections", "requests", "connections"])]
+        updates: bool,
         /// Requests for each variant and round
         #[arg(long, default_value_t = 5_000)]
         requests: u32,
         /// New connections, with one request each, for each variant and round
         #[arg(long, default_value_t = 128)]
         connections: u32,
-        /// Rounds, each with every variant in a new order (default: 40; 20 with `--open-connections`)
+        /// Rounds, each with every variant in a new order, or updates (default: 40; 20 with `--open-connections` or
+        /// `--updates`)
         #[arg(long)]
         rounds: Option<u32>,
     },
@@ -137,6 +141,7 @@ fn main() -> ExitCode {
         Task::Bench { core: true, .. } => core_bench::run(),
         Task::Bench { command: true, .. } => command_bench::run(),
         Task::Bench { open_connections: true, rounds, .. } => bench::run_open_connections(rounds.unwrap_or(20)),
+        Task::Bench { updates: true, rounds, .. } => bench::run_updates(rounds.unwrap_or(20)),
         Task::Bench { requests, connections, rounds, .. } => bench::run(requests, connections, rounds.unwrap_or(40)),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),

@@ -3,7 +3,8 @@
 //!
 //! Run it with `cargo xtask bench`, which provides the programs that it needs. Arguments: requests for each round,
 //! connections for each round, rounds, and the file of the plot. With `open-connections` and a number of rounds, it
-//! measures requests while many connections are open.
+//! measures requests while many connections are open. With `updates` and a number of updates, it measures requests while
+//! the policies change.
 
 mod authorization_server;
 mod load;
@@ -15,6 +16,7 @@ mod policies;
 mod report;
 mod statistics;
 mod targets;
+mod updates;
 mod variants;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ use load::Load;
 use variants::Fixtures;
 
 const OPEN_CONNECTIONS: &str = "open-connections";
+const UPDATES: &str = "updates";
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
@@ -34,13 +37,14 @@ fn main() -> Result<()> {
         let mut next = || arguments.next().context("expected an address, a file, and a number of connections");
         return open_connections::hold(next()?.parse()?, &PathBuf::from(next()?), next()?.parse()?);
     }
-    let mode = arguments.next_if(|first| first == OPEN_CONNECTIONS);
+    let mode = arguments.next_if(|first| first == OPEN_CONNECTIONS || first == UPDATES);
     let mut number = |what: &str| -> Result<u32> {
         Ok(arguments.next().with_context(|| format!("expected a number of {what}"))?.parse()?)
     };
     println!("{}\n", machine::describe()?);
     match mode.as_deref() {
-        Some(_) => open_connections::run(number("rounds")?),
+        Some(OPEN_CONNECTIONS) => open_connections::run(number("rounds")?),
+        Some(_) => updates::run(number("updates")?),
         None => {
             let (requests, connections) = (number("requests")?, number("connections")?);
             let load = Load { requests, connections, rounds: number("rounds")? };
