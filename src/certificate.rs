@@ -11,9 +11,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
-use x509_parser::asn1_rs::{Any, FromDer as _, Oid};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
+use x509_parser::asn1_rs::{Any, FromDer, Oid};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::error::X509Error;
+use x509_parser::extensions::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, GeneralName, KeyUsage, SubjectAlternativeName,
+    X509Extension,
+};
+use x509_parser::nom::Parser as _;
 use x509_parser::oid_registry::{
     OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE,
     OID_X509_EXT_KEY_USAGE, OID_X509_EXT_SUBJECT_ALT_NAME,
@@ -238,9 +243,10 @@ impl<'l, 'c> Leaf<'l, 'c> {
     }
 }
 
-/// Parses DER that contains exactly one certificate.
+/// Parses DER that contains exactly one certificate. The contents of extensions are parsed when a rule reads them, which are
+/// few: the parsers of the others would add 30 kB to the Wasm filter.
 fn only_certificate(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
-    match X509Certificate::from_der(der) {
+    match X509CertificateParser::new().with_deep_parse_extensions(false).parse(der) {
         Ok(([], parsed)) => Ok(parsed),
         Ok(_) => Err(CertificateError(CertificateReason::TrailingBytes)),
         Err(_) => Err(CertificateError(CertificateReason::Malformed)),
@@ -290,15 +296,16 @@ impl<'c> Extensions<'c> {
         Ok(())
     }
 
-    /// Returns the extension `oid`. Rejects trailing bytes after its value, which the parser drops.
-    fn find(
+    /// Returns the content of the extension `oid`, and whether it is critical. Rejects trailing bytes after its value, which the
+    /// parser drops.
+    fn find<E: FromDer<'c, X509Error>>(
         &self,
         oid: &Oid<'_>,
         malformed: CertificateReason,
-    ) -> Result<Option<&'c X509Extension<'c>>, CertificateError> {
+    ) -> Result<Option<(E, bool)>, CertificateError> {
         let Some(extension) = self.0.iter().find(|extension| extension.oid == *oid) else { return Ok(None) };
-        match Any::from_der(extension.value) {
-            Ok(([], _)) => Ok(Some(extension)),
+        match (Any::from_der(extension.value), E::from_der(extension.value)) {
+            (Ok(([], _)), Ok((_, content))) => Ok(Some((content, extension.critical))),
             _ => Err(CertificateError(malformed)),
         }
     }
@@ -306,26 +313,18 @@ impl<'c> Extensions<'c> {
     /// X509-SVID section 4.1: `cA` is false in a leaf. If it is absent, it is false (RFC 5280 section 4.2.1.9).
     fn check_basic_constraints(&self) -> Result<(), CertificateError> {
         let malformed = CertificateReason::BasicConstraintsMalformed;
-        match self.find(&OID_X509_EXT_BASIC_CONSTRAINTS, malformed)?.map(X509Extension::parsed_extension) {
-            None => Ok(()),
-            Some(ParsedExtension::BasicConstraints(constraints)) if constraints.ca => {
-                Err(CertificateError(CertificateReason::IsCa))
-            }
-            Some(ParsedExtension::BasicConstraints(_)) => Ok(()),
-            Some(_) => Err(CertificateError(malformed)),
+        match self.find::<BasicConstraints>(&OID_X509_EXT_BASIC_CONSTRAINTS, malformed)? {
+            Some((constraints, _)) if constraints.ca => Err(CertificateError(CertificateReason::IsCa)),
+            _ => Ok(()),
         }
     }
 
     /// X509-SVID section 4.3: present, critical, `digitalSignature`, neither `keyCertSign` nor `cRLSign`.
     fn check_key_usage(&self) -> Result<(), CertificateError> {
-        let malformed = CertificateReason::KeyUsageMalformed;
-        let extension = self
-            .find(&OID_X509_EXT_KEY_USAGE, malformed)?
+        let (usage, critical) = self
+            .find::<KeyUsage>(&OID_X509_EXT_KEY_USAGE, CertificateReason::KeyUsageMalformed)?
             .ok_or(CertificateError(CertificateReason::KeyUsageMissing))?;
-        let ParsedExtension::KeyUsage(usage) = extension.parsed_extension() else {
-            return Err(CertificateError(malformed));
-        };
-        let broken = if !extension.critical {
+        let broken = if !critical {
             CertificateReason::KeyUsageNotCritical
         } else if usage.key_cert_sign() {
             CertificateReason::KeyCertSign
@@ -342,34 +341,27 @@ impl<'c> Extensions<'c> {
     /// X509-SVID section 4.4: absent, or with both `serverAuth` and `clientAuth`.
     fn check_extended_key_usage(&self) -> Result<(), CertificateError> {
         let malformed = CertificateReason::ExtendedKeyUsageMalformed;
-        match self.find(&OID_X509_EXT_EXTENDED_KEY_USAGE, malformed)?.map(X509Extension::parsed_extension) {
-            None => Ok(()),
-            Some(ParsedExtension::ExtendedKeyUsage(usage)) if usage.server_auth && usage.client_auth => Ok(()),
-            Some(ParsedExtension::ExtendedKeyUsage(_)) => Err(CertificateError(CertificateReason::ExtendedKeyUsage)),
-            Some(_) => Err(CertificateError(malformed)),
+        match self.find::<ExtendedKeyUsage<'_>>(&OID_X509_EXT_EXTENDED_KEY_USAGE, malformed)? {
+            Some((usage, _)) if !(usage.server_auth && usage.client_auth) => {
+                Err(CertificateError(CertificateReason::ExtendedKeyUsage))
+            }
+            _ => Ok(()),
         }
     }
 
     /// RFC 5280 section 4.2.1.1: `keyIdentifier`, which is optional.
     fn authority_key_id(&self) -> Result<Option<&'c [u8]>, CertificateError> {
-        let malformed = CertificateReason::Malformed;
-        let extension = self.find(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, malformed)?;
-        match extension.map(X509Extension::parsed_extension) {
-            None => Ok(None),
-            Some(ParsedExtension::AuthorityKeyIdentifier(found)) => Ok(found.key_identifier.as_ref().map(|key| key.0)),
-            Some(_) => Err(CertificateError(malformed)),
-        }
+        let found = self
+            .find::<AuthorityKeyIdentifier<'_>>(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, CertificateReason::Malformed)?;
+        Ok(found.and_then(|(found, _)| found.key_identifier).map(|key| key.0))
     }
 
     /// X509-SVID sections 2 and 5.2: exactly one URI, of any scheme. Section 4.1: critical if the subject is empty.
     fn only_uri_san(&self, subject: &[u8]) -> Result<&'c str, CertificateError> {
         let malformed = CertificateReason::SanMalformed;
-        let extension = self
-            .find(&OID_X509_EXT_SUBJECT_ALT_NAME, malformed)?
+        let (names, critical) = self
+            .find::<SubjectAlternativeName<'_>>(&OID_X509_EXT_SUBJECT_ALT_NAME, malformed)?
             .ok_or(CertificateError(CertificateReason::NoUriSan))?;
-        let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
-            return Err(CertificateError(malformed));
-        };
         // The parser reports a URI that is not UTF-8 as an invalid name with this tag. It counts as a URI.
         let mut uris = names.general_names.iter().filter(|name| {
             matches!(name, GeneralName::URI(_)) || matches!(name, GeneralName::Invalid(tag, _) if tag.0 == URI_TAG)
@@ -383,7 +375,7 @@ impl<'c> Extensions<'c> {
             return Err(CertificateError(malformed));
         }
         // An empty subject is an empty SEQUENCE.
-        if subject == [0x30, 0x00] && !extension.critical {
+        if subject == [0x30, 0x00] && !critical {
             return Err(CertificateError(CertificateReason::SanNotCritical));
         }
         match only {
