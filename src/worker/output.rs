@@ -190,18 +190,18 @@ impl<'p> Count<'p> {
     pub const TAGS: [&'static str; 4] =
         ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
 
-    /// Returns every count that a policy set can produce, except for the counter of allowed requests.
-    pub fn all(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
-        let counts = Self::of_every_kind(policies);
-        counts.filter(|count| policies.outputs().counters == CounterDetail::Policy || !count.is_plain_allow())
+    /// Returns every count without a policy that a policy set can produce. A host that does not count by policy counts everything
+    /// with these.
+    pub fn without_policies(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
+        let denials = DenyReason::all().map(Verdict::Deny);
+        let events = denials.chain([Verdict::Allow]).map(Event::Verdict).chain([Event::Audit]);
+        let counts = events.flat_map(|event| policies.modes().map(move |mode| Self { mode, event, rule: None }));
+        counts.filter(|count| count.is_counted(policies))
     }
 
-    fn of_every_kind(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
-        let verdicts = DenyReason::all().map(Verdict::Deny).chain([Verdict::Allow]);
-        let without_rule = verdicts.flat_map(|verdict| {
-            policies.modes().map(move |mode| Self { mode, event: Event::Verdict(verdict), rule: None })
-        });
-        let with_rule = policies.policies().flat_map(|(rule, action, own)| {
+    /// Returns every count with a policy that a policy set can produce.
+    pub fn by_policies(policies: &'p PolicySet) -> impl Iterator<Item = Self> {
+        let counts = policies.policies().flat_map(|(rule, action, own)| {
             let event = match action {
                 Action::Allow => Event::Verdict(Verdict::Allow),
                 Action::Deny => Event::Verdict(Verdict::Deny(DenyReason::DeniedByPolicy)),
@@ -211,7 +211,18 @@ impl<'p> Count<'p> {
             let modes = policies.modes().filter(move |mode| own == Mode::Enforce || *mode == own);
             modes.map(move |mode| Self { mode, event, rule: Some(rule) })
         });
-        without_rule.chain(with_rule)
+        counts.filter(|count| count.is_counted(policies))
+    }
+
+    /// Returns `false` if the counter of allowed requests has this count.
+    fn is_counted(&self, policies: &PolicySet) -> bool {
+        policies.outputs().counters == CounterDetail::Policy || !self.is_plain_allow()
+    }
+
+    /// Returns this count without its policy.
+    #[must_use]
+    pub const fn without_policy(self) -> Self {
+        Self { rule: None, ..self }
     }
 
     /// Returns a key that is unique within a policy set.

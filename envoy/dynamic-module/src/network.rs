@@ -22,8 +22,12 @@ pub(crate) struct NetworkConfiguration {
     counters: Counters,
 }
 
+/// The maximum number of counters of policies. Each takes memory, and a line on the page with the statistics, used or not.
+const MAX_POLICY_COUNTERS: usize = 1000;
+
 /// The counters. Envoy has no labels for the counters of network filters, and requires that each one is defined with the
-/// configuration.
+/// configuration: a worker reads the list of counters without a lock. If there would be more than [`MAX_POLICY_COUNTERS`], the
+/// counters do not distinguish policies.
 struct Counters {
     allowed: Counter,
     decisions: HashMap<CountKey, Counter>,
@@ -70,7 +74,10 @@ pub(crate) fn failed() -> String {
 
 fn counters(host: &mut NetworkFilterConfig<'_>, policies: &PolicySet) -> Option<Counters> {
     let allowed = host.counter(MODULE_ALLOWED_COUNTER)?;
-    let decisions = Count::all(policies).map(|count| Some((count.key(), host.counter(&count.name(MODULE_COUNTER))?)));
+    let are_few = Count::by_policies(policies).nth(MAX_POLICY_COUNTERS).is_none();
+    let by_policies = Count::by_policies(policies).filter(|_| are_few);
+    let counts = Count::without_policies(policies).chain(by_policies);
+    let decisions = counts.map(|count| Some((count.key(), host.counter(&count.name(MODULE_COUNTER))?)));
     Some(Counters { allowed, decisions: decisions.collect::<Option<_>>()? })
 }
 
@@ -175,7 +182,9 @@ impl Outputs for CurrentOutputs<'_, '_> {
     }
 
     fn count(&mut self, count: &Count<'_>) {
-        if let Some(counter) = self.counters.decisions.get(&count.key()) {
+        let decisions = &self.counters.decisions;
+        let counter = decisions.get(&count.key()).or_else(|| decisions.get(&count.without_policy().key()));
+        if let Some(counter) = counter {
             self.host.increment(*counter);
         }
     }

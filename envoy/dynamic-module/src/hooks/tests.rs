@@ -197,8 +197,11 @@ callbacks! {
         host(f).route.get()
     }
     envoy_dynamic_module_callback_network_filter_config_define_counter(
-        _c: *mut c_void, name: Buffer<'_>, id: *mut usize
+        c: *mut c_void, name: Buffer<'_>, id: *mut usize
     ) -> c_int {
+        if let Some(defined) = c.cast::<RefCell<Vec<Box<[u8]>>>>().as_ref() {
+            defined.borrow_mut().push(owned(name));
+        }
         id.write(name.get().len());
         0
     }
@@ -385,6 +388,31 @@ fn connections() {
         envoy_dynamic_module_on_network_filter_destroy(filter.cast_mut());
     }
     envoy_dynamic_module_on_network_filter_config_destroy(config.cast_mut());
+}
+
+#[test]
+fn the_counters_of_connections_are_bounded() {
+    let defined = |count: u32, outputs: &str| {
+        let policy = |number| format!(r#"{{"name": "p{number}", "action": "DENY", "rules": [{{}}]}}"#);
+        let policies: Vec<String> = (0..count).map(policy).collect();
+        let text =
+            format!(r#"{{"trustDomain": "example.org", "outputs": {outputs}, "policies": [{}]}}"#, policies.join(","));
+        let names = RefCell::new(Vec::<Box<[u8]>>::new());
+        let host = (&raw const names).cast_mut().cast();
+        let config = envoy_dynamic_module_on_network_filter_config_new(host, NAME, Buffer::of(text.as_bytes()));
+        assert!(!config.is_null());
+        envoy_dynamic_module_on_network_filter_config_destroy(config.cast_mut());
+        names.into_inner()
+    };
+    let of_policies = |names: &[Box<[u8]>]| names.iter().filter(|name| !name.ends_with(b".policy.none")).count();
+    // One counter has no label.
+    assert_eq!(of_policies(&defined(1000, "{}")), 1001);
+    let many = defined(1001, "{}");
+    assert_eq!(of_policies(&many), 1);
+    for event in ["audit.reason.none", "deny.reason.denied-by-policy"] {
+        let name = format!("spiffe_authz_decisions.mode.enforce.verdict.{event}.policy.none");
+        assert!(many.iter().any(|defined| **defined == *name.as_bytes()), "{name}");
+    }
 }
 
 #[test]
