@@ -47,9 +47,14 @@ impl Place {
     }
 }
 
+/// Identifies a finding in its report, so that another finding can name it as its cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FindingId(usize);
+
 /// A problem, in one or more places.
 #[derive(Debug)]
 pub(crate) struct Finding {
+    id: FindingId,
     /// The kind of problem.
     pub(crate) code: FindingCode,
     /// The details.
@@ -57,7 +62,14 @@ pub(crate) struct Finding {
     /// The places, or none if the problem concerns Envoy as a whole.
     pub(crate) places: Vec<Place>,
     /// The finding that explains this one.
-    pub(crate) cause: Option<FindingCode>,
+    pub(crate) cause: Option<FindingId>,
+}
+
+impl Finding {
+    /// Returns the identifier with which another finding names this one as its cause.
+    pub(crate) const fn id(&self) -> FindingId {
+        self.id
+    }
 }
 
 /// A check that passed.
@@ -82,13 +94,13 @@ pub(crate) struct Report {
 
 impl Report {
     /// Adds a problem.
-    pub(crate) fn find(&mut self, code: FindingCode, place: &Place, message: impl Into<String>) {
-        self.find_each(code, std::slice::from_ref(place), message);
+    pub(crate) fn find(&mut self, code: FindingCode, place: &Place, message: impl Into<String>) -> FindingId {
+        self.find_each(code, std::slice::from_ref(place), message)
     }
 
     /// Adds a problem in several places.
-    pub(crate) fn find_each(&mut self, code: FindingCode, places: &[Place], message: impl Into<String>) {
-        self.add(code, places, message.into(), None);
+    pub(crate) fn find_each(&mut self, code: FindingCode, places: &[Place], message: impl Into<String>) -> FindingId {
+        self.follow_each(code, places, message, None)
     }
 
     /// Adds a problem that another finding explains, if there is one.
@@ -97,20 +109,30 @@ impl Report {
         code: FindingCode,
         place: &Place,
         message: impl Into<String>,
-        cause: Option<FindingCode>,
-    ) {
-        self.add(code, std::slice::from_ref(place), message.into(), cause);
+        cause: Option<FindingId>,
+    ) -> FindingId {
+        self.follow_each(code, std::slice::from_ref(place), message, cause)
     }
 
-    fn add(&mut self, code: FindingCode, places: &[Place], message: String, cause: Option<FindingCode>) {
+    /// Adds a problem in several places that another finding explains, if there is one.
+    pub(crate) fn follow_each(
+        &mut self,
+        code: FindingCode,
+        places: &[Place],
+        message: impl Into<String>,
+        cause: Option<FindingId>,
+    ) -> FindingId {
+        let message = message.into();
         let is_known = |known: &&mut Finding| known.code == code && known.cause == cause && known.message == message;
         if let Some(known) = self.findings.iter_mut().find(is_known) {
             add(&mut known.places, places);
-            return;
+            return known.id;
         }
-        let mut finding = Finding { code, message, places: Vec::new(), cause };
+        let id = FindingId(self.findings.len());
+        let mut finding = Finding { id, code, message, places: Vec::new(), cause };
         add(&mut finding.places, places);
         self.findings.push(finding);
+        id
     }
 
     /// Adds a check that passed.
@@ -130,9 +152,10 @@ impl Report {
         self.fine.push(fine);
     }
 
-    /// Returns `true` if there is a finding of this kind.
-    pub(crate) fn has(&self, code: FindingCode) -> bool {
-        self.findings.iter().any(|finding| finding.code == code)
+    /// Returns the first finding of one of these kinds in a place for which `is_here` returns `true`.
+    pub(crate) fn first(&self, codes: &[FindingCode], is_here: impl Fn(&Place) -> bool) -> Option<FindingId> {
+        let is_such = |finding: &&Finding| codes.contains(&finding.code) && finding.places.iter().any(&is_here);
+        self.findings.iter().find(is_such).map(|finding| finding.id)
     }
 
     /// Returns the highest severity.
@@ -145,30 +168,28 @@ impl Report {
         self.findings.iter().filter(|finding| finding.code.severity() == severity).count()
     }
 
-    /// Marks each finding of `code` as a consequence of `cause`, if there is such a finding.
-    pub(crate) fn explain(&mut self, code: FindingCode, cause: FindingCode) {
-        if self.has(cause) {
-            let unexplained = self.findings.iter_mut().filter(|finding| finding.code == code);
-            unexplained.for_each(|finding| finding.cause = finding.cause.or(Some(cause)));
-        }
-    }
-
     /// Puts the findings that explain others first, and the others in the order of the layers.
     pub(crate) fn finish(&mut self) {
         self.findings.iter_mut().for_each(|finding| remove_repeated(&mut finding.places));
         self.fine.iter_mut().for_each(|fine| remove_repeated(&mut fine.places));
-        let causes: Vec<FindingCode> = self.findings.iter().filter_map(|finding| finding.cause).collect();
-        let explains = |finding: &Finding| causes.contains(&finding.code) && finding.cause.is_none();
+        let causes: HashSet<FindingId> = self.findings.iter().filter_map(|finding| finding.cause).collect();
+        let explains = |finding: &Finding| causes.contains(&finding.id) && finding.cause.is_none();
         self.findings.sort_by_key(|finding| (!explains(finding), finding.code.layer(), finding.cause.is_some()));
     }
 
-    /// Returns the codes that this finding explains.
+    /// Returns the code of the finding that explains this one.
+    pub(crate) fn cause_of(&self, finding: &Finding) -> Option<FindingCode> {
+        let cause = finding.cause?;
+        self.findings.iter().find(|other| other.id == cause).map(|other| other.code)
+    }
+
+    /// Returns the codes of the findings that this finding explains.
     pub(crate) fn explained_by(&self, finding: &Finding) -> Vec<&'static str> {
         if finding.cause.is_some() {
             return Vec::new();
         }
         let mut codes: Vec<FindingCode> =
-            self.findings.iter().filter(|other| other.cause == Some(finding.code)).map(|other| other.code).collect();
+            self.findings.iter().filter(|other| other.cause == Some(finding.id)).map(|other| other.code).collect();
         codes.sort_unstable();
         codes.dedup();
         codes.into_iter().map(FindingCode::slug).collect()

@@ -13,6 +13,7 @@ use crate::envoy::config_dump::Section;
 use crate::envoy::message::Secret;
 use crate::envoy::snapshot::{Envoy, Page, Pages};
 use crate::envoy::validator::{Bundles, Validator};
+use crate::examine::Usage;
 use crate::examine::own_certificate::OwnCertificate;
 use crate::examine::validation::{bundle_missing, check_exceptions, check_validator};
 use crate::exit::Ended;
@@ -128,7 +129,9 @@ impl Content {
         let own = certificate.and_then(|certificate| OwnCertificate::read(certificate, envoy));
         match own.filter(|own| !own.chain.is_empty()) {
             Some(own) => {
-                own.check(&[place(name)], self.validator.as_ref(), envoy, &mut self.report);
+                let places = [place(name)];
+                let usage = Usage { places: &places, stale: None };
+                own.check(usage, self.validator.as_ref(), envoy, &mut self.report);
                 self.certificate = Some(own);
             }
             None => self.find(FindingCode::SecretUnreadable, name, "the secret has no certificate that can be read"),
@@ -155,7 +158,7 @@ impl Content {
                 let message = "Envoy trusts every authority that the machine trusts";
                 self.find(FindingCode::BundlesPooled, name, message);
             }
-            _ => check_validator(&validator, &places, envoy, &mut self.report),
+            _ => check_validator(&validator, Usage { places: &places, stale: None }, envoy, &mut self.report),
         }
         self.validator = Some(validator);
     }

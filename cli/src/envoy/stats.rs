@@ -154,6 +154,11 @@ impl Stats {
     }
 }
 
+/// Returns the end of the counter of rejected updates of an object with this name from the configuration.
+pub(crate) fn of_updates(name: &str) -> String {
+    format!(".{}.update_rejected", sanitized(name))
+}
+
 /// Returns a name from the configuration as Envoy writes it in the names of counters.
 ///
 /// Source: `Stats::Utility::sanitizeStatsName`. The longest separator wins.

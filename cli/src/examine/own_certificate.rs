@@ -3,6 +3,7 @@
 use spiffe_authz::certificate::{CertificateError, Svid};
 use spiffe_authz::spiffe_id::SpiffeId;
 
+use super::Usage;
 use crate::certificate_file::first_certificate;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::certs::CertificateDetails;
@@ -11,7 +12,7 @@ use crate::envoy::moment::{Validity, moment};
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::validator::Validator;
 use crate::finding::{FindingCode, FindingLayer};
-use crate::report::{Place, Report};
+use crate::report::Report;
 
 /// A certificate that Envoy presents. It need not be an SVID: gateways have certificates for browsers, too.
 pub(crate) struct OwnCertificate {
@@ -61,13 +62,14 @@ impl OwnCertificate {
     }
 
     /// Checks the form, the dates and the issuer.
-    pub(crate) fn check(&self, places: &[Place], validator: Option<&Validator>, envoy: &Envoy, report: &mut Report) {
+    pub(crate) fn check(&self, usage: Usage<'_>, validator: Option<&Validator>, envoy: &Envoy, report: &mut Report) {
+        let places = usage.places;
         if let Some(error) = self.violation() {
             report.find_each(FindingCode::SvidMalformed, places, error.to_string());
         }
         let Some(leaf) = self.chain.first() else { return };
         let id = self.id().unwrap_or("a certificate without a SPIFFE ID");
-        check_dates(leaf, id, places, envoy, report);
+        check_dates(leaf, id, usage, envoy, report);
         let Some(domain) = self.trust_domain() else { return };
         if let Some(authorities) = validator.and_then(|validator| validator.authorities_of(domain))
             && !authorities.is_empty()
@@ -80,10 +82,13 @@ impl OwnCertificate {
     }
 }
 
-fn check_dates(leaf: &Certificate, id: &str, places: &[Place], envoy: &Envoy, report: &mut Report) {
+fn check_dates(leaf: &Certificate, id: &str, usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
+    let Usage { places, stale } = usage;
     let until = moment(leaf.not_after);
     match envoy.taken.within(leaf.not_before, leaf.not_after) {
-        Validity::Expired => report.find_each(FindingCode::SvidExpired, places, format!("{id}: expired at {until}")),
+        Validity::Expired => {
+            report.follow_each(FindingCode::SvidExpired, places, format!("{id}: expired at {until}"), stale);
+        }
         Validity::NotYet => {
             let from = moment(leaf.not_before.unwrap_or_default());
             report.find_each(FindingCode::NotYetGood, places, format!("{id}: not valid before {from}"));

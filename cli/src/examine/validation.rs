@@ -1,5 +1,6 @@
 //! The validation of peers' certificates, independent of the peers.
 
+use super::Usage;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::message::ValidationContext;
 use crate::envoy::moment::Validity;
@@ -20,25 +21,27 @@ pub(crate) fn check_exceptions(context: &ValidationContext, places: &[Place], re
 
 /// Checks a validator with its bundles. A missing validator, and one that trusts every authority of the machine, are left
 /// to the caller.
-pub(crate) fn check_validator(validator: &Validator, places: &[Place], envoy: &Envoy, report: &mut Report) {
+pub(crate) fn check_validator(validator: &Validator, usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
+    let places = usage.places;
     match validator {
         Validator::None | Validator::System => {}
         Validator::Other(name) => {
             report.find_each(FindingCode::SpiffeValidatorMissing, places, format!("the validator is `{name}`"));
         }
-        Validator::Default(authorities) => check_authorities(authorities.as_deref(), places, envoy, report),
+        Validator::Default(authorities) => check_authorities(authorities.as_deref(), usage, envoy, report),
         Validator::Spiffe(Bundles::Elsewhere) => {
             report.fine_each(FindingLayer::Trust, places, "the SPIFFE validator is in use; its bundles are in a file");
         }
         Validator::Spiffe(Bundles::Unreadable(error)) => {
             report.find_each(FindingCode::BundleUnreadable, places, error.clone());
         }
-        Validator::Spiffe(Bundles::Here(bundles)) => check_bundles(bundles, places, envoy, report),
+        Validator::Spiffe(Bundles::Here(bundles)) => check_bundles(bundles, usage, envoy, report),
     }
 }
 
 /// Checks the authorities of the default validator, which belong to one trust domain at best.
-fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envoy: &Envoy, report: &mut Report) {
+fn check_authorities(authorities: Option<&[Certificate]>, usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
+    let places = usage.places;
     let domains = authorities.and_then(trust_domains);
     match (domains.as_deref(), authorities) {
         (Some([only]), _) => {
@@ -67,14 +70,17 @@ fn check_authorities(authorities: Option<&[Certificate]>, places: &[Place], envo
                 report.find_each(FindingCode::SpiffeValidatorMissing, places, message);
             }
         }
-        _ => report.find_each(FindingCode::SpiffeValidatorMissing, places, "the authorities are in `trusted_ca`"),
+        _ => {
+            report.find_each(FindingCode::SpiffeValidatorMissing, places, "the authorities are in `trusted_ca`");
+        }
     }
     if let Some(authorities) = authorities {
-        check_expiry("`trusted_ca`", authorities, places, envoy, report);
+        check_expiry("`trusted_ca`", authorities, usage, envoy, report);
     }
 }
 
-fn check_bundles(bundles: &[Bundle], places: &[Place], envoy: &Envoy, report: &mut Report) {
+fn check_bundles(bundles: &[Bundle], usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
+    let places = usage.places;
     let here: Vec<&str> = bundles.iter().map(|bundle| &*bundle.trust_domain).collect();
     report.fine_each(FindingLayer::Trust, places, format!("the SPIFFE validator, with a bundle for {}", list(&here)));
     for Bundle { trust_domain, authorities } in bundles {
@@ -84,7 +90,7 @@ fn check_bundles(bundles: &[Bundle], places: &[Place], envoy: &Envoy, report: &m
             report.find_each(FindingCode::BundleUnreadable, places, message);
             continue;
         }
-        check_expiry(&format!("`{trust_domain}`"), authorities, places, envoy, report);
+        check_expiry(&format!("`{trust_domain}`"), authorities, usage, envoy, report);
         let foreign: Vec<&str> = authorities.iter().filter_map(Certificate::trust_domain).collect();
         if foreign.len() == authorities.len() && !foreign.contains(&trust_domain.as_str()) {
             let message = format!("the authorities in the bundle of `{trust_domain}` name `{}`", foreign[0]);
@@ -94,10 +100,11 @@ fn check_bundles(bundles: &[Bundle], places: &[Place], envoy: &Envoy, report: &m
 }
 
 /// Checks that an authority is valid. Rotation leaves expired ones next to it.
-fn check_expiry(whose: &str, authorities: &[Certificate], places: &[Place], envoy: &Envoy, report: &mut Report) {
+fn check_expiry(whose: &str, authorities: &[Certificate], usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
     let validities = authorities.iter().map(|authority| envoy.taken.within(None, authority.not_after));
     if !authorities.is_empty() && validities.into_iter().all(|validity| validity == Validity::Expired) {
-        report.find_each(FindingCode::BundleExpired, places, format!("every authority of {whose} has expired"));
+        let message = format!("every authority of {whose} has expired");
+        report.follow_each(FindingCode::BundleExpired, usage.places, message, usage.stale);
     }
 }
 

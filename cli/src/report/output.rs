@@ -17,13 +17,13 @@ pub(crate) const WIDTH: usize = 8;
 /// The number of names in a line, beyond which the others are counted.
 const MAX_NAMES: usize = 5;
 
-/// Writes a finding and its remedy.
-pub(crate) fn write_finding(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    let Finding { code, message, places, cause } = finding;
+/// Writes a finding of a report and its remedy.
+pub(crate) fn write_finding(out: &mut impl Write, finding: &Finding, report: &Report) -> io::Result<()> {
+    let Finding { code, message, places, .. } = finding;
     let style = if code.severity() == Severity::Error { BAD } else { NOTABLE };
     let word = styled(style, &format!("{:WIDTH$}", code.severity().slug()));
     say!(out, "  {} {}: {}{}", word, code.slug(), message, within(places))?;
-    match cause {
+    match report.cause_of(finding) {
         Some(cause) => say!(out, "  {} a consequence of {}", " ".repeat(WIDTH), cause.slug()),
         None => say!(out, "  {} {}", " ".repeat(WIDTH), code.remedy()),
     }
@@ -31,11 +31,12 @@ pub(crate) fn write_finding(out: &mut impl Write, finding: &Finding) -> io::Resu
 
 /// Returns the findings of a report as JSON.
 pub(crate) fn findings_json(report: &Report) -> Vec<Value> {
-    let findings = report.findings.iter().map(|Finding { code, message, places, cause }| {
+    let findings = report.findings.iter().map(|finding| {
+        let Finding { code, message, places, .. } = finding;
         json!({
             "code": code.slug(), "severity": code.severity().slug(), "layer": code.layer().slug(),
             "message": message, "help": code.remedy(), "places": places.iter().map(place_json).collect::<Vec<_>>(),
-            "consequenceOf": cause.map(FindingCode::slug),
+            "consequenceOf": report.cause_of(finding).map(FindingCode::slug),
         })
     });
     findings.collect()

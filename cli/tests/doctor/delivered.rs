@@ -275,6 +275,75 @@ fn a_rejected_secret_explains_why_it_expired() {
     assert_eq!(cause("ROOTCA"), Value::Null);
 }
 
+const COMMON_TLS: &str =
+    "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config/common_tls_context";
+
+/// The places and the cause of each finding of this kind.
+fn causes(report: &Value, code: &str) -> Vec<(Vec<String>, Value)> {
+    let findings = report["findings"].as_array().unwrap().iter().filter(|finding| finding["code"] == code);
+    let name = |place: &Value| place["listener"].as_str().or(place["cluster"].as_str()).unwrap().to_owned();
+    let places = |finding: &Value| finding["places"].as_array().unwrap().iter().map(name).collect();
+    let mut causes: Vec<(Vec<String>, Value)> =
+        findings.map(|finding| (places(finding), finding["consequenceOf"].clone())).collect();
+    causes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    causes
+}
+
+/// Each secret has an agent of its own, which explains only what this agent does not renew.
+#[test]
+fn an_agent_explains_only_its_own_secrets() {
+    let authority = certificates::Authority::of("example.org");
+    let expired = certificates::Authority::until("example.org", 2025);
+    let secrets = vec![
+        certificates::certificate("default", &authority.svid(certificates::SERVER, (2024, 2025))),
+        certificates::bundles(&[("example.org", &expired.pem)]),
+    ];
+    let report = |unreachable: &str| {
+        let source = "sds_config/api_config_source/grpc_services/0/envoy_grpc";
+        let pointer = format!("{COMMON_TLS}/tls_certificate_sds_secret_configs/0/{source}");
+        let server = Delivered::of("server", secrets.clone()).set(&pointer, "cluster_name", json!("other_agent"));
+        let other = "cluster.other_agent.upstream_cx_active: 1\ncluster.other_agent.upstream_cx_connect_fail: 4\n";
+        let stats = format!("{}{other}", server.stats.replace("connect_fail: 0", "connect_fail: 4"));
+        let active = format!("cluster.{unreachable}.upstream_cx_active");
+        Delivered { stats: stats.replace(&format!("{active}: 1"), &format!("{active}: 0")), ..server }.report()
+    };
+    let unreachable = json!("agent-unreachable");
+    let inbound = || vec!["inbound".to_owned()];
+    for (agent, svid, bundle) in
+        [("other_agent", unreachable.clone(), Value::Null), ("spire_agent", Value::Null, unreachable)]
+    {
+        let report = report(agent);
+        assert_eq!(causes(&report, "svid-expired"), [(inbound(), svid)], "{agent}");
+        assert_eq!(causes(&report, "bundle-expired"), [(inbound(), bundle)], "{agent}");
+        assert_eq!(report["findings"][0]["code"], "agent-unreachable", "{report:#}");
+    }
+}
+
+/// Two listeners use the same secret, and only one gets it from an agent that does not answer.
+#[test]
+fn the_same_secret_in_two_places_can_have_a_cause_in_one() {
+    let authority = certificates::Authority::of("example.org");
+    let mut server = Delivered::of(
+        "server",
+        vec![
+            certificates::certificate("default", &authority.svid(certificates::SERVER, (2024, 2025))),
+            certificates::bundles(&[("example.org", &authority.pem)]),
+        ],
+    );
+    let mut second = server.bootstrap["static_resources"]["listeners"][0].clone();
+    second["name"] = json!("second");
+    let certificate = format!("{COMMON_TLS}/tls_certificate_sds_secret_configs/0/sds_config");
+    let certificate = certificate.strip_prefix("/static_resources/listeners/0").unwrap();
+    *second.pointer_mut(certificate).unwrap() = json!({"path_config_source": {"path": "/svid.json"}});
+    server.bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().push(second);
+    let report = server
+        .stats("upstream_cx_active: 1", "upstream_cx_active: 0")
+        .stats("connect_fail: 0", "connect_fail: 4")
+        .report();
+    let expected = [(vec!["inbound".to_owned()], json!("agent-unreachable")), (vec!["second".to_owned()], Value::Null)];
+    assert_eq!(causes(&report, "svid-expired"), expected);
+}
+
 #[test]
 fn a_listener_can_wait_for_its_route_table() {
     let mut dump = Delivered::sound("server").dump();
@@ -287,6 +356,12 @@ fn a_listener_can_wait_for_its_route_table() {
     dump["configs"].as_array_mut().unwrap().push(routes);
     let report = doctor_of(&dump.to_string(), Some("{}"), Some(CONNECTED));
     assert_eq!(all_codes(&report), set(&["listener-warming"]));
+    assert!(report.to_string().contains("waits for the route table `t`"), "{report}");
+    // The listener has its secrets, so it does not wait for the agent.
+    let unreachable = CONNECTED.replace("cx_active: 1", "cx_active: 0").replace("connect_fail: 0", "connect_fail: 4");
+    let report = doctor_of(&dump.to_string(), Some("{}"), Some(&unreachable));
+    assert_eq!(all_codes(&report), set(&["listener-warming", "agent-unreachable"]));
+    assert_eq!(causes(&report, "listener-warming"), [(vec!["inbound".to_owned()], Value::Null)]);
     assert!(report.to_string().contains("waits for the route table `t`"), "{report}");
 }
 

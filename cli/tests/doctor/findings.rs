@@ -167,12 +167,15 @@ fn rejected_updates_are_explained_by_their_own_cause() {
         rejected(&dump, "other", "cannot bind", &|_| {}),
     ];
     dump["configs"][2]["dynamic_listeners"] = json!(updates);
-    let stats = format!("{CONNECTED}cluster_manager.cds.update_rejected: 1\nhttp.a.rds.b.update_rejected: 1\n");
+    let counters = ["cluster_manager.cds", "http.a.rds.b", "http.a.extension_config_discovery.http_filter.other"];
+    let counters: String = counters.iter().map(|counter| format!("{counter}.update_rejected: 1\n")).collect();
+    let stats = format!("{CONNECTED}{counters}");
     let report = doctor_of(&dump.to_string(), Some("{}"), Some(&stats));
     assert_eq!(cause(&report, "Unable to create"), "configuration-refused");
     assert_eq!(cause(&report, "cannot bind"), Value::Null);
     assert_eq!(cause(&report, "cluster_manager."), Value::Null);
-    assert_eq!(cause(&report, ".rds."), "configuration-refused");
+    assert_eq!(cause(&report, ".rds."), Value::Null);
+    assert_eq!(cause(&report, ".extension_config_discovery."), Value::Null);
 
     let mut module = Delivered::sound("server").dump();
     module["configs"][0]["bootstrap"]["node"]["user_agent_build_version"]["version"]["minor_number"] = json!(36);
@@ -185,6 +188,50 @@ fn rejected_updates_are_explained_by_their_own_cause() {
     module["configs"][2]["dynamic_listeners"] = json!([update]);
     let report = doctor_of(&module.to_string(), Some("{}"), Some(CONNECTED));
     assert_eq!(cause(&report, refused), "envoy-unsupported");
+}
+
+/// The counter of a discovered filter or route table is explained by the errors in this filter or in this table.
+#[test]
+fn counters_of_updates_are_explained_by_their_own_object() {
+    let report = |discovered: &str, table: &str| {
+        let mut server = Delivered::sound("server");
+        let filter = server.bootstrap.pointer_mut(OURS).unwrap();
+        filter["typed_config"]["config"]["configuration"]["value"] = json!("{}");
+        let filter = filter.take();
+        *server.bootstrap.pointer_mut(OURS).unwrap() =
+            json!({"name": "spiffe-authz", "config_discovery": {"config_source": {"ads": {}}}});
+        let manager = server.bootstrap.pointer_mut(HTTP).unwrap().as_object_mut().unwrap();
+        manager.remove("route_config");
+        manager.insert("rds".to_owned(), json!({"route_config_name": "t"}));
+        let per_route = json!({"spiffe-authz": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "{\"mode\": 1}"}
+        }});
+        let routes = json!({"name": "t", "typed_per_filter_config": per_route});
+        let mut dump = server.dump();
+        dump["configs"].as_array_mut().unwrap().extend([
+            json!({"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump", "ecds_filters": [{"ecds_filter": filter}]}),
+            json!({"@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": [{"route_config": routes}]}),
+        ]);
+        let stats = format!(
+            "{CONNECTED}http.a.extension_config_discovery.http_filter.{discovered}.update_rejected: 1\n\
+             http.a.rds.{table}.update_rejected: 2\n"
+        );
+        doctor_of(&dump.to_string(), Some("{}"), Some(&stats))
+    };
+    let causes = |report: &Value| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        let counters = findings.filter(|finding| finding["code"] == "updates-rejected");
+        let mut causes: Vec<(bool, Value)> = counters
+            .map(|finding| (finding["message"].as_str().unwrap().contains(".rds."), finding["consequenceOf"].clone()))
+            .collect();
+        causes.sort_by_key(|(of_table, _)| *of_table);
+        causes
+    };
+    let refused = json!("configuration-refused");
+    assert_eq!(causes(&report("spiffe-authz", "t")), [(false, refused.clone()), (true, refused.clone())]);
+    assert_eq!(causes(&report("other", "t")), [(false, Value::Null), (true, refused.clone())]);
+    assert_eq!(causes(&report("spiffe-authz", "other")), [(false, refused), (true, Value::Null)]);
 }
 
 /// The reports, and not only the sources, contain each finding of docs/reference/doctor-findings.md.

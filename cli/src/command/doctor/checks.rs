@@ -16,11 +16,10 @@ use std::io;
 
 use super::channel::{Channel, channels};
 use super::installation::Catalog;
-use super::secret_requests::SecretRequests;
-use crate::envoy::message::{CommonTls, Listener};
+use super::secret_requests::{self, Role, SecretRequests};
+use crate::envoy::message::{CommonTls, Listener, SecretConfig};
 use crate::envoy::snapshot::Envoy;
-use crate::finding::FindingCode;
-use crate::report::{Place, Report};
+use crate::report::{FindingId, Place, Report};
 
 /// The facts about an Envoy that the checks use.
 struct Facts<'e> {
@@ -30,14 +29,38 @@ struct Facts<'e> {
     warming: Vec<Channel<'e>>,
     rejected: Vec<Channel<'e>>,
     requests: SecretRequests,
-    /// For each of the requests, the finding that explains why it failed, if it did.
-    problems: Vec<Option<FindingCode>>,
+    /// For each of the requests, the problem that it has, if any.
+    problems: Vec<Option<Problem>>,
+}
+
+/// The problem of a request for a secret.
+#[derive(Debug, Clone, Copy)]
+enum Problem {
+    /// The secret did not arrive. Listeners and clusters wait for it.
+    Missing(FindingId),
+    /// The secret arrived, and a newer one does not. It expires.
+    Stale(FindingId),
 }
 
 impl Facts<'_> {
-    /// Returns the finding that explains why a listener or cluster waits for secrets.
-    fn cause_at(&self, place: &Place) -> Option<FindingCode> {
-        self.requests.at(place).find_map(|position| self.problems.get(position).copied().flatten())
+    /// Returns the finding that explains why these TLS settings wait for a secret.
+    fn missing(&self, tls: &CommonTls) -> Option<FindingId> {
+        secret_requests::secrets(tls).find_map(|(config, role)| match self.problem(config, role)? {
+            Problem::Missing(finding) => Some(finding),
+            Problem::Stale(_) => None,
+        })
+    }
+
+    /// Returns the finding that explains why a secret that arrived is not renewed.
+    fn stale(&self, config: &SecretConfig, role: Role) -> Option<FindingId> {
+        match self.problem(config, role)? {
+            Problem::Missing(_) => None,
+            Problem::Stale(finding) => Some(finding),
+        }
+    }
+
+    fn problem(&self, config: &SecretConfig, role: Role) -> Option<Problem> {
+        self.problems.get(self.requests.position(config, role)?).copied().flatten()
     }
 
     /// Returns `true` if a listener that serves, waits or was rejected has the filter.
@@ -112,29 +135,18 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
         }
     }
     filter::labels(facts, report);
-    envoy::explain(report);
-    for (check, cause) in CAUSES {
-        report.explain(check, cause);
-    }
-    secrets::explain(report);
+    envoy::check_updates(facts, report);
     report.finish();
 }
-
-/// Pairs of a finding and its cause, for reports that have both.
-const CAUSES: [(FindingCode, FindingCode); 3] = [
-    (FindingCode::SvidExpired, FindingCode::AgentUnreachable),
-    (FindingCode::SvidExpired, FindingCode::WorkloadUnknown),
-    (FindingCode::BundleExpired, FindingCode::AgentUnreachable),
-];
 
 /// Compares certificates and bundles with the document of the channel.
 fn check_connection(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
     if let Some(tls) = &channel.tls {
         let context = Context { tls: &tls.common_tls_context, places: std::slice::from_ref(&channel.place) };
         secrets::check_certificate_exists(context, report);
-        identity::check(context, channel.document(), facts.envoy, report);
+        identity::check(context, channel.document(), facts, report);
         if tls.is_mutual() {
-            trust::check(context, channel.document(), facts.envoy, report);
+            trust::check(context, channel.document(), facts, report);
         }
     }
 }

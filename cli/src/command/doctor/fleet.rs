@@ -301,22 +301,24 @@ impl Fleet {
 
 /// Writes each distinct finding of a workload's pods, causes first.
 fn write_findings(out: &mut impl Write, reports: &[&Report]) -> io::Result<()> {
-    let mut known: Vec<(&Finding, usize)> = Vec::new();
-    for finding in reports.iter().flat_map(|report| &report.findings) {
+    let mut known: Vec<(&Finding, &Report, usize)> = Vec::new();
+    let findings = reports.iter().flat_map(|report| report.findings.iter().map(move |finding| (finding, *report)));
+    for (finding, report) in findings {
         let is_same = |other: &Finding| other.code == finding.code && other.message == finding.message;
-        match known.iter_mut().find(|(other, _)| is_same(other)) {
-            Some((_, count)) => *count += 1,
-            None => known.push((finding, 1)),
+        match known.iter_mut().find(|(other, ..)| is_same(other)) {
+            Some((.., count)) => *count += 1,
+            None => known.push((finding, report, 1)),
         }
     }
     if known.is_empty() && !reports.is_empty() {
         say!(out, "  {}       no findings", styled(GOOD, "ok"))?;
     }
-    for (finding, count) in known {
+    for (finding, report, count) in known {
         let severity = finding.code.severity();
         let style = if severity == Severity::Error { BAD } else { NOTABLE };
         let pods = if reports.len() > 1 { format!(" [{count} of {} pods]", reports.len()) } else { String::new() };
-        let cause = finding.cause.map(|cause| format!(", a consequence of {}", cause.slug())).unwrap_or_default();
+        let cause = report.cause_of(finding);
+        let cause = cause.map(|cause| format!(", a consequence of {}", cause.slug())).unwrap_or_default();
         let word = styled(style, &format!("{:8}", severity.slug()));
         say!(out, "  {} {}: {}{}{}", word, finding.code.slug(), finding.message, cause, pods)?;
     }

@@ -47,7 +47,7 @@ pub(super) fn write_human(out: &mut impl Write, heading: Heading, report: &Repor
         say!(out, "\n{}", styled(HEADING, "start here"))?;
     }
     for finding in causes {
-        write_finding(out, finding)?;
+        write_finding(out, finding, report)?;
         say!(out, "  {} explains {}", " ".repeat(WIDTH), report.explained_by(finding).join(", "))?;
     }
     for layer in FindingLayer::ALL {
@@ -72,7 +72,7 @@ fn write_layer(out: &mut impl Write, layer: FindingLayer, report: &Report) -> io
         let word = styled(GOOD, &format!("{:WIDTH$}", "ok"));
         say!(out, "  {} {}{}", word, message, within(places))?;
     }
-    findings.into_iter().try_for_each(|finding| write_finding(out, finding))
+    findings.into_iter().try_for_each(|finding| write_finding(out, finding, report))
 }
 
 /// Returns a report as one JSON object.

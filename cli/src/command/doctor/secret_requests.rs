@@ -97,11 +97,8 @@ impl SecretRequests {
     }
 
     fn add_context(&mut self, tls: &CommonTls, place: &Place) {
-        for config in &tls.tls_certificate_sds_secret_configs {
-            self.add(&config.name, Role::Certificate, source(config), place);
-        }
-        if let Some(config) = tls.validation_secret() {
-            self.add(&config.name, Role::Bundle, source(config), place);
+        for (config, role) in secrets(tls) {
+            self.add(&config.name, role, source(config), place);
         }
     }
 
@@ -118,15 +115,16 @@ impl SecretRequests {
         }
     }
 
-    /// Returns the positions of the requests of a cluster or listener, by its place.
-    pub(crate) fn at<'r>(&'r self, place: &'r Place) -> impl Iterator<Item = usize> + 'r {
-        let is_here = |found: &Place| match (&place.cluster, &place.listener) {
-            (Some(_), _) => found.cluster == place.cluster,
-            (None, listener) => listener.is_some() && found.listener == *listener,
-        };
-        let numbered = self.requests.iter().enumerate();
-        numbered.filter(move |(_, request)| request.places.iter().any(is_here)).map(|(position, _)| position)
+    /// Returns the position of the request for a secret. Another source can have a secret of the same name.
+    pub(crate) fn position(&self, config: &SecretConfig, role: Role) -> Option<usize> {
+        self.positions.get(&(config.name.clone(), role, source(config))).copied()
     }
+}
+
+/// Returns the secrets that TLS settings use.
+pub(crate) fn secrets(tls: &CommonTls) -> impl Iterator<Item = (&SecretConfig, Role)> {
+    let certificates = tls.tls_certificate_sds_secret_configs.iter().map(|config| (config, Role::Certificate));
+    certificates.chain(tls.validation_secret().map(|config| (config, Role::Bundle)))
 }
 
 /// Returns the source of a secret.

@@ -42,7 +42,7 @@ pub(super) fn write_human(out: &mut impl Write, content: &Content, arguments: &A
             say!(out, "  {}: {}, valid until {}", whose, issuance.subject, moment(issuance.not_after))?;
         }
     }
-    content.report.findings.iter().try_for_each(|finding| write_finding(out, finding))
+    content.report.findings.iter().try_for_each(|finding| write_finding(out, finding, &content.report))
 }
 
 pub(super) fn as_json(content: &Content) -> Value {

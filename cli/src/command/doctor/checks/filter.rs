@@ -95,7 +95,7 @@ fn absence(facts: &Facts<'_>, report: &mut Report) {
         let is_waiting =
             |finding: &&Finding| matches!(finding.code, FindingCode::ClusterWarming | FindingCode::ListenerWarming);
         let cause = report.findings.iter().find(is_waiting);
-        let cause = cause.map(|finding| finding.cause.unwrap_or(finding.code));
+        let cause = cause.map(|finding| finding.cause.unwrap_or(finding.id()));
         report.follow(FindingCode::FilterUnknown, &place, "Envoy has no listeners yet", cause);
     } else if serving.iter().any(Channel::is_mutual) {
         report.find(FindingCode::FilterMissing, &place, "no listener that serves has the filter");
@@ -125,7 +125,9 @@ pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Repor
         Err(errors) => refuse(errors, place, report),
     }
     match installed.failure {
-        FailurePolicy::Open => report.find(FindingCode::FilterFailOpen, place, format!("`{name}` fails open")),
+        FailurePolicy::Open => {
+            report.find(FindingCode::FilterFailOpen, place, format!("`{name}` fails open"));
+        }
         FailurePolicy::Closed => {
             report.find(FindingCode::FilterStaysDown, place, format!("`{name}` is not rebuilt if it fails"));
         }

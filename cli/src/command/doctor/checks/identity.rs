@@ -2,11 +2,12 @@
 
 use spiffe_authz::spiffe_id::SpiffeId;
 
-use super::Context;
-use crate::command::doctor::secret_requests::{SecretSource, source};
+use super::{Context, Facts};
+use crate::command::doctor::secret_requests::{Role, SecretSource, source};
 use crate::document::Document;
 use crate::envoy::message::{SecretConfig, TlsCertificate};
 use crate::envoy::snapshot::Envoy;
+use crate::examine::Usage;
 use crate::examine::own_certificate::OwnCertificate;
 use crate::finding::FindingCode;
 use crate::report::{Place, Report};
@@ -14,24 +15,27 @@ use crate::report::{Place, Report};
 /// Names of secrets that do not come from SPIRE although the same cluster delivers them.
 const OTHER_NAMES: [&str; 3] = ["kubernetes://", "file-cert:", "file-root:"];
 
-pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &Envoy, report: &mut Report) {
+pub(super) fn check(context: Context<'_>, document: Option<&Document>, facts: &Facts<'_>, report: &mut Report) {
+    let envoy = facts.envoy;
     let validator = context.tls.validation(envoy).map(|validation| validation.validator(envoy));
-    let mut judge = |certificate: &TlsCertificate, places: &[Place], is_from_spire: bool| {
+    let mut judge = |certificate: &TlsCertificate, usage: Usage<'_>, is_from_spire: bool| {
         let Some(own) = OwnCertificate::read(certificate, envoy) else { return };
         if is_from_spire || own.is_svid() {
-            own.check(places, validator.as_ref(), envoy, report);
+            own.check(usage, validator.as_ref(), envoy, report);
             if let Some(document) = document {
-                compare(&own, document, places, report);
+                compare(&own, document, usage.places, report);
             }
         }
     };
     for certificate in &context.tls.tls_certificates {
-        judge(certificate, context.places, false);
+        judge(certificate, Usage { places: context.places, stale: None }, false);
     }
     for config in &context.tls.tls_certificate_sds_secret_configs {
         let certificate = envoy.secret(&config.name).and_then(|secret| secret.tls_certificate.as_ref());
         if let Some(certificate) = certificate {
-            judge(certificate, &context.at_secret(&config.name), is_from_spire(config));
+            let places = context.at_secret(&config.name);
+            let usage = Usage { places: &places, stale: facts.stale(config, Role::Certificate) };
+            judge(certificate, usage, is_from_spire(config));
         }
     }
 }

@@ -104,7 +104,9 @@ fn check_principal(channel: &Channel<'_>, report: &mut Report) {
                 "the HBONE listener passes on the caller's SPIFFE ID",
             );
         }
-        Some(Hbone::Lost(reason)) => report.find(FindingCode::PeerPrincipalMissing, &channel.http_place, reason),
+        Some(Hbone::Lost(reason)) => {
+            report.find(FindingCode::PeerPrincipalMissing, &channel.http_place, reason);
+        }
     }
 }
 
@@ -124,7 +126,9 @@ fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
                 "the header `x-forwarded-client-cert` reaches the filter",
             );
         }
-        (IdentitySource::Xfcc { .. }, _) => report.find(FindingCode::XfccNotForwarded, &channel.http_place, message),
+        (IdentitySource::Xfcc { .. }, _) => {
+            report.find(FindingCode::XfccNotForwarded, &channel.http_place, message);
+        }
         (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") if !channel.http_filters.iter().any(replaces_xfcc) => {
             report.find(FindingCode::XfccForwarded, &channel.http_place, message);
         }

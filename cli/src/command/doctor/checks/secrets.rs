@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::Context;
+use super::{Context, Problem};
 use crate::command::doctor::secret_requests::{Role, SecretRequest, SecretRequests, SecretSource};
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::Cluster;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::stats::{Count, Scope};
 use crate::finding::{FindingCode, FindingLayer};
-use crate::report::{Place, Report};
+use crate::report::{FindingId, Place, Report};
 
 /// SPIRE's default name for the first identity of a workload, which Istio requests. The others are SPIFFE IDs.
 const CERTIFICATE_NAME: &str = "default";
@@ -17,22 +17,10 @@ const CERTIFICATE_NAME: &str = "default";
 const FILE_NAMES: [&str; 2] = ["file-cert:", "file-root:"];
 
 /// Checks each secret once, and returns the problem of each.
-pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) -> Vec<Option<FindingCode>> {
+pub(super) fn check(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) -> Vec<Option<Problem>> {
     let problems = requests.requests.iter().map(|request| judge(request, envoy, report)).collect();
     check_others(requests, envoy, report);
     problems
-}
-
-/// Marks what has expired as a consequence of an update that Envoy rejected, unless the agent explains it.
-pub(super) fn explain(report: &mut Report) {
-    let rejected = report.findings.iter().filter(|finding| finding.code == FindingCode::SecretRejected);
-    let rejected: HashSet<Place> = rejected.flat_map(|finding| finding.places.iter().cloned()).collect();
-    for finding in &mut report.findings {
-        let has_expired = matches!(finding.code, FindingCode::SvidExpired | FindingCode::BundleExpired);
-        if has_expired && finding.cause.is_none() && finding.places.iter().any(|place| rejected.contains(place)) {
-            finding.cause = Some(FindingCode::SecretRejected);
-        }
-    }
 }
 
 /// Reports the problems of secrets that nothing in the dump uses, as in a partial dump.
@@ -87,19 +75,20 @@ enum Agent {
     Unknown,
 }
 
-fn judge(request: &SecretRequest, envoy: &Envoy, report: &mut Report) -> Option<FindingCode> {
+fn judge(request: &SecretRequest, envoy: &Envoy, report: &mut Report) -> Option<Problem> {
     let SecretRequest { name, role: _, source, places } = request;
     let arrival = arrival(request, envoy);
     let stats = envoy.stats.of_secret(name);
-    if let Some(rejected) = stats.count("update_rejected").some() {
-        let message = format!("Envoy rejected {} of the secret since its start", updates(rejected));
-        report.find_each(FindingCode::SecretRejected, places, message);
+    let mut rejected = None;
+    if let Some(count) = stats.count("update_rejected").some() {
+        let message = format!("Envoy rejected {} of the secret since its start", updates(count));
+        rejected = Some(report.find_each(FindingCode::SecretRejected, places, message));
     }
-    if let Some(failed) = stats.count("key_rotation_failed").some() {
-        let message = format!("Envoy could not read {} of the files of the secret since its start", updates(failed));
-        report.find_each(FindingCode::SecretRejected, places, message);
+    if let Some(count) = stats.count("key_rotation_failed").some() {
+        let message = format!("Envoy could not read {} of the files of the secret since its start", updates(count));
+        rejected = Some(report.find_each(FindingCode::SecretRejected, places, message));
     }
-    match source {
+    let finding = match source {
         SecretSource::Cluster(cluster) => judge_agent(request, cluster, arrival, &stats, envoy, report),
         _ => match arrival {
             Arrival::Arrived => {
@@ -113,12 +102,12 @@ fn judge(request: &SecretRequest, envoy: &Envoy, report: &mut Report) -> Option<
                     (_, Role::Unknown) => "Envoy waits for the secret, and no listener or cluster in the dump uses it",
                     (_, Role::Certificate | Role::Bundle) => "the source has not delivered the secret",
                 };
-                report.find_each(FindingCode::SecretMissing, places, message);
-                Some(FindingCode::SecretMissing)
+                Some(report.find_each(FindingCode::SecretMissing, places, message))
             }
             Arrival::Unknown => None,
         },
-    }
+    };
+    if arrival == Arrival::Arrived { finding.or(rejected).map(Problem::Stale) } else { finding.map(Problem::Missing) }
 }
 
 fn judge_agent(
@@ -128,7 +117,7 @@ fn judge_agent(
     stats: &Scope<'_>,
     envoy: &Envoy,
     report: &mut Report,
-) -> Option<FindingCode> {
+) -> Option<FindingId> {
     let SecretRequest { name, role: _, source: _, places } = request;
     // A partial dump can lack the cluster, whose counters then have its name.
     let by_name = Cluster { name: cluster.to_owned(), ..Cluster::default() };
@@ -141,8 +130,7 @@ fn judge_agent(
     if agent == Agent::Unreachable {
         let remains = if arrival == Arrival::Missing { "; nothing was received" } else { remains };
         let message = format!("no connection to the cluster `{cluster}`{remains}");
-        report.find_each(FindingCode::AgentUnreachable, places, message);
-        return Some(FindingCode::AgentUnreachable);
+        return Some(report.find_each(FindingCode::AgentUnreachable, places, message));
     }
     // Between two attempts there is no stream. A secret that arrived does not show that the stream is open now. If its
     // arrival is unknown, the failures can be older than the secret.
@@ -152,12 +140,8 @@ fn judge_agent(
     {
         let (check, why) = rejection(request);
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        report.find_each(
-            check,
-            places,
-            format!("the agent rejected the request {times}: {why}{}{remains}", hint(name)),
-        );
-        return Some(check);
+        let message = format!("the agent rejected the request {times}: {why}{}{remains}", hint(name));
+        return Some(report.find_each(check, places, message));
     }
     match arrival {
         Arrival::Unreadable => Some(unreadable(request, report)),
@@ -166,8 +150,7 @@ fn judge_agent(
                 "nothing was received from the cluster `{cluster}`{}",
                 reason(agent, failures, &counters, envoy)
             );
-            report.find_each(FindingCode::SecretMissing, places, format!("{message}{}", hint(name)));
-            Some(FindingCode::SecretMissing)
+            Some(report.find_each(FindingCode::SecretMissing, places, format!("{message}{}", hint(name))))
         }
         Arrival::Unknown => None,
         Arrival::Arrived => {
@@ -210,10 +193,9 @@ fn arrival(request: &SecretRequest, envoy: &Envoy) -> Arrival {
     }
 }
 
-fn unreadable(request: &SecretRequest, report: &mut Report) -> FindingCode {
+fn unreadable(request: &SecretRequest, report: &mut Report) -> FindingId {
     let what = if request.role == Role::Certificate { "certificate" } else { "validation context" };
-    report.find_each(FindingCode::SecretUnreadable, &request.places, format!("the secret has no {what}"));
-    FindingCode::SecretUnreadable
+    report.find_each(FindingCode::SecretUnreadable, &request.places, format!("the secret has no {what}"))
 }
 
 fn agent(counters: &Scope<'_>) -> Agent {

@@ -2,18 +2,21 @@
 
 use spiffe_authz::identity::{IdentitySettings, IdentitySource, TrustDomains};
 
-use super::Context;
+use super::{Context, Facts};
+use crate::command::doctor::secret_requests::Role;
 use crate::document::Document;
 use crate::envoy::config_dump::Section;
 use crate::envoy::message::ValidationContext;
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::validator::{Bundle, Bundles, Validator};
+use crate::examine::Usage;
 use crate::examine::validation::{bundle_missing, check_exceptions, check_validator};
 use crate::finding::FindingCode;
-use crate::report::{Place, Report};
+use crate::report::{FindingId, Place, Report};
 
 /// Checks the validation of callers.
-pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &Envoy, report: &mut Report) {
+pub(super) fn check(context: Context<'_>, document: Option<&Document>, facts: &Facts<'_>, report: &mut Report) {
+    let envoy = facts.envoy;
     let validation = match validation(context, envoy) {
         Found::Here(validation) => validation,
         Found::Unknown => return,
@@ -45,7 +48,7 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, envoy: &E
                 "Envoy trusts every authority that the machine trusts",
             );
         }
-        _ => check_validator(&validator, &places, envoy, report),
+        _ => check_validator(&validator, Usage { places: &places, stale: stale(context, facts) }, envoy, report),
     }
     if let (Some(settings), Validator::Spiffe(Bundles::Here(bundles))) = (settings, &validator) {
         compare(bundles, settings, &places, report);
@@ -81,6 +84,11 @@ pub(super) fn has_arrived(context: Context<'_>, envoy: &Envoy) -> bool {
 pub(super) fn secret_places(context: Context<'_>) -> Vec<Place> {
     let secret = context.tls.validation_secret();
     secret.map_or_else(|| context.places.to_vec(), |config| context.at_secret(&config.name))
+}
+
+/// Returns the finding that explains why no newer validation context arrives.
+pub(super) fn stale(context: Context<'_>, facts: &Facts<'_>) -> Option<FindingId> {
+    facts.stale(context.tls.validation_secret()?, Role::Bundle)
 }
 
 /// Compares the bundles with the trust domains of the document.

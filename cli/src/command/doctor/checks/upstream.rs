@@ -4,6 +4,7 @@ use super::{Context, Facts, identity, trust};
 use crate::command::doctor::secret_requests::Upstream;
 use crate::envoy::matchers::Matchers;
 use crate::envoy::validator::{Bundles, Validator};
+use crate::examine::Usage;
 use crate::examine::validation::{check_exceptions, check_validator};
 use crate::finding::FindingCode;
 use crate::report::{Place, Report};
@@ -13,7 +14,7 @@ pub(super) fn check(facts: &Facts<'_>, report: &mut Report) {
         let places: Vec<Place> = clusters.iter().map(|(place, _)| place.clone()).collect();
         let context = Context { tls, places: &places };
         if identity::presents_svid(context, facts.envoy) {
-            identity::check(context, None, facts.envoy, report);
+            identity::check(context, None, facts, report);
             check_server(context, clusters, facts, report);
         }
     }
@@ -34,7 +35,8 @@ fn check_server(context: Context<'_>, clusters: &[(Place, Matchers)], facts: &Fa
         return;
     }
     let validator = validation.validator(facts.envoy);
-    check_validator(&validator, &trust::secret_places(context), facts.envoy, report);
+    let places = trust::secret_places(context);
+    check_validator(&validator, Usage { places: &places, stale: trust::stale(context, facts) }, facts.envoy, report);
     if let Validator::None = validator {
         let message = "the validation context does not name an authority";
         report.find_each(FindingCode::ServerNotValidated, context.places, message);
