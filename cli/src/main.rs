@@ -1,5 +1,6 @@
 //! The `spiffe-authz` command: checks, explains, tests and imports policies with the code of the filter.
 
+mod base64_text;
 mod certificate_file;
 mod claims;
 mod clock;

@@ -5,11 +5,10 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use base64::{Engine as _, alphabet};
 use serde::de::IgnoredAny;
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 
+use crate::base64_text;
 use crate::input;
 use crate::istio::fields::{IS_TEMPLATE, TEMPLATE};
 use crate::istio::remark::{Origin, Remark};
@@ -233,7 +232,7 @@ impl Source {
 
     /// Adds the document in bytes, which Envoy passes to the filter as it passes a string.
     fn add_bytes(&mut self, string: &Located, seen: &mut Seen) {
-        match String::from_utf8(string.text().and_then(decode_base64).unwrap_or_default()) {
+        match String::from_utf8(string.text().and_then(base64_text::decode).unwrap_or_default()) {
             Ok(text) => self.add_text(&text, string.position, None, seen),
             Err(error) if names_document(&String::from_utf8_lossy(error.as_bytes())) => {
                 let message = "the bytes are not UTF-8".to_owned();
@@ -293,13 +292,6 @@ impl Source {
 /// Returns the error for files without a document.
 pub(crate) fn without_document() -> Placed {
     syntax(None, "there is no document".to_owned(), EXPECTED)
-}
-
-/// Returns the bytes of a string in any form of base64 that Envoy accepts.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let standard = text.replace('-', "+").replace('_', "/");
-    GeneralPurpose::new(&alphabet::STANDARD, config).decode(standard).ok()
 }
 
 fn names_document(text: &str) -> bool {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::base64_text;
+
 /// A message of any type, as text. It is parsed when it is needed: a dump can contain thousands.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Any(Option<Rc<RawValue>>);
@@ -302,16 +304,10 @@ impl DataSource {
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         match (&self.inline_string, &self.inline_bytes) {
             (Some(text), _) => Some(text.clone().into_bytes()),
-            (None, Some(bytes)) => decode_base64(bytes),
+            (None, Some(bytes)) => base64_text::decode(bytes),
             (None, None) => None,
         }
     }
-}
-
-/// Decodes a `bytes` field in the JSON form of protobuf.
-pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
 /// The HTTP connection manager.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::compiled::{Compiled, CompiledOnce};
-use crate::envoy::message::{Any, Extension, decode_base64};
+use crate::base64_text;
+use crate::envoy::message::{Any, Extension};
 use crate::envoy::snapshot::Envoy;
 
 /// The error of a configuration that the adapter cannot read.
@@ -289,7 +290,7 @@ fn wasm_document(configuration: &Value) -> Option<Vec<u8>> {
     match configuration["@type"].as_str().and_then(|kind| kind.rsplit('.').next()) {
         None => Some(Vec::new()),
         Some("StringValue") => Some(configuration["value"].as_str().unwrap_or_default().into()),
-        Some("BytesValue") => decode_base64(configuration["value"].as_str().unwrap_or_default()),
+        Some("BytesValue") => base64_text::decode(configuration["value"].as_str().unwrap_or_default()),
         Some(_) => None,
     }
 }
@@ -304,6 +305,7 @@ pub(super) fn module_document(configuration: &Value) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use serde_json::{Value, json};
 
     use std::rc::Rc;
@@ -345,6 +347,9 @@ mod tests {
         assert!(found(&wasm("spiffe-authz", json!({})), &[]).is_some_and(|it| it.document.is_err()));
         assert!(found(&wasm("x", code("/etc/spiffe-authz.wasm")), &[]).is_some());
         assert!(found(&wasm("x", json!({"configuration": text(DOCUMENT)})), &[]).is_some_and(|it| it.document.is_ok()));
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(DOCUMENT);
+        let bytes = json!({"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": bytes});
+        assert!(found(&wasm("x", json!({"configuration": bytes})), &[]).is_some_and(|it| it.document.is_ok()));
         assert!(found(&wasm("x", code("/other.wasm")), &[]).is_none());
         assert!(found(&wasm("x", json!({"configuration": text("{\"policies\": []}")})), &[]).is_none());
         let structure = |value: Value| json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": value});
