@@ -168,6 +168,9 @@ findings! {
     BundleExpired "bundle-expired" Trust Error
         "Every authority in the bundle of a trust domain has expired."
         "Check with `spire-server federation list` and `spire-server bundle list` whether the bundle is refreshed."
+    BundleNotYetGood "bundle-not-yet-good" Trust Error
+        "No authority in the bundle of a trust domain is valid yet, so the handshake with its workloads fails."
+        "Compare the clocks of this node and of the SPIRE server that created the authority."
     BundleUnreadable "bundle-unreadable" Trust Error
         "A bundle does not contain an authority that can be read, so the handshake with its trust domain fails."
         "Check `spire-server bundle show -format spiffe`; Envoy's `trust_bundles` accepts only keys with `use: x509-svid`."

@@ -3,7 +3,7 @@
 use super::Usage;
 use crate::envoy::certificate::Certificate;
 use crate::envoy::message::ValidationContext;
-use crate::envoy::moment::Validity;
+use crate::envoy::moment::{Validity, moment};
 use crate::envoy::snapshot::Envoy;
 use crate::envoy::validator::{Bundle, Bundles, Validator, trust_domains};
 use crate::finding::{FindingCode, FindingLayer};
@@ -75,7 +75,7 @@ fn check_authorities(authorities: Option<&[Certificate]>, usage: Usage<'_>, envo
         }
     }
     if let Some(authorities) = authorities {
-        check_expiry("`trusted_ca`", authorities, usage, envoy, report);
+        check_dates("`trusted_ca`", authorities, usage, envoy, report);
     }
 }
 
@@ -90,7 +90,7 @@ fn check_bundles(bundles: &[Bundle], usage: Usage<'_>, envoy: &Envoy, report: &m
             report.find_each(FindingCode::BundleUnreadable, places, message);
             continue;
         }
-        check_expiry(&format!("`{trust_domain}`"), authorities, usage, envoy, report);
+        check_dates(&format!("`{trust_domain}`"), authorities, usage, envoy, report);
         let foreign: Vec<&str> = authorities.iter().filter_map(Certificate::trust_domain).collect();
         if foreign.len() == authorities.len() && !foreign.contains(&trust_domain.as_str()) {
             let message = format!("the authorities in the bundle of `{trust_domain}` name `{}`", foreign[0]);
@@ -99,12 +99,24 @@ fn check_bundles(bundles: &[Bundle], usage: Usage<'_>, envoy: &Envoy, report: &m
     }
 }
 
-/// Checks that an authority is valid. Rotation leaves expired ones next to it.
-fn check_expiry(whose: &str, authorities: &[Certificate], usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
-    let validities = authorities.iter().map(|authority| envoy.taken.within(None, authority.not_after));
-    if !authorities.is_empty() && validities.into_iter().all(|validity| validity == Validity::Expired) {
+/// Checks that an authority is valid. Rotation leaves expired ones next to it, and prepares the next one.
+fn check_dates(whose: &str, authorities: &[Certificate], usage: Usage<'_>, envoy: &Envoy, report: &mut Report) {
+    let validity = |authority: &Certificate| envoy.taken.within(authority.not_before, authority.not_after);
+    let validities: Vec<Validity> = authorities.iter().map(validity).collect();
+    let can_be_valid = validities.iter().any(|validity| matches!(validity, Validity::Valid | Validity::Unknown));
+    if validities.is_empty() || can_be_valid {
+        return;
+    }
+    let places = usage.places;
+    if validities.contains(&Validity::NotYet) {
+        let starts = authorities.iter().filter_map(|authority| authority.not_before);
+        // Those that have expired began earlier.
+        let start = starts.filter(|start| *start > envoy.taken.earliest()).min().map(moment).unwrap_or_default();
+        let message = format!("no authority of {whose} is valid before {start}");
+        report.find_each(FindingCode::BundleNotYetGood, places, message);
+    } else {
         let message = format!("every authority of {whose} has expired");
-        report.follow_each(FindingCode::BundleExpired, usage.places, message, usage.stale);
+        report.follow_each(FindingCode::BundleExpired, places, message, usage.stale);
     }
 }
 

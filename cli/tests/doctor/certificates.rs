@@ -21,10 +21,10 @@ impl Authority {
         Self::named(&[SanType::URI(format!("spiffe://{trust_domain}").try_into().unwrap())])
     }
 
-    /// An authority that expires at the start of this year.
-    pub(crate) fn until(trust_domain: &str, year: i32) -> Self {
+    /// An authority that is valid from the start of one year until the start of another.
+    pub(crate) fn valid(trust_domain: &str, years: (i32, i32)) -> Self {
         let name = SanType::URI(format!("spiffe://{trust_domain}").try_into().unwrap());
-        Self::made(&[name], (2020, year))
+        Self::made(&[name], years)
     }
 
     pub(crate) fn named(names: &[SanType]) -> Self {

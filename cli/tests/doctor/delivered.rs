@@ -126,6 +126,18 @@ fn bundles_are_read_in_each_form() {
     assert_eq!(found(certificates::bundles(&[("example.org", &io.pem)])), set(&["bundle-foreign", "foreign-issuer"]));
     assert_eq!(found(certificates::bundles(&[("example.org", "nothing")])), set(&["bundle-unreadable"]));
 
+    // Rotation keeps an expired authority, and prepares the next one.
+    let [past, future] = [(2020, 2025), (2097, 2098)].map(|years| certificates::Authority::valid("example.org", years));
+    let of = |authorities: &[&certificates::Authority]| {
+        let pem: String = authorities.iter().map(|authority| &*authority.pem).collect();
+        found(certificates::bundles(&[("example.org", &pem)]))
+    };
+    assert_eq!(of(&[&past, &own, &future]), set(&[]));
+    assert!(of(&[&past]).contains("bundle-expired"));
+    for early in [of(&[&future]), of(&[&past, &future])] {
+        assert!(early.contains("bundle-not-yet-good") && !early.contains("bundle-expired"), "{early:?}");
+    }
+
     let der = own.pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
     let map = |r#use: &str| {
         let map = json!({"trust_domains": {"example.org": {"keys": [{"use": r#use, "x5c": [der]}]}}});
@@ -293,7 +305,7 @@ fn causes(report: &Value, code: &str) -> Vec<(Vec<String>, Value)> {
 #[test]
 fn an_agent_explains_only_its_own_secrets() {
     let authority = certificates::Authority::of("example.org");
-    let expired = certificates::Authority::until("example.org", 2025);
+    let expired = certificates::Authority::valid("example.org", (2020, 2025));
     let secrets = vec![
         certificates::certificate("default", &authority.svid(certificates::SERVER, (2024, 2025))),
         certificates::bundles(&[("example.org", &expired.pem)]),

@@ -42,7 +42,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         Delivered::sound("server").set(&format!("{PLUGIN}/configuration"), "value", json!(document.to_string()))
     };
     let (io, expired) =
-        (certificates::Authority::of("example.io"), certificates::Authority::until("example.org", 2025));
+        (certificates::Authority::of("example.io"), certificates::Authority::valid("example.org", (2020, 2025)));
     let filters = Delivered::sound("server").bootstrap.pointer(HTTP).unwrap()["http_filters"].clone();
     let (ours, router) = (&filters[0], &filters[1]);
     let lua = json!({"name": "lua", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}});
@@ -100,6 +100,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ),
         ("bundle-unnamed", bundled(certificates::bundles(&[("example.org", &own.pem), ("example.io", &io.pem)]))),
         ("bundle-expired", bundled(bundle(&expired.pem))),
+        ("bundle-not-yet-good", bundled(bundle(&certificates::Authority::valid("example.org", (2097, 2098)).pem))),
         ("bundle-unreadable", bundled(bundle("nothing"))),
         ("bundle-foreign", bundled(bundle(&io.pem))),
         ("untrusted-accepted", server(&validation, "trust_chain_verification", json!("ACCEPT_UNTRUSTED"))),
