@@ -288,6 +288,9 @@ findings! {
     FilterFailOpen "filter-fail-open" Filter Error
         "If the filter fails, or its code does not load, requests pass without a decision."
         "Set `failure_policy: FAIL_RELOAD` and remove `fail_open`; in Istio, `failStrategy: FAIL_CLOSE`."
+    FilterOptional "filter-optional" Filter Warning
+        "The filter is optional: an Envoy that does not know its type skips it, and requests pass without a decision."
+        "Remove `is_optional` from the filter, so that such an Envoy rejects the listener."
     FilterStaysDown "filter-stays-down" Filter Note
         "If the VM of the filter fails, every request is denied until Envoy restarts."
         "Set `failure_policy: FAIL_RELOAD`, which also denies, and rebuilds the VM after a second."

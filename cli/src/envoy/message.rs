@@ -119,6 +119,7 @@ pub(crate) struct Extension {
     pub(crate) typed_config: Any,
     pub(crate) config_discovery: Any,
     pub(crate) disabled: bool,
+    pub(crate) is_optional: bool,
 }
 
 /// A cluster.

@@ -137,6 +137,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("acts-before-filter", server(HTTP, "http_filters", json!([lua, ours, router]))),
         ("filter-disabled", server(OURS, "disabled", json!(true))),
         ("filter-fail-open", server(PLUGIN, "failure_policy", json!("FAIL_OPEN"))),
+        ("filter-optional", server(OURS, "is_optional", json!(true))),
         ("filter-stays-down", server(PLUGIN, "failure_policy", json!("FAIL_CLOSED"))),
     ]
 }

@@ -68,6 +68,8 @@ pub(crate) struct Installed {
     pub(crate) failure: FailurePolicy,
     /// Whether the chain disables the filter.
     pub(crate) disabled: bool,
+    /// Whether an Envoy that does not know the type of the filter skips it.
+    pub(crate) is_optional: bool,
     /// The name in the counters of its VM; empty for a dynamic module.
     pub(crate) plugin: String,
     /// Whether Envoy fetches the code.
@@ -104,8 +106,8 @@ pub(crate) struct Catalog<'e> {
     pub(crate) compiled: CompiledOnce,
 }
 
-/// The name in the chain, whether it is disabled there, and the text of the configuration.
-type Key = (String, bool, String);
+/// The name in the chain, whether it is disabled and whether it is optional there, and the text of the configuration.
+type Key = (String, [bool; 2], String);
 
 impl<'e> Catalog<'e> {
     /// Returns a catalog without entries.
@@ -128,7 +130,7 @@ impl<'e> Catalog<'e> {
         if ![WASM, MODULE, RBAC].concat().contains(&kind.as_str()) {
             return None;
         }
-        let key = (place.name.clone(), place.disabled, found.typed_config.text().to_owned());
+        let key = (place.name.clone(), [place.disabled, place.is_optional], found.typed_config.text().to_owned());
         if let Some(known) = self.known.borrow().get(&key) {
             return known.clone();
         }
@@ -201,6 +203,7 @@ impl<'e> Catalog<'e> {
             adapter,
             failure,
             disabled: place.disabled,
+            is_optional: place.is_optional,
             plugin: config["name"].as_str().unwrap_or_default().to_owned(),
             is_remote: config["vm_config"]["code"]["remote"].is_object(),
             document,

@@ -135,6 +135,10 @@ pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Repor
             report.fine(FindingLayer::Filter, place, format!("if `{name}` fails, requests are denied"));
         }
     }
+    if installed.is_optional {
+        let message = format!("`{name}` has `is_optional: true`");
+        report.find(FindingCode::FilterOptional, place, message);
+    }
     if installed.disabled {
         report.find(FindingCode::FilterDisabled, place, format!("`{name}` is disabled in the chain"));
     }
