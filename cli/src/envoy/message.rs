@@ -334,6 +334,8 @@ pub(crate) struct ConnectionManager {
 pub(crate) struct Upgrade {
     pub(crate) upgrade_type: String,
     pub(crate) filters: Vec<Extension>,
+    /// Whether requests can use the upgrade on routes without a setting of their own, which is the default.
+    pub(crate) enabled: Option<bool>,
 }
 
 /// Discovered routes.

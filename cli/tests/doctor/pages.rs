@@ -346,3 +346,32 @@ fn client_certificate_headers_are_checked() {
     // On a connection without HBONE, another filter must set the caller's SPIFFE ID.
     assert_eq!(with("peerPrincipal", json!(null)), set(&["peer-principal-missing"]));
 }
+
+/// A route can enable an upgrade that the connection manager disables.
+#[test]
+fn a_disabled_upgrade_needs_no_filter_unless_a_route_enables_it() {
+    let router = Pages::server().listener.pointer(MANAGER).unwrap()["http_filters"][1].clone();
+    let pages = |enabled: Value| {
+        let upgrade = json!({"upgrade_type": "websocket", "enabled": enabled, "filters": [router]});
+        Pages::server().manager("upgrade_configs", json!([upgrade]))
+    };
+    let on_route = |enabled: Value, kind: &str| {
+        let mut pages = pages(json!(false));
+        let table = pages.listener.pointer_mut(&format!("{MANAGER}/route_config")).unwrap();
+        table["virtual_hosts"][0]["routes"][0]["route"]["upgrade_configs"] =
+            json!([{"upgrade_type": kind, "enabled": enabled}]);
+        pages
+    };
+    assert_eq!(pages(json!(null)).found(), set(&["upgrade-unguarded"]));
+    assert_eq!(pages(json!(true)).found(), set(&["upgrade-unguarded"]));
+    assert_eq!(pages(json!(false)).found(), set(&[]));
+    assert_eq!(on_route(json!(null), "WebSocket").found(), set(&["upgrade-unguarded"]));
+    assert_eq!(on_route(json!(false), "websocket").found(), set(&[]));
+    assert_eq!(on_route(json!(true), "CONNECT").found(), set(&[]));
+    // The table with the routes is not in the dump.
+    let unknown =
+        pages(json!(false)).manager("route_config", json!(null)).manager("rds", json!({"route_config_name": "t"}));
+    assert_eq!(unknown.found(), set(&[]));
+    let report = unknown.report();
+    assert!(report.to_string().contains("a route enables the upgrade `websocket`"), "{report:#}");
+}

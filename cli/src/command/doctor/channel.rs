@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::installation::{Catalog, Installation, Installed};
-use super::route_overrides::{has_tables, tables};
+use super::route_overrides::{enables_upgrade, has_tables, tables};
 use crate::document::Document;
 use crate::envoy::message::{Any, ConnectionManager, DownstreamTls, Extension, FilterChain, Listener};
 use crate::envoy::page::invalid;
@@ -44,7 +44,7 @@ pub(crate) struct Channel<'e> {
     pub(crate) is_http: bool,
     /// The state of the caller's SPIFFE ID in an internal listener; `None` without HBONE.
     pub(crate) hbone: Option<Hbone>,
-    /// The destinations of a channel with mutual TLS in an Envoy with internal listeners.
+    /// The destinations of a channel with mutual TLS in an Envoy with internal listeners, or of an upgrade.
     pub(crate) destination: Destination,
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn channels<'e>(
             let name = if chain.name.is_empty() { format!("#{position}") } else { chain.name.clone() };
             let place = Place { filter_chain: Some(name), ..Place::listener(&listener.name) };
             let first = channel(listener, chain, place, catalog)?;
-            direct.extend(upgrades(&first, catalog));
+            direct.extend(upgrades(&first, envoy, catalog));
             direct.push(first);
         }
     }
@@ -248,20 +248,30 @@ fn channel<'e>(
     })
 }
 
-/// Returns the filter chain once for each upgrade with HTTP filters.
-fn upgrades<'e>(first: &Channel<'e>, catalog: &Catalog<'_>) -> Vec<Channel<'e>> {
-    let upgrades = first.manager.iter().flat_map(|manager| &manager.upgrade_configs);
-    let own = upgrades.filter(|upgrade| !upgrade.filters.is_empty()).map(|upgrade| {
+/// Returns the filter chain once for each upgrade with HTTP filters that requests can use.
+fn upgrades<'e>(first: &Channel<'e>, envoy: &Envoy, catalog: &Catalog<'_>) -> Vec<Channel<'e>> {
+    let Some(manager) = &first.manager else { return Vec::new() };
+    let with_filters = manager.upgrade_configs.iter().filter(|upgrade| !upgrade.filters.is_empty());
+    let own = with_filters.filter_map(|upgrade| {
+        let destination = if upgrade.enabled != Some(false) || enables_upgrade(manager, &upgrade.upgrade_type, envoy) {
+            Destination::Outside
+        } else if has_tables(manager, envoy) {
+            // Envoy responds to such requests itself.
+            return None;
+        } else {
+            Destination::Unknown
+        };
         let http = catalog.find(&upgrade.filters);
         // A network filter decides for every request of the connection, but it does not replace an HTTP filter.
         let of_connection = || first.filter.clone().filter(|_| !first.is_http);
-        Channel {
+        Some(Channel {
             http_place: Place { upgrade: Some(upgrade.upgrade_type.clone()), ..first.place.clone() },
             http_filters: upgrade.filters.as_slice().into(),
             is_http: http.is_some(),
             filter: http.or_else(of_connection),
+            destination,
             ..first.clone()
-        }
+        })
     });
     own.collect()
 }

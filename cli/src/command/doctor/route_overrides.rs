@@ -43,6 +43,26 @@ pub(crate) fn table_not_here<'m>(manager: &'m ConnectionManager, envoy: &Envoy) 
     (!envoy.dump.routes.iter().any(|routes| routes.name == name)).then_some(name)
 }
 
+/// Returns `true` if a route enables an upgrade, which the connection manager can have disabled.
+pub(crate) fn enables_upgrade(manager: &ConnectionManager, kind: &str, envoy: &Envoy) -> bool {
+    tables(manager, envoy).iter().any(|table| has_upgrade(table, kind))
+}
+
+fn has_upgrade(node: &Value, kind: &str) -> bool {
+    let is_enabled = |upgrade: &Value| {
+        let same = upgrade["upgrade_type"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(kind));
+        same && upgrade["enabled"] != false
+    };
+    match node {
+        Value::Object(fields) => {
+            node["upgrade_configs"].as_array().is_some_and(|upgrades| upgrades.iter().any(is_enabled))
+                || fields.values().any(|below| has_upgrade(below, kind))
+        }
+        Value::Array(items) => items.iter().any(|item| has_upgrade(item, kind)),
+        _ => false,
+    }
+}
+
 /// Returns the settings that a table has for the filter of this name.
 pub(crate) fn overrides(table: &Value, name: &str, catalog: &Catalog<'_>) -> Vec<Override> {
     let part =

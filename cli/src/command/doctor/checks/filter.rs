@@ -52,7 +52,13 @@ pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
         match channel.destination {
             Destination::Inside => continue,
             Destination::Unknown => {
-                let message = "the dump lacks a route table or a cluster, so it is unknown whether this filter chain leads to the filter";
+                let unknown = match &channel.http_place.upgrade {
+                    Some(upgrade) => {
+                        format!("a route enables the upgrade `{upgrade}`, whose HTTP filters lack the filter")
+                    }
+                    None => "this filter chain leads to the filter".to_owned(),
+                };
+                let message = format!("the dump lacks a route table or a cluster, so it is unknown whether {unknown}");
                 report.find(FindingCode::FilterUnknown, &channel.http_place, message);
                 continue;
             }
