@@ -245,6 +245,9 @@ findings! {
     ServerNameMissing "server-name-missing" Request Warning
         "Policies use `connection.sni`, and the listener does not read it."
         "Add the listener filter `envoy.filters.listener.tls_inspector`."
+    TokenMissing "token-missing" Request Error
+        "Policies use tokens, and the filter does not get their claims: a field with a token matches no request, and a negated field matches every request."
+        "Add `envoy.filters.http.jwt_authn` with `payload_in_metadata: payload` before the filter; in Istio, a RequestAuthentication. The dynamic module needs set_filter_state, too."
 
     FilterMissing "filter-missing" Filter Error
         "No listener has the filter, so this Envoy does not authorize requests."

@@ -130,6 +130,7 @@ fn changes() -> Vec<(&'static str, Value)> {
             "server-name-missing",
             document(condition("connection.sni", "a")).set(INBOUND, "listener_filters", json!([])).report(),
         ),
+        ("token-missing", document(condition("request.auth.principal", "*")).report()),
         ("filter-missing", server(HTTP, "http_filters", json!([router]))),
         ("listener-unguarded", unguarded.report()),
         ("configuration-refused", server(&format!("{PLUGIN}/configuration"), "value", json!("{}"))),

@@ -79,6 +79,14 @@ impl Pages {
         self
     }
 
+    /// The HTTP filters of this list before that of this project, and those of the other list after it.
+    fn filters(self, before: &[&Value], after: &[&Value]) -> Self {
+        let own = self.listener.pointer(MANAGER).unwrap()["http_filters"].as_array().unwrap().clone();
+        let all = before.iter().copied().chain([&own[0]]).chain(after.iter().copied()).chain(&own[1..]);
+        let all: Vec<Value> = all.cloned().collect();
+        self.manager("http_filters", json!(all))
+    }
+
     /// The whole report.
     pub(crate) fn report(&self) -> Value {
         examined(&self.bootstrap, &self.listener, &self.routes)
@@ -374,4 +382,55 @@ fn a_disabled_upgrade_needs_no_filter_unless_a_route_enables_it() {
     assert_eq!(unknown.found(), set(&[]));
     let report = unknown.report();
     assert!(report.to_string().contains("a route enables the upgrade `websocket`"), "{report:#}");
+}
+
+#[test]
+fn policies_with_tokens_need_verified_tokens() {
+    let jwt = |payload: Value| {
+        json!({"name": "jwt", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+            "providers": {"a": {"issuer": "a"}, "b": {"issuer": "b", "payload_in_metadata": payload}}
+        }})
+    };
+    let (verified, unkept) = (jwt(json!("payload")), jwt(json!(null)));
+    let mut disabled = verified.clone();
+    disabled["disabled"] = json!(true);
+    let metadata = json!({"name": "other", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config",
+        "metadata": [{"metadata_namespace": "envoy.filters.http.jwt_authn", "value": {"payload": {}}}]
+    }});
+    let missing = set(&["token-missing"]);
+    for rule in [
+        json!({"from": [{"source": {"requestPrincipals": ["*"]}}]}),
+        json!({"from": [{"source": {"notRequestPrincipals": ["*"]}}]}),
+        json!({"when": [{"key": "request.auth.audiences", "values": ["a"]}]}),
+        json!({"when": [{"key": "request.auth.presenter", "values": ["a"]}]}),
+        json!({"when": [{"key": "request.auth.claims[groups]", "notValues": ["a"]}]}),
+    ] {
+        assert_eq!(Pages::server().rule(&rule).found(), missing, "{rule}");
+        assert_eq!(Pages::server().rule(&rule).filters(&[&verified], &[]).found(), set(&[]), "{rule}");
+    }
+    let rule = json!({"from": [{"source": {"requestPrincipals": ["*"]}}]});
+    let found = |before: &[&Value], after: &[&Value]| Pages::server().rule(&rule).filters(before, after).found();
+    assert_eq!(found(&[], &[&verified]), missing, "after the filter");
+    assert_eq!(found(&[&disabled], &[]), missing);
+    assert_eq!(found(&[&unkept], &[]), missing);
+    assert_eq!(found(&[&metadata], &[]), set(&[]));
+    // No policy uses tokens.
+    assert_eq!(Pages::server().found(), set(&[]));
+
+    let module = |filters: &[&Value]| {
+        let mut module = Pages::module();
+        let document = json!({"trustDomain": "example.org", "policies": [{"name": "p", "rules": [rule]}]});
+        *module.listener.pointer_mut(&format!("{FILTER}/filter_config/value")).unwrap() = json!(document.to_string());
+        module.filters(filters, &[]).found()
+    };
+    let state = json!({"name": "state", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+        "on_request_headers": [{"object_key": "spiffe_authz.metadata.envoy.filters.http.jwt_authn"}]
+    }});
+    for filters in [&[&verified][..], &[&state], &[&state, &verified]] {
+        assert_eq!(module(filters), missing, "{filters:?}");
+    }
+    assert_eq!(module(&[&verified, &state]), set(&[]));
 }

@@ -9,6 +9,7 @@ mod request;
 mod routes;
 mod secrets;
 mod state;
+mod tokens;
 mod trust;
 mod upstream;
 
@@ -125,12 +126,12 @@ fn judge(facts: &mut Facts<'_>, report: &mut Report) {
         }
         if channel.filter.is_some() {
             handshake::check(channel, report);
-            request::check(channel, facts.envoy, report);
+            request::check(channel, facts, report);
             filter::check(channel, facts, report);
             for own in routes::check(channel, facts, report) {
                 check_connection(&own, facts, report);
                 handshake::check(&own, report);
-                request::check(&own, facts.envoy, report);
+                request::check(&own, facts, report);
             }
         }
     }

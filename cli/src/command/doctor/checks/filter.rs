@@ -326,14 +326,16 @@ fn refuse(errors: &[String], place: &Place, report: &mut Report) {
     }
 }
 
+/// Returns the HTTP filters before this one, or `None` if this project's filter is a network filter here.
+pub(super) fn before<'c>(channel: &'c Channel<'_>, catalog: &Catalog<'_>) -> Option<&'c [Extension]> {
+    let is_ours = |filter: &Extension| catalog.recognize(filter).is_some_and(|filter| filter.is_certain());
+    let end = channel.http_filters.iter().position(is_ours)?;
+    channel.http_filters.get(..end)
+}
+
 /// Checks the filters before this one.
 fn check_order(channel: &Channel<'_>, catalog: &Catalog<'_>, report: &mut Report) {
-    let is_ours = |filter: &Extension| catalog.recognize(filter).is_some_and(|filter| filter.is_certain());
-    let Some(end) = channel.http_filters.iter().position(is_ours) else {
-        // This project's filter is a network filter here.
-        return;
-    };
-    let before = channel.http_filters.get(..end).unwrap_or_default();
+    let Some(before) = before(channel, catalog) else { return };
     let acts = |filter: &&Extension| {
         let kind = kind_of(filter, catalog);
         !filter.disabled && !PASSIVE.iter().any(|passive| kind.ends_with(passive)) && !replaces_xfcc(filter)

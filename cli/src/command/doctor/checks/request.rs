@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::{Facts, tokens};
 use crate::command::doctor::channel::{Channel, Hbone};
 use crate::command::doctor::installation::Adapter;
 use crate::command::doctor::route_overrides::tables;
@@ -25,10 +26,11 @@ const SOURCE_ADDRESS: (&str, &str) = ("on_new_connection", filter_state::SOURCE_
 /// The filter state with the caller's certificate for the dynamic module, and the field of `set_filter_state` that sets it.
 const PEER_CERTIFICATE: (&str, &str) = ("on_downstream_tls_handshake", filter_state::PEER_CERTIFICATE);
 
-pub(super) fn check(channel: &Channel<'_>, envoy: &Envoy, report: &mut Report) {
+pub(super) fn check(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
     // Without a document, the fields that policies use are unknown.
     let Some(document) = channel.document() else { return };
-    check_paths(channel, document, envoy, report);
+    check_paths(channel, document, facts.envoy, report);
+    tokens::check(channel, document, facts, report);
     check_remote_address(channel, document, report);
     check_principal(channel, report);
     check_xfcc(channel, document, report);
