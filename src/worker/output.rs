@@ -183,11 +183,8 @@ impl<'p> Count<'p> {
         self.mode == Mode::Enforce && self.event == Event::Verdict(Verdict::Allow)
     }
 
-    /// The names of the labels in the name of a Wasm counter.
-    pub const LABELS: [&'static str; 4] = ["mode", "verdict", "reason", "policy"];
-
-    /// The names of the labels of the module's counter, and of the tags that Envoy extracts from the name of a Wasm counter.
-    pub const TAGS: [&'static str; 4] =
+    /// The names of the labels.
+    pub const LABELS: [&'static str; 4] =
         ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
 
     /// Returns every count without a policy that a policy set can produce. A host that does not count by policy counts everything
@@ -238,12 +235,15 @@ impl<'p> Count<'p> {
         [self.mode.slug(), self.event.slug(), reason, self.rule.map_or(NONE, |rule| rule.policy)]
     }
 
-    /// The name of a counter without labels: `base`, followed by the name and the value of each label. The policy comes last,
-    /// because its name can contain dots. The stats tags of a bootstrap split the name into labels.
+    /// The name of a counter for which Envoy has no labels: they stand before the last part of `base`, which is separated by a dot.
+    /// Stats tags split the name. Each label has the form for which Istio's bootstrap has the tags, with `extraStatTags`.
+    ///
+    /// Source: Istio, `tools/packaging/common/envoy_bootstrap.json`.
     #[must_use]
     pub fn name(&self, base: &str) -> String {
+        let (space, counter) = base.rfind('.').map_or(("", base), |dot| base.split_at(dot + 1));
         let labels = Self::LABELS.iter().zip(self.values());
-        labels.fold(base.to_owned(), |name, (label, value)| name + "." + label + "." + value)
+        labels.fold(space.to_owned(), |name, (label, value)| name + label + "=.=" + value + ";.;") + counter
     }
 }
 

@@ -235,7 +235,7 @@ fn the_filter_is_configured_or_running() {
     let sound = Delivered::sound("server");
     assert!(fine(&sound).contains("is configured for `example.org`"));
     let decided = Delivered::sound("server")
-        .stats("cluster_added", "cluster_added: 1\nwasmcustom.spiffe_authz.decisions.mode.enforce.verdict.allow");
+        .stats("cluster_added", "cluster_added: 1\nwasmcustom.spiffe_authz.spiffe_authz_mode=.=enforce;.;spiffe_authz_verdict=.=allow;.;decisions");
     assert!(fine(&decided).contains("decides for `example.org`"));
     let failing =
         Delivered::sound("server").stats("cluster_added", "cluster_added: 1\nwasm.spiffe-authz.vm_reload_backoff");

@@ -64,7 +64,7 @@ impl HttpConfiguration {
         }
         let policy = accepted(PolicySet::from_json(text))?;
         let allowed = host.counter(MODULE_ALLOWED_COUNTER, []);
-        let decisions = host.counter(MODULE_COUNTER, Count::TAGS);
+        let decisions = host.counter(MODULE_COUNTER, Count::LABELS);
         let (Some(allowed), Some(decisions)) = (allowed, decisions) else {
             abi::log(Level::Error, "spiffe-authz: Envoy did not define a counter");
             return None;

@@ -142,7 +142,7 @@ impl Tunnel {
 /// Returns the next frame that does not manage the connection.
 fn next_of_requests(frames: &mut Frames) -> Result<Frame> {
     loop {
-        let frame = frames.next()?;
+        let frame = frames.read()?;
         match frame.kind {
             RST_STREAM => bail!("the server ended the stream: {:?}", frame.payload),
             DATA | HEADERS | GOAWAY => return Ok(frame),

@@ -16,7 +16,7 @@ use spiffe_authz_integration::wait;
 
 use crate::environment::{Environment, FEDERATED, LOCAL, THIRD, Target, wait_for_secrets};
 use crate::istio::{Istiod, Webhooks};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, extra_stat_tags};
 use crate::shell::Shell;
 use crate::spire::{Agent, Server};
 
@@ -133,10 +133,12 @@ impl Mesh {
         let upstream = Upstream::start()?;
         let processes = adapted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
         environment.kubectl().apply(&processes)?;
+        let stat_tags = extra_stat_tags(environment.kubectl())?;
         let start = |kind, service_account, namespace, label: (&str, &str), address| {
             let program = environment.workload(&format!("{}-{kind}", label.1), namespace, service_account)?;
-            let proxy =
-                Proxy { kind, pod: label.1, address, namespace, service_account, labels: &json!({label.0: label.1}) };
+            let labels = &json!({label.0: label.1});
+            let stat_tags = &stat_tags;
+            let proxy = Proxy { kind, pod: label.1, address, namespace, service_account, labels, stat_tags };
             let envoy = proxy.start(program, istiod.xds, &environment.agent.socket, directory)?;
             wait_for_secrets(&envoy)?;
             Ok::<_, anyhow::Error>(envoy)

@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::Bootstrap;
 use spiffe_authz_integration::envoy::{Envoy, Start};
+
+use crate::kubectl::Kubectl;
 
 /// A proxy of the mesh, as istiod identifies it.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +25,18 @@ pub struct Proxy<'a> {
     pub service_account: &'a str,
     /// The labels of the pod.
     pub labels: &'a Value,
+    /// The labels that counters have in their names: `extraStatTags` of the mesh.
+    pub stat_tags: &'a [String],
+}
+
+/// Returns `extraStatTags` of the mesh's configuration, which istio-agent adds to its bootstrap.
+///
+/// # Errors
+/// Returns an error if the configuration cannot be read or has none.
+pub fn extra_stat_tags(kubectl: &Kubectl) -> Result<Vec<String>> {
+    let map = kubectl.get(&["configmap", "istio", "-n", "istio-system"])?;
+    let mesh: Value = serde_saphyr::from_str(map["data"]["mesh"].as_str().context("no mesh configuration")?)?;
+    serde_json::from_value(mesh["defaultConfig"]["extraStatTags"].clone()).context("no `extraStatTags`")
 }
 
 impl Proxy<'_> {
@@ -36,7 +50,10 @@ impl Proxy<'_> {
     }
 
     fn bootstrap(&self, xds: u16, agent: &Path) -> Value {
-        let Self { kind, pod, address, namespace, service_account, labels } = self;
+        let Self { kind, pod, address, namespace, service_account, labels, stat_tags } = self;
+        // Source: Istio, `tools/packaging/common/envoy_bootstrap.json`.
+        let tag = |name: &String| json!({"tag_name": name, "regex": format!(r"({name}=\.=(.*?);\.;)")});
+        let stats_tags: Vec<Value> = stat_tags.iter().map(tag).collect();
         let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
         let istiod = json!({"socket_address": {"address": "127.0.0.1", "port_value": xds}});
         json!({
@@ -55,6 +72,7 @@ impl Proxy<'_> {
                 },
             },
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+            "stats_config": {"use_all_default_tags": false, "stats_tags": stats_tags},
             "dynamic_resources": {
                 "lds_config": ads,
                 "cds_config": ads,

@@ -404,13 +404,18 @@ fn the_counters_of_connections_are_bounded() {
         envoy_dynamic_module_on_network_filter_config_destroy(config.cast_mut());
         names.into_inner()
     };
-    let of_policies = |names: &[Box<[u8]>]| names.iter().filter(|name| !name.ends_with(b".policy.none")).count();
+    let of_policies = |names: &[Box<[u8]>]| {
+        names.iter().filter(|name| !name.ends_with(b"_policy=.=none;.;spiffe_authz_decisions")).count()
+    };
     // One counter has no label.
     assert_eq!(of_policies(&defined(1000, "{}")), 1001);
     let many = defined(1001, "{}");
     assert_eq!(of_policies(&many), 1);
-    for event in ["audit.reason.none", "deny.reason.denied-by-policy"] {
-        let name = format!("spiffe_authz_decisions.mode.enforce.verdict.{event}.policy.none");
+    for (verdict, reason) in [("audit", "none"), ("deny", "denied-by-policy")] {
+        let name = format!(
+            "spiffe_authz_mode=.=enforce;.;spiffe_authz_verdict=.={verdict};.;spiffe_authz_reason=.={reason};.;\
+             spiffe_authz_policy=.=none;.;spiffe_authz_decisions"
+        );
         assert!(many.iter().any(|defined| **defined == *name.as_bytes()), "{name}");
     }
 }

@@ -42,9 +42,8 @@ fn demonstrate(scratch: &Scratch, keep: bool) -> Result<()> {
     let statuses = REQUESTS.iter().map(|request| send_request(&callers, request)).collect::<Result<Vec<_>>>()?;
     let log = environment.server.access_log_of(REQUESTS.len())?;
     print!("{}", table(&log));
-    let shadow =
-        "wasmcustom.spiffe_authz.decisions.mode.shadow.verdict.deny.reason.denied-by-policy.policy.default/no-teapots";
-    let would = environment.server.stat(shadow)?.unwrap_or(0);
+    let shadow = Adapter::Wasm.counter(["shadow", "deny", "denied-by-policy", "default/no-teapots"]);
+    let would = environment.server.stat(&shadow)?.unwrap_or(0);
     println!(
         "\nThe policy default/no-teapots is in shadow mode: it allowed {would} request that it would deny if enforced."
     );

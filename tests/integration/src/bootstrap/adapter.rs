@@ -23,6 +23,9 @@ pub enum Adapter {
     Module,
 }
 
+/// The labels of the counter of decisions.
+const LABELS: [&str; 4] = ["spiffe_authz_mode", "spiffe_authz_verdict", "spiffe_authz_reason", "spiffe_authz_policy"];
+
 impl Adapter {
     /// Both adapters.
     pub const ALL: [Self; 2] = [Self::Wasm, Self::Module];
@@ -57,15 +60,23 @@ impl Adapter {
     /// labels in either adapter.
     #[must_use]
     pub fn tcp_counter(self, values: [&str; 4]) -> String {
-        self.named("", values)
+        let labels = LABELS.iter().zip(values).map(|(label, value)| format!("{label}=.={value};.;"));
+        let (space, counter) = match self {
+            Self::Wasm => ("wasmcustom.spiffe_authz.", "decisions"),
+            Self::Module => ("dynamicmodulescustom.", "spiffe_authz_decisions"),
+        };
+        format!("{space}{}{counter}", labels.collect::<String>())
     }
 
     /// Returns the name of the counter of requests with these values: mode, verdict, reason, policy.
     #[must_use]
     pub fn counter(self, values: [&str; 4]) -> String {
         match self {
-            Self::Wasm => self.named("", values),
-            Self::Module => self.named("spiffe_authz_", values),
+            Self::Wasm => self.tcp_counter(values),
+            Self::Module => {
+                let labels = LABELS.iter().zip(values).map(|(label, value)| format!(".{label}.{value}"));
+                format!("dynamicmodulescustom.spiffe_authz_decisions{}", labels.collect::<String>())
+            }
         }
     }
 
@@ -78,21 +89,13 @@ impl Adapter {
         }
     }
 
-    fn named(self, prefix: &str, values: [&str; 4]) -> String {
-        let name = match self {
-            Self::Wasm => "wasmcustom.spiffe_authz.decisions",
-            Self::Module => "dynamicmodulescustom.spiffe_authz_decisions",
-        };
-        let labels = ["mode", "verdict", "reason", "policy"].iter().zip(values);
-        labels.fold(name.to_owned(), |name, (label, value)| format!("{name}.{prefix}{label}.{value}"))
-    }
-
     /// Returns the reason in the name of a counter of enforced denials, or `None` for any other name.
     #[must_use]
     pub fn deny_reason(self, counter: &str) -> Option<&str> {
         let any = self.counter(["enforce", "deny", "*", ""]);
-        let (before, after) = any.split_once('*')?;
-        Some(counter.strip_prefix(before)?.split_once(after)?.0)
+        let (before, _) = any.split_once('*')?;
+        let end = if self == Self::Wasm { ";.;" } else { ".spiffe_authz_policy." };
+        Some(counter.strip_prefix(before)?.split_once(end)?.0)
     }
 }
 

@@ -66,7 +66,7 @@ impl Frames {
     ///
     /// # Errors
     /// Returns an error if the connection is closed.
-    pub fn next(&mut self) -> Result<Frame> {
+    pub fn read(&mut self) -> Result<Frame> {
         loop {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).context("the connection was closed")?;

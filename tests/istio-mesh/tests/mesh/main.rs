@@ -7,6 +7,7 @@ mod connections;
 mod guide;
 mod injection;
 mod istio_alone;
+mod metrics;
 mod overlay;
 mod updates;
 mod verdicts;
@@ -49,6 +50,7 @@ fn main() -> Result<ExitCode> {
             connections::sessions_are_not_resumed_and_paths_are_normalized,
         ),
         ("verdicts::by_wasm_plugin", verdicts::by_wasm_plugin),
+        ("metrics::the_counter_has_labels", metrics::the_counter_has_labels),
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),

@@ -1,6 +1,6 @@
 //! The filter and its place in the filter chain.
 
-use spiffe_authz::worker::{Count, MODULE_ALLOWED_COUNTER, MODULE_COUNTER, WASM_ALLOWED_COUNTER, WASM_COUNTER};
+use spiffe_authz::worker::Count;
 
 use super::Facts;
 use super::request::replaces_xfcc;
@@ -38,8 +38,8 @@ const PASSIVE: [&str; 17] = [
     "stats.PluginConfig",
     "metadata_exchange.PluginConfig",
 ];
-/// The prefixes that Envoy adds to the counters of a Wasm filter and of a dynamic module.
-const COUNTER_PREFIXES: [&str; 2] = ["wasmcustom.", "dynamicmodulescustom."];
+/// The beginning of the names of the filter's counters: of the Wasm filter, and of the dynamic module.
+const COUNTERS: [&str; 2] = ["wasmcustom.spiffe_authz.", "dynamicmodulescustom.spiffe_authz_"];
 
 /// Checks that each channel with mutual TLS has the filter.
 pub(super) fn presence(facts: &Facts<'_>, report: &mut Report) {
@@ -248,11 +248,7 @@ fn check_running(
         Adapter::Module => "a dynamic module",
     };
     let domain = &document.policy.identity().trust_domains.local;
-    let [wasm, module] = COUNTER_PREFIXES;
-    let counters = [WASM_ALLOWED_COUNTER, WASM_COUNTER].map(|counter| format!("{wasm}{counter}"));
-    let of_module = [MODULE_ALLOWED_COUNTER, MODULE_COUNTER].map(|counter| format!("{module}{counter}"));
-    let counters: Vec<&str> = counters.iter().chain(&of_module).map(String::as_str).collect();
-    let decisions = envoy.stats.sum(&counters);
+    let decisions = envoy.stats.sum(&COUNTERS);
     let message = match decisions {
         stats::Count::Some(count) if !is_failing => {
             format!("`{name}` ({kind}) decides for `{domain}`; this Envoy has counted decisions: {count}")
@@ -304,7 +300,7 @@ pub(super) fn labels(facts: &Facts<'_>, report: &mut Report) {
         return;
     }
     let missing: Vec<&str> =
-        Count::TAGS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
+        Count::LABELS.into_iter().filter(|label| !facts.envoy.dump.stats_tags.iter().any(|tag| tag == label)).collect();
     if missing.is_empty() {
         report.fine(
             FindingLayer::Filter,

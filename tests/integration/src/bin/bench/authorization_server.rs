@@ -35,7 +35,7 @@ fn serve(mut stream: TcpStream) -> Result<()> {
     let headers = [vec![STATUS_200], literal("content-type", "application/grpc")].concat();
     let trailers = literal("grpc-status", "0");
     loop {
-        let Frame { kind, flags, stream, payload } = frames.next()?;
+        let Frame { kind, flags, stream, payload } = frames.read()?;
         if kind != DATA {
             continue;
         }
