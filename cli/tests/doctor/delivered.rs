@@ -331,6 +331,23 @@ fn an_agent_explains_only_its_own_secrets() {
     }
 }
 
+/// A secret of the same name from another source does not show that this one has arrived.
+#[test]
+fn a_cluster_waits_for_its_agent_although_a_secret_of_the_name_is_here() {
+    let mut server = Delivered::sound("server");
+    let cluster = Delivered::sound("client").bootstrap.pointer("/static_resources/clusters/0").unwrap().clone();
+    server.warming = vec![json!({"cluster": cluster})];
+    let certificate = format!("{COMMON_TLS}/tls_certificate_sds_secret_configs/0");
+    let server = server.set(&certificate, "sds_config", json!({"path_config_source": {"path": "/svid.json"}}));
+    let server =
+        server.stats("upstream_cx_active: 1", "upstream_cx_active: 0").stats("connect_fail: 0", "connect_fail: 4");
+    let mut dump = server.dump();
+    dump["configs"][3]["dynamic_warming_secrets"] = json!([{"name": "default"}]);
+    let report = doctor_of(&dump.to_string(), Some("{}"), Some(&server.stats));
+    let waiting = [(vec!["httpbin".to_owned()], json!("agent-unreachable"))];
+    assert_eq!(causes(&report, "cluster-warming"), waiting, "{report:#}");
+}
+
 /// Two listeners use the same secret, and only one gets it from an agent that does not answer.
 #[test]
 fn the_same_secret_in_two_places_can_have_a_cause_in_one() {

@@ -95,7 +95,7 @@ fn cause_of_counter(name: &str, facts: &Facts<'_>, report: &Report) -> Option<Fi
             place.listener == channel.http_place.listener && place.route.is_some() == of_route
         };
         let filter =
-            channel.installed().is_some_and(|installed| counts(".extension_config_discovery.", &installed.name));
+            channel.installed().is_some_and(|installed| counts("extension_config_discovery.", &installed.name));
         let table = channel.manager.as_ref().and_then(|manager| manager.rds.as_ref());
         let table = table.is_some_and(|table| counts(".rds.", &table.route_config_name));
         let first = |of_route| report.first(&[FindingCode::ConfigurationRefused], |place| is_here(place, of_route));

@@ -59,7 +59,7 @@ enum Arrival {
     /// The secret arrived with other content.
     Unreadable,
     Missing,
-    /// The dump has no section of secrets.
+    /// The dump has no section of secrets, or does not show whether the secret comes from this source.
     Unknown,
 }
 
@@ -185,6 +185,10 @@ fn arrival(request: &SecretRequest, envoy: &Envoy) -> Arrival {
     let Some(secret) = envoy.secret(&request.name) else {
         return if envoy.has(Section::Secrets) { Arrival::Missing } else { Arrival::Unknown };
     };
+    // Then several sources have a secret of this name, and the dump does not show which of them has delivered it.
+    if envoy.dump.warming_secrets.contains(&request.name) {
+        return Arrival::Unknown;
+    }
     let (certificate, bundle) = (secret.tls_certificate.is_some(), secret.validation_context.is_some());
     match (request.role, certificate, bundle) {
         (Role::Certificate, true, _) | (Role::Bundle, _, true) => Arrival::Arrived,
