@@ -113,6 +113,16 @@ impl Authority {
         Self::with(trust_domain, params)
     }
 
+    /// Creates an authority whose certificate is valid from tomorrow.
+    ///
+    /// # Errors
+    /// Returns an error if the key or certificate cannot be created.
+    pub fn early(trust_domain: &str) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.not_before = time::OffsetDateTime::now_utc() + time::Duration::days(1);
+        Self::with(trust_domain, params)
+    }
+
     fn with(trust_domain: &str, mut params: CertificateParams) -> Result<Self> {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, trust_domain);

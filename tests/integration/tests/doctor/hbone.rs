@@ -1,7 +1,7 @@
 //! HBONE: one listener terminates TLS, and the filter is in another one.
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, TLS};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
@@ -9,6 +9,9 @@ use spiffe_authz_integration::fixture::{Fixture, Validation};
 use crate::support::{at, wait_for};
 
 const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+
+/// The document of the filter in the internal listener.
+const INNER: &str = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
 
 fn server(fixture: &Fixture) -> Result<Bootstrap> {
     let (certificate, validation) = (fixture.scratch.join("certificate.json"), fixture.scratch.join("validation.json"));
@@ -41,6 +44,12 @@ fn both_listeners_are_one_channel() -> Result<()> {
         wanted.extend((!expected.is_empty()).then_some((inner.as_str(), expected)));
         wait_for(&envoy, fixture.scratch.path(), &wanted)?;
     }
+    // The inner filter reads the caller from TLS, which the internal listener does not have.
+    let mut document: Value = serde_json::from_str(sound.at(INNER)?.as_str().context("a document")?)?;
+    document["identity"] = json!({"from": "tls"});
+    let from_tls = sound.clone().set(INNER, json!(document.to_string()))?;
+    let envoy = Envoy::start(&Start::tested("from-tls")?, &from_tls, fixture.scratch.path())?;
+    wait_for(&envoy, fixture.scratch.path(), &[("-", tags), (inner.as_str(), &["peer-principal-unused"])])?;
     let optional = sound.set(&at(TLS, "require_client_certificate"), json!(false))?;
     let envoy = Envoy::start(&Start::tested("optional")?, &optional, fixture.scratch.path())?;
     let wanted: &[(&str, &[&str])] = &[("-", tags), (&outer, &["client-certificate-optional"])];

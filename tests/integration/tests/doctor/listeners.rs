@@ -6,6 +6,7 @@ use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION, CON
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 use spiffe_authz_integration::scratch::Scratch;
+use spiffe_authz_integration::token::TokenKey;
 use spiffe_authz_integration::tools;
 
 use crate::support::{LISTENER, Listeners, PATIENCE, any_path, at, document, filter, healthy, run, set, wait_for};
@@ -18,6 +19,7 @@ fn listeners_are_distinguished() -> Result<()> {
     listeners.add("healthy", &[])?;
     add_handshake(&mut listeners)?;
     add_request(&mut listeners)?;
+    add_tokens(&mut listeners, &bootstrap)?;
     add_bypasses(&mut listeners, &bootstrap)?;
     add_identity(&mut listeners)?;
     add_filter(&mut listeners, &bootstrap)?;
@@ -31,6 +33,8 @@ fn listeners_are_distinguished() -> Result<()> {
         ("paths", &["path-not-normalized", "slashes-not-merged", "escaped-slashes-kept"]),
         ("address", &["source-address-missing"]),
         ("sni", &["server-name-missing"]),
+        ("token", &["token-missing"]),
+        ("token-late", &["token-missing"]),
         ("upgrade", &["upgrade-unguarded"]),
         ("upgrade-order", &["acts-before-filter"]),
         ("remote-address", &["remote-address-untrusted"]),
@@ -40,8 +44,10 @@ fn listeners_are_distinguished() -> Result<()> {
         ("xfcc-removed", &["xfcc-not-forwarded"]),
         ("no-hbone", &["peer-principal-missing"]),
         ("not-fetched", &["filter-not-loaded"]),
+        ("not-fetched-open", &["filter-not-loaded", "filter-fail-open"]),
         ("fail-open", &["filter-fail-open"]),
         ("stays-down", &["filter-stays-down"]),
+        ("skipped", &["filter-optional"]),
         ("disabled", &["filter-disabled"]),
         ("route", &["filter-disabled"]),
         ("order", &["acts-before-filter"]),
@@ -138,6 +144,24 @@ fn add_request(listeners: &mut Listeners) -> Result<()> {
     listeners.add("sni", &[server_name, (&at(LISTENER, "listener_filters"), json!(null))])
 }
 
+/// Listeners whose policies use tokens.
+fn add_tokens(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
+    let rule = rule(&json!({"from": [{"source": {"requestPrincipals": ["*"]}}]}));
+    let filters = bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?;
+    let [own, router] = filters.as_slice() else { anyhow::bail!("expected two filters") };
+    let mut own = own.clone();
+    set(&mut own, CONFIGURATION.strip_prefix(&filter("")).context("in the filter")?, rule)?;
+    let verifier = TokenKey::new()?.filter(&["https://issuer.example"]);
+    for (name, filters) in [
+        ("token", json!([own, router])),
+        ("token-late", json!([own, verifier, router])),
+        ("token-verified", json!([verifier, own, router])),
+    ] {
+        listeners.add(name, &[(&manager("http_filters"), filters)])?;
+    }
+    Ok(())
+}
+
 /// Listeners where callers bypass the filter or choose what it evaluates, each with its safe form.
 fn add_bypasses(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
     let filters = bootstrap.at(&manager("http_filters"))?.as_array().cloned().context("a list")?;
@@ -201,7 +225,10 @@ fn add_filter(listeners: &mut Listeners, bootstrap: &Bootstrap) -> Result<()> {
         "http_uri": {"uri": "http://httpbin/filter.wasm", "cluster": "httpbin", "timeout": "1s"},
         "sha256": "0".repeat(64), "retry_policy": {"num_retries": 0}
     }});
-    listeners.add("not-fetched", &[(&filter("/typed_config/config/vm_config/code"), remote)])?;
+    let code = filter("/typed_config/config/vm_config/code");
+    listeners.add("not-fetched", &[(&code, remote.clone())])?;
+    listeners.add("not-fetched-open", &[(&code, remote), (&failure, json!("FAIL_OPEN"))])?;
+    listeners.add("skipped", &[(&filter("/is_optional"), json!(true))])?;
     let off = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
     let route = manager("route_config/virtual_hosts/0/routes/0/typed_per_filter_config");
     listeners.add("route", &[(&route, json!({"spiffe-authz": off}))])?;

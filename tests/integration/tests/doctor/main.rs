@@ -3,6 +3,7 @@
 mod calling;
 mod hbone;
 mod listeners;
+mod running;
 mod secrets;
 mod spire;
 mod support;

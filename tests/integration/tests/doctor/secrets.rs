@@ -33,6 +33,7 @@ fn secrets_are_distinguished() -> Result<()> {
         ("pooled", &["bundles-pooled"]),
         ("single", &["spiffe-validator-missing"]),
         ("past", &["bundle-expired"]),
+        ("future", &["bundle-not-yet-good"]),
         ("missing", &["bundle-missing"]),
         ("unnamed", &["bundle-unnamed"]),
         ("unvalidated", &["not-validated"]),
@@ -71,6 +72,7 @@ fn add_bundles(listeners: &mut Listeners, fixture: &Fixture) -> Result<()> {
         ("pooled", pooled_validation(&[local, federated])),
         ("single", pooled_validation(&[local])),
         ("past", spiffe_validation(&[local, &Authority::expired("example.io")?])),
+        ("future", spiffe_validation(&[local, &Authority::early("example.io")?])),
         ("missing", spiffe_validation(&[local])),
     ] {
         listeners.add(name, &[(&bundle_pointer(), renamed(fixture, "ROOTCA", name, &validation)?)])?;

@@ -81,6 +81,29 @@ fn missing_secrets_are_reported() -> Result<()> {
         ],
     )?;
 
+    // Istio's proxies keep few counters. Without those of secrets, the state of the agent is unknown.
+    let few = json!({"inclusion_list": {"patterns": [{"prefix": "server."}, {"prefix": "listener_manager."}]}});
+    let mut counters = bootstrap.at("/stats_config")?.clone();
+    counters["stats_matcher"] = few;
+    let few = bootstrap.clone().set("/stats_config", counters)?;
+    let program = spire.workload("httpbin", &tools::path(tools::ENVOY)?)?;
+    let few = Envoy::start(&Start { program, name: "few", arguments: &[] }, &few, scratch.path())?;
+    let answer = wait_for(
+        &few,
+        scratch.path(),
+        &[
+            ("healthy", &["agent-unknown"]),
+            ("federated", &["bundle-missing", "agent-unknown"]),
+            ("certificate", &["secret-missing", "agent-unknown"]),
+            ("bundle", &["secret-missing", "agent-unknown"]),
+        ],
+    )?;
+    for message in answer.messages("agent-unknown").into_iter().chain(answer.messages("secret-missing")) {
+        let annotation = r#"proxyStatsMatcher: {inclusionPrefixes: ["sds.", "cluster.spire_agent."]}"#;
+        assert!(message.contains(annotation), "{message}");
+    }
+    drop(few);
+
     let (_, text) = run(&[&server.admin_address().to_string()])?;
     for line in documented_lines()? {
         assert!(text.contains(line), "docs/troubleshoot.md shows `{line}`:\n{text}");

@@ -84,5 +84,8 @@ fn a_rejected_policy_update_is_reported() -> Result<()> {
     let wanted: &[(&str, &[&str])] = &[("inbound", &["configuration-refused"]), ("-", &["updates-rejected"])];
     let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
     assert!(answer.messages("configuration-refused")[0].starts_with("/policies: missing-field: "));
+    let findings = answer.report["findings"].as_array().context("a list")?;
+    let rejected = findings.iter().find(|finding| finding["code"] == "updates-rejected").context("a finding")?;
+    assert_eq!(rejected["consequenceOf"], "configuration-refused", "{rejected}");
     Ok(())
 }
