@@ -373,6 +373,45 @@ fn the_same_secret_in_two_places_can_have_a_cause_in_one() {
     assert_eq!(causes(&report, "svid-expired"), expected);
 }
 
+/// A secret that Envoy rejects never arrives.
+#[test]
+fn a_rejected_secret_explains_why_it_is_missing() {
+    let cause = |rejected: &str| {
+        let counter = format!("cluster_added: 1\nsds.{rejected}.update_rejected: 4\nx");
+        let mut server = Delivered::sound("server").stats("cluster_added", &counter);
+        server.secrets.remove(0);
+        let report = server.report();
+        assert_eq!(all_codes(&report), set(&["secret-rejected", "secret-missing"]));
+        causes(&report, "secret-missing")
+    };
+    let inbound = || vec!["inbound".to_owned()];
+    assert_eq!(cause("default"), [(inbound(), json!("secret-rejected"))]);
+    assert_eq!(cause("ROOTCA"), [(inbound(), Value::Null)]);
+}
+
+/// Envoy can reach a gRPC service without a cluster. Then only the counters of the secret show whether it answers.
+#[test]
+fn a_source_without_a_cluster_can_fail() {
+    let google =
+        json!({"api_config_source": {"grpc_services": [{"google_grpc": {"target_uri": "unix:///agent.sock"}}]}});
+    let pages = |failures: &str, state: &str| {
+        Delivered::sound("server")
+            .set(&format!("{COMMON_TLS}/tls_certificate_sds_secret_configs/0"), "sds_config", google.clone())
+            .stats("sds.default.update_failure: 0", &format!("sds.default.update_failure: {failures}"))
+            .stats("sds.default.control_plane.connected_state: 1", state)
+    };
+    let [open, closed] = [1, 0].map(|state| format!("sds.default.control_plane.connected_state: {state}"));
+    assert_eq!(pages("0", &open).found(), set(&[]));
+    assert_eq!(pages("3", &open).found(), set(&[]), "the stream is connected again");
+    assert_eq!(pages("3", &closed).found(), set(&["agent-unknown"]));
+    assert_eq!(pages("3", "x: 0").found(), set(&[]), "a file");
+    let mut missing = pages("3", &closed);
+    missing.secrets.remove(0);
+    let report = missing.report();
+    assert_eq!(all_codes(&report), set(&["secret-missing"]));
+    assert!(report.to_string().contains("has not delivered the secret; 3 updates failed"), "{report:#}");
+}
+
 #[test]
 fn a_listener_can_wait_for_its_route_table() {
     let mut dump = Delivered::sound("server").dump();

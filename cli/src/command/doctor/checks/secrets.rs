@@ -89,31 +89,60 @@ fn judge(request: &SecretRequest, envoy: &Envoy, report: &mut Report) -> Option<
         rejected = Some(report.find_each(FindingCode::SecretRejected, places, message));
     }
     let finding = match source {
-        SecretSource::Cluster(cluster) => judge_agent(request, cluster, arrival, &stats, envoy, report),
-        _ => match arrival {
-            Arrival::Arrived => {
-                report.fine_each(FindingLayer::Secrets, places, "delivered");
-                None
-            }
-            Arrival::Unreadable => Some(unreadable(request, report)),
-            Arrival::Missing => {
-                let message = match (source, request.role) {
-                    (SecretSource::Bootstrap, _) => "the bootstrap has no secret of this name and kind",
-                    (_, Role::Unknown) => "Envoy waits for the secret, and no listener or cluster in the dump uses it",
-                    (_, Role::Certificate | Role::Bundle) => "the source has not delivered the secret",
-                };
-                Some(report.find_each(FindingCode::SecretMissing, places, message))
-            }
-            Arrival::Unknown => None,
-        },
+        SecretSource::Cluster(cluster) => judge_agent(request, cluster, (arrival, rejected), &stats, envoy, report),
+        _ => judge_other(request, (arrival, rejected), &stats, report),
     };
     if arrival == Arrival::Arrived { finding.or(rejected).map(Problem::Stale) } else { finding.map(Problem::Missing) }
+}
+
+/// Checks a secret from a file, from the bootstrap, or from a gRPC service that is not a cluster.
+fn judge_other(
+    request: &SecretRequest,
+    (arrival, rejected): (Arrival, Option<FindingId>),
+    stats: &Scope<'_>,
+    report: &mut Report,
+) -> Option<FindingId> {
+    let SecretRequest { name: _, role, source, places } = request;
+    let failures = stats.count("update_failure").some();
+    match arrival {
+        Arrival::Arrived => {
+            // A file has no stream.
+            let is_closed = stats.count("control_plane.connected_state") == Count::Zero;
+            if let Some(count) = failures.filter(|_| is_closed) {
+                let message = format!(
+                    "it is unknown whether the source still answers: there is no stream, and {} failed",
+                    updates(count)
+                );
+                report.find_each(FindingCode::AgentUnknown, places, message);
+            } else {
+                report.fine_each(FindingLayer::Secrets, places, "delivered");
+            }
+            None
+        }
+        Arrival::Unreadable => Some(unreadable(request, report)),
+        Arrival::Missing => {
+            let message = match (source, role) {
+                (SecretSource::Bootstrap, _) => "the bootstrap has no secret of this name and kind",
+                (_, Role::Unknown) => "Envoy waits for the secret, and no listener or cluster in the dump uses it",
+                (_, Role::Certificate | Role::Bundle) => "the source has not delivered the secret",
+            };
+            let failed = failures.map(|count| format!("; {} failed", updates(count))).unwrap_or_default();
+            Some(missing(request, format!("{message}{failed}"), rejected, report))
+        }
+        Arrival::Unknown => None,
+    }
+}
+
+/// Reports a secret that has not arrived. Returns the finding that explains it: Envoy can have rejected it.
+fn missing(request: &SecretRequest, message: String, rejected: Option<FindingId>, report: &mut Report) -> FindingId {
+    let finding = report.follow_each(FindingCode::SecretMissing, &request.places, message, rejected);
+    rejected.unwrap_or(finding)
 }
 
 fn judge_agent(
     request: &SecretRequest,
     cluster: &str,
-    arrival: Arrival,
+    (arrival, rejected): (Arrival, Option<FindingId>),
     stats: &Scope<'_>,
     envoy: &Envoy,
     report: &mut Report,
@@ -150,7 +179,7 @@ fn judge_agent(
                 "nothing was received from the cluster `{cluster}`{}",
                 reason(agent, failures, &counters, envoy)
             );
-            Some(report.find_each(FindingCode::SecretMissing, places, format!("{message}{}", hint(name))))
+            Some(missing(request, format!("{message}{}", hint(name)), rejected, report))
         }
         Arrival::Unknown => None,
         Arrival::Arrived => {
