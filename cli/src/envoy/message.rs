@@ -322,6 +322,7 @@ pub(crate) struct ConnectionManager {
     pub(crate) use_remote_address: bool,
     pub(crate) original_ip_detection_extensions: Vec<Extension>,
     pub(crate) forward_client_cert_details: String,
+    pub(crate) forward_client_cert_matcher: Any,
     pub(crate) upgrade_configs: Vec<Upgrade>,
     pub(crate) route_config: Any,
     pub(crate) rds: Option<Routes>,

@@ -434,3 +434,23 @@ fn policies_with_tokens_need_verified_tokens() {
     }
     assert_eq!(module(&[&verified, &state]), set(&[]));
 }
+
+/// A matcher replaces `forward_client_cert_details` for the requests that it selects.
+#[test]
+fn the_matcher_of_the_client_certificate_header_is_read() {
+    let with = |details: &str, identity: Value| {
+        let action = json!({"action": {"typed_config": {"forward_client_cert_details": details}}});
+        let matcher = json!({"matcher_list": {"matchers": [{"on_match": action}]}});
+        let mut pages = Pages::server().manager("forward_client_cert_matcher", matcher);
+        let document = json!({"trustDomain": "example.org", "policies": [], "identity": identity});
+        *pages.listener.pointer_mut(&format!("{FILTER}/config/configuration/value")).unwrap() =
+            json!(document.to_string());
+        pages.manager("forward_client_cert_details", json!(null)).found()
+    };
+    let from_tls = || json!({"from": "tls"});
+    let from_xfcc = || json!({"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]});
+    assert_eq!(with("FORWARD_ONLY", from_xfcc()), set(&[]));
+    assert_eq!(with("SANITIZE_SET", from_xfcc()), set(&["xfcc-not-forwarded"]));
+    assert_eq!(with("ALWAYS_FORWARD_ONLY", from_tls()), set(&["xfcc-forwarded"]));
+    assert_eq!(with("SANITIZE_SET", from_tls()), set(&[]));
+}

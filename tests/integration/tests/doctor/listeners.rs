@@ -41,6 +41,7 @@ fn listeners_are_distinguished() -> Result<()> {
         ("path-parameters", &["path-parameters-ignored"]),
         ("principal", &["peer-principal-not-hashable"]),
         ("xfcc-kept", &["xfcc-forwarded"]),
+        ("xfcc-of-some", &["xfcc-forwarded"]),
         ("xfcc-removed", &["xfcc-not-forwarded"]),
         ("no-hbone", &["peer-principal-missing"]),
         ("not-fetched", &["filter-not-loaded"]),
@@ -202,7 +203,23 @@ fn add_identity(listeners: &mut Listeners) -> Result<()> {
     from_xfcc["identity"] = json!({"from": "xfcc", "trustedProxies": ["example.org/ns/edge/sa/gateway"]});
     let from_xfcc = (CONFIGURATION, json!(from_xfcc.to_string()));
     listeners.add("xfcc-removed", &[from_xfcc.clone(), (&details, json!("SANITIZE"))])?;
-    listeners.add("xfcc-forwarded", &[from_xfcc, (&details, json!("FORWARD_ONLY"))])?;
+    listeners.add("xfcc-forwarded", &[from_xfcc.clone(), (&details, json!("FORWARD_ONLY"))])?;
+    // The requests of a proxy, by the SPIFFE ID in its certificate.
+    let matcher = json!({"matcher_list": {"matchers": [{
+        "predicate": {"single_predicate": {
+            "input": {"name": "uri", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.ssl.v3.UriSanInput"
+            }},
+            "value_match": {"exact": "spiffe://example.org/ns/edge/sa/gateway"}
+        }},
+        "on_match": {"action": {"name": "forward", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertConfig",
+            "forward_client_cert_details": "FORWARD_ONLY"
+        }}}
+    }]}});
+    let matcher = (&*manager("forward_client_cert_matcher"), matcher);
+    listeners.add("xfcc-selected", &[from_xfcc, (&details, json!("SANITIZE")), matcher.clone()])?;
+    listeners.add("xfcc-of-some", &[matcher])?;
     let mut from_hbone = document(&["example.io"], &any_path());
     from_hbone["identity"] = json!({"from": "peerPrincipal"});
     listeners.add("no-hbone", &[(CONFIGURATION, json!(from_hbone.to_string()))])

@@ -116,24 +116,43 @@ fn check_principal(channel: &Channel<'_>, report: &mut Report) {
 /// not get it from a client otherwise.
 fn check_xfcc(channel: &Channel<'_>, document: &Document, report: &mut Report) {
     let Some(manager) = channel.manager.as_ref().filter(|_| channel.is_http) else { return };
+    let place = &channel.http_place;
     let set = manager.forward_client_cert_details.as_str();
-    let value = if set.is_empty() { "SANITIZE" } else { set };
-    let said = if set.is_empty() { "is not set, so it is `SANITIZE`".to_owned() } else { format!("is `{value}`") };
+    let said = if set.is_empty() { "is not set, so it is `SANITIZE`".to_owned() } else { format!("is `{set}`") };
     let message = format!("`forward_client_cert_details` {said}");
-    match (&document.policy.identity().source, value) {
-        (IdentitySource::Xfcc { .. }, "FORWARD_ONLY") => {
-            report.fine(
-                FindingLayer::Request,
-                &channel.http_place,
-                "the header `x-forwarded-client-cert` reaches the filter",
-            );
+    // For the requests that it selects, the matcher replaces the setting.
+    let mut selected = Vec::new();
+    collect_details(&manager.forward_client_cert_matcher.value(), &mut selected);
+    let is_forwarded = |details: &str| matches!(details, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY");
+    let is_kept = set == "FORWARD_ONLY" || selected.iter().any(|details| details == "FORWARD_ONLY");
+    match &document.policy.identity().source {
+        IdentitySource::Xfcc { .. } if is_kept => {
+            report.fine(FindingLayer::Request, place, "the header `x-forwarded-client-cert` reaches the filter");
         }
-        (IdentitySource::Xfcc { .. }, _) => {
-            report.find(FindingCode::XfccNotForwarded, &channel.http_place, message);
+        IdentitySource::Xfcc { .. } => {
+            report.find(FindingCode::XfccNotForwarded, place, message);
         }
-        (_, "FORWARD_ONLY" | "ALWAYS_FORWARD_ONLY") if !channel.http_filters.iter().any(replaces_xfcc) => {
-            report.find(FindingCode::XfccForwarded, &channel.http_place, message);
+        _ if channel.http_filters.iter().any(replaces_xfcc) => {}
+        _ if is_forwarded(set) => {
+            report.find(FindingCode::XfccForwarded, place, message);
         }
+        _ => {
+            if let Some(details) = selected.iter().find(|details| is_forwarded(details)) {
+                let message = format!("an action of `forward_client_cert_matcher` is `{details}`");
+                report.find(FindingCode::XfccForwarded, place, message);
+            }
+        }
+    }
+}
+
+/// Collects the settings in the actions of `forward_client_cert_matcher`.
+fn collect_details(node: &Value, found: &mut Vec<String>) {
+    match node {
+        Value::Object(fields) => {
+            found.extend(node["forward_client_cert_details"].as_str().map(str::to_owned));
+            fields.values().for_each(|below| collect_details(below, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_details(item, found)),
         _ => {}
     }
 }
