@@ -219,6 +219,8 @@ pub(crate) struct CommonTls {
     pub(crate) validation_context: Option<ValidationContext>,
     pub(crate) validation_context_sds_secret_config: Option<SecretConfig>,
     pub(crate) combined_validation_context: Option<CombinedValidation>,
+    /// The extension that selects the certificate of each handshake, and can fetch it on demand.
+    pub(crate) custom_tls_certificate_selector: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -260,7 +262,13 @@ pub(crate) struct ValidationContext {
 #[serde(default)]
 pub(crate) struct CustomValidator {
     pub(crate) name: String,
+    #[serde(deserialize_with = "unwrapped")]
     pub(crate) typed_config: SpiffeValidator,
+}
+
+/// Reads a message that can be in a `TypedStruct`.
+fn unwrapped<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    Any::deserialize(deserializer)?.read().map_err(serde::de::Error::custom)
 }
 
 /// `SPIFFECertValidatorConfig`.

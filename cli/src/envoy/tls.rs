@@ -107,6 +107,7 @@ impl CommonTls {
             combined_validation_context,
             tls_certificates: _,
             tls_certificate_sds_secret_configs: _,
+            custom_tls_certificate_selector: _,
         } = self;
         validation_context.is_some()
             || validation_context_sds_secret_config.is_some()

@@ -126,6 +126,14 @@ fn bundles_are_read_in_each_form() {
     assert_eq!(found(certificates::bundles(&[("example.org", &io.pem)])), set(&["bundle-foreign", "foreign-issuer"]));
     assert_eq!(found(certificates::bundles(&[("example.org", "nothing")])), set(&["bundle-unreadable"]));
 
+    // As an EnvoyFilter writes it.
+    let wrapped = json!({
+        "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
+        "type_url": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+        "value": {"trust_domains": [{"name": "example.org", "trust_bundle": certificates::inline(&own.pem)}]}
+    });
+    assert_eq!(found(certificates::spiffe(wrapped)), set(&[]));
+
     // Rotation keeps an expired authority, and prepares the next one.
     let [past, future] = [(2020, 2025), (2097, 2098)].map(|years| certificates::Authority::valid("example.org", years));
     let of = |authorities: &[&certificates::Authority]| {
@@ -371,6 +379,19 @@ fn the_same_secret_in_two_places_can_have_a_cause_in_one() {
         .report();
     let expected = [(vec!["inbound".to_owned()], json!("agent-unreachable")), (vec!["second".to_owned()], Value::Null)];
     assert_eq!(causes(&report, "svid-expired"), expected);
+}
+
+#[test]
+fn a_certificate_can_be_selected_in_the_handshake() {
+    let selector = json!({"name": "envoy.tls.certificate_selectors.on_demand_secret"});
+    let pages = |selector: Value| {
+        Delivered::sound("server")
+            .set(COMMON_TLS, "tls_certificate_sds_secret_configs", json!([]))
+            .set(COMMON_TLS, "custom_tls_certificate_selector", selector)
+            .found()
+    };
+    assert_eq!(pages(json!(null)), set(&["secret-missing"]));
+    assert_eq!(pages(selector), set(&[]));
 }
 
 /// A secret that Envoy rejects never arrives.

@@ -47,7 +47,10 @@ fn check_others(requests: &SecretRequests, envoy: &Envoy, report: &mut Report) {
 /// Checks that TLS settings have a certificate at all.
 pub(super) fn check_certificate_exists(context: Context<'_>, report: &mut Report) {
     let Context { tls, places } = context;
-    if tls.tls_certificates.is_empty() && tls.tls_certificate_sds_secret_configs.is_empty() {
+    let has_certificate = !tls.tls_certificates.is_empty()
+        || !tls.tls_certificate_sds_secret_configs.is_empty()
+        || tls.custom_tls_certificate_selector.is_some();
+    if !has_certificate {
         report.find_each(FindingCode::SecretMissing, places, "the TLS settings have no certificate");
     }
 }
