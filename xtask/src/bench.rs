@@ -13,12 +13,21 @@ pub(crate) const ADAPTERS: [&str; 2] = ["wasm", "module"];
 
 /// Executes the benchmark, which measures every variant `rounds` times.
 pub(crate) fn run(requests: u32, connections: u32, rounds: u32) -> Result<()> {
+    let chart = workspace::root().join("bench/cost.svg").to_string_lossy().into_owned();
+    compare(&[requests.to_string(), connections.to_string(), rounds.to_string(), chart])
+}
+
+/// Executes the count of instructions of the variants whose name contains `part`.
+pub(crate) fn run_instructions(part: String) -> Result<()> {
+    compare(&["instructions".to_owned(), part])
+}
+
+/// Executes the benchmark with the filters that it compares.
+fn compare(arguments: &[String]) -> Result<()> {
     let tools = Tools::find_or_get()?;
     let empty_wasm = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
     let empty_module = artifacts::build_empty_module()?;
-    let chart = workspace::root().join("bench/cost.svg").to_string_lossy().into_owned();
-    let mut bench =
-        program(&tools, "bench", &[requests.to_string(), connections.to_string(), rounds.to_string(), chart])?;
+    let mut bench = program(&tools, "bench", arguments)?;
     bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty_wasm).env("SPIFFE_AUTHZ_EMPTY_MODULE", empty_module);
     Err(process::replace(&mut bench))
 }

@@ -69,6 +69,10 @@ enum Task {
         /// Measure the latency of requests while 1,000, 10,000 and 100,000 policies are updated
         #[arg(long, conflicts_with_all = ["core", "command", "open_connections", "requests", "connections"])]
         updates: bool,
+        /// Count Envoy's instructions with callgrind, of all variants or of those whose name contains NAME
+        #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+        #[arg(conflicts_with_all = ["core", "command", "open_connections", "updates", "requests", "connections", "rounds"])]
+        instructions: Option<String>,
         /// Requests for each variant and round
         #[arg(long, default_value_t = 5_000)]
         requests: u32,
@@ -142,6 +146,7 @@ fn main() -> ExitCode {
         Task::Bench { command: true, .. } => command_bench::run(),
         Task::Bench { open_connections: true, rounds, .. } => bench::run_open_connections(rounds.unwrap_or(20)),
         Task::Bench { updates: true, rounds, .. } => bench::run_updates(rounds.unwrap_or(20)),
+        Task::Bench { instructions: Some(part), .. } => bench::run_instructions(part),
         Task::Bench { requests, connections, rounds, .. } => bench::run(requests, connections, rounds.unwrap_or(40)),
         Task::Memory { connections, reloads } => bench::run_memory(connections, reloads),
         Task::Differential { layer, adapter, pairs, seed } => bench::run_differential(layer, adapter, pairs, seed),

@@ -56,11 +56,19 @@ impl Envoy {
     /// # Errors
     /// Returns an error with the end of the log if Envoy ends, or is not ready in time.
     pub fn start(start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
-        Self::serving(launch(start, &["--disable-hot-restart"], bootstrap, directory)?)
+        Self::start_within(READY_LIMIT, start, bootstrap, directory)
     }
 
-    fn serving((mut process, admin_file): (Process, PathBuf)) -> Result<Self> {
-        let ready = wait::until("Envoy serves", READY_LIMIT, || {
+    /// Starts Envoy and waits until it is ready, for a program that makes it slow.
+    ///
+    /// # Errors
+    /// Returns an error with the end of the log if Envoy ends, or is not ready in time.
+    pub fn start_within(limit: Duration, start: &Start<'_>, bootstrap: &Bootstrap, directory: &Path) -> Result<Self> {
+        Self::serving(launch(start, &["--disable-hot-restart"], bootstrap, directory)?, limit)
+    }
+
+    fn serving((mut process, admin_file): (Process, PathBuf), limit: Duration) -> Result<Self> {
+        let ready = wait::until("Envoy serves", limit, || {
             ensure!(process.ended()?.is_none(), "Envoy ended early");
             let Ok(address) = fs::read_to_string(&admin_file) else { return Ok(None) };
             let Ok(admin) = address.trim().parse() else { return Ok(None) };
@@ -176,6 +184,12 @@ impl Envoy {
     /// Returns an error if the log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
+    }
+
+    /// Returns the process ID.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The process.

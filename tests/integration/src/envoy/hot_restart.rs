@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Envoy, Start, launch};
+use super::{Envoy, READY_LIMIT, Start, launch};
 use crate::bootstrap::Bootstrap;
 use crate::wait;
 
@@ -37,7 +37,7 @@ impl Envoy {
         } else {
             arguments.extend(["--base-id", base_id.trim(), "--restart-epoch", &number]);
         }
-        Self::serving(launch(start, &arguments, bootstrap, directory)?)
+        Self::serving(launch(start, &arguments, bootstrap, directory)?, READY_LIMIT)
     }
 
     /// Waits for the end of an Envoy that has a successor.

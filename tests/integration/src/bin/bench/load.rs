@@ -100,7 +100,7 @@ fn part(subject: Subject, requests: u32) -> u32 {
 
 impl Variant<'_> {
     /// Returns an error if the filter allows a caller that no policy names, although it decides.
-    fn ensure_decides(&self) -> Result<()> {
+    pub(crate) fn ensure_decides(&self) -> Result<()> {
         let mut other = self.fixture.leaf("default", "curl")?.connect(self.envoy.address()?)?;
         let status = other.get(ALLOWED_PATH)?.status;
         let expected = if self.subject.decider.denies() { 403 } else { 200 };
@@ -110,7 +110,7 @@ impl Variant<'_> {
 
     /// Returns the CPU time of a request, averaged over this number of requests on open connections, and the latency of
     /// each.
-    fn kept(&self, requests: u32) -> Result<(f64, Vec<f64>)> {
+    pub(crate) fn kept(&self, requests: u32) -> Result<(f64, Vec<f64>)> {
         let connect = |_| {
             let mut client = self.fixture.leaf("default", "sleep")?.connect(self.envoy.address()?)?;
             get(&mut client)?;
@@ -145,7 +145,7 @@ impl Variant<'_> {
     }
 
     /// Returns the CPU time of a request with its own connection, averaged over this number.
-    fn new_connections(&self, connections: u32) -> Result<f64> {
+    pub(crate) fn new_connections(&self, connections: u32) -> Result<f64> {
         let leaves = (0..CLIENTS).map(|_| self.fixture.leaf("default", "sleep")).collect::<Result<_>>()?;
         let address = self.envoy.address()?;
         let (cost, _) = self

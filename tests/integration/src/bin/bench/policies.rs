@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Callers,
 }
 
-/// What a policy allows.
+/// The caller and the path that a policy allows.
 pub(crate) struct Allowed {
     /// The service account of the caller, in the namespace `default`.
     pub(crate) account: String,
@@ -20,7 +20,7 @@ pub(crate) struct Allowed {
     pub(crate) path: String,
 }
 
-/// Returns what `count` policies allow. Only the last one allows the caller, and no two have the same caller or path.
+/// Returns the callers and paths of `count` policies. Only the last one allows the caller, and no two have the same caller or path.
 pub(crate) fn allowed(count: u32) -> impl Iterator<Item = Allowed> {
     (1..=count).map(move |number| {
         let is_last = number == count;

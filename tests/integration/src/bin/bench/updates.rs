@@ -33,8 +33,7 @@ const FILE: &str = "filter.json";
 /// The place of the revision in the document.
 const REVISION: &str = "REVISION";
 
-/// A request, whose time counts from when it was due: a request that waits for the response to the previous one waits,
-/// too.
+/// A request. Its latency counts from the time at which it was due, and so includes the time behind the previous request.
 struct Sample {
     due: Instant,
     latency: f64,
@@ -126,7 +125,7 @@ fn steady(mut client: Client, mut due: Instant, stop: &AtomicBool) -> Result<Vec
     let mut samples = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let left = due.saturating_duration_since(Instant::now());
-        // A timer is late by some microseconds, which are no latency of Envoy.
+        // A timer is late by some microseconds, which do not belong to the latency of Envoy.
         let sent = if left.is_zero() { due } else { (thread::sleep(left), Instant::now()).1 };
         let status = client.get("/status/200")?.status;
         ensure!(status == 200, "status {status}");

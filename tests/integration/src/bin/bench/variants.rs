@@ -1,5 +1,8 @@
 //! The variants that are measured: an Envoy for each filter and number of policies.
 
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONNECTION_MANAGER};
@@ -17,6 +20,7 @@ const COUNTS: [u32; 4] = [1, 100, 1000, 10_000];
 const RBAC_COUNTS: [u32; 3] = [1, 100, 1000];
 /// The number of policies of `Kind::Callers`.
 const CALLERS: u32 = 1000;
+const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The number of policies in the measurement of compilation.
 const COMPILED: u32 = 10_000;
 
@@ -92,6 +96,29 @@ pub(crate) struct Variant<'g> {
     pub(crate) envoy: Envoy,
 }
 
+/// The configuration of an Envoy that is not running.
+pub(crate) struct Configured<'g> {
+    pub(crate) subject: Subject,
+    fixture: &'g Fixture,
+    bootstrap: Bootstrap,
+}
+
+impl<'g> Configured<'g> {
+    /// Starts an Envoy.
+    pub(crate) fn start(&self) -> Result<Variant<'g>> {
+        self.start_with(&tools::path(tools::ENVOY)?, READY_LIMIT)
+    }
+
+    /// Starts an Envoy with this program, and waits until it is ready.
+    pub(crate) fn start_with(&self, program: &Path, limit: Duration) -> Result<Variant<'g>> {
+        let Self { subject, fixture, bootstrap } = self;
+        let name = subject.name().replace([' ', ',', '\''], "-");
+        let start = Start { program: program.to_owned(), ..Start::tested(&name)? };
+        let envoy = Envoy::start_within(limit, &start, bootstrap, fixture.scratch.path())?;
+        Ok(Variant { subject: *subject, fixture, envoy })
+    }
+}
+
 /// The fixtures and bootstraps of the variants.
 pub(crate) struct Fixtures<'g> {
     wasm: (&'g Fixture, Bootstrap),
@@ -103,8 +130,8 @@ impl<'g> Fixtures<'g> {
         Ok(Self { wasm: (wasm, quiet(wasm.bootstrap()?)?), module: (module, quiet(module.bootstrap()?)?) })
     }
 
-    /// Starts every variant.
-    pub(crate) fn variants(&self) -> Result<Vec<Variant<'g>>> {
+    /// Configures every variant.
+    pub(crate) fn variants(&self) -> Result<Vec<Configured<'g>>> {
         let of_paths =
             |counts: &'static [u32]| counts.iter().map(|count| (Kind::Paths, *count)).chain([(Kind::Callers, CALLERS)]);
         let mut variants = vec![self.nothing()?, self.empty_wasm()?, self.empty_module()?];
@@ -125,12 +152,12 @@ impl<'g> Fixtures<'g> {
         Ok(variants)
     }
 
-    fn nothing(&self) -> Result<Variant<'g>> {
+    fn nothing(&self) -> Result<Configured<'g>> {
         let (fixture, base) = &self.wasm;
-        start(fixture, &replaced(base, Vec::new())?, Subject::plain(Decider::Nothing))
+        Ok(Configured { subject: Subject::plain(Decider::Nothing), fixture, bootstrap: replaced(base, Vec::new())? })
     }
 
-    fn empty_wasm(&self) -> Result<Variant<'g>> {
+    fn empty_wasm(&self) -> Result<Configured<'g>> {
         let mut filter = first_filter(&self.wasm.1)?;
         let code = &mut filter["typed_config"]["config"]["vm_config"]["code"];
         code["local"]["filename"] = json!(tools::path(tools::EMPTY_WASM)?);
@@ -138,42 +165,43 @@ impl<'g> Fixtures<'g> {
     }
 
     /// The empty module gets no certificate, so its listener is that of the Wasm filter.
-    fn empty_module(&self) -> Result<Variant<'g>> {
+    fn empty_module(&self) -> Result<Configured<'g>> {
         let mut filter = first_filter(&self.module.1)?;
         let module = &mut filter["typed_config"]["dynamic_module_config"]["module"];
         module["local"]["filename"] = json!(tools::path(tools::EMPTY_MODULE)?);
         self.peer(Subject::plain(Decider::EmptyModule), filter)
     }
 
-    fn ext_authz(&self) -> Result<Variant<'g>> {
+    fn ext_authz(&self) -> Result<Configured<'g>> {
         let (fixture, base) = &self.wasm;
         let clusters = "/static_resources/clusters";
         let mut list = base.at(clusters)?.as_array().context("no clusters")?.clone();
         list.push(peers::authorization_cluster(authorization_server::start()?));
         let bootstrap = replaced(base, vec![peers::ext_authz()])?.set(clusters, json!(list))?;
-        start(fixture, &bootstrap, Subject::plain(Decider::ExtAuthz))
+        Ok(Configured { subject: Subject::plain(Decider::ExtAuthz), fixture, bootstrap })
     }
 
-    fn peer(&self, subject: Subject, filter: Value) -> Result<Variant<'g>> {
+    fn peer(&self, subject: Subject, filter: Value) -> Result<Configured<'g>> {
         let (fixture, base) = &self.wasm;
-        start(fixture, &replaced(base, vec![filter])?, subject)
+        Ok(Configured { subject, fixture, bootstrap: replaced(base, vec![filter])? })
     }
 
-    fn rbac(&self, kind: Kind, count: u32) -> Result<Variant<'g>> {
+    fn rbac(&self, kind: Kind, count: u32) -> Result<Configured<'g>> {
         let (fixture, base) = &self.wasm;
         let set = policies(kind, count);
         let filters =
             istio::rbac_filters(std::slice::from_ref(&set))?.pop().context("Istio generated no filters")?.http;
-        start(fixture, &replaced(base, filters)?, Subject::of(Decider::IstiosRbac, kind, count))
+        let subject = Subject::of(Decider::IstiosRbac, kind, count);
+        Ok(Configured { subject, fixture, bootstrap: replaced(base, filters)? })
     }
 
-    fn ours(&self, adapter: Adapter, kind: Kind, count: u32) -> Result<Variant<'g>> {
+    fn ours(&self, adapter: Adapter, kind: Kind, count: u32) -> Result<Configured<'g>> {
         let (fixture, base) = match adapter {
             Adapter::Wasm => &self.wasm,
             Adapter::Module => &self.module,
         };
         let bootstrap = base.clone().configuration(&istio::import(&policies(kind, count))?.to_string())?;
-        start(fixture, &bootstrap, Subject::of(Decider::Ours(adapter), kind, count))
+        Ok(Configured { subject: Subject::of(Decider::Ours(adapter), kind, count), fixture, bootstrap })
     }
 
     /// Returns the time and memory of compilation in the VMs of one Envoy, from the log lines of the Wasm filter.
@@ -181,7 +209,7 @@ impl<'g> Fixtures<'g> {
         let mut times = Vec::new();
         let mut largest = 0;
         for kind in [Kind::Paths, Kind::Callers] {
-            let log = self.ours(Adapter::Wasm, kind, COMPILED)?.envoy.log()?;
+            let log = self.ours(Adapter::Wasm, kind, COMPILED)?.start()?.envoy.log()?;
             let compilations: Vec<(u64, u64)> = log.lines().filter_map(compiled).collect();
             // Envoy configures a trial VM, a base VM, and one for each worker.
             ensure!(compilations.len() >= 2, "the filter logs no compilation:\n{log}");
@@ -218,12 +246,6 @@ pub(crate) fn replaced(base: &Bootstrap, mut filters: Vec<Value>) -> Result<Boot
     let list = format!("{CONNECTION_MANAGER}/http_filters");
     filters.extend(base.at(&list)?.as_array().context("no filters")?.last().cloned());
     base.clone().set(&list, json!(filters))
-}
-
-fn start<'g>(fixture: &'g Fixture, bootstrap: &Bootstrap, subject: Subject) -> Result<Variant<'g>> {
-    let file = subject.name().replace([' ', ',', '\''], "-");
-    let envoy = Envoy::start(&Start::tested(&file)?, bootstrap, fixture.scratch.path())?;
-    Ok(Variant { subject, fixture, envoy })
 }
 
 /// Parses the milliseconds and MiB in a line such as `… spiffe-authz: 7 policies compiled in 8 ms; the VM has 9 MiB`.
