@@ -150,7 +150,9 @@ impl Ruling<'_> {
         let OutputSettings { decision: form, caller: shown, counters } = self.outputs;
         let decision = &self.outcome.decision;
         let peer = self.caller.as_ref().and_then(|caller| caller.peer()).filter(|_| shown != CallerSpan::Never);
-        let new_peer = peer.filter(|peer| !outputs.shows_peer(peer.id().as_str()));
+        // A write replaces the same value, and costs less than a read. Several writes cost more.
+        let reads = O::FACTS_ARE_STATE && form.has_facts();
+        let new_peer = peer.filter(|peer| !(reads && outputs.shows_peer(peer.id().as_str())));
         if let Some(peer) = new_peer {
             outputs.set_state(Fact::Peer, peer.id().as_str());
         }

@@ -93,6 +93,10 @@ impl<const FACTS_ARE_STATE: bool> Outputs for Recorder<FACTS_ARE_STATE> {
 
     fn set_state(&mut self, fact: Fact, value: &str) {
         if (fact, self.span) == (Fact::Peer, Some(Span::Connection)) {
+            // The same value again shows nothing new.
+            if self.shows_peer(value) {
+                return;
+            }
             self.peer = Some(value.to_owned());
         }
         self.recorded.push(format!("{} {value}", fact.key()));
