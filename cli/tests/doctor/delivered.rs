@@ -394,6 +394,25 @@ fn a_certificate_can_be_selected_in_the_handshake() {
     assert_eq!(pages(selector), set(&[]));
 }
 
+#[test]
+fn a_listener_can_wait_for_the_code_of_the_filter() {
+    let report = |counters: &str| {
+        let mut dump = Delivered::sound("server").dump();
+        let mut listener = dump["configs"][2]["static_listeners"][0].clone();
+        let filter = "/listener/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config/vm_config";
+        listener.pointer_mut(filter).unwrap()["code"] = json!({"remote": {"http_uri": {"uri": "http://registry/a"}}});
+        dump["configs"][2]["dynamic_listeners"] = json!([{"name": "inbound", "warming_state": listener}]);
+        doctor_of(&dump.to_string(), Some("{}"), Some(&format!("{CONNECTED}{counters}")))
+    };
+    let [successes, failures, misses] =
+        ["fetch_successes", "fetch_failures", "cache_misses"].map(|name| format!("wasm.remote_load_{name}"));
+    let pending = report(&format!("{successes}: 0\n{failures}: 0\n{misses}: 1\n"));
+    assert_eq!(all_codes(&pending), set(&["listener-warming", "filter-not-loaded"]));
+    assert_eq!(causes(&pending, "listener-warming"), [(vec!["inbound".to_owned()], json!("filter-not-loaded"))]);
+    let fetched = report(&format!("{successes}: 1\n{failures}: 0\n{misses}: 1\n"));
+    assert_eq!(all_codes(&fetched), set(&["listener-warming"]));
+}
+
 /// A secret that Envoy rejects never arrives.
 #[test]
 fn a_rejected_secret_explains_why_it_is_missing() {

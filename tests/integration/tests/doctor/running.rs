@@ -1,6 +1,6 @@
 //! Findings about the running filter, with the requests that show that they are right.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -58,6 +58,41 @@ fn a_vm_that_fails_is_reported() -> Result<()> {
     let answer = wait_for(&envoy, fixture.scratch.path(), wanted)?;
     let fine = answer.report["fine"].to_string();
     assert!(fine.contains("is configured for `example.org`") && !fine.contains("decides for"), "{fine}");
+    Ok(())
+}
+
+/// A listener waits for the code of its filter, from a server that accepts the connection and does not respond.
+#[test]
+fn a_listener_that_waits_for_code_is_reported() -> Result<()> {
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
+    let registry = TcpListener::bind(("127.0.0.1", 0))?;
+    let endpoint = json!({"endpoint": {"address": {"socket_address": {
+        "address": "127.0.0.1", "port_value": registry.local_addr()?.port()
+    }}}});
+    let cluster = json!({
+        "name": "registry", "type": "STATIC",
+        "load_assignment": {"cluster_name": "registry", "endpoints": [{"lb_endpoints": [endpoint]}]}
+    });
+    let bootstrap = healthy(&fixture)?;
+    let mut clusters = bootstrap.at("/static_resources/clusters")?.as_array().cloned().context("a list")?;
+    clusters.push(cluster);
+    let good = bootstrap.set("/static_resources/clusters", json!(clusters))?;
+    let (bootstrap, content) = good.clone().watched_listeners(&fixture.scratch.join("listeners.json"))?;
+    fixture.scratch.write("listeners.json", &content)?;
+    let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+    wait_for(&envoy, fixture.scratch.path(), &[])?;
+
+    let remote = json!({"remote": {
+        "http_uri": {"uri": "http://registry/filter.wasm", "cluster": "registry", "timeout": "60s"},
+        "sha256": "0".repeat(64)
+    }});
+    let update = good.set(&filter("/typed_config/config/vm_config/code"), remote)?;
+    fixture.scratch.write("listeners.json", &update.listeners_file()?)?;
+    let waiting: &[&str] = &["listener-warming", "filter-not-loaded"];
+    let answer = wait_for(&envoy, fixture.scratch.path(), &[("inbound", waiting)])?;
+    let findings = answer.report["findings"].as_array().context("a list")?;
+    let warming = findings.iter().find(|finding| finding["code"] == "listener-warming").context("a finding")?;
+    assert_eq!(warming["consequenceOf"], "filter-not-loaded", "{warming}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Facts, filter};
 use crate::command::doctor::channel::Channel;
-use crate::command::doctor::installation::{Adapter, Installation};
+use crate::command::doctor::installation::Adapter;
 use crate::command::doctor::release::Release;
 use crate::command::doctor::route_overrides::table_not_here;
 use crate::envoy::config_dump::{RejectedUpdate, Section};
@@ -109,6 +109,7 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
     let mut of_clusters = None;
     for cluster in &envoy.dump.warming_clusters {
         let place = Place::cluster(&cluster.name);
+        // Settings that cannot be parsed are an error of the examination.
         let settings = upstream_tls(cluster).unwrap_or_default();
         let cause = settings.iter().find_map(|tls| facts.missing(&tls.common_tls_context));
         let warming = report.follow(FindingCode::ClusterWarming, &place, "the cluster is still warming", cause);
@@ -118,9 +119,8 @@ fn check_waiting(facts: &Facts<'_>, report: &mut Report) {
     for listener in &envoy.dump.warming {
         let place = Place::listener(&listener.name);
         let channels = || facts.warming.iter().filter(|channel| channel.listener.name == listener.name);
-        for channel in channels().filter(|channel| !matches!(channel.filter.as_deref(), Some(Installation::Loaded(_))))
-        {
-            filter::check(channel, facts, report);
+        for channel in channels() {
+            filter::warming(channel, facts, report);
         }
         let own = facts.warming.iter().filter(|channel| channel.place.listener == place.listener);
         let secret =

@@ -218,6 +218,26 @@ fn fetch(envoy: &Envoy) -> Fetch {
     }
 }
 
+/// Reports code that Envoy has not fetched.
+fn check_fetch(installed: &Installed, place: &Place, envoy: &Envoy, report: &mut Report) -> Fetch {
+    let fetched = if installed.is_remote { fetch(envoy) } else { Fetch::Done };
+    if let Fetch::Missing(counter) = &fetched {
+        let message = format!("Envoy has not fetched the code of `{}`: {counter}", installed.name);
+        report.find(FindingCode::FilterNotLoaded, place, message);
+    }
+    fetched
+}
+
+/// Reports why the filter of a listener that waits is not loaded. Such a listener also waits for remote code.
+pub(super) fn warming(channel: &Channel<'_>, facts: &Facts<'_>, report: &mut Report) {
+    match channel.installed() {
+        Some(installed) => {
+            check_fetch(installed, &channel.http_place, facts.envoy, report);
+        }
+        None => check(channel, facts, report),
+    }
+}
+
 /// Distinguishes a filter that is configured from one that is known to decide.
 fn check_running(
     installed: &Installed,
@@ -226,15 +246,11 @@ fn check_running(
     envoy: &Envoy,
     report: &mut Report,
 ) {
-    let Installed { name, adapter, plugin, is_remote, .. } = installed;
+    let Installed { name, adapter, plugin, .. } = installed;
     let place = &channel.http_place;
-    match if *is_remote { fetch(envoy) } else { Fetch::Done } {
+    match check_fetch(installed, place, envoy, report) {
         Fetch::Done => {}
-        Fetch::Missing(counter) => {
-            let message = format!("Envoy has not fetched the code of `{name}`: {counter}");
-            report.find(FindingCode::FilterNotLoaded, place, message);
-            return;
-        }
+        Fetch::Missing(_) => return,
         Fetch::Unknown => {
             let message = format!(
                 "it is unknown whether Envoy fetched the code of `{name}`: Envoy does not keep the counters `wasm.remote_load_*`, or the page `stats` is missing"
