@@ -40,12 +40,12 @@ impl Document {
         }
     }
 
-    /// Compiles a JSON document, with the code and the messages of the filter.
+    /// Compiles a JSON document for a proxy, with the code and the messages of the filter.
     ///
     /// # Errors
     /// Returns every error in the document.
-    pub(crate) fn from_json(text: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        let policy = PolicySet::from_json(text)?;
+    pub(crate) fn from_json(text: &[u8], proxy: Proxy<'_>) -> Result<Self, Vec<Diagnostic>> {
+        let policy = PolicySet::from_json_for(text, proxy)?;
         // The text compiles, so it is JSON.
         let root = serde_json::from_slice(text).map_or(Node::Null, Node::into_owned);
         Ok(Self { root, policy })

@@ -10,6 +10,7 @@ use std::io;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use spiffe_authz::policy::Workload;
 
 use super::message::{Any, Cluster, Extension, Listener, Secret};
 use super::moment::seconds;
@@ -31,6 +32,8 @@ pub(crate) enum Section {
 pub(crate) struct ConfigDump {
     /// `user_agent_build_version.version` of the bootstrap's node.
     pub(crate) version: Value,
+    /// The workload of the proxy, from the metadata of the bootstrap's node, as the Wasm filter reads it.
+    pub(crate) workload: Option<Workload>,
     /// The sections that the dump contains.
     pub(crate) sections: HashSet<Section>,
     /// The listeners that serve.
@@ -352,6 +355,7 @@ impl ConfigDump {
         let BootstrapDump { bootstrap: Bootstrap { node, stats_config, static_resources }, last_updated } = dump;
         self.sections.insert(Section::Bootstrap);
         self.version = node["user_agent_build_version"]["version"].clone();
+        self.workload = workload(&node);
         let names = stats_config.stats_tags.iter().filter_map(|tag| tag["tag_name"].as_str());
         self.stats_tags = names.map(str::to_owned).collect();
         self.of_bootstrap = static_resources;
@@ -444,6 +448,15 @@ impl RejectedUpdate {
         let name = name_of(&failed_configuration).unwrap_or_default();
         Self { name, listener, details, has_time: last_update_attempt.is_some() }
     }
+}
+
+/// Returns the workload in the metadata of a node, which Istio's bootstrap sets.
+fn workload(node: &Value) -> Option<Workload> {
+    let namespace = node["metadata"]["NAMESPACE"].as_str()?.to_owned();
+    let label = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    let labels = node["metadata"]["LABELS"].as_object().and_then(|labels| labels.iter().map(label).collect());
+    let is_waypoint = node["id"].as_str().is_some_and(|id| id.starts_with("waypoint~"));
+    Some(Workload { namespace, labels, is_waypoint })
 }
 
 fn name_of(message: &Any) -> Result<String, serde_json::Error> {

@@ -588,3 +588,26 @@ fn each_secret_that_anything_requests_is_checked() {
     assert_eq!(found(&sound, &format!("{CONNECTED}sds.token.init_fetch_timeout: 1\n")), set(&["agent-unknown"]));
     assert_eq!(found(&sound, &format!("{CONNECTED}sds.default.key_rotation_failed: 1\n")), set(&["secret-rejected"]));
 }
+
+/// A document with the policies of several workloads is compiled for the workload of the page's node, as the filter does.
+#[test]
+fn a_document_with_scope_is_compiled_for_the_workload() {
+    let config =
+        "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config";
+    let document = json!({
+        "trustDomain": "example.org", "scope": {"rootNamespace": "istio-system"},
+        "policies": [{"name": "p", "namespace": "shop", "selector": {"matchLabels": {"app": "cart"}}, "rules": [{}]}]
+    });
+    let scoped = || {
+        let configuration =
+            json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": document.to_string()});
+        Delivered::sound("server").set(config, "configuration", configuration)
+    };
+    let labels = json!({"NAMESPACE": "shop", "LABELS": {"app": "cart"}});
+    let known = scoped().set("/node", "metadata", labels);
+    assert_eq!(known.found(), set(&[]));
+    let report = scoped().report();
+    assert!(report.to_string().contains("scope-unresolved"), "{report:#}");
+    let unlabeled = scoped().set("/node", "metadata", json!({"NAMESPACE": "shop"})).report();
+    assert!(unlabeled.to_string().contains("/policies/0/selector: scope-unresolved"), "{unlabeled:#}");
+}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use spiffe_authz::diagnostic::Diagnostic;
-use spiffe_authz::policy::{Mode, Node, RoutePolicy};
+use spiffe_authz::policy::{Mode, Node, Proxy, RoutePolicy};
 
 use crate::document::Document;
 
@@ -28,13 +28,16 @@ type Known<V> = RefCell<HashMap<Vec<u8>, V>>;
 #[derive(Debug, Default)]
 pub(crate) struct CompiledOnce {
     documents: Known<Compiled>,
+    /// Those that were compiled without a workload.
+    unplaced: Known<Compiled>,
     routes: Known<Result<RouteSettings, Vec<String>>>,
 }
 
 impl CompiledOnce {
-    /// Returns the compiled document of a JSON text.
-    pub(crate) fn document(&self, text: &[u8]) -> Compiled {
-        once(&self.documents, text, || Rc::new(Document::from_json(text).map_err(|errors| lines(&errors))))
+    /// Returns the compiled document of a JSON text for the proxy of the page, or for an unknown one.
+    pub(crate) fn document(&self, text: &[u8], proxy: Proxy<'_>) -> Compiled {
+        let known = if proxy == Proxy::Unknown { &self.unplaced } else { &self.documents };
+        once(known, text, || Rc::new(Document::from_json(text, proxy).map_err(|errors| lines(&errors))))
     }
 
     /// Returns the compiled settings of a route.
@@ -69,6 +72,8 @@ fn lines(errors: &[Diagnostic]) -> Vec<String> {
 mod tests {
     use std::rc::Rc;
 
+    use spiffe_authz::policy::Proxy;
+
     use super::CompiledOnce;
 
     const DOCUMENT: &str = r#"{"trustDomain": "example.org", "policies": []}"#;
@@ -76,11 +81,11 @@ mod tests {
     #[test]
     fn documents_and_settings_are_compiled_once() {
         let compiled = CompiledOnce::default();
-        let document = || compiled.document(DOCUMENT.as_bytes());
+        let document = || compiled.document(DOCUMENT.as_bytes(), Proxy::Unknown);
         assert!(document().is_ok() && Rc::ptr_eq(&document(), &document()));
         let route =
             || compiled.route(format!("{{\"configuration\": {DOCUMENT}}}").as_bytes()).unwrap().document.unwrap();
         assert!(route().is_ok() && Rc::ptr_eq(&route(), &route()));
-        assert!(!Rc::ptr_eq(&compiled.document(b"{}"), &document()));
+        assert!(!Rc::ptr_eq(&compiled.document(b"{}", Proxy::Unknown), &document()));
     }
 }

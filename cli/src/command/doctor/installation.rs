@@ -6,9 +6,11 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 use serde_json::Value;
+use spiffe_authz::policy::Proxy;
 
 use super::compiled::{Compiled, CompiledOnce};
 use crate::base64_text;
+use crate::envoy::config_dump::Section;
 use crate::envoy::message::{Any, Extension};
 use crate::envoy::snapshot::Envoy;
 
@@ -115,6 +117,18 @@ impl<'e> Catalog<'e> {
         Self { envoy, known: RefCell::default(), compiled: CompiledOnce::default() }
     }
 
+    /// Returns the proxy for which the filter compiles a document with `scope`. A module does not know its workload. If the dump
+    /// has no bootstrap, nobody does, and the policies of every workload are compiled.
+    fn proxy(&self, adapter: Adapter) -> Proxy<'_> {
+        let dump = &self.envoy.dump;
+        match (adapter, &dump.workload) {
+            (Adapter::Module, _) => Proxy::Unknown,
+            (Adapter::Wasm, Some(workload)) => Proxy::Of(workload),
+            (Adapter::Wasm, None) if dump.sections.contains(&Section::Bootstrap) => Proxy::Unknown,
+            (Adapter::Wasm, None) => Proxy::Every,
+        }
+    }
+
     /// Returns the filter in a chain. A plugin that only can be this filter is returned if there is no other.
     pub(crate) fn find(&self, filters: &[Extension]) -> Option<Rc<Installation>> {
         let recognized: Vec<Rc<Installation>> = filters.iter().filter_map(|place| self.recognize(place)).collect();
@@ -194,7 +208,7 @@ impl<'e> Catalog<'e> {
             Adapter::Module => module_document(configuration),
         };
         let document = match document {
-            Some(text) => self.compiled.document(&text),
+            Some(text) => self.compiled.document(&text, self.proxy(adapter)),
             None => Rc::new(Err(vec![NOT_JSON.to_owned()])),
         };
         let config = &message["config"];
