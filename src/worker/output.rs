@@ -235,7 +235,7 @@ impl<'p> Count<'p> {
         [self.mode.slug(), self.event.slug(), reason, self.rule.map_or(NONE, |rule| rule.policy)]
     }
 
-    /// The name of a counter for which Envoy has no labels: they stand before the last part of `base`, which is separated by a dot.
+    /// The name of a counter for which Envoy has no labels: they precede the last part of `base`, which a dot separates.
     /// Stats tags split the name. Each label has the form for which Istio's bootstrap has the tags, with `extraStatTags`.
     ///
     /// Source: Istio, `tools/packaging/common/envoy_bootstrap.json`.

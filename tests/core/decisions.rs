@@ -36,7 +36,7 @@ fn denies(rule: &Value, id: &str, request: Plain<'_>) -> bool {
     decide(&policy, id, request).decision.verdict != Verdict::Allow
 }
 
-/// Trust domains that the document does not name are accepted as federated ones: a rule that names no trust domain allows none of
+/// Trust domains that the document does not name are accepted as federated ones: a rule without a trust domain allows none of
 /// their workloads.
 #[test]
 fn open_federation() {

@@ -404,7 +404,7 @@ fn a_document_with_errors_has_the_findings_about_its_values() {
     assert_eq!(found, [(format!("{RULE}/to/0/operation/paths/0"), Lint::ImpossibleValue)]);
 }
 
-/// Trust domains that the document does not name can be accepted, so rules that name no caller let them in.
+/// Trust domains that the document does not name can be accepted, so a rule without a caller allows their workloads.
 #[test]
 fn lints_know_open_federation() {
     let document = |federated: Value, source: Value| {

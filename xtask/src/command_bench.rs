@@ -95,7 +95,7 @@ fn print(name: &str, arguments: &[&Path], target: f64) -> Result<()> {
     Ok(())
 }
 
-/// What a run of the command takes.
+/// The CPU time and memory of a run of the command.
 #[derive(Clone, Copy)]
 struct Usage {
     /// The CPU time in seconds.
