@@ -35,7 +35,7 @@ pub use node::Node;
 pub use route::RoutePolicy;
 pub(crate) use rule::JWT_PAYLOAD;
 pub(crate) use values::is_token_byte;
-pub use workload::{Proxy, Workload};
+pub use workload::{GATEWAY_NAME, Proxy, Workload};
 
 /// A compiled configuration document.
 #[derive(Debug)]

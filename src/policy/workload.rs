@@ -3,7 +3,9 @@
 //! Source: Istio, `WorkloadPolicyMatcher.ShouldAttachPolicy` in `pilot/pkg/model/policyattachment.go`.
 
 /// The label of a proxy that implements a Gateway of the Gateway API, with the name of the Gateway.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// The beginning of the node ID of a waypoint, whose form is `<type>~<address>~<name>~<domain>`.
+const WAYPOINT_ID: &[u8] = b"waypoint~";
 /// The GatewayClass of Istio's waypoints.
 const WAYPOINT_CLASS: &str = "istio-waypoint";
 
@@ -52,6 +54,12 @@ pub(super) enum TargetKind {
 }
 
 impl Workload {
+    /// Returns `true` if Istio gives this ID to the node of a waypoint.
+    #[must_use]
+    pub fn is_waypoint_id(node_id: &[u8]) -> bool {
+        node_id.starts_with(WAYPOINT_ID)
+    }
+
     /// Returns `true` if a workload with some of its labels can be this one.
     pub(super) fn can_be(&self, other: &Self) -> bool {
         let labels_agree = match (&self.labels, &other.labels) {

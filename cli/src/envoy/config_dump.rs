@@ -455,7 +455,7 @@ fn workload(node: &Value) -> Option<Workload> {
     let namespace = node["metadata"]["NAMESPACE"].as_str()?.to_owned();
     let label = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
     let labels = node["metadata"]["LABELS"].as_object().and_then(|labels| labels.iter().map(label).collect());
-    let is_waypoint = node["id"].as_str().is_some_and(|id| id.starts_with("waypoint~"));
+    let is_waypoint = node["id"].as_str().is_some_and(|id| Workload::is_waypoint_id(id.as_bytes()));
     Some(Workload { namespace, labels, is_waypoint })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use spiffe_authz::policy;
+use spiffe_authz::policy::{self, GATEWAY_NAME};
 
 use super::authorization_policy::Spec;
 use super::target::{Kind, Target, TargetRef};
@@ -41,9 +41,6 @@ pub(crate) enum Applies {
     /// The policy is attached to a service, and the document also applies to requests to other services.
     ToService,
 }
-
-/// The label of a proxy that implements a Gateway, with the name of the Gateway.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 impl Workload {
     /// Returns `true` if the proxy is a waypoint.

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use spiffe_authz::lint::{Finding, Severity};
+use spiffe_authz::policy::Proxy;
 
 use super::settings::Settings;
 use super::{Checked, File, Problem, policy_name};
@@ -16,7 +17,6 @@ use crate::located::positions::Positions;
 use crate::located::{Field, Located, Position, Value};
 use crate::mesh::Mesh;
 use crate::source::Source;
-use spiffe_authz::policy::Proxy;
 
 /// Checks the AuthorizationPolicies of all files together, because one policy can cover another one. The policies are those of
 /// the workload, or all.
