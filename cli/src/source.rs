@@ -94,8 +94,9 @@ impl Source {
         let mut seen = Seen::default();
         let name = file.display().to_string();
         for value in values {
-            source.add_policies(&value, &name);
-            source.add(value, &mut seen);
+            if source.add_policies(&value, &name) {
+                source.add(value, &mut seen);
+            }
         }
         for plugin in std::mem::take(&mut seen.plugins) {
             source.add_plugin(plugin, &seen.images);
@@ -103,10 +104,10 @@ impl Source {
         Ok(Ok(source))
     }
 
-    /// Returns the documents. Unknown values next to one, and those of a file that the user named, count as documents, so
-    /// that the compiler reports what is wrong with them.
+    /// Returns the documents. Unknown values next to one or to an AuthorizationPolicy, and those of a file that the user named,
+    /// count as documents, so that the compiler reports what is wrong with them.
     pub(crate) fn documents(&self, is_named: bool) -> Vec<&Located> {
-        let is_ours = is_named || !self.documents.is_empty() || !self.rejected.is_empty();
+        let is_ours = is_named || !self.documents.is_empty() || !self.rejected.is_empty() || self.has_policies();
         let unknown = self.unknown.iter().filter(|_| is_ours);
         let mut documents: Vec<&Located> = self.documents.iter().chain(unknown).collect();
         documents.sort_by_key(|document| document.position);
@@ -137,15 +138,18 @@ impl Source {
         !self.policies.is_empty() || !self.lost.is_empty()
     }
 
-    /// Adds the AuthorizationPolicies in a value. A value without `kind` is not a resource.
-    fn add_policies(&mut self, value: &Located, file: &str) {
-        if value.field("kind").is_none() {
-            return;
+    /// Adds the AuthorizationPolicies in a value. Returns `true` if the value can also have something else. Without these
+    /// fields, it is not a resource.
+    fn add_policies(&mut self, value: &Located, file: &str) -> bool {
+        if !["kind", "apiVersion", "spec", "items"].iter().any(|name| value.field(name).is_some()) {
+            return true;
         }
         let mut resources = Resources::default();
         resources.add(value, file);
         self.policies.extend(resources.policies.into_iter().map(|(policy, origin)| (policy.clone(), origin)));
+        let is_lost = value.field("kind").is_none() && !resources.lost.is_empty();
         self.lost.extend(resources.lost);
+        !is_lost
     }
 
     /// Adds the documents and tables in a value.

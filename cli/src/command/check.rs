@@ -21,7 +21,7 @@ use crate::exit::{self, Ended};
 use crate::input;
 use crate::lines::Lines;
 use crate::located::positions::Positions;
-use crate::located::{Located, Position, place};
+use crate::located::{Located, Position};
 use crate::mesh::{Mesh, MeshOptions};
 use crate::options::{Level, Output};
 use crate::placed::Placed;
@@ -309,13 +309,10 @@ fn check_documents(
         let position = source.policies.first().map(|(policy, _)| policy.position);
         let message = "AuthorizationPolicies need the mesh's trust domain".to_owned();
         let help = "use `--trust-domain`".to_owned();
-        if *is_named {
-            let diagnostic = Diagnostic { pointer: String::new(), code: Code::MissingField, message, help };
-            return Ok(vec![whole(file, Rc::clone(&source.text), Placed { position, diagnostic })]);
-        }
-        say!(stderr(), "{}: skipped: {} ({})", place(file.display(), position), message, help)?;
+        let diagnostic = Diagnostic { pointer: String::new(), code: Code::MissingField, message, help };
+        return Ok(vec![whole(file, Rc::clone(&source.text), Placed { position, diagnostic })]);
     }
-    let documents = source.documents(*is_named && !source.has_policies());
+    let documents = source.documents(*is_named);
     if documents.is_empty() && source.rejected.is_empty() {
         if source.has_policies() {
             return Ok(Vec::new());

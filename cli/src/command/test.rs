@@ -30,8 +30,9 @@ use table::Table;
 /// Tests documents with tables of requests and expected outcomes
 ///
 /// A table, in YAML or JSON, has `policy` (a file or directory, relative to the table) or `configuration` (a document), and
-/// `cases`. If `policy` has AuthorizationPolicies, `mesh` has the settings of the mesh, such as `trustDomain`, and `workload` the
-/// `namespace` and `labels` of the workload. Each case has a `name`, a `request`, and the outcome to `expect`. With `layer: tcp`, the requests are TCP connections.
+/// `cases`. If `policy` has AuthorizationPolicies, `mesh` has the settings of the mesh, such as `trustDomain`, and
+/// `workload` the `namespace` and `labels` of the workload. Each case has a `name`, a `request`, and the outcome to
+/// `expect`. With `layer: tcp`, the requests are TCP connections.
 /// `spaceDelimitedClaims` lists the claims that Envoy splits at spaces (`scope` and `permission` by default, as in Istio).
 #[derive(clap::Args)]
 #[command(after_help = "\

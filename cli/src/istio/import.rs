@@ -1,6 +1,6 @@
 //! Imports AuthorizationPolicies into a document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use spiffe_authz::diagnostic::{Code, Diagnostic};
 use spiffe_authz::policy::{PolicySet, Proxy};
@@ -14,7 +14,7 @@ use super::scope::{Applies, Scope, Span};
 use super::target::{Home, Kind, Target};
 use super::trust_domain_bundle::TrustDomainBundle;
 use crate::located::positions::Positions;
-use crate::located::{Field, Located, Position, Value};
+use crate::located::{Field, Located, Position, Value, place};
 use crate::suggestion;
 
 /// The number of names that a remark lists.
@@ -28,6 +28,8 @@ pub(crate) struct Importer<'a> {
     root_namespace: &'a str,
     scope: Scope,
     policies: Vec<Imported<'a>>,
+    /// The name and the place of each of them.
+    names: HashMap<String, String>,
     span: Span,
     not_applicable: Vec<String>,
     remarks: Vec<Remark>,
@@ -54,6 +56,8 @@ pub(crate) struct Import<'a> {
     pub(crate) read: usize,
     /// The number of policies, and of resources that could be policies, that cannot be imported.
     pub(crate) lost: usize,
+    /// A description of the policies that do not apply to the workload, if there are any.
+    pub(crate) not_applicable: Option<String>,
     /// The reason if no workload can have all policies.
     pub(crate) conflict: Option<String>,
 }
@@ -65,6 +69,7 @@ impl<'a> Importer<'a> {
             root_namespace,
             scope,
             policies: Vec::new(),
+            names: HashMap::new(),
             span: Span::default(),
             not_applicable: Vec::new(),
             remarks: Vec::new(),
@@ -126,6 +131,15 @@ impl<'a> Importer<'a> {
             let message = "`action: CUSTOM` is not supported: it calls an external authorization service";
             return Err(vec![origin.remark(position, "spec.action", message).lost(Code::Unsupported)]);
         }
+        let name = format!("{namespace}/{}", metadata.name);
+        let at = place(&origin.file, Some(metadata.name_position));
+        if let Some(first) = self.names.get(&name) {
+            let message = format!("duplicate policy `{name}` (remove one of the two; the first one is at {first})");
+            return Err(vec![
+                origin.remark(metadata.name_position, "metadata.name", message).lost(Code::DuplicatePolicy),
+            ]);
+        }
+        self.names.insert(name, at);
         self.span.add(&namespace, self.root_namespace, &spec);
         self.remark_selector(&spec, &origin);
         self.remarks.extend(metadata.remarks(&origin));
@@ -233,14 +247,8 @@ impl<'a> Importer<'a> {
                 return Err(errors);
             }
         };
-        if !self.not_applicable.is_empty() {
-            let count = self.not_applicable.len();
-            let shown: Vec<&str> = self.not_applicable.iter().take(SHOWN).map(String::as_str).collect();
-            let more = if count > SHOWN { ", …" } else { "" };
-            let subject = if count == 1 { "policy does" } else { "policies do" };
-            let message = format!("{count} {subject} not apply to the workload: {}{more}", shown.join(", "));
-            self.remarks.push(Remark::on_import(message));
-        }
+        let not_applicable = self.not_applicable();
+        self.remarks.extend(not_applicable.clone().map(Remark::on_import));
         let policies = || self.policies.iter().map(|imported| &imported.policy);
         let rules = || policies().filter_map(|policy| policy.field("rules")).flat_map(Located::items);
         if requires_peer && rules().next().is_some() && !rules().any(names_caller) {
@@ -250,7 +258,16 @@ impl<'a> Importer<'a> {
         }
         let conflict = if matches!(self.scope, Scope::Unspecified) { self.span.conflict() } else { None };
         let Self { policies, remarks, read, lost, .. } = self;
-        Ok(Import { document, policies, remarks, read, lost, conflict })
+        Ok(Import { document, policies, remarks, read, lost, not_applicable, conflict })
+    }
+
+    /// Describes the policies that do not apply to the workload.
+    fn not_applicable(&self) -> Option<String> {
+        let count = self.not_applicable.len();
+        let shown: Vec<&str> = self.not_applicable.iter().take(SHOWN).map(String::as_str).collect();
+        let more = if count > SHOWN { ", …" } else { "" };
+        let subject = if count == 1 { "policy does" } else { "policies do" };
+        (count > 0).then(|| format!("{count} {subject} not apply to the workload: {}{more}", shown.join(", ")))
     }
 
     /// Removes the policies with errors, and adds remarks on them. Returns `false` if no error is in a policy.

@@ -1,7 +1,7 @@
 //! The problems in AuthorizationPolicies: those of the import, and the findings in the document that they make.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 
 use spiffe_authz::lint::{Finding, Severity};
@@ -10,13 +10,16 @@ use spiffe_authz::policy::Proxy;
 use super::settings::Settings;
 use super::{Checked, File, Problem, policy_name};
 use crate::document::Document;
+use crate::exit::Failure;
 use crate::istio::import::{Import, path_of};
 use crate::istio::remark::Remark;
 use crate::istio::scope::Scope;
 use crate::located::positions::Positions;
 use crate::located::{Field, Located, Position, Value};
 use crate::mesh::Mesh;
+use crate::printable::say;
 use crate::source::Source;
+use crate::stream::stderr;
 
 /// Checks the AuthorizationPolicies of all files together, because one policy can cover another one. The policies are those of
 /// the workload, or all.
@@ -31,48 +34,50 @@ pub(super) fn check(
     if import.policies.is_empty() && import.lost == 0 {
         return Err(io::Error::other("no AuthorizationPolicy applies to the workload"));
     }
-    let mut problems = HashMap::<&str, Vec<Problem>>::new();
+    if let Some(message) = &import.not_applicable {
+        say!(stderr(), "skipped: {}", message)?;
+    }
+    let resources: HashMap<[&str; 2], &Located> = files
+        .iter()
+        .flat_map(|file| &file.source.policies)
+        .map(|(resource, origin)| ([&*origin.file, &*origin.place], resource))
+        .collect();
+    // Each file with a policy that applies, or that cannot be read.
+    let mut problems: HashMap<&str, Vec<Problem>> =
+        import.policies.iter().map(|imported| (&*imported.origin.file, Vec::new())).collect();
     for remark in &import.remarks {
-        if let Some((file, problem)) = of_remark(remark, files) {
+        if let Some((file, problem)) = of_remark(remark, &resources) {
             problems.entry(file).or_default().push(problem);
         }
     }
     // The import has removed the policies that do not compile.
-    if let Ok(document) = Document::compile(&import.document, Proxy::Every) {
-        let place = Place { import: &import, positions: Positions::of(&import.document) };
-        for finding in lint(&document) {
-            if let Some((file, problem)) = place.problem(finding, settings) {
-                problems.entry(file).or_default().push(problem);
-            }
+    let document = Document::compile(&import.document, Proxy::Every)
+        .map_err(|errors| io::Error::other(Failure::of_document("AuthorizationPolicies", &errors)))?;
+    let place = Place { import: &import, positions: Positions::of(&import.document) };
+    for finding in lint(&document) {
+        if let Some((file, problem)) = place.problem(finding, settings) {
+            problems.entry(file).or_default().push(problem);
         }
     }
-    let with_policies = files.iter().filter(|file| file.source.has_policies());
-    let checked = with_policies.map(|File { path, source, .. }| {
-        let mut problems = problems.remove(&*path.display().to_string()).unwrap_or_default();
+    let checked = files.iter().filter_map(|File { path, source, .. }| {
+        let mut problems = problems.remove(&*path.display().to_string())?;
         problems.sort_by_key(|problem| problem.position);
         let first = source.policies.first().map(|(policy, _)| policy.position);
         let has_documents = !source.documents.is_empty() || !source.rejected.is_empty();
-        Checked {
-            file: path.clone(),
-            text: Rc::clone(&source.text),
-            position: first.filter(|_| has_documents),
-            problems,
-        }
+        let position = first.filter(|_| has_documents);
+        Some(Checked { file: path.clone(), text: Rc::clone(&source.text), position, problems })
     });
     Ok(checked.collect())
 }
 
 /// Returns the problem of a policy, or of a part of it, that cannot be read, and its file.
-fn of_remark<'r>(remark: &'r Remark, files: &[File]) -> Option<(&'r str, Problem)> {
+fn of_remark<'r>(remark: &'r Remark, resources: &HashMap<[&str; 2], &Located>) -> Option<(&'r str, Problem)> {
     let Remark { origin, place, field, lost, message } = remark;
     let code = lost.as_ref()?.slug();
     let (file, position) = origin.as_ref()?;
-    let resource = files
-        .iter()
-        .flat_map(|file| &file.source.policies)
-        .find(|(_, origin)| origin.file == *file && { origin.place == *place });
+    let resource = resources.get(&[&**file, &**place]);
     let field = field.as_deref().unwrap_or_default();
-    let pointer = resource.zip(*position).map(|((resource, _), position)| pointer_at(resource, position, field));
+    let pointer = resource.zip(*position).map(|(resource, position)| pointer_at(resource, position, field));
     let message = message.strip_prefix(&format!("{code}: ")).unwrap_or(message).to_owned();
     let problem = Problem {
         position: *position,
@@ -101,6 +106,7 @@ impl<'i> Place<'i> {
         let severity = settings.severity(lint)?;
         let document = &self.import.document;
         let (index, field) = split(&pointer);
+        // A finding about all policies is shown with the first one.
         let imported = self.import.policies.get(index.unwrap_or_default())?;
         let policy = policy_name(&pointer, document);
         let path = policy.as_ref().map(|_| path_of(field)).unwrap_or_default();
