@@ -159,6 +159,9 @@ findings! {
     BundlesPooled "bundles-pooled" Trust Error
         "One `trusted_ca` contains authorities of several trust domains, so each can issue identities of the others."
         "Use Envoy's SPIFFE validator with one bundle for each trust domain, as SPIRE configures it."
+    FederationOpen "federation-open" Trust Error
+        "The filter accepts trust domains that its document does not name, and Envoy does not use its SPIFFE validator: each authority can issue identities of every trust domain."
+        "Use Envoy's SPIFFE validator, or list the trust domains in `federatedTrustDomains`."
     BundleMissing "bundle-missing" Trust Error
         "The filter's document, or a matcher of a cluster, names a trust domain without a bundle: the handshake with its workloads fails."
         "Check `spire-server bundle list`, `federatesWith` of this workload's entry, and `default_all_bundles_name` in agent.conf."

@@ -26,6 +26,10 @@ const OURS: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/type
 const PLUGIN: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0/typed_config/config";
 
+/// A document that accepts trust domains which it does not name.
+const OPEN: &str = r#"{"trustDomain": "example.org", "federatedTrustDomains": "validated",
+    "identity": {"requireValidated": true}, "policies": []}"#;
+
 /// A report with each finding that no saved page of `doctor_cases` has: one change to a sound server or client.
 fn changes() -> Vec<(&'static str, Value)> {
     let own = certificates::Authority::of("example.org");
@@ -97,6 +101,18 @@ fn changes() -> Vec<(&'static str, Value)> {
             bundled(certificates::validation(
                 json!({"trusted_ca": certificates::inline(&[&*own.pem, &io.pem].concat())}),
             )),
+        ),
+        (
+            "federation-open",
+            Delivered::of(
+                "server",
+                vec![
+                    svid(certificates::SERVER),
+                    certificates::validation(json!({"trusted_ca": certificates::inline(&own.pem)})),
+                ],
+            )
+            .set(&format!("{PLUGIN}/configuration"), "value", json!(OPEN))
+            .report(),
         ),
         ("bundle-unnamed", bundled(certificates::bundles(&[("example.org", &own.pem), ("example.io", &io.pem)]))),
         ("bundle-expired", bundled(bundle(&expired.pem))),

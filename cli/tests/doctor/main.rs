@@ -5,6 +5,8 @@ mod delivered;
 mod findings;
 mod pages;
 mod saved;
+mod secrets;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -107,4 +109,15 @@ fn doctor_of(dump: &str, certs: Option<&str>, stats: Option<&str>) -> Value {
     let output = command.output().unwrap();
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The places and the cause of each finding of this kind.
+fn causes(report: &Value, code: &str) -> Vec<(Vec<String>, Value)> {
+    let findings = report["findings"].as_array().unwrap().iter().filter(|finding| finding["code"] == code);
+    let name = |place: &Value| place["listener"].as_str().or(place["cluster"].as_str()).unwrap().to_owned();
+    let places = |finding: &Value| finding["places"].as_array().unwrap().iter().map(name).collect();
+    let mut causes: Vec<(Vec<String>, Value)> =
+        findings.map(|finding| (places(finding), finding["consequenceOf"].clone())).collect();
+    causes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    causes
 }

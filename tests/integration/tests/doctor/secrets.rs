@@ -32,6 +32,7 @@ fn secrets_are_distinguished() -> Result<()> {
         ("nowhere", &["secret-missing", "secret-rejected"]),
         ("pooled", &["bundles-pooled"]),
         ("single", &["spiffe-validator-missing"]),
+        ("open", &["federation-open", "spiffe-validator-missing"]),
         ("past", &["bundle-expired"]),
         ("future", &["bundle-not-yet-good"]),
         ("missing", &["bundle-missing"]),
@@ -77,6 +78,11 @@ fn add_bundles(listeners: &mut Listeners, fixture: &Fixture) -> Result<()> {
     ] {
         listeners.add(name, &[(&bundle_pointer(), renamed(fixture, "ROOTCA", name, &validation)?)])?;
     }
+    let mut open = document(&[], &any_path());
+    open["federatedTrustDomains"] = json!("validated");
+    open["identity"] = json!({"requireValidated": true});
+    let single = renamed(fixture, "ROOTCA", "open", &pooled_validation(&[local]))?;
+    listeners.add("open", &[(&bundle_pointer(), single), (CONFIGURATION, json!(open.to_string()))])?;
     listeners.add("unnamed", &[(CONFIGURATION, json!(document(&[], &any_path()).to_string()))])
 }
 

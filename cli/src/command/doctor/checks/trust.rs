@@ -50,8 +50,15 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, facts: &F
         }
         _ => check_validator(&validator, Usage { places: &places, stale: stale(context, facts) }, envoy, report),
     }
-    if let (Some(settings), Validator::Spiffe(Bundles::Here(bundles))) = (settings, &validator) {
-        compare(bundles, settings, &places, report);
+    let Some(settings) = settings else { return };
+    match &validator {
+        Validator::Spiffe(Bundles::Here(bundles)) => compare(bundles, settings, &places, report),
+        Validator::Spiffe(_) => {}
+        _ if settings.trust_domains.federated.is_open() => {
+            let message = "a pattern or `validated` in `federatedTrustDomains` accepts every name, whoever issued it";
+            report.find_each(FindingCode::FederationOpen, &places, message);
+        }
+        _ => {}
     }
 }
 
