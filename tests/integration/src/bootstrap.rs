@@ -327,6 +327,25 @@ impl Bootstrap {
         )
     }
 
+    /// Passes the result of Envoy's validation of the caller's certificate to the dynamic module, for `requireValidated`.
+    ///
+    /// # Errors
+    /// Returns an error if the example does not pass the certificate.
+    pub fn with_validity(self) -> Result<Self> {
+        let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
+        let mut list = self.at(states)?.as_array().context("no list of filter state")?.clone();
+        list.push(json!({
+            "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string",
+            "format_string": {
+                "text_format_source": {"inline_string": "%CEL(connection.peer_certificate_valid)%"},
+                "formatters": [{"name": "envoy.formatter.cel", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.formatter.cel.v3.Cel"
+                }}],
+            }
+        }));
+        self.set(states, json!(list))
+    }
+
     /// Returns the document of the filter.
     ///
     /// # Errors

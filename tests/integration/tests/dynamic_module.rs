@@ -289,21 +289,8 @@ fn validation_by_envoy_can_be_required() -> Result<()> {
     let (fixture, bootstrap) = fixture()?;
     let mut document = document();
     document["identity"] = json!({"requireValidated": true});
-    let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
-    let mut list = bootstrap.at(states)?.as_array().context("no list")?.clone();
     let bootstrap = bootstrap.configuration(&document.to_string())?;
-    list.push(json!({
-        "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string",
-        "format_string": {
-            "text_format_source": {"inline_string": "%CEL(connection.peer_certificate_valid)%"},
-            "formatters": [{"name": "envoy.formatter.cel", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.formatter.cel.v3.Cel"
-            }}],
-        }
-    }));
-    for (name, bootstrap, status) in
-        [("without", bootstrap.clone(), 403), ("with", bootstrap.clone().set(states, json!(list))?, 200)]
-    {
+    for (name, bootstrap, status) in [("without", bootstrap.clone(), 403), ("with", bootstrap.with_validity()?, 200)] {
         let envoy = Envoy::start(&Start::tested(name)?, &bootstrap, fixture.scratch.path())?;
         let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
         assert_eq!(client.get("/")?.status, status, "{name}");

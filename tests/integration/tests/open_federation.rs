@@ -42,21 +42,10 @@ fn document(federated: &Value) -> Value {
 /// Returns the server with this document. The module gets the result of Envoy's validation through filter state.
 fn server(fixture: &Fixture, adapter: Adapter, federated: &Value) -> Result<Bootstrap> {
     let bootstrap = fixture.bootstrap()?.configuration(&document(federated).to_string())?;
-    if adapter == Adapter::Wasm {
-        return Ok(bootstrap);
+    match adapter {
+        Adapter::Wasm => Ok(bootstrap),
+        Adapter::Module => bootstrap.with_validity(),
     }
-    let states = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/on_downstream_tls_handshake";
-    let mut list = bootstrap.at(states)?.as_array().context("no list")?.clone();
-    list.push(json!({
-        "object_key": "spiffe_authz.peer_certificate_valid", "factory_key": "envoy.string",
-        "format_string": {
-            "text_format_source": {"inline_string": "%CEL(connection.peer_certificate_valid)%"},
-            "formatters": [{"name": "envoy.formatter.cel", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.formatter.cel.v3.Cel"
-            }}],
-        }
-    }));
-    bootstrap.set(states, json!(list))
 }
 
 fn sleep_of(authority: &Authority, trust_domain: &str) -> Result<Leaf> {
