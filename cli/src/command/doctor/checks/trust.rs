@@ -55,7 +55,7 @@ pub(super) fn check(context: Context<'_>, document: Option<&Document>, facts: &F
         Validator::Spiffe(Bundles::Here(bundles)) => compare(bundles, settings, &places, report),
         Validator::Spiffe(_) => {}
         _ if settings.trust_domains.federated.is_open() => {
-            let message = "a pattern or `validated` in `federatedTrustDomains` accepts every name, whoever issued it";
+            let message = "a pattern or `validated` in `federatedTrustDomains` accepts every name, from every issuer";
             report.find_each(FindingCode::FederationOpen, &places, message);
         }
         _ => {}
