@@ -1,6 +1,8 @@
 //! The end of identities: expiry, revocation, and the time for which a decision is valid.
 
 use super::*;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn an_svid_ends_while_it_is_cached() {

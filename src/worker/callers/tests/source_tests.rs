@@ -1,6 +1,8 @@
 //! The sources without a certificate of the caller: HBONE, and the header of a trusted proxy.
 
 use super::*;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn a_tunnel_tells_one_identity() {
