@@ -18,8 +18,13 @@ use crate::policies::{Kind, policies};
 use crate::statistics::{median, microseconds, quantiles};
 use crate::variants::{Decider, quiet};
 
-/// The numbers of policies.
-const COUNTS: [u32; 3] = [1000, 10_000, 100_000];
+/// The documents: the number of policies, and how many of them apply to the workload.
+const DOCUMENTS: [(u32, Kept); 4] =
+    [(1000, Kept::All), (10_000, Kept::All), (10_000, Kept::OfMesh), (100_000, Kept::All)];
+/// The number of policies of a mesh that apply to the workload.
+const KEPT: u32 = 20;
+/// The number of other namespaces of a mesh.
+const NAMESPACES: u32 = 500;
 /// The time between two requests of a client, for 1,000 requests a second in total.
 const PACE: Duration = Duration::from_millis(4);
 /// The duration of the load before the first update.
@@ -33,6 +38,14 @@ const FILE: &str = "filter.json";
 /// The place of the revision in the document.
 const REVISION: &str = "REVISION";
 
+/// The policies that apply to the workload.
+#[derive(Clone, Copy)]
+enum Kept {
+    All,
+    /// Those of its namespace. The others have other namespaces.
+    OfMesh,
+}
+
 /// A request. Its latency counts from the time at which it was due, and so includes the time behind the previous request.
 struct Sample {
     due: Instant,
@@ -45,6 +58,8 @@ struct Measured {
     first_update: Instant,
     /// The start of each update, and the time until a request was decided by the new policies.
     updates: Vec<(Instant, Duration)>,
+    /// Envoy's memory after the updates, in MB.
+    memory: u64,
 }
 
 /// Measures both adapters with each number of policies, and prints the results as Markdown.
@@ -56,22 +71,26 @@ pub(crate) fn run(updates: u32) -> Result<()> {
     );
     println!(
         "| Policies | Variant | applied after (median) | longest request in an update: median | maximum | without updates: \
-         p50 | p99 | p99.9 | with updates: p50 | p99 | p99.9 |\n|---|---|---|---|---|---|---|---|---|---|---|"
+         p50 | p99 | p99.9 | with updates: p50 | p99 | p99.9 | Envoy's memory (MB) |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
-    for count in COUNTS {
+    for (count, kept) in DOCUMENTS {
+        let policies = match kept {
+            Kept::All => count.to_string(),
+            Kept::OfMesh => format!("{count} of a mesh, {KEPT} apply"),
+        };
         for adapter in Adapter::ALL {
             let decider = Decider::Ours(adapter).name();
-            eprintln!("updates of {count} policies: {decider}");
-            println!("| {count} | {decider} | {} |", measure(adapter, count, updates)?.cells().join(" | "));
+            eprintln!("updates of {policies} policies: {decider}");
+            let cells = measure(adapter, &document(count, kept)?, updates)?.cells();
+            println!("| {policies} | {decider} | {} |", cells.join(" | "));
         }
     }
     Ok(())
 }
 
-fn measure(adapter: Adapter, count: u32, updates: u32) -> Result<Measured> {
+fn measure(adapter: Adapter, document: &str, updates: u32) -> Result<Measured> {
     let fixture = Fixture::new(adapter, Validation::Spiffe)?;
     let base = quiet(fixture.bootstrap()?)?;
-    let document = document(count)?;
     let write = |revision: u32| -> Result<Bootstrap> {
         let configured = base.clone().configuration(&document.replace(REVISION, &revision.to_string()))?;
         let (bootstrap, content) = configured.watched_filter(&fixture.scratch.join(FILE))?;
@@ -106,17 +125,27 @@ fn measure(adapter: Adapter, count: u32, updates: u32) -> Result<Measured> {
         stop.store(true, Ordering::Relaxed);
         let joined = started.into_iter().map(|client| client.join().map_err(|_| anyhow!("a client panicked"))?);
         let samples = joined.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        Ok(Measured { samples, first_update, updates: applied? })
+        let memory = envoy.memory()? / 1_000_000;
+        Ok(Measured { samples, first_update, updates: applied?, memory })
     })
 }
 
 /// Returns a document with this number of policies. The first one allows a path with the revision, the last one the load.
-fn document(count: u32) -> Result<String> {
+fn document(count: u32, kept: Kept) -> Result<String> {
     let mut document = istio::import(&policies(Kind::Paths, count))?;
     document["policies"][0]["rules"] = json!([{
         "from": [{"source": {"namespaces": ["default"]}}],
         "to": [{"operation": {"methods": ["GET"], "paths": [format!("/revision-{REVISION}")]}}]
     }]);
+    if matches!(kept, Kept::OfMesh) {
+        let workload = json!({"namespace": "default", "labels": {"app": "httpbin"}});
+        document["scope"] = json!({"rootNamespace": "istio-system", "workload": workload});
+        let policies = document["policies"].as_array_mut().ok_or_else(|| anyhow!("no policies"))?;
+        for (number, policy) in (0..count).zip(policies) {
+            let applies = number < KEPT - 1 || number == count - 1;
+            policy["namespace"] = if applies { json!("default") } else { json!(format!("n{}", number % NAMESPACES)) };
+        }
+    }
     Ok(document.to_string())
 }
 
@@ -157,6 +186,8 @@ impl Measured {
             let latencies: Vec<f64> = samples.iter().map(|sample| sample.latency).collect();
             cells.extend(quantiles(&latencies, [0.5, 0.99, 0.999]));
         }
-        cells.into_iter().map(milliseconds).collect()
+        let mut cells: Vec<String> = cells.into_iter().map(milliseconds).collect();
+        cells.push(self.memory.to_string());
+        cells
     }
 }
