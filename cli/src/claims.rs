@@ -1,7 +1,11 @@
-//! Claims of a token that Envoy splits at spaces before the filter gets them.
+//! The claims of tokens: the fields that read them, and those that Envoy splits at spaces before the filter gets them.
 
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
+use spiffe_authz::policy::field::Field;
+
+/// The fields that read claims.
+pub(crate) const FIELDS: [Field; 4] = [Field::RequestPrincipals, Field::Audiences, Field::Presenter, Field::Claim];
 
 /// The claims that Istio makes Envoy split: `buildSpaceDelimitedClaims` in `pilot/pkg/security/authn/policy_applier.go`.
 pub(crate) const OF_ISTIO: [&str; 2] = ["scope", "permission"];

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod id;
 pub(crate) mod import;
 pub(crate) mod man;
+pub(crate) mod render;
 pub(crate) mod replay;
 pub(crate) mod rule;
 pub(crate) mod schema;

@@ -2,6 +2,7 @@
 
 pub(crate) mod positions;
 pub(crate) mod read;
+pub(crate) mod written;
 
 use std::fmt;
 
@@ -248,6 +249,17 @@ impl Located {
     /// Returns the fields of this object. Empty if this is not an object.
     pub(crate) fn fields(&self) -> &[Field] {
         if let Value::Object(fields) = &self.value { fields } else { &[] }
+    }
+
+    /// Returns the fields of this object, for changes. A value that is not an object becomes an empty one.
+    pub(crate) fn fields_mut(&mut self) -> &mut Vec<Field> {
+        if !matches!(self.value, Value::Object(_)) {
+            self.value = Value::Object(Vec::new());
+        }
+        match &mut self.value {
+            Value::Object(fields) => fields,
+            _ => unreachable!("the value is an object"),
+        }
     }
 
     /// Returns the items of this list. Empty if this is not a list.

@@ -6,6 +6,7 @@ mod claims;
 mod clock;
 mod command;
 mod decision;
+mod deploy;
 mod document;
 mod envoy;
 mod examine;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
+    cert, check, completions, doctor, explain, id, import, man, render, replay, rule, schema, secret, test, version,
 };
 use options::Color;
 
@@ -63,6 +64,7 @@ enum Command {
     Explain(explain::Arguments),
     Test(test::Arguments),
     Import(import::Arguments),
+    Render(render::Arguments),
     Replay(replay::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),

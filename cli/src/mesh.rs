@@ -13,7 +13,7 @@ use crate::istio::resource::Resources;
 use crate::istio::scope::{Scope, Workload};
 use crate::istio::target::TargetRef;
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
-use crate::located::{Field, Value};
+use crate::located::{Field, Located, Value};
 
 /// The root namespace of a mesh with Istio's defaults.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -26,13 +26,13 @@ pub(crate) struct Mesh {
 }
 
 /// The settings of a mesh that the meaning of its AuthorizationPolicies depends on, with the names of Istio.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct MeshSettings {
     trust_domain: Option<String>,
     trust_domain_aliases: Vec<String>,
     federated_trust_domains: Vec<String>,
-    root_namespace: String,
+    pub(crate) root_namespace: String,
 }
 
 impl Default for MeshSettings {
@@ -46,10 +46,9 @@ impl Default for MeshSettings {
     }
 }
 
-/// The options of a mesh and a workload.
+/// The options of a mesh.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Options for AuthorizationPolicies and documents with `scope`")]
-pub(crate) struct MeshOptions {
+pub(crate) struct SettingsOptions {
     /// The mesh's trust domain. Required for AuthorizationPolicies
     #[arg(long, value_parser = parse_trust_domain)]
     trust_domain: Option<String>,
@@ -62,6 +61,14 @@ pub(crate) struct MeshOptions {
     /// The namespace whose policies without a selector apply to the whole mesh
     #[arg(long, value_parser = parse_namespace, default_value = ROOT_NAMESPACE)]
     root_namespace: String,
+}
+
+/// The options of a mesh and a workload.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Options for AuthorizationPolicies and documents with `scope`")]
+pub(crate) struct MeshOptions {
+    #[command(flatten)]
+    settings: SettingsOptions,
     /// The namespace of the workload whose policies are read. Policies without a namespace get it [default: every policy is
     /// read, if one workload can have all of them]
     #[arg(short, long, value_parser = parse_namespace)]
@@ -76,13 +83,14 @@ pub(crate) struct MeshOptions {
     targets: Vec<TargetRef>,
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
+/// Parses `name=value`.
+pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected `name=value`")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Returns a name that a namespace of Kubernetes can have: a label of RFC 1123.
-fn parse_namespace(text: &str) -> Result<String, String> {
+pub(crate) fn parse_namespace(text: &str) -> Result<String, String> {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if text.is_empty() || !text.bytes().all(is_allowed) {
         return Err("expected the name of a namespace, of lowercase letters, digits and `-`".to_owned());
@@ -93,6 +101,18 @@ fn parse_namespace(text: &str) -> Result<String, String> {
 fn parse_trust_domain(text: &str) -> Result<String, String> {
     TrustDomain::parse(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
+}
+
+impl SettingsOptions {
+    /// Returns the settings of the mesh.
+    pub(crate) fn settings(&self) -> MeshSettings {
+        MeshSettings {
+            trust_domain: self.trust_domain.clone(),
+            trust_domain_aliases: self.aliases.clone(),
+            federated_trust_domains: self.federated.clone(),
+            root_namespace: self.root_namespace.clone(),
+        }
+    }
 }
 
 impl MeshOptions {
@@ -114,23 +134,34 @@ impl MeshOptions {
             labels,
             targets: self.targets.clone(),
         });
-        let settings = MeshSettings {
-            trust_domain: self.trust_domain.clone(),
-            trust_domain_aliases: self.aliases.clone(),
-            federated_trust_domains: self.federated.clone(),
-            root_namespace: self.root_namespace.clone(),
-        };
-        Ok(Mesh { settings, workload })
+        Ok(Mesh { settings: self.settings.settings(), workload })
+    }
+}
+
+impl MeshSettings {
+    pub(crate) const fn has_trust_domain(&self) -> bool {
+        self.trust_domain.is_some()
+    }
+
+    /// Adds the trust domain and its aliases from the fields of a document, if they are not set.
+    pub(crate) fn complete(&mut self, fields: &[Field]) {
+        let value = |name: &str| fields.iter().find(|field| field.name == name).map(|field| &field.value);
+        let trust_domain = value("trustDomain").and_then(Located::text).map(str::to_owned);
+        self.trust_domain = self.trust_domain.take().or(trust_domain);
+        if self.trust_domain_aliases.is_empty() {
+            let aliases = value("trustDomainAliases").map_or(&[][..], Located::items);
+            self.trust_domain_aliases = aliases.iter().filter_map(Located::text).map(str::to_owned).collect();
+        }
     }
 }
 
 impl Mesh {
     pub(crate) const fn has_trust_domain(&self) -> bool {
-        self.settings.trust_domain.is_some()
+        self.settings.has_trust_domain()
     }
 
     /// Imports AuthorizationPolicies: those of the workload, or those of `otherwise`. The document begins with the trust
-    /// domains and `fields`. With `requires_peer`, callers without a certificate are denied.
+    /// domains and `fields`, which take precedence. With `requires_peer`, callers without a certificate are denied.
     ///
     /// # Errors
     /// Returns an error if the trust domain is missing, or if the settings do not make a document.
@@ -152,7 +183,12 @@ impl Mesh {
             option("federatedTrustDomains", texts(federated_trust_domains)),
             option("trustDomainAliases", texts(bundle.aliases())),
         ];
-        head.extend(fields);
+        for field in fields {
+            match head.iter_mut().find(|own| own.name == field.name) {
+                Some(own) => *own = field,
+                None => head.push(field),
+            }
+        }
         let scope = self.workload.clone().map_or(otherwise, Scope::Workload);
         let mut importer = Importer::new(bundle, root_namespace, scope);
         importer.add(resources);

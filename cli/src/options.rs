@@ -66,6 +66,20 @@ impl Output {
         let plain: Vec<u8> = strip_bytes(results).into_vec();
         fs::write(file, plain).map_err(|error| input::named(file, &error))
     }
+
+    /// Writes text. A file is replaced in one step, so that a program that watches it never reads a part.
+    ///
+    /// # Errors
+    /// Returns an error that names the file.
+    pub(crate) fn replace(&self, text: &[u8]) -> io::Result<()> {
+        let Some(file) = self.output.as_deref().filter(|file| *file != Path::new("-")) else {
+            return stdout().write_all(text);
+        };
+        let mut name = file.as_os_str().to_owned();
+        name.push(".part");
+        let part = PathBuf::from(name);
+        fs::write(&part, text).and_then(|()| fs::rename(&part, file)).map_err(|error| input::named(file, &error))
+    }
 }
 
 /// The lowest severity of a finding for which the exit status is 3.

@@ -1,7 +1,7 @@
 //! YAML with limits that suit the policies of a mesh, and its errors in the form of all messages.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter, budget, options};
 
 use crate::suggestion::hint;
@@ -19,6 +19,15 @@ pub(crate) fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, E
     let mut options = limits();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     serde_saphyr::from_multiple_with_options(text, options)
+}
+
+/// Returns the text of a value.
+///
+/// # Errors
+/// Returns an error if the value has no form in YAML.
+pub(crate) fn to_string<T: Serialize>(value: &T) -> Result<String, serde_saphyr::ser::Error> {
+    // Long strings stay on one line, so that they can be found.
+    serde_saphyr::to_string_with_options(value, serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX })
 }
 
 /// Returns the place and the description of an error, on one line.

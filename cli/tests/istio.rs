@@ -98,16 +98,14 @@ fn the_guide_names_every_file_and_no_other() {
 #[test]
 fn every_configuration_is_one_of_the_policy_files() {
     let mut configurations = configurations();
-    // The configuration for TCP is not one of the policy files.
-    let tcp = configurations.remove("5-authorization/tcp/wasmplugin.yaml").expect("a manifest");
-    assert_eq!(check(&tcp, "tcp"), None);
     let policies: Vec<(String, Value)> = files()
         .into_iter()
         .filter(|file| file.starts_with("5-authorization/policies/") && !file.ends_with("_test.yaml"))
         .map(|file| (file.clone(), documents(&file).remove(0)))
         .collect();
     for (file, configuration) in &mut configurations {
-        assert_eq!(check(configuration, "http"), None, "{file}");
+        let target = if file.contains("/tcp/") { "tcp" } else { "http" };
+        assert_eq!(check(configuration, target), None, "{file}");
         // The source of the identity is specific to the deployment, and the policies are not.
         configuration.as_object_mut().unwrap().remove("identity");
         assert!(policies.iter().any(|(_, policy)| policy == configuration), "{file} does not contain a policy file");
@@ -203,8 +201,7 @@ fn spire_and_istio_agree() {
 #[test]
 fn scripts_without_arguments_print_their_usage() {
     for (script, arguments) in [
-        ("5-authorization/pin.sh", &[][..]),
-        ("5-authorization/pin.sh", &["oci://r.example/x:1"]),
+        ("5-authorization/render.sh", &["oci://r.example/x:1"][..]),
         ("6-federation/bundle.sh", &["example-io"]),
         ("7-verify/svid.sh", &[]),
         ("8-clean-up/clean-up.sh", &[]),
@@ -280,28 +277,60 @@ fn the_clean_up_removes_the_named_steps_only() {
     assert_eq!(clean_up(&["--yes", "1"], "", ISTIOD, "clusterspiffeid/other"), (Some(1), Vec::new()));
 }
 
-#[test]
-fn pin_writes_url_and_digest_into_every_manifest() {
+/// Runs render.sh in a copy of its folder, with this command.
+fn render(arguments: &[&str]) -> (tempfile::TempDir, Output) {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("5-authorization");
     let copied = Command::new("cp").arg("-r").arg(examples().join("5-authorization")).arg(&copy).status().unwrap();
     assert!(copied.success());
-    let digest = "0123456789abcdef".repeat(4);
-    let pin =
-        |digest: &str| Command::new(copy.join("pin.sh")).args(["oci://r.example/x:1", digest]).output().unwrap().status;
-    assert!(!pin("sha256:0123").success());
-    assert!(pin(&format!("sha256:{digest}")).success());
-    let mut pinned = 0;
-    for folder in ["wasmplugin", "trafficextension", "waypoint", "tcp"] {
-        for entry in fs::read_dir(copy.join(folder)).unwrap() {
-            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
-            if !text.contains("kind: WasmPlugin") && !text.contains("kind: TrafficExtension") {
-                continue;
+    let built = Path::new(env!("CARGO_BIN_EXE_spiffe-authz")).parent().unwrap();
+    let path = format!("{}:{}", built.display(), env!("PATH"));
+    let output = Command::new(copy.join("render.sh")).args(arguments).env("PATH", path).output().unwrap();
+    (directory, output)
+}
+
+/// The files with objects in a directory, with their YAML.
+fn objects(directory: &Path) -> BTreeMap<String, String> {
+    let mut objects = BTreeMap::new();
+    for folder in ["wasmplugin", "trafficextension", "envoyfilter", "dynamic-module", "waypoint", "tcp"] {
+        for entry in fs::read_dir(directory.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            if ["kind: WasmPlugin", "kind: TrafficExtension", "kind: EnvoyFilter"]
+                .iter()
+                .any(|kind| text.contains(kind))
+            {
+                objects.insert(format!("{folder}/{}", path.file_name().unwrap().to_string_lossy()), text);
             }
-            pinned += 1;
-            assert!(text.contains("url: oci://r.example/x:1\n"), "{text}");
-            assert!(text.contains(&format!("sha256: \"{digest}\"\n")), "{text}");
         }
     }
-    assert_eq!(pinned, 6);
+    objects
+}
+
+#[test]
+fn the_manifests_are_rendered_from_the_policies() {
+    let (directory, output) = render(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rendered = objects(&directory.path().join("5-authorization"));
+    let committed = objects(&examples().join("5-authorization"));
+    assert_eq!((rendered.len(), committed.len()), (9, 9));
+    for (file, text) in rendered {
+        assert!(text.starts_with("# Written by `spiffe-authz render`.\n"), "{file}");
+        assert!(committed.get(&file) == Some(&text), "{file} is not what render.sh writes (run it)");
+    }
+}
+
+#[test]
+fn the_arguments_replace_the_image_in_every_manifest() {
+    let digest = "0123456789abcdef".repeat(4);
+    let (_directory, output) = render(&["oci://r.example/x:1", "sha256:0123"]);
+    assert!(!output.status.success());
+    let (directory, output) = render(&["oci://r.example/x:1", &format!("sha256:{digest}")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let objects = objects(&directory.path().join("5-authorization"));
+    let with_image: Vec<&String> = objects.values().filter(|text| text.contains("url: ")).collect();
+    assert_eq!(with_image.len(), 6);
+    for text in with_image {
+        assert!(text.contains("url: oci://r.example/x:1\n") && text.contains(&digest), "{text}");
+    }
 }

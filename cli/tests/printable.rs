@@ -282,6 +282,36 @@ fn machine_output_is_valid_and_clean() {
     }
 }
 
+#[test]
+fn renderings_are_clean() {
+    let arguments = ["render", "--to", "ecds", "--wasm", "/f.wasm", "--proxies", "sidecars:default", "-"];
+    check(|value| run(&arguments, json!({"trustDomain": value, "policies": []}).to_string(), &[]));
+    let document = |value: &str| {
+        let rule = json!({"when": [{"key": "request.headers[x]", "values": [value]}]});
+        json!({"trustDomain": "example.org", "policies": [{"name": "p", "rules": [rule]}]}).to_string()
+    };
+    let plugin = [
+        "render",
+        "--to",
+        "wasm-plugin",
+        "--proxies",
+        "sidecars:default",
+        "--image",
+        "oci://a",
+        "--sha256",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "-",
+    ];
+    for arguments in [&arguments[..], &plugin] {
+        let output = run(arguments, document(HOSTILE), &[]).output();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && !text.contains(is_hostile), "{text:?}");
+        let parsed: Value = serde_saphyr::from_str(&text).unwrap();
+        let written = parsed.to_string();
+        assert!(written.contains("\u{9b}") || written.contains("\\u009b"), "{written}");
+    }
+}
+
 /// Every subcommand that prints values is above.
 #[test]
 fn every_subcommand_is_tested() {

@@ -14,13 +14,12 @@ use super::scope::{Applies, Scope, Span};
 use super::target::{Home, Kind, Target};
 use super::trust_domain_bundle::TrustDomainBundle;
 use crate::located::positions::Positions;
-use crate::located::{Field, Located, Position, Value, place};
+use crate::located::written::{NOWHERE, field};
+use crate::located::{Field, Located, Value, place};
 use crate::suggestion;
 
 /// The number of names that a remark lists.
 const SHOWN: usize = 5;
-/// The position of values that come from options.
-const OPTION: Position = Position { line: 0, column: 0 };
 
 /// Collects policies and remarks.
 pub(crate) struct Importer<'a> {
@@ -240,8 +239,8 @@ impl<'a> Importer<'a> {
                 let root_namespace = option("rootNamespace", Value::String(self.root_namespace.to_owned()));
                 fields.push(option("scope", Value::Object(vec![root_namespace])));
             }
-            fields.push(field("policies", Located::new(OPTION, list)));
-            let document = Located::new(OPTION, Value::Object(fields));
+            fields.push(field("policies", Located::new(NOWHERE, list)));
+            let document = Located::new(NOWHERE, Value::Object(fields));
             let Err(errors) = PolicySet::from_node(&document.to_node(), Proxy::Every) else { break document };
             if !self.remove_invalid(&document, &errors) {
                 return Err(errors);
@@ -326,19 +325,14 @@ fn attachment(spec: &Spec<'_>) -> Vec<Field> {
     fields
 }
 
-/// Returns a field of the document.
-pub(crate) fn field(name: &str, value: Located) -> Field {
-    Field { position: value.position, name: name.to_owned(), value }
-}
-
 /// Returns a field whose value comes from an option.
 pub(crate) fn option(name: &str, value: Value) -> Field {
-    field(name, Located::new(OPTION, value))
+    field(name, Located::new(NOWHERE, value))
 }
 
 /// Returns a list of strings that come from options.
 pub(crate) fn texts(values: &[String]) -> Value {
-    Value::List(values.iter().map(|value| Located::string(OPTION, value)).collect())
+    Value::List(values.iter().map(|value| Located::string(NOWHERE, value)).collect())
 }
 
 /// Returns the field of a resource for a JSON pointer in the policy, without its first slash, such as

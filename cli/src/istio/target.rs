@@ -27,7 +27,7 @@ pub(crate) struct Target<'r> {
 }
 
 /// A resource of the proxy.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct TargetRef {
     kind: Kind,

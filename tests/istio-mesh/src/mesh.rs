@@ -123,7 +123,7 @@ impl Mesh {
         }
 
         shell.step("5. The filter and its policies");
-        shell.run("5-authorization/pin.sh \"file://$WASM\" \"sha256:$(sha256sum \"$WASM\" | cut -c 1-64)\"")?;
+        shell.run("5-authorization/render.sh \"file://$WASM\" \"sha256:$(sha256sum \"$WASM\" | cut -c 1-64)\"")?;
         shell.run("kubectl apply -k 5-authorization/wasmplugin")?;
         shell.run("kubectl apply -f 5-authorization/connections.yaml")?;
 

@@ -7,16 +7,18 @@ use anyhow::{Context as _, Result, ensure};
 use spiffe_authz_mesh::mesh::Mesh;
 
 /// Files of examples/istio that are not resources of a cluster: values for Helm, patches, documents, tables.
-const OTHER_FILES: [&str; 9] = [
+const OTHER_FILES: [&str; 11] = [
     "1-spire/values.yaml",
     "3-istio/helm/gateway.yaml",
     "3-istio/helm/istiod.yaml",
     "5-authorization/envoyfilter/volume-gateway.yaml",
     "5-authorization/envoyfilter/volume-httpbin.yaml",
+    "5-authorization/policies/database.yaml",
     "5-authorization/policies/httpbin.yaml",
     "5-authorization/policies/httpbin_test.yaml",
     "5-authorization/policies/ingress.yaml",
     "5-authorization/policies/ingress_test.yaml",
+    "5-authorization/values.yaml",
 ];
 /// The file that only istioctl reads.
 const OVERLAY: &str = "3-istio/istio.yaml";

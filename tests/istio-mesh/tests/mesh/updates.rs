@@ -19,8 +19,8 @@ const CONNECTIONS: [&str; 4] = [
 
 /// Returns the WasmPlugin of httpbin, ready for `kubectl apply`.
 fn plugin(mesh: &Mesh) -> Result<Value> {
-    let mut plugin = mesh.environment.kubectl().get(&["wasmplugin", "spiffe-authz", "-n", "default"])?;
-    plugin["metadata"] = json!({"name": "spiffe-authz", "namespace": "default"});
+    let mut plugin = mesh.environment.kubectl().get(&["wasmplugin", "spiffe-authz-httpbin", "-n", "default"])?;
+    plugin["metadata"] = json!({"name": "spiffe-authz-httpbin", "namespace": "default"});
     plugin.as_object_mut().context("no object")?.remove("status");
     Ok(plugin)
 }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use spiffe_authz::filter_state::METADATA_PREFIX;
-use spiffe_authz::policy::field::Field;
 
 use super::Facts;
 use super::filter::before;
+use crate::claims;
 use crate::command::doctor::channel::Channel;
 use crate::command::doctor::installation::Adapter;
 use crate::document::Document;
@@ -19,12 +19,11 @@ const NAMESPACE: &str = "envoy.filters.http.jwt_authn";
 /// The key of the claims in it.
 const KEY: &str = "payload";
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
-const FIELDS: [Field; 4] = [Field::RequestPrincipals, Field::Audiences, Field::Presenter, Field::Claim];
 
 /// Checks that the claims of tokens reach the filter, if policies use them.
 pub(super) fn check(channel: &Channel<'_>, document: &Document, facts: &Facts<'_>, report: &mut Report) {
     let Some(before) = before(channel, facts.catalog) else { return };
-    if !FIELDS.into_iter().any(|field| document.policy.reads(field)) {
+    if !claims::FIELDS.into_iter().any(|field| document.policy.reads(field)) {
         return;
     }
     let enabled = before.iter().filter(|filter| !filter.disabled);

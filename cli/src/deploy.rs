@@ -1,0 +1,137 @@
+//! What is deployed: the documents of proxies, and the objects and files that configure the proxies with them.
+
+pub(crate) mod difference;
+pub(crate) mod filter_file;
+pub(crate) mod object;
+pub(crate) mod policies;
+pub(crate) mod proxies;
+
+use std::collections::HashSet;
+use std::io;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::located::Located;
+use crate::located::written::{list, object, text};
+use filter_file::FilterFile;
+use object::{Kind, Object};
+use policies::DocumentOf;
+use proxies::Proxies;
+
+/// The most bytes of an object as JSON. Kubernetes rejects an object of more than 1.5 MiB, and istiod keeps copies.
+const LIMIT: usize = 1 << 20;
+
+/// The form in which policies are deployed.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// Objects of Istio.
+    Objects(Kind),
+    /// A file for Envoy's `path_config_source`.
+    ExtensionConfig(FilterFile),
+    /// The filters for a bootstrap configuration.
+    Filters(FilterFile),
+}
+
+/// Something that is written.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// What it is, such as `WasmPlugin default/spiffe-authz`.
+    pub(crate) name: String,
+    pub(crate) value: Located,
+    /// The number of policies in it.
+    pub(crate) policies: usize,
+    /// Its size as JSON.
+    pub(crate) bytes: usize,
+}
+
+impl Form {
+    /// Returns `true` if the filter finds out which policies apply to its proxy.
+    pub(crate) const fn knows_workload(&self) -> bool {
+        match self {
+            Self::Objects(Kind::WasmPlugin { .. } | Kind::TrafficExtension { .. }) => true,
+            Self::Objects(Kind::EnvoyFilter { file }) => !file.is_module(),
+            // Only Istio's Envoys have the metadata of their workload.
+            Self::ExtensionConfig(_) | Self::Filters(_) => false,
+        }
+    }
+
+    /// Returns what is written for proxies with their documents. `base` is the beginning of the names of objects.
+    ///
+    /// # Errors
+    /// Returns an error if the form has no place for these proxies, or if an object is too big or has the name of another one.
+    pub(crate) fn parts(
+        &self,
+        base: &str,
+        root_namespace: &str,
+        documents: Vec<(Proxies, DocumentOf)>,
+    ) -> io::Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        let mut names = HashSet::new();
+        let count = documents.len();
+        for (proxies, document) in documents {
+            let policies = document.located.field("policies").map_or(0, |policies| policies.items().len());
+            let (name, value) = match self {
+                Self::Objects(kind) => {
+                    let is_waypoint = matches!(proxies, Proxies::Waypoint { .. });
+                    if is_waypoint && matches!(kind, Kind::EnvoyFilter { .. }) {
+                        let message =
+                            format!("{proxies}: an EnvoyFilter cannot configure a waypoint (use `--to wasm-plugin`)");
+                        return Err(io::Error::other(message));
+                    }
+                    let object @ Object { .. } = kind.object(base, root_namespace, &proxies, document);
+                    (object.to_string(), object.value)
+                }
+                Self::ExtensionConfig(_) | Self::Filters(_) if count > 1 => {
+                    let message = format!("expected the proxies of one file, found {count} (use `--proxies` once)");
+                    return Err(io::Error::other(message));
+                }
+                Self::ExtensionConfig(file) => {
+                    ("the configuration of the filter".to_owned(), extension(file, &document.located))
+                }
+                Self::Filters(file) => ("the filters".to_owned(), filters(file, &document)),
+            };
+            let bytes = serde_json::to_string(&value)?.len();
+            if matches!(self, Self::Objects(_)) && bytes > LIMIT {
+                return Err(io::Error::other(too_big(&name, bytes, &proxies)));
+            }
+            if !names.insert(name.clone()) {
+                let message = format!("two objects are called {name} (render one of them with another `--name`)");
+                return Err(io::Error::other(message));
+            }
+            parts.push(Part { name, value, policies, bytes });
+        }
+        Ok(parts)
+    }
+}
+
+/// Returns the message about an object that Kubernetes could reject.
+fn too_big(name: &str, bytes: usize, proxies: &Proxies) -> String {
+    let next = match proxies {
+        Proxies::EverySidecar => {
+            "use `--proxies sidecars:NAMESPACE` for each namespace of the mesh: each object has the policies of its namespace \
+             and of the root namespace"
+        }
+        _ => "remove policies",
+    };
+    format!("{name} has {bytes} bytes, and an object can have {LIMIT} ({next})")
+}
+
+/// Returns the file for `path_config_source`.
+fn extension(file: &FilterFile, document: &Located) -> Located {
+    let filter = object([
+        ("@type", text("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig")),
+        ("name", text("spiffe-authz")),
+        ("typed_config", file.typed_config(document)),
+    ]);
+    // Envoy's page of configurations shows the version, so it tells which file is in use.
+    let digest = Sha256::digest(serde_json::to_vec(&filter).unwrap_or_default());
+    let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    object([("version_info", text(version)), ("resources", list([filter]))])
+}
+
+/// Returns the HTTP filters, and the network filter before the connection manager if they need it.
+fn filters(file: &FilterFile, DocumentOf { located, needs }: &DocumentOf) -> Located {
+    let network = file.network_filter(*needs, true).map(|filter| ("filters", list([filter])));
+    let http = file.claims_filter(*needs).into_iter().chain([file.http_filter(located)]);
+    object(network.into_iter().chain([("http_filters", list(http))]))
+}
