@@ -9,6 +9,7 @@ mod injection;
 mod istio_alone;
 mod metrics;
 mod overlay;
+mod rendered;
 mod updates;
 mod verdicts;
 
@@ -53,6 +54,7 @@ fn main() -> Result<ExitCode> {
         ("metrics::the_counter_has_labels", metrics::the_counter_has_labels),
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
+        ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
         ("updates::an_invalid_configuration_changes_nothing", updates::an_invalid_configuration_changes_nothing),
         ("istio_alone::allows_federated_workloads", istio_alone::allows_federated_workloads),
