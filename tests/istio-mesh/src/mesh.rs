@@ -109,6 +109,7 @@ impl Mesh {
         shell.step("3. Istio, with the agent's socket in its proxies");
         shell.run("3-istio/install.sh")?;
         let istiod = Istiod::start(environment.kubectl(), &webhooks, directory)?;
+        shell.run("kubectl apply -f 3-istio/access-log.yaml")?;
 
         shell.step("4. A client, a server, a gateway");
         let ports = Ports { sidecar: port::free()?, gateway: port::free()?, service: port::free()? };

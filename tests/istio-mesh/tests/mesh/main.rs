@@ -1,6 +1,7 @@
 //! All tests run in one mesh, because its start takes longer than any test. They run in sequence. Each starts in the
 //! state of the guide, even after a test that failed.
 
+mod access_log;
 mod admission;
 mod clean_up;
 mod connections;
@@ -52,6 +53,7 @@ fn main() -> Result<ExitCode> {
         ),
         ("verdicts::by_wasm_plugin", verdicts::by_wasm_plugin),
         ("metrics::the_counter_has_labels", metrics::the_counter_has_labels),
+        ("access_log::shows_decision_and_caller", access_log::shows_decision_and_caller),
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
