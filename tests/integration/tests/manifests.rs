@@ -73,9 +73,11 @@ fn the_mesh_normalizes_paths_and_keeps_counters() -> Result<()> {
     let helm = documents(&examples().join("3-istio/helm/istiod.yaml"))?.remove(0);
     for settings in [&istio["spec"]["meshConfig"], &helm["meshConfig"]] {
         assert_eq!(settings["pathNormalization"], json!({"normalization": "DECODE_AND_MERGE_SLASHES"}));
-        // Without these counters, the doctor cannot report whether the SPIRE agent responds.
+        // Without the first two, the doctor cannot report whether the SPIRE agent responds. The alerts of
+        // examples/monitoring need the others.
         let kept = &settings["defaultConfig"]["proxyStatsMatcher"]["inclusionPrefixes"];
-        assert_eq!(*kept, json!(["sds.", "cluster.sds-grpc."]));
+        let needed = ["sds.", "cluster.sds-grpc.", "extension_config_discovery.", "dynamicmodulescustom."];
+        assert_eq!(*kept, json!(needed));
     }
     Ok(())
 }

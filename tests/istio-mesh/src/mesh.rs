@@ -16,7 +16,7 @@ use spiffe_authz_integration::wait;
 
 use crate::environment::{Environment, FEDERATED, LOCAL, THIRD, Target, wait_for_secrets};
 use crate::istio::{Istiod, Webhooks};
-use crate::proxy::{Proxy, extra_stat_tags};
+use crate::proxy::{Proxy, proxy_settings};
 use crate::shell::Shell;
 use crate::spire::{Agent, Server};
 
@@ -134,7 +134,9 @@ impl Mesh {
         let upstream = Upstream::start()?;
         let processes = adapted(include_str!("../manifests/processes.yaml"), &ports, upstream.port());
         environment.kubectl().apply(&processes)?;
-        let stat_tags = extra_stat_tags(environment.kubectl())?;
+        let settings = proxy_settings(environment.kubectl())?;
+        let stat_tags: Vec<String> =
+            serde_json::from_value(settings["extraStatTags"].clone()).context("no `extraStatTags`")?;
         let start = |kind, service_account, namespace, label: (&str, &str), address| {
             let program = environment.workload(&format!("{}-{kind}", label.1), namespace, service_account)?;
             let labels = &json!({label.0: label.1});

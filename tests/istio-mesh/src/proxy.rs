@@ -29,14 +29,14 @@ pub struct Proxy<'a> {
     pub stat_tags: &'a [String],
 }
 
-/// Returns `extraStatTags` of the mesh's configuration, which istio-agent adds to its bootstrap.
+/// Returns the settings of proxies in the mesh's configuration, from which istio-agent makes its bootstrap.
 ///
 /// # Errors
-/// Returns an error if the configuration cannot be read or has none.
-pub fn extra_stat_tags(kubectl: &Kubectl) -> Result<Vec<String>> {
+/// Returns an error if the configuration cannot be read.
+pub fn proxy_settings(kubectl: &Kubectl) -> Result<Value> {
     let map = kubectl.get(&["configmap", "istio", "-n", "istio-system"])?;
-    let mesh: Value = serde_saphyr::from_str(map["data"]["mesh"].as_str().context("no mesh configuration")?)?;
-    serde_json::from_value(mesh["defaultConfig"]["extraStatTags"].clone()).context("no `extraStatTags`")
+    let mut mesh: Value = serde_saphyr::from_str(map["data"]["mesh"].as_str().context("no mesh configuration")?)?;
+    Ok(mesh["defaultConfig"].take())
 }
 
 impl Proxy<'_> {

@@ -53,6 +53,7 @@ fn main() -> Result<ExitCode> {
         ),
         ("verdicts::by_wasm_plugin", verdicts::by_wasm_plugin),
         ("metrics::the_counter_has_labels", metrics::the_counter_has_labels),
+        ("metrics::the_counters_of_the_alerts_exist", metrics::the_counters_of_the_alerts_exist),
         ("access_log::shows_decision_and_caller", access_log::shows_decision_and_caller),
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),

@@ -67,8 +67,21 @@ pub(crate) fn a_policy_takes_effect_without_draining(mesh: &Mesh) -> Result<()> 
     Ok(())
 }
 
+/// Returns the number of rejected configurations of filters, which an alert rule of examples/monitoring finds.
+fn rejected(mesh: &Mesh) -> Result<u64> {
+    let page = mesh.sidecar.admin("/stats/prometheus")?.text();
+    let is_counter =
+        |name: &str| name.starts_with("envoy_extension_config_discovery_") && name.contains("_update_rejected{");
+    page.lines()
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter(|(name, _)| is_counter(name))
+        .map(|(_, value)| Ok(value.parse::<u64>()?))
+        .sum()
+}
+
 pub(crate) fn an_invalid_configuration_changes_nothing(mesh: &Mesh) -> Result<()> {
     let old = plugin(mesh)?;
+    let before = rejected(mesh)?;
     let mut broken = old.clone();
     broken["spec"]["pluginConfig"]["policies"][0]["action"] = json!("PERMIT");
     let mark = mesh.sidecar.log()?.len();
@@ -78,6 +91,7 @@ pub(crate) fn an_invalid_configuration_changes_nothing(mesh: &Mesh) -> Result<()
         let said = mesh.sidecar.log()?[mark..].contains("spiffe-authz: /policies/0/action: invalid-value");
         Ok(said.then_some(()))
     })?;
+    wait::until("Envoy counts the rejection", LIMIT, || Ok((rejected(mesh)? > before).then_some(())))?;
     verdicts::check(mesh)?;
     // Envoy accepts a later valid configuration.
     let mut closed = old.clone();
