@@ -8,6 +8,7 @@ mod demo;
 mod fuzz;
 mod images;
 mod mesh;
+mod monitoring;
 mod oci;
 mod process;
 mod test;
@@ -29,7 +30,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Finds or installs the third-party tools: Envoy, SPIRE, Kubernetes, Istio, Wasm
+    /// Finds or installs the third-party tools: Envoy, SPIRE, Kubernetes, Istio, Wasm, promtool
     Tools,
     /// Builds spiffe-authz.wasm, libspiffe_authz.so and spiffe-authz in target/dist
     Build,
@@ -47,6 +48,8 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Writes the Grafana dashboard, examples/monitoring/dashboard.json
+    Dashboard,
     /// Builds the images in docker-compose.yaml from the pinned binaries
     Images,
     /// Runs every check and every test
@@ -133,13 +136,12 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Tools => {
-            tools::Tools::find_or_get().and_then(|_| tools::control_plane::ControlPlane::find_or_get()).map(|_| ())
-        }
+        Task::Tools => tools::find_or_get_all(),
         Task::Build => tools::wasm::Toolchain::find_or_get().and_then(|toolchain| artifacts::build(&toolchain)),
         Task::Oci => oci::run(),
         Task::Demo { keep } => demo::run(keep),
         Task::Mesh { keep } => mesh::run(keep),
+        Task::Dashboard => monitoring::write_dashboard(),
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),
         Task::Bench { core: true, .. } => core_bench::run(),

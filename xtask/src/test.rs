@@ -12,8 +12,8 @@ use crate::process::{cargo, cargo_binary, shown};
 use crate::tools::control_plane::ControlPlane;
 use crate::tools::docker::{self, Engine};
 use crate::tools::wasm::{BARE, WASI};
-use crate::tools::{Tools, cargo_deny, wasm_bindgen};
-use crate::{artifacts, images, oci, workspace};
+use crate::tools::{Tools, cargo_deny, promtool, wasm_bindgen};
+use crate::{artifacts, images, monitoring, oci, workspace};
 
 const SOAK_MINUTES: &str = "3";
 
@@ -23,18 +23,22 @@ pub(crate) fn run(with_compose: bool) -> Result<()> {
     // Start the engine early, because it can fail. It is stopped at the end of this function if it was started here.
     let engine = if with_compose { Some(containers()?) } else { None };
     let control_plane = ControlPlane::find_or_get()?;
-    let cargo_tools =
-        CargoTools { deny: cargo_deny::find_or_get()?, wasm_bindgen_runner: wasm_bindgen::find_or_get()? };
+    let checkers = Checkers {
+        deny: cargo_deny::find_or_get()?,
+        wasm_bindgen_runner: wasm_bindgen::find_or_get()?,
+        promtool: promtool::find_or_get()?,
+    };
     let mut report = Report::default();
-    let result = steps(&tools, &control_plane, &cargo_tools, engine.is_some(), &mut report);
+    let result = steps(&tools, &control_plane, &checkers, engine.is_some(), &mut report);
     report.print();
     result
 }
 
-/// The programs that Cargo installs.
-struct CargoTools {
+/// The programs that one step needs.
+struct Checkers {
     deny: PathBuf,
     wasm_bindgen_runner: PathBuf,
+    promtool: PathBuf,
 }
 
 fn containers() -> Result<Engine> {
@@ -47,19 +51,26 @@ fn containers() -> Result<Engine> {
 fn steps(
     tools: &Tools,
     control_plane: &ControlPlane,
-    cargo_tools: &CargoTools,
+    checkers: &Checkers,
     with_compose: bool,
     report: &mut Report,
 ) -> Result<()> {
     report.check("format", cargo(&["fmt", "--all", "--check"]))?;
     report.check("clippy", cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    let mut dependencies = Command::new(&cargo_tools.deny);
+    let mut dependencies = Command::new(&checkers.deny);
     // The database of advisories is not part of the repository.
     dependencies.args(["--locked", "--workspace", "check", "licenses", "sources", "bans"]);
     dependencies.current_dir(workspace::root());
     report.check("licenses, sources and duplicates of the dependencies", dependencies)?;
     report.tests("the core", cargo(&["test", "--locked", "--package", "spiffe-authz"]))?;
     report.tests("the command and xtask", cargo(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
+
+    let mut rules = Command::new(&checkers.promtool);
+    rules.args(["check", "rules", "--lint=all", "--lint-fatal"]).arg(monitoring::rules());
+    report.check("the syntax of the alert rules", rules)?;
+    let mut tables = Command::new(&checkers.promtool);
+    tables.args(["test", "rules"]).arg(monitoring::rules_test()).arg(monitoring::write_queries_test()?);
+    report.check("the alert rules, and the queries of dashboard and documentation", tables)?;
 
     let fuzz = cargo(&["test", "--locked", "--package", "spiffe-authz-fuzz"]);
     report.tests("the seeds and findings of fuzzing", fuzz)?;
@@ -77,7 +88,7 @@ fn steps(
     report.tests("the core on wasm32-wasip1, by node", wasi)?;
     let mut bare = tools.wasm.cargo("test", BARE);
     bare.args(["--package", "spiffe-authz", "--lib"]);
-    bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", &cargo_tools.wasm_bindgen_runner);
+    bare.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", &checkers.wasm_bindgen_runner);
     report.tests("the core on wasm32-unknown-unknown, by wasm-bindgen-test", bare)?;
 
     let mut sanitized = cargo(&["test", "--locked", "--package", "spiffe-authz-dynamic-module"]);

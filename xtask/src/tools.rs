@@ -8,6 +8,7 @@ pub(crate) mod docker;
 pub(crate) mod envoy;
 mod go;
 mod istio_rbac;
+pub(crate) mod promtool;
 pub(crate) mod spire;
 pub(crate) mod wasm;
 pub(crate) mod wasm_bindgen;
@@ -19,6 +20,14 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 use crate::{versions, workspace};
+
+/// Finds the tools of the tests, and installs missing ones.
+pub(crate) fn find_or_get_all() -> Result<()> {
+    Tools::find_or_get()?;
+    control_plane::ControlPlane::find_or_get()?;
+    promtool::find_or_get()?;
+    Ok(())
+}
 
 /// The programs of the demo: Envoy and SPIRE.
 pub(crate) struct Runtime {

@@ -86,6 +86,10 @@ pub(crate) const GATEWAY_API_SUM: &str = "h1:735YBRj5NXFrOGX0GoSjwzUIzbz8kiEOfAD
 pub(crate) const KWOK: &str = "0.8.0";
 pub(crate) const KWOK_SUM: &str = "h1:OTIOTwgROqPMovcTwxICx2eYQ4AwLpSx5EpjbDKF4SQ=";
 
+/// promtool: the version of Prometheus' Go module, which is 3.11.3.
+pub(crate) const PROMETHEUS: &str = "0.311.3";
+pub(crate) const PROMETHEUS_SUM: &str = "h1:3IrVxQv6v5i/ZCGi6OrYeBhtCwaPTn6Z3DYruXoYm3M=";
+
 /// The version of the Helm chart `spire` in `examples/istio`.
 #[cfg(test)]
 const SPIRE_CHART: &str = "0.30.0";

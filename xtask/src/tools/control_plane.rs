@@ -59,6 +59,7 @@ fn etcd() -> Result<PathBuf> {
         sum: ETCD_SUM,
         beside: ETCD,
         replace: None,
+        tags: "",
         link: STRIPPED,
         programs: &[("etcd", ".")],
     };
@@ -75,6 +76,7 @@ fn kubernetes() -> Result<PathBuf> {
         sum: KUBERNETES_SUM,
         beside: KUBERNETES_LIBRARIES,
         replace: None,
+        tags: "",
         link: &format!("{STRIPPED} {KUBERNETES_LINK}"),
         programs: &[
             ("kube-apiserver", "./cmd/kube-apiserver"),
@@ -96,6 +98,7 @@ fn istio() -> Result<PathBuf> {
         sum: ISTIO_SUM,
         beside: ISTIO,
         replace: None,
+        tags: "",
         link: STRIPPED,
         programs: &[("pilot-discovery", "./pilot/cmd/pilot-discovery"), ("istioctl", "./istioctl/cmd/istioctl")],
     };
@@ -112,6 +115,7 @@ fn controller_manager() -> Result<PathBuf> {
         sum: SPIRE_CONTROLLER_MANAGER_SUM,
         beside: SPIRE_CONTROLLER_MANAGER,
         replace: None,
+        tags: "",
         link: STRIPPED,
         programs: &[("spire-controller-manager", "./cmd")],
     };
@@ -131,6 +135,7 @@ fn gateway_api() -> Result<PathBuf> {
         sum: GATEWAY_API_SUM,
         beside: GATEWAY_API,
         replace: None,
+        tags: "",
         link: "",
         programs: &[],
     };
@@ -146,6 +151,7 @@ fn kwok() -> Result<PathBuf> {
         sum: KWOK_SUM,
         beside: KWOK,
         replace: None,
+        tags: "",
         link: STRIPPED,
         programs: &[("kwok", "./cmd/kwok")],
     };

@@ -132,6 +132,7 @@ fn build_compose(directory: &Path) -> Result<()> {
         sum: COMPOSE_SUM,
         beside: "",
         replace: None,
+        tags: "",
         link: &link,
         programs: &[("docker-compose", "./cmd")],
     };

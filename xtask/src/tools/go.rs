@@ -58,6 +58,8 @@ pub(crate) struct GoModule<'a> {
     pub(crate) beside: &'a str,
     /// A replacement of a dependency, as an argument of `go mod edit -replace`.
     pub(crate) replace: Option<&'a str>,
+    /// Build tags, separated by commas.
+    pub(crate) tags: &'a str,
     /// Flags for the linker.
     pub(crate) link: &'a str,
     /// The name and the package of each program.
@@ -89,7 +91,7 @@ impl GoModule<'_> {
         }
         for (name, package) in self.programs {
             let mut build = go(Dependencies::Completed)?;
-            build.current_dir(&source).args(["build", "-ldflags", self.link]);
+            build.current_dir(&source).args(["build", "-tags", self.tags, "-ldflags", self.link]);
             build.arg(format!("-modfile={}", go_mod.display()));
             build.arg("-o").arg(directory.join(name)).arg(package);
             run_logged(&format!("building {name} {}", self.version), &mut build, LIMIT)?;

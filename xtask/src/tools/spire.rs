@@ -18,6 +18,7 @@ pub(crate) fn find_or_get() -> Result<PathBuf> {
             sum: SPIRE_SUM,
             beside: SPIRE,
             replace: Some(SPIRE_REPLACE),
+            tags: "",
             link: "",
             programs: &[("spire-server", "./cmd/spire-server"), ("spire-agent", "./cmd/spire-agent")],
         };
