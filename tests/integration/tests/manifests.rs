@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use spiffe_authz_integration::bootstrap::CONNECTION_MANAGER;
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/istio")
@@ -79,5 +80,18 @@ fn the_mesh_normalizes_paths_and_keeps_counters() -> Result<()> {
         let needed = ["sds.", "cluster.sds-grpc.", "extension_config_discovery.", "dynamicmodulescustom."];
         assert_eq!(*kept, json!(needed));
     }
+    Ok(())
+}
+
+/// `spiffe-authz replay` reads these fields.
+#[test]
+fn the_access_log_has_the_fields_of_the_bootstrap() -> Result<()> {
+    let bootstrap = documents(&examples().join("../bootstrap/server/envoy.yaml"))?.remove(0);
+    let expected = bootstrap.pointer(&format!("{CONNECTION_MANAGER}/access_log/0/typed_config/log_format/json_format"));
+    let istio = documents(&examples().join("3-istio/istio.yaml"))?.remove(0);
+    let provider = &istio["spec"]["meshConfig"]["extensionProviders"][0];
+    assert_eq!(Some(&provider["envoyFileAccessLog"]["logFormat"]["labels"]), expected);
+    let telemetry = documents(&examples().join("3-istio/access-log.yaml"))?.remove(0);
+    assert_eq!(telemetry["spec"]["accessLogging"][0]["providers"], json!([{"name": provider["name"]}]));
     Ok(())
 }

@@ -119,7 +119,7 @@ fn check_value(label: &str, value: &str) {
     }
 }
 
-/// Checks that an expression has no other metrics and labels than these, and that its values occur.
+/// Checks that every metric and label of an expression exists, and that its values occur.
 fn check(expression: &str, recorded: &BTreeSet<String>) {
     let Words { words, matchers } = Words::of(expression);
     for word in words.iter().map(String::as_str) {
