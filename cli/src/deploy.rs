@@ -5,6 +5,7 @@ pub(crate) mod filter_file;
 pub(crate) mod object;
 pub(crate) mod policies;
 pub(crate) mod proxies;
+pub(crate) mod values;
 
 use std::collections::HashSet;
 use std::io;

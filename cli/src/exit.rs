@@ -88,6 +88,14 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
+/// Returns the details of an error, or the error if it has none.
+pub(crate) fn details(error: &io::Error) -> Vec<String> {
+    match error.get_ref().and_then(|error| error.downcast_ref::<Failure>()) {
+        Some(Failure { details, .. }) if !details.is_empty() => details.clone(),
+        _ => vec![error.to_string()],
+    }
+}
+
 /// Returns an error with its details on one line.
 pub(crate) fn text(error: &io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref::<Failure>()) {

@@ -5,6 +5,7 @@ mod certificate_file;
 mod claims;
 mod clock;
 mod command;
+mod controller;
 mod decision;
 mod deploy;
 mod document;
@@ -35,7 +36,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, doctor, explain, id, import, man, render, replay, rule, schema, secret, test, version,
+    cert, check, completions, controller as controller_command, doctor, explain, id, import, man, render, replay, rule,
+    schema, secret, test, version,
 };
 use options::Color;
 
@@ -65,6 +67,7 @@ enum Command {
     Test(test::Arguments),
     Import(import::Arguments),
     Render(render::Arguments),
+    Controller(controller_command::Arguments),
     Replay(replay::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Render(arguments) => render::run(&arguments),
+        Command::Controller(arguments) => controller_command::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),

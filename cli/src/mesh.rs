@@ -29,9 +29,9 @@ pub(crate) struct Mesh {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct MeshSettings {
-    trust_domain: Option<String>,
-    trust_domain_aliases: Vec<String>,
-    federated_trust_domains: Vec<String>,
+    pub(crate) trust_domain: Option<String>,
+    pub(crate) trust_domain_aliases: Vec<String>,
+    pub(crate) federated_trust_domains: Vec<String>,
     pub(crate) root_namespace: String,
 }
 

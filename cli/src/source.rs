@@ -78,9 +78,17 @@ impl Source {
     /// JSON.
     pub(crate) fn read(file: &Path) -> io::Result<Result<Self, (Rc<Lines>, Placed)>> {
         let text = input::read_text(file).map_err(|error| input::named(file, &error))?;
+        Ok(Self::parse(file, text))
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// Returns an error if the text is neither YAML nor JSON.
+    pub(crate) fn parse(file: &Path, text: String) -> Result<Self, (Rc<Lines>, Placed)> {
         let values = match parse(file, &text) {
             Ok(values) => values,
-            Err(unusable) => return Ok(Err((Rc::new(text.into()), unusable))),
+            Err(unusable) => return Err((Rc::new(text.into()), unusable)),
         };
         let mut source = Self {
             text: Rc::new(text.into()),
@@ -101,7 +109,7 @@ impl Source {
         for plugin in std::mem::take(&mut seen.plugins) {
             source.add_plugin(plugin, &seen.images);
         }
-        Ok(Ok(source))
+        Ok(source)
     }
 
     /// Returns the documents. Unknown values next to one or to an AuthorizationPolicy, and those of a file that the user named,

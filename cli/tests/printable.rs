@@ -283,6 +283,11 @@ fn machine_output_is_valid_and_clean() {
 }
 
 #[test]
+fn the_controller_is_clean() {
+    check(|value| run(&["controller", "--listen", value], "", &[]));
+}
+
+#[test]
 fn renderings_are_clean() {
     let arguments = ["render", "--to", "ecds", "--wasm", "/f.wasm", "--proxies", "sidecars:default", "-"];
     check(|value| run(&arguments, json!({"trustDomain": value, "policies": []}).to_string(), &[]));

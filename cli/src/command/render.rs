@@ -1,7 +1,5 @@
 //! `spiffe-authz render`: the objects and files that deploy policies.
 
-mod values;
-
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +9,7 @@ use std::time::Duration;
 use crate::deploy::Part;
 use crate::deploy::difference::differences;
 use crate::deploy::policies::{Documents, Policies};
+use crate::deploy::values::Values;
 use crate::exit::{self, Ended};
 use crate::input;
 use crate::located;
@@ -19,7 +18,6 @@ use crate::options::Output;
 use crate::printable::{is_hostile, say, write_pretty_json};
 use crate::stream::{stderr, stdout};
 use crate::yaml;
-use values::Values;
 
 /// The time between two looks at the input with `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);

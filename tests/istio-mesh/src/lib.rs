@@ -4,6 +4,7 @@
 //! belong to.
 
 pub mod control_plane;
+pub mod controller;
 pub mod controller_manager;
 pub mod environment;
 pub mod istio;

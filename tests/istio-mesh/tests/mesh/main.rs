@@ -5,6 +5,7 @@ mod access_log;
 mod admission;
 mod clean_up;
 mod connections;
+mod controller;
 mod guide;
 mod injection;
 mod istio_alone;
@@ -58,6 +59,7 @@ fn main() -> Result<ExitCode> {
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
+        ("controller::policies_follow_the_cluster", controller::policies_follow_the_cluster),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
         ("updates::an_invalid_configuration_changes_nothing", updates::an_invalid_configuration_changes_nothing),
         ("istio_alone::allows_federated_workloads", istio_alone::allows_federated_workloads),

@@ -1,4 +1,4 @@
-//! The values of a render: options, and a file with the same settings.
+//! The settings of a deployment, from options, a file, or an object of the cluster.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use clap::ValueEnum;
 
-use crate::deploy::Form;
-use crate::deploy::filter_file::FilterFile;
-use crate::deploy::object::{Image, Kind};
-use crate::deploy::policies::Settings;
-use crate::deploy::proxies::Proxies;
+use super::Form;
+use super::filter_file::FilterFile;
+use super::object::{Image, Kind};
+use super::policies::Settings;
+use super::proxies::Proxies;
 use crate::input;
-use crate::located::Located;
+use crate::located::{Field, Located, Position};
 use crate::mesh::MeshSettings;
 use crate::yaml;
 
@@ -25,7 +25,7 @@ const OWN_FIELDS: [&str; 2] = ["policies", "scope"];
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum To {
+pub(crate) enum To {
     /// WasmPlugins of Istio
     WasmPlugin,
     /// TrafficExtensions of Istio 1.30 or newer
@@ -41,7 +41,7 @@ pub(super) enum To {
 /// The settings of a render. Options take precedence over a file.
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub(super) struct Values {
+pub(crate) struct Values {
     /// What is written
     #[arg(long, value_enum)]
     to: Option<To>,
@@ -98,26 +98,29 @@ impl Values {
     /// Returns an error that names the file.
     fn read(file: &Path) -> io::Result<Self> {
         let text = input::read_text(file).map_err(|error| input::named(file, &error))?;
-        let values: Self = yaml::from_str(&text)
-            .map_err(|error| io::Error::other(format!("{}: {}", input::name(file), yaml::message(&error))))?;
+        Self::parse(&text).map_err(|message| io::Error::other(format!("{}: {message}", input::name(file))))
+    }
+
+    /// Parses values.
+    ///
+    /// # Errors
+    /// Returns the place and the description of the error.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let values: Self = yaml::from_str(text).map_err(|error| yaml::message(&error))?;
         let fields = values.document.as_ref().map_or(&[][..], Located::fields);
-        if let Some(field) = fields.iter().find(|field| OWN_FIELDS.contains(&&*field.name)) {
-            let message = format!(
-                "{}:{}: unexpected field `{}` of `document` (the command writes it)",
-                input::name(file),
-                field.position,
-                field.name
-            );
-            return Err(io::Error::other(message));
+        match fields.iter().find(|field| OWN_FIELDS.contains(&&*field.name)) {
+            Some(Field { position: Position { line, column }, name, .. }) => Err(format!(
+                "line {line}, column {column}: unexpected field `{name}` of `document` (the command writes it)"
+            )),
+            None => Ok(values),
         }
-        Ok(values)
     }
 
     /// Returns these values, completed by those of a file.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read.
-    pub(super) fn with_file(&self, file: Option<&PathBuf>) -> io::Result<Self> {
+    pub(crate) fn with_file(&self, file: Option<&PathBuf>) -> io::Result<Self> {
         let Some(file) = file else { return Ok(self.clone()) };
         let Self { to, proxies, image, sha256, wasm, module, tcp_ports, name, root_namespace, document } =
             Self::read(file)?;
@@ -138,7 +141,7 @@ impl Values {
         })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(NAME)
     }
 
@@ -146,7 +149,7 @@ impl Values {
     ///
     /// # Errors
     /// Returns an error without proxies for a document, which can be that of one workload.
-    pub(super) fn proxies(&self, is_document: bool) -> io::Result<Vec<Proxies>> {
+    pub(crate) fn proxies(&self, is_document: bool) -> io::Result<Vec<Proxies>> {
         match self.proxies.as_slice() {
             [] if is_document => Err(io::Error::other(
                 "expected the proxies of the document (use `--proxies`, such as `--proxies sidecars:default/app=httpbin`)",
@@ -160,7 +163,7 @@ impl Values {
     ///
     /// # Errors
     /// Returns an error if a setting that the form needs is missing, or if it has no place for another one.
-    pub(super) fn form(&self) -> io::Result<Form> {
+    pub(crate) fn form(&self) -> io::Result<Form> {
         let missing = |what: &str| io::Error::other(format!("expected {what}"));
         let to = self.to.ok_or_else(|| missing("what to write (use `--to`)"))?;
         let image = || {
@@ -188,7 +191,7 @@ impl Values {
     }
 
     /// Returns the settings of the documents.
-    pub(super) fn settings(&self, mut mesh: MeshSettings, form: &Form, allows_partial: bool) -> Settings {
+    pub(crate) fn settings(&self, mut mesh: MeshSettings, form: &Form, allows_partial: bool) -> Settings {
         let head = self.document.as_ref().map_or(&[][..], Located::fields).to_vec();
         mesh.complete(&head);
         if let Some(root_namespace) = &self.root_namespace {

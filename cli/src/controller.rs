@@ -1,0 +1,103 @@
+//! The controller: watches the policies of a cluster, and writes the objects that deploy them.
+//!
+//! Every change in the cluster leads to the same work: list everything, render it as `spiffe-authz render` does, and apply
+//! what differs. There is no state between two runs, so a restart or a missed event changes nothing.
+
+mod cluster;
+mod endpoints;
+mod inputs;
+mod lease;
+mod log;
+mod metrics;
+mod reconcile;
+mod status;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::exit;
+use lease::Lease;
+use metrics::Metrics;
+
+/// The time after a change in which further changes join it.
+const QUIET: Duration = Duration::from_millis(200);
+/// The time until everything is compared again without a change.
+const RESYNC: Duration = Duration::from_secs(300);
+/// The shortest and the longest time until a run that failed is repeated.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// The settings of a replica.
+pub(crate) struct Settings {
+    pub(crate) istio_namespace: String,
+    pub(crate) mesh_config: String,
+    /// The namespace of the Lease.
+    pub(crate) namespace: String,
+    /// The name of this replica.
+    pub(crate) replica: String,
+    /// The address of the health checks and metrics.
+    pub(crate) listen: SocketAddr,
+}
+
+/// Runs until the process is told to stop.
+///
+/// # Errors
+/// Returns an error if there is no cluster, or if the address is in use.
+pub(crate) async fn run(settings: Settings) -> io::Result<()> {
+    let client = Client::try_default().await.map_err(io::Error::other)?;
+    let metrics = Arc::new(Metrics::default());
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", settings.listen)))?;
+    let changed = Arc::new(Notify::new());
+    let lease = Arc::new(Lease::new(client.clone(), &settings.namespace, &settings.replica, Arc::clone(&changed)));
+    log::info("started", &[("replica", &settings.replica)]);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = endpoints::serve(&listener, &metrics, &lease) => {}
+        () = lease.hold() => {}
+        () = cluster::watch(&client, &settings, &changed) => {}
+        () = act(&client, &settings, &changed, &lease, &metrics) => {}
+    }
+    // Another replica need not wait until the lease expires.
+    lease.release().await;
+    log::info("stopped", &[("replica", &settings.replica)]);
+    Ok(())
+}
+
+/// Reconciles after each change, while this replica is the one that acts.
+async fn act(client: &Client, settings: &Settings, changed: &Notify, lease: &Lease, metrics: &Metrics) {
+    let mut wait = RESYNC;
+    loop {
+        // Without a change, the time has passed, and everything is compared again.
+        let _ = timeout(wait, changed.notified()).await;
+        sleep(QUIET).await;
+        if !lease.is_held() {
+            wait = RESYNC;
+            continue;
+        }
+        wait = match reconcile::run(client, settings, lease, metrics).await {
+            Ok(()) => {
+                metrics.succeeded();
+                RESYNC
+            }
+            Err(error) => {
+                metrics.failed();
+                log::error("the cluster cannot be read or changed", &[("error", &exit::text(&error))]);
+                let [shortest, longest] = BACKOFF;
+                if wait == RESYNC { shortest } else { (wait * 2).min(longest) }
+            }
+        };
+    }
+}

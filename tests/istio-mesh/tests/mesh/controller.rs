@@ -1,0 +1,172 @@
+//! The AuthorizationPolicies of the mesh, deployed by the controller.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use spiffe_authz_integration::wait;
+use spiffe_authz_mesh::controller::Controller;
+use spiffe_authz_mesh::mesh::Mesh;
+use spiffe_authz_mesh::mesh::Via::Sidecar;
+
+use crate::LIMIT;
+
+/// Compares the objects of the controller with the output of `render`.
+const CHECK: &str = "kubectl get authorizationpolicies -A -o yaml > policies.yaml && kubectl get wasmplugins -A -o yaml | \
+                     spiffe-authz render --to wasm-plugin --trust-domain example.org --federated-trust-domain example.ai \
+                     --federated-trust-domain example.io --image \"file://$WASM\" \
+                     --sha256 \"$(sha256sum \"$WASM\" | cut -c 1-64)\" --proxies sidecars \
+                     --proxies gateway:istio-system/istio=ingressgateway policies.yaml --check -";
+
+/// An AuthorizationPolicy of httpbin that allows a caller to use these methods.
+fn policy(name: &str, caller: &str, methods: &[&str]) -> String {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "httpbin"}},
+            "rules": [{"from": [{"source": {"principals": [caller]}}], "to": [{"operation": {"methods": methods}}]}],
+        },
+    })
+    .to_string()
+}
+
+/// A policy that istiod accepts, and the filter does not know.
+fn unknown_policy() -> String {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "asks-elsewhere", "namespace": "default"},
+        "spec": {
+            "action": "CUSTOM", "provider": {"name": "nobody"}, "selector": {"matchLabels": {"app": "other"}}, "rules": [{}],
+        },
+    })
+    .to_string()
+}
+
+const SLEEP: &str = "cluster.local/ns/default/sa/sleep";
+
+pub(crate) fn policies_follow_the_cluster(mesh: &Mesh) -> Result<()> {
+    mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
+    mesh.shell.run("kubectl apply --server-side -k 5-authorization/controller")?;
+    let result = with_controller(mesh);
+    mesh.shell.run("kubectl delete --ignore-not-found policydeployments --all")?;
+    mesh.shell.run("kubectl delete --ignore-not-found authorizationpolicies -n default --all")?;
+    mesh.shell.run("kubectl delete --ignore-not-found -k 5-authorization/controller")?;
+    result
+}
+
+fn with_controller(mesh: &Mesh) -> Result<()> {
+    let kubectl = mesh.environment.kubectl();
+    let first = Controller::start(kubectl, mesh.environment.directory(), "first")?;
+    kubectl.apply(&policy("sleep-reads", SLEEP, &["GET"]))?;
+    let deployment = "sed -e \"s|^  image: .*|  image: file://$WASM|\" -e \"s|^  sha256: .*|  sha256: $(sha256sum \"$WASM\" | cut -c 1-64)|\" \
+         5-authorization/controller/deployment.yaml | kubectl apply -f -";
+    let start = Instant::now();
+    mesh.shell.run(deployment)?;
+    // Istio's own filter denies with another text.
+    let denied_by_filter = |method: &str| {
+        let response = mesh.connect("sleep", Sidecar)?.send(method, "/status/200")?;
+        Ok::<_, anyhow::Error>(response.status == 403 && response.text().contains("spiffe-authz: access denied"))
+    };
+    let allowed = |caller, method| Ok::<_, anyhow::Error>(mesh.status(caller, Sidecar, method, "/status/200")? == 200);
+    wait::until("the policy decides", LIMIT, || {
+        Ok((denied_by_filter("POST")? && allowed("sleep", "GET")?).then_some(()))
+    })
+    .with_context(|| first.log().unwrap_or_default())?;
+    println!("the filter decided {:.1} s after the PolicyDeployment", start.elapsed().as_secs_f64());
+    ensure!(!allowed("partner-sleep", "GET")?, "the federated caller with the same name is allowed");
+    deployed(mesh, "True", "Deployed")?;
+    mesh.shell.run(CHECK).context("the controller writes what `render` writes")?;
+
+    let start = Instant::now();
+    kubectl.apply(&policy("sleep-reads", SLEEP, &["GET", "POST"]))?;
+    wait::until("the changed policy decides", LIMIT, || Ok(allowed("sleep", "POST")?.then_some(())))?;
+    println!("a changed policy decided after {:.1} s", start.elapsed().as_secs_f64());
+
+    a_policy_that_cannot_be_deployed_changes_nothing(mesh)?;
+    the_federation_is_followed(mesh)?;
+    another_replica_takes_over(mesh, first)?;
+
+    // Kubernetes deletes the objects with their owner.
+    mesh.shell.run("kubectl delete policydeployment mesh")?;
+    wait::until("the objects are deleted", LIMIT, || Ok(kubectl.list(&["wasmplugins", "-A"])?.is_empty().then_some(())))
+}
+
+fn a_policy_that_cannot_be_deployed_changes_nothing(mesh: &Mesh) -> Result<()> {
+    let kubectl = mesh.environment.kubectl();
+    kubectl.apply(&unknown_policy())?;
+    let status = deployed(mesh, "False", "Invalid")?;
+    ensure!(status["problems"][0].as_str().is_some_and(|text| text.contains("default/asks-elsewhere")), "{status}");
+    let before = kubectl.list(&["wasmplugins", "-A"])?;
+    kubectl.apply(&policy("sleep-reads", SLEEP, &["DELETE"]))?;
+    let events = wait::until("an event names the policy", LIMIT, || {
+        let events = kubectl.list(&["events.events.k8s.io", "-A"])?;
+        Ok(events.into_iter().find(|event| event["note"].to_string().contains("default/asks-elsewhere")))
+    })?;
+    ensure!(events["regarding"]["kind"] == "PolicyDeployment" && events["type"] == "Warning", "{events}");
+    let spec = |objects: &[Value]| objects.iter().map(|object| object["spec"].clone()).collect::<Vec<_>>();
+    ensure!(spec(&kubectl.list(&["wasmplugins", "-A"])?) == spec(&before), "the objects have changed");
+    ensure!(mesh.status("sleep", Sidecar, "POST", "/status/200")? == 200, "the previous policy is gone");
+
+    kubectl.with_input(&["delete", "-f", "-"], &unknown_policy())?;
+    deployed(mesh, "True", "Deployed")?;
+    wait::until("the policies are deployed again", LIMIT, || {
+        Ok((mesh.status("sleep", Sidecar, "DELETE", "/status/200")? == 200).then_some(()))
+    })
+}
+
+/// A federated caller that a policy names is allowed as long as a ClusterFederatedTrustDomain names its trust domain.
+fn the_federation_is_followed(mesh: &Mesh) -> Result<()> {
+    let kubectl = mesh.environment.kubectl();
+    kubectl.apply(&policy("partner-reads", "example.io/ns/default/sa/sleep", &["GET"]))?;
+    let partner = || mesh.status("partner-sleep", Sidecar, "GET", "/status/200");
+    wait::until("the federated caller is allowed", LIMIT, || Ok((partner()? == 200).then_some(())))?;
+    let documents = |is_federated: bool| {
+        wait::until("the documents follow the federation", LIMIT, || {
+            let all = kubectl.list(&["wasmplugins", "-A"])?;
+            let names = |plugin: &Value| plugin["spec"]["pluginConfig"]["federatedTrustDomains"].to_string();
+            Ok(all.iter().all(|plugin| names(plugin).contains("example.dev") == is_federated).then_some(()))
+        })
+    };
+    let other = json!({
+        "apiVersion": "spire.spiffe.io/v1alpha1", "kind": "ClusterFederatedTrustDomain",
+        "metadata": {"name": "example-dev"},
+        "spec": {
+            "className": "nobody", "trustDomain": "example.dev", "bundleEndpointURL": "https://spire.example.dev",
+            "bundleEndpointProfile": {"type": "https_web"},
+        },
+    })
+    .to_string();
+    kubectl.apply(&other)?;
+    documents(true)?;
+    kubectl.with_input(&["delete", "-f", "-"], &other)?;
+    documents(false)
+}
+
+/// The second replica acts after the first one has crashed.
+fn another_replica_takes_over(mesh: &Mesh, first: Controller) -> Result<()> {
+    const LEADER: &str = "spiffe_authz_controller_leader";
+    let kubectl = mesh.environment.kubectl();
+    let second = Controller::start(kubectl, mesh.environment.directory(), "second")?;
+    ensure!((first.metric(LEADER)?, second.metric(LEADER)?) == (1, 0), "not exactly the first replica acts");
+    println!("memory of the controller: {} kB", first.memory()?);
+    let start = Instant::now();
+    first.kill()?;
+    kubectl.apply(&policy("sleep-reads", SLEEP, &["PUT"]))?;
+    wait::until("the second replica deploys the change", LIMIT, || {
+        Ok((mesh.status("sleep", Sidecar, "PUT", "/status/200")? == 200).then_some(()))
+    })
+    .with_context(|| second.log().unwrap_or_default())?;
+    println!("the second replica deployed a change {:.1} s after the first one crashed", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Waits until the PolicyDeployment has this condition. Returns its status.
+fn deployed(mesh: &Mesh, state: &str, reason: &str) -> Result<Value> {
+    wait::until("the status is known", LIMIT, || {
+        let deployment = mesh.environment.kubectl().get(&["policydeployment", "mesh"])?;
+        let condition = &deployment["status"]["conditions"][0];
+        Ok((condition["status"] == state && condition["reason"] == reason).then(|| deployment["status"].clone()))
+    })
+    .with_context(|| format!("expected {state}, {reason}"))
+}
