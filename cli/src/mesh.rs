@@ -133,6 +133,7 @@ impl MeshOptions {
             namespace: namespace.clone(),
             labels,
             targets: self.targets.clone(),
+            is_sidecar: false,
         });
         Ok(Mesh { settings: self.settings.settings(), workload })
     }

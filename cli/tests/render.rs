@@ -169,6 +169,23 @@ fn a_proxy_that_cannot_find_out_its_workload_gets_its_policies_only() {
         assert_eq!(output.status.success(), expected.is_empty(), "{proxies}: {output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(expected), "{proxies}: {output:?}");
     }
+    // A policy of a Gateway applies to the proxy of the Gateway, and to no sidecar.
+    let target = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"});
+    let with_gateway = mesh() + &policy("default", "enter", json!({"targetRefs": [target]}));
+    for (proxies, expected) in [
+        ("sidecars:default", vec!["default/all", "istio-system/mesh"]),
+        (
+            "gateway:default/gateway.networking.k8s.io/gateway-name=public",
+            vec!["default/all", "default/enter", "istio-system/mesh"],
+        ),
+    ] {
+        let output = run(&[&arguments[..], &["--proxies", proxies]].concat(), &with_gateway);
+        assert!(output.status.success(), "{proxies}: {output:?}");
+        let config = &documents(&output.stdout)[0]["resources"][0]["typed_config"];
+        let document: Value = serde_json::from_str(config["filter_config"]["value"].as_str().unwrap()).unwrap();
+        assert_eq!(names(&document), expected, "{proxies}");
+    }
+
     let none = policy("prod", "all", json!({}));
     let message = error(&[&arguments[..], &["--proxies", "sidecars:default"]].concat(), &none);
     assert!(message.contains("sidecars:default: no policy applies"), "{message}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
+use spiffe_authz::policy::GATEWAY_NAME;
 
 use crate::istio::scope::Workload;
 use crate::istio::target::{Kind, TargetRef};
@@ -86,12 +87,16 @@ impl Proxies {
     pub(crate) fn workload(&self) -> Option<Workload> {
         let (namespace, labels, targets) = match self {
             Self::EverySidecar => return None,
-            Self::Sidecars { namespace, labels } | Self::Gateway { namespace, labels } => {
-                (namespace, labels.clone(), vec![])
+            Self::Sidecars { namespace, labels } => (namespace, labels.clone(), Vec::new()),
+            Self::Gateway { namespace, labels } => {
+                let gateway =
+                    labels.get(GATEWAY_NAME).and_then(|name| TargetRef::parse(&format!("Gateway/{name}")).ok());
+                (namespace, labels.clone(), gateway.into_iter().collect())
             }
             Self::Waypoint { namespace, target } => (namespace, BTreeMap::new(), vec![target.clone()]),
         };
-        Some(Workload { namespace: namespace.clone(), labels, targets })
+        let is_sidecar = matches!(self, Self::Sidecars { .. });
+        Some(Workload { namespace: namespace.clone(), labels, targets, is_sidecar })
     }
 
     /// Returns the name of the object: `base`, the kind of other proxies than sidecars, and what selects the proxies.

@@ -29,6 +29,9 @@ pub(crate) struct Workload {
     /// The resources of a gateway or waypoint.
     #[serde(default, rename = "targetRefs")]
     pub(crate) targets: Vec<TargetRef>,
+    /// Whether the proxy is known to be a sidecar, which no policy with `targetRefs` applies to.
+    #[serde(skip)]
+    pub(crate) is_sidecar: bool,
 }
 
 /// Whether a policy applies to the workload.
@@ -80,7 +83,7 @@ impl Workload {
     /// Returns whether a policy of this namespace applies that is attached to these resources.
     fn has_one_of(&self, targets: &[Target<'_>], namespace: &str) -> Applies {
         if self.targets.is_empty() {
-            return Applies::Unknown;
+            return if self.is_sidecar { Applies::No } else { Applies::Unknown };
         }
         let is_attached = |own: &TargetRef| targets.iter().any(|target| own.is(target));
         // A GatewayClass has no namespace. Every other resource is in the namespace of the policy.
