@@ -1,5 +1,6 @@
 //! The `spiffe-authz` command: checks, explains, tests and imports policies with the code of the filter.
 
+mod answer;
 mod base64_text;
 mod certificate_file;
 mod claims;
@@ -23,6 +24,7 @@ mod options;
 mod placed;
 mod printable;
 mod report;
+mod sarif;
 mod source;
 mod stream;
 mod style;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
+    cert, check, completions, diff, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
 };
 use options::Color;
 
@@ -64,6 +66,7 @@ enum Command {
     Test(test::Arguments),
     Import(import::Arguments),
     Replay(replay::Arguments),
+    Diff(diff::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

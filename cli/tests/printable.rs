@@ -172,6 +172,26 @@ fn tables_are_clean() {
 }
 
 #[test]
+fn answers_about_all_requests_are_clean() {
+    let claim = |value: &str| {
+        let rule = json!({"when": [{"key": "request.auth.claims[c]", "values": [value]}]});
+        json!({"trustDomain": "example.org", "policies": [{"name": "p", "rules": [rule]}]}).to_string()
+    };
+    for format in ["human", "markdown", "sarif"] {
+        let diff = ["diff", "--format", format, "policy.json", "d"];
+        let escaped = |value: &str| run(&diff, "", &[policy(), ("d", claim(value))]);
+        if format == "human" {
+            check(escaped);
+        } else {
+            let (hostile, harmless) = (escaped(HOSTILE).text(), escaped(HARMLESS).text());
+            assert!(!hostile.contains(is_hostile) && harmless.contains(HARMLESS), "{hostile}");
+            assert_eq!(hostile.lines().count(), harmless.lines().count(), "{hostile}");
+        }
+    }
+    check(|value| run(&["diff", value, value], "", &[]));
+}
+
+#[test]
 fn imports_are_clean() {
     let import = ["import", "--trust-domain", "example.org", "-"];
     let resource = |name: &str, spec: Value| {

@@ -84,7 +84,7 @@ fn name_of(path: &MetadataPath) -> String {
 /// A value of an attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
-    /// The request does not have the attribute. Of the caller: it presents no identity.
+    /// The request does not have the attribute. A caller presents no identity.
     Absent,
     Text(String),
     Port(u16),
@@ -136,7 +136,7 @@ pub(super) struct Classes {
     pub(super) atoms: Vec<String>,
     /// For each value of a policy, the matchers that have it.
     uses: Vec<Vec<usize>>,
-    /// The classes whose matchers the values do not tell: all of them are evaluated.
+    /// The number of classes at the end whose atoms do not determine their matchers: every matcher is evaluated.
     spelled: usize,
     /// The limit on the considered values, if not every value is considered.
     pub(super) limit: Option<String>,

@@ -1,5 +1,6 @@
 //! The requests that two policy sets decide differently.
 
+use std::mem;
 use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -14,6 +15,7 @@ use super::space::{CALLER, Found, Given, Side, Space, active_rules};
 use super::{Answer, NotDecided, STEPS};
 use crate::case::CaseRequest;
 use crate::decision::Verdict;
+use crate::identity::{IdentitySettings, IdentitySource};
 use crate::timestamp::Timestamp;
 
 /// The differences between two policy sets.
@@ -23,6 +25,8 @@ pub struct Difference {
     pub changes: Vec<Change>,
     /// The limits on the values that were considered. Without limits, the list of changes is complete.
     pub limits: Vec<String>,
+    /// The fields of the documents that differ and that no request shows.
+    pub unseen: Vec<&'static str>,
 }
 
 /// Requests that two policy sets decide differently, and for the same reasons.
@@ -52,7 +56,7 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// Every kind.
+    /// All kinds, in the order of the output.
     pub const ALL: [Self; 3] = [Self::Granted, Self::Revoked, Self::Reason];
 
     /// The stable name.
@@ -98,7 +102,25 @@ pub fn diff(old: &PolicySet, new: &PolicySet, now: Timestamp) -> Result<Differen
         }
     }
     changes.sort_by_key(|change| change.kind);
-    Ok(Difference { changes, limits: space.limits() })
+    Ok(Difference { changes, limits: space.limits(), unseen: unseen(old.identity(), new.identity()) })
+}
+
+/// Returns the fields that differ between two documents, and that depend on the certificate or the connection of a caller.
+fn unseen(old: &IdentitySettings, new: &IdentitySettings) -> Vec<&'static str> {
+    let proxies = |settings: &IdentitySettings| match &settings.source {
+        IdentitySource::Xfcc { trusted_proxies, .. } => trusted_proxies.clone(),
+        IdentitySource::Tls { .. } | IdentitySource::PeerPrincipal => Box::default(),
+    };
+    let differ = [
+        ("identity.from", mem::discriminant(&old.source) != mem::discriminant(&new.source)),
+        ("identity.trustedProxies", proxies(old) != proxies(new)),
+        ("identity.requireValidated", old.source.requires_validated() != new.source.requires_validated()),
+        ("identity.expired", old.lifetime.expired != new.lifetime.expired),
+        ("identity.maxAge", old.lifetime.max_age != new.lifetime.max_age),
+        ("identity.revoked.serialNumbers", old.revoked.serial_numbers != new.revoked.serial_numbers),
+        ("identity.revoked.authorityKeyIds", old.revoked.authority_key_ids != new.revoked.authority_key_ids),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 /// Requests with the same verdicts and rules in both policy sets.

@@ -103,6 +103,33 @@ impl Language {
         }
     }
 
+    /// Returns `true` if the language contains a string.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        let closed = |positions: Vec<usize>| -> Vec<usize> {
+            let mut closed = Vec::new();
+            for mut position in positions {
+                closed.push(position);
+                while matches!(self.elements.get(position), Some(Element::Any(_))) {
+                    position += 1;
+                    closed.push(position);
+                }
+            }
+            closed.sort_unstable();
+            closed.dedup();
+            closed
+        };
+        let mut positions = closed(vec![0]);
+        for character in text.chars() {
+            let next = positions.into_iter().filter_map(|position| match self.elements.get(position)? {
+                Element::Char(expected) => (*expected == character).then_some(position + 1),
+                Element::One(class) => class.contains(character).then_some(position + 1),
+                Element::Any(class) => class.contains(character).then_some(position),
+            });
+            positions = closed(next.collect());
+        }
+        positions.contains(&self.elements.len())
+    }
+
     /// Returns a short string of the language.
     pub(super) fn example(&self) -> String {
         self.elements

@@ -1,5 +1,8 @@
 //! Regions as patterns that people read, in the words of policies.
 
+use std::cmp::Reverse;
+use std::fmt;
+
 use super::attribute::{Attribute, Classes, Value};
 use super::cube::Cube;
 use super::set::Set;
@@ -34,10 +37,10 @@ pub struct Pattern {
     pub except: Vec<String>,
 }
 
-impl std::fmt::Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.pattern)?;
-        if self.except.is_empty() { Ok(()) } else { write!(f, " except {}", self.except.join(", ")) }
+        if self.except.is_empty() { Ok(()) } else { write!(f, " except {}", self.except.join(" or ")) }
     }
 }
 
@@ -58,9 +61,16 @@ impl<'s> Vocabulary<'s> {
         let len = classes.classes.len();
         let absent: Set = (0..len).filter(|class| classes.classes[*class].value == Value::Absent).collect();
         let all = Set::full(len);
+        let can_be_absent = !absent.is_empty();
         let others = if *attribute == Attribute::Caller {
             let identified = all.without(&absent);
-            vec![("any caller", all), ("any accepted identity", identified), ("a caller without an identity", absent)]
+            vec![
+                ("any accepted caller", all),
+                ("any accepted identity", identified),
+                ("a caller without an identity", absent),
+            ]
+        } else if !can_be_absent {
+            vec![("any", all)]
         } else if classes.atoms.iter().any(|atom| atom == "*") {
             vec![("any or none", all), ("none", absent)]
         } else {
@@ -69,43 +79,63 @@ impl<'s> Vocabulary<'s> {
         Self { classes, values: classes.vocabulary(), others }
     }
 
+    /// Returns the pattern of a class that matches most of `rest`, with the classes that it matches.
+    fn best(&self, class: usize, rest: &Set, target: &Set, avoided: &Set, depth: usize) -> (Pattern, Set) {
+        let of_values = self.classes.classes[class].atoms.iter().map(|atom| {
+            let atom = *atom as usize;
+            (&*self.classes.atoms[atom], &self.values[atom])
+        });
+        let others = self.others.iter().filter(|(_, set)| set.contains(class)).map(|(name, set)| (*name, set));
+        // Words are preferred to a pattern for the same values.
+        let options: Vec<(&str, &Set)> = of_values.chain(others).collect();
+        let is_word = |name: &str| self.others.iter().any(|(other, _)| *other == name);
+        let plain = |pattern: String| Pattern { pattern, except: Vec::new() };
+        let exact = options.iter().filter(|(_, set)| !set.intersects(avoided));
+        if let Some((name, set)) =
+            exact.max_by_key(|(name, set)| (set.and(rest).count(), is_word(name), Reverse(name.len())))
+        {
+            return (plain((*name).to_owned()), (*set).clone());
+        }
+        let pairs = options.iter().enumerate().flat_map(|(position, one)| {
+            options[position + 1..].iter().map(move |other| (one.0, other.0, one.1.and(other.1)))
+        });
+        let exact = pairs.filter(|(.., set)| !set.intersects(avoided));
+        if let Some((one, other, set)) = exact.max_by_key(|(.., set)| set.and(rest).count()) {
+            return (plain(format!("{one} and {other}")), set);
+        }
+        let fewest = options.iter().min_by_key(|(name, set)| (set.and(avoided).count(), name.len()));
+        match fewest.filter(|_| depth < MAX_DEPTH) {
+            Some((name, set)) => {
+                let except = self.cover(&set.and(avoided), &set.and(target), depth + 1);
+                let except = except.iter().map(Pattern::nested).collect();
+                (Pattern { pattern: (*name).to_owned(), except }, (*set).clone())
+            }
+            None => (plain(self.example(class)), [class].into_iter().collect()),
+        }
+    }
+
+    /// Returns a pattern of a class that only a value of it describes.
+    fn example(&self, class: usize) -> String {
+        match &self.classes.classes[class].value {
+            Value::Absent => "none".to_owned(),
+            Value::Text(text) => format!("values like {text}"),
+            Value::Port(port) => format!("values like {port}"),
+            Value::Address(address) => format!("values like {address}"),
+            Value::Metadata(values) => {
+                let values: Vec<String> = values.iter().map(|(_, value)| value.to_string()).collect();
+                format!("values like {}", values.join(", "))
+            }
+        }
+    }
+
     /// Returns patterns that match the classes of `target`, and no class of `avoided`.
     fn cover(&self, target: &Set, avoided: &Set, depth: usize) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         let mut rest = target.clone();
         while let Some(class) = rest.first() {
-            let of_values = self.classes.classes[class].atoms.iter().map(|atom| {
-                let atom = *atom as usize;
-                (&*self.classes.atoms[atom], &self.values[atom])
-            });
-            let others = self.others.iter().filter(|(_, set)| set.contains(class)).map(|(name, set)| (*name, set));
-            let best = of_values
-                .chain(others)
-                .min_by_key(|(name, set)| (set.and(avoided).count(), usize::MAX - set.and(&rest).count(), name.len()));
-            let exceptions = best.map(|(_, set)| set.and(avoided));
-            let is_too_deep =
-                depth >= MAX_DEPTH && exceptions.as_ref().is_some_and(|exceptions| !exceptions.is_empty());
-            match best.zip(exceptions).filter(|_| !is_too_deep) {
-                Some(((name, set), exceptions)) => {
-                    let except = self.cover(&exceptions, &set.and(target), depth + 1);
-                    let except = except.iter().map(Pattern::nested).collect();
-                    patterns.push(Pattern { pattern: name.to_owned(), except });
-                    rest = rest.without(set);
-                }
-                None => {
-                    let value = match &self.classes.classes[class].value {
-                        Value::Absent => "none".to_owned(),
-                        Value::Text(text) => text.clone(),
-                        Value::Port(port) => port.to_string(),
-                        Value::Address(address) => address.to_string(),
-                        Value::Metadata(values) => {
-                            values.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(", ")
-                        }
-                    };
-                    patterns.push(Pattern { pattern: format!("values like {value}"), except: Vec::new() });
-                    rest = rest.without(&[class].into_iter().collect());
-                }
-            }
+            let (pattern, covered) = self.best(class, &rest, target, avoided, depth);
+            patterns.push(pattern);
+            rest = rest.without(&covered);
         }
         patterns
     }
@@ -121,7 +151,7 @@ impl Pattern {
 /// The patterns of all attributes of a space.
 pub(super) struct Vocabularies<'s> {
     vocabularies: Vec<Vocabulary<'s>>,
-    /// The callers that no policy set accepts. They are in no region, so a pattern can match them.
+    /// The callers that every policy set rejects. No region contains them, so a pattern can match them.
     rejected: Set,
 }
 

@@ -15,7 +15,7 @@ use crate::timestamp::Timestamp;
 pub struct Statement {
     /// The name of the policy with the statement.
     pub name: String,
-    /// A request for which it does not hold, or `None` if it holds for every request.
+    /// A request that breaks the statement, or `None` if no request does.
     pub counterexample: Option<Counterexample>,
     /// The limits on the values that were considered.
     pub limits: Vec<String>,
