@@ -29,6 +29,7 @@ mod source;
 mod stream;
 mod style;
 mod suggestion;
+mod xml;
 mod yaml;
 
 use std::process::ExitCode;
@@ -36,7 +37,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, diff, doctor, explain, id, import, man, replay, rule, schema, secret, test, version,
+    cert, check, completions, diff, doctor, explain, id, import, man, prove, replay, rule, schema, secret, test,
+    version, who,
 };
 use options::Color;
 
@@ -67,6 +69,8 @@ enum Command {
     Import(import::Arguments),
     Replay(replay::Arguments),
     Diff(diff::Arguments),
+    Who(who::Arguments),
+    Prove(prove::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
@@ -92,6 +96,8 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::Who(arguments) => who::run(&arguments),
+        Command::Prove(arguments) => prove::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

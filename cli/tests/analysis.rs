@@ -1,4 +1,4 @@
-//! `diff`, as a user runs it. The core compares the answers with every request.
+//! `diff`, `who` and `prove`, as a user runs them. The core compares the answers with every request.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ policies:
   rules: [{to: [{operation: {paths: [/public/admin]}}]}]
 ";
 
-/// Returns a directory with the old document and a new one, in which a text is replaced.
+/// Returns a directory with the old document and a new one, in which a string is replaced.
 fn documents(replaced: &str, with: &str) -> TempDir {
     assert!(OLD.contains(replaced), "{replaced}");
     let directory = tempfile::tempdir().unwrap();
@@ -149,4 +149,103 @@ fn connections_are_compared_without_their_http_attributes() {
         let (status, text) = run(directory.path(), &["diff", "--layer", layer, "old.yaml", "new.yaml"]);
         assert_eq!(status, Some(expected), "{layer}: {text}");
     }
+}
+
+#[test]
+fn who_shows_the_callers_of_a_request_and_the_requests_of_a_caller() {
+    let directory = documents("one, two", "one, two");
+    let who = |arguments: &[&str]| {
+        let (status, text) = run(directory.path(), &[&["who", "--format", "json"], arguments, &["old.yaml"]].concat());
+        assert_eq!(status, Some(0), "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["permissions"].clone()
+    };
+    let patterns = |values: &Value| -> Vec<String> {
+        values.as_array().unwrap().iter().map(|value| value["pattern"].as_str().unwrap().to_owned()).collect()
+    };
+    let callers = who(&["--path", "/public/a?query"]);
+    assert_eq!(patterns(&callers[0]["callers"]), ["example.org/ns/a/sa/one", "example.org/ns/a/sa/two"]);
+    assert_eq!(callers[0]["conditions"].as_array().unwrap().len(), 1, "{callers}");
+    // The DENY policy matches, and another method does not.
+    for options in [["--path", "/public/admin"], ["--method", "POST"], ["--peer", "spiffe://example.org/ns/b/sa/one"]] {
+        assert_eq!(who(&options), serde_json::json!([]), "{options:?}");
+    }
+    let requests = who(&["--peer", "spiffe://example.org/ns/a/sa/one"]);
+    assert_eq!(patterns(&requests[0]["callers"]), ["example.org/ns/a/sa/one"]);
+    let path = &requests[0]["conditions"][1];
+    assert_eq!((&path["attribute"], patterns(&path["values"])), (&"path".into(), vec!["/public/*".to_owned()]));
+    assert_eq!(path["values"][0]["except"], serde_json::json!(["/public/admin"]));
+}
+
+const INVARIANTS: &str = "
+invariants:
+- name: nobody-administers
+  never: {to: [{operation: {paths: [/public/admin]}}]}
+- name: one-reads
+  always:
+    from: [{source: {principals: [example.org/ns/a/sa/one]}}]
+    to: [{operation: {methods: [GET], paths: [/public/a, /public/b]}}]
+";
+
+#[test]
+fn an_invariant_holds_or_has_a_counterexample() {
+    for (replaced, with, failing) in [
+        ("one, two", "one", None),
+        ("one, two", "two", Some("one-reads")),
+        ("[/public/admin]", "[/public/other]", Some("nobody-administers")),
+    ] {
+        let directory = documents(replaced, with);
+        fs::write(directory.path().join("invariants.yaml"), INVARIANTS).unwrap();
+        let prove = ["prove", "--invariants", "invariants.yaml", "new.yaml"];
+        let (status, text) = run(directory.path(), &prove);
+        assert_eq!(status, Some(if failing.is_some() { 3 } else { 0 }), "{text}");
+        let fails: Vec<&str> = text.lines().filter(|line| line.contains(": fails: ")).collect();
+        assert_eq!(fails.len(), usize::from(failing.is_some()), "{text}");
+        if let Some(failing) = failing {
+            assert!(fails[0].contains(failing), "{text}");
+        }
+        let (_, text) = run(directory.path(), &[&prove[..], &["--format", "junit"]].concat());
+        assert_eq!(text.matches("<failure ").count(), usize::from(failing.is_some()), "{text}");
+        let (_, text) = run(directory.path(), &[&prove[..], &["--format", "sarif"]].concat());
+        let log: Value = serde_json::from_str(&text).unwrap();
+        let results = log["runs"][0]["results"].as_array().unwrap();
+        assert_eq!(
+            results.iter().map(|result| result["ruleId"].as_str()).collect::<Vec<_>>(),
+            Vec::from_iter(failing.map(Some))
+        );
+    }
+}
+
+#[test]
+fn a_mistake_in_a_file_of_invariants_has_its_place() {
+    let directory = documents("one, two", "one, two");
+    for (text, message) in [
+        ("- name: a\n", "i.yaml:1:1: expected a list `invariants`"),
+        ("invariants: []\n", "i.yaml:1:1: expected a list `invariants`"),
+        ("invariants:\n- name: a\n", "i.yaml:2:3: expected either `never` or `always`"),
+        ("invariants:\n- name: a\n  never: {}\n  always: {}\n", "i.yaml:2:3: expected either `never` or `always`"),
+        (
+            "invariants:\n- name: a\n  nevr: {}\n  always: {}\n",
+            "i.yaml:3:3: unknown field `nevr` (did you mean `never`?)",
+        ),
+        (
+            "invariants:\n- name: a\n  never: {to: [{operation: {pths: [/a]}}]}\n",
+            "i.yaml:3:29: /invariants/0/never/to/0/operation/pths: unknown-field: unknown field `pths` (did you mean `paths`?)",
+        ),
+    ] {
+        fs::write(directory.path().join("i.yaml"), text).unwrap();
+        let (status, found) = run(directory.path(), &["prove", "--invariants", "i.yaml", "old.yaml"]);
+        assert_eq!(status, Some(1), "{found}");
+        assert!(found.contains(message), "{found}");
+    }
+}
+
+/// A demand about a caller that no one accepts would hold for nothing.
+#[test]
+fn a_demand_that_no_request_meets_is_not_decided() {
+    let directory = documents("one, two", "one, two");
+    let invariants = "invariants:\n- name: a\n  always: {from: [{source: {principals: [example.net/ns/a/sa/b]}}]}\n";
+    fs::write(directory.path().join("i.yaml"), invariants).unwrap();
+    let (status, text) = run(directory.path(), &["prove", "--invariants", "i.yaml", "old.yaml"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("old.yaml: a: not decided\n  no request of an accepted caller matches the rule\n"), "{text}");
 }

@@ -204,6 +204,15 @@ policies:
   action: DENY
   rules: [{to: [{operation: {paths: [/a*], notPaths: [/ab]}}]}]
 ";
+/// Statements that hold, fail or are not decided, depending on the document.
+const INVARIANTS: &str = "invariants:
+- name: nothing-at-ab
+  never: {from: [{source: {notNamespaces: [d]}}], to: [{operation: {paths: [/ab]}}]}
+- name: foreign
+  always: {from: [{source: {principals: [example.net/a]}}]}
+- name: everything
+  always: {from: [{source: {notNamespaces: [d]}}], to: [{operation: {methods: [GET]}}]}
+";
 /// A request with every attribute.
 const TABLE: &str = "policy: policy.yaml
 cases:
@@ -265,6 +274,8 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     write("policy.yaml", POLICY);
     write("shadow.yaml", SHADOW);
     write("changed.yaml", CHANGED);
+    write("open.yaml", "trustDomain: example.org\npolicies: []\n");
+    write("invariants.yaml", INVARIANTS);
     write("table.yaml", TABLE);
     let connection = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
     write("tcp.yaml", &format!("policy: policy.yaml\nlayer: tcp\ncases: [{connection}]\n"));
@@ -281,7 +292,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         fs::copy(cases("doctor_cases/f15-own-id-pattern").join(file), directory.join(page)).unwrap();
     }
     let caller = "--peer=spiffe://example.org/ns/a/sa/b";
-    let lines: [&[&str]; 21] = [
+    let lines: [&[&str]; 25] = [
         &["check", "empty.yaml"],
         &["explain", "--policy=policy.yaml"],
         &["explain", "--policy=policy.yaml", caller, "--path=/audit"],
@@ -294,6 +305,10 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         &["replay", "--policy=policy.yaml", "log"],
         &["diff", "policy.yaml", "changed.yaml"],
         &["diff", "changed.yaml", "policy.yaml"],
+        &["who", "changed.yaml"],
+        &["who", "open.yaml", "policy.yaml"],
+        &["prove", "changed.yaml", "policy.yaml", "--invariants=invariants.yaml"],
+        &["prove", "open.yaml", "--invariants=invariants.yaml"],
         &["id", "spiffe://example.org/ns/a/sa/b", "--pattern=istio"],
         &["cert", "a.pem"],
         &["doctor", "--config-dump=listeners.json"],
@@ -318,9 +333,10 @@ fn the_page_has_every_field() {
     let mut runs = runs_of_cases();
     runs.extend(other_runs(directory.path()));
     let mut wrong = Vec::new();
-    for subcommand in
-        ["check", "explain", "test", "import", "replay", "diff", "id", "cert", "doctor", "secret", "rule", "version"]
-    {
+    for subcommand in [
+        "check", "explain", "test", "import", "replay", "diff", "who", "prove", "id", "cert", "doctor", "secret",
+        "rule", "version",
+    ] {
         let documented = documented(subcommand);
         let mut occurring = Occurring {
             documented: &documented,

@@ -189,6 +189,20 @@ fn answers_about_all_requests_are_clean() {
         }
     }
     check(|value| run(&["diff", value, value], "", &[]));
+    check(|value| run(&["who", "d"], "", &[("d", claim(value))]));
+    let invariants = |value: &str| {
+        let never = json!({"when": [{"key": "request.auth.claims[c]", "values": [value]}]});
+        ascii(&json!({"invariants": [{"name": "i", "never": never}]}))
+    };
+    for format in ["human", "junit"] {
+        let prove = ["prove", "--format", format, "--invariants", "i", "d"];
+        let hostile = run(&prove, "", &[("i", invariants(HOSTILE)), ("d", claim(HOSTILE))]).text();
+        let harmless = run(&prove, "", &[("i", invariants(HARMLESS)), ("d", claim(HARMLESS))]).text();
+        assert!(!hostile.contains(is_hostile) && harmless.contains(HARMLESS), "{hostile}");
+        assert_eq!(hostile.lines().count(), harmless.lines().count(), "{hostile}");
+    }
+    let wrong = |value: &str| ascii(&json!({"invariants": [{"name": "i", "never": {}, value: 1}]}));
+    check(|value| run(&["prove", "--invariants", "i", "d"], "", &[("i", wrong(value)), ("d", claim("a"))]));
 }
 
 #[test]

@@ -33,7 +33,7 @@ Examples:
 
 Exit status:
   0  no verdict changes, or no change of the kind that fails
-  1  the command could not run, or the difference is not decided
+  1  the command could not run, or the difference is not decided completely
   3  a verdict changes, or a field that no request shows")]
 pub(crate) struct Arguments {
     /// The old document, or AuthorizationPolicies, in JSON or YAML; a file or a directory; `-` is standard input
@@ -94,10 +94,16 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         DiffFormat::Sarif => write_pretty_json(&mut results, &output::as_sarif(&difference, &arguments.new, layer))?,
     }
     arguments.output.write(&results)?;
-    let Difference { changes, unseen, .. } = &difference;
+    let Difference { changes, unseen, limits } = &difference;
     let fails = match arguments.fail_on {
         FailOn::Any => !changes.is_empty() || !unseen.is_empty(),
         FailOn::Granted => changes.iter().any(|change| change.kind == ChangeKind::Granted),
     };
-    Ok(if fails { Ended::WithFindings } else { Ended::Well })
+    Ok(if fails {
+        Ended::WithFindings
+    } else if limits.is_empty() {
+        Ended::Well
+    } else {
+        Ended::WithError
+    })
 }

@@ -100,12 +100,12 @@ pub(crate) struct Arguments {
     format: Format,
 }
 
-fn parse_header(line: &str) -> Result<(String, String), String> {
+pub(super) fn parse_header(line: &str) -> Result<(String, String), String> {
     let (name, value) = line.split_once(':').ok_or("expected `name: value`")?;
     Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
 }
 
-fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+pub(super) fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
 

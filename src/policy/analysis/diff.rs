@@ -86,7 +86,8 @@ impl ChangeKind {
 pub fn diff(old: &PolicySet, new: &PolicySet, now: Timestamp) -> Result<Difference, NotDecided> {
     let space = Space::new(&[old, new], &Given::default(), now)?;
     let mut budget = Budget::new(STEPS);
-    let regions = differences(&space, now, &mut budget)?;
+    let candidates = candidates(&space, now);
+    let regions = differences(&space, &candidates, &mut budget)?;
     let vocabularies = Vocabularies::new(&space);
     let mut changes = Vec::new();
     for (old, new, kind, cubes) in regions {
@@ -102,7 +103,10 @@ pub fn diff(old: &PolicySet, new: &PolicySet, now: Timestamp) -> Result<Differen
         }
     }
     changes.sort_by_key(|change| change.kind);
-    Ok(Difference { changes, limits: space.limits(), unseen: unseen(old.identity(), new.identity()) })
+    let mut limits: Vec<String> = candidates.iter().flat_map(|region| space.limits_of(region)).collect();
+    limits.sort_unstable();
+    limits.dedup();
+    Ok(Difference { changes, limits, unseen: unseen(old.identity(), new.identity()) })
 }
 
 /// Returns the fields that differ between two documents, and that depend on the certificate or the connection of a caller.
@@ -126,12 +130,16 @@ fn unseen(old: &IdentitySettings, new: &IdentitySettings) -> Vec<&'static str> {
 /// Requests with the same verdicts and rules in both policy sets.
 type Group = (Found, Found, ChangeKind, Vec<Cube>);
 
-/// Returns the regions that two policy sets decide differently.
-pub(super) fn differences(space: &Space<'_>, now: Timestamp, budget: &mut Budget) -> Result<Vec<Group>, NotDecided> {
+/// Returns the regions that two policy sets decide differently, within some regions.
+pub(super) fn differences(
+    space: &Space<'_>,
+    candidates: &[Cube],
+    budget: &mut Budget,
+) -> Result<Vec<Group>, NotDecided> {
     let mut groups: Vec<Group> = Vec::new();
     let mut positions: FxHashMap<(Found, Found), usize> = FxHashMap::default();
-    for region in candidates(space, now) {
-        for (part, old) in space.decide(0, &region, budget)? {
+    for region in candidates {
+        for (part, old) in space.decide(0, region, budget)? {
             for (part, new) in space.decide(1, &part, budget)? {
                 let Some(kind) = ChangeKind::of(old.verdict, new.verdict) else { continue };
                 let position = *positions.entry((old, new)).or_insert_with(|| {
@@ -146,7 +154,7 @@ pub(super) fn differences(space: &Space<'_>, now: Timestamp, budget: &mut Budget
 }
 
 /// Returns the regions outside which both policy sets decide alike: there, the same rules match in both.
-fn candidates(space: &Space<'_>, now: Timestamp) -> Vec<Cube> {
+pub(super) fn candidates(space: &Space<'_>, now: Timestamp) -> Vec<Cube> {
     let [old, new] = &*space.sides else { return Vec::new() };
     let all = Cube::all(space.sizes.len());
     if old.has_allow != new.has_allow {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use super::attribute::{Attribute, Classes, Value};
+use super::attribute::{Attribute, Class, Classes, Value};
 use super::cube::Cube;
 use super::set::Set;
 use super::space::{CALLER, Space};
@@ -53,7 +53,7 @@ pub(super) struct Vocabulary<'s> {
     /// The classes that each value of a policy matches.
     values: Vec<Set>,
     /// Other patterns.
-    others: Vec<(&'static str, Set)>,
+    others: Vec<(String, Set)>,
 }
 
 impl<'s> Vocabulary<'s> {
@@ -61,21 +61,19 @@ impl<'s> Vocabulary<'s> {
         let len = classes.classes.len();
         let absent: Set = (0..len).filter(|class| classes.classes[*class].value == Value::Absent).collect();
         let all = Set::full(len);
-        let can_be_absent = !absent.is_empty();
-        let others = if *attribute == Attribute::Caller {
-            let identified = all.without(&absent);
-            vec![
-                ("any accepted caller", all),
-                ("any accepted identity", identified),
+        let others = match (attribute, &*classes.classes) {
+            // The question fixes the caller.
+            (Attribute::Caller, [Class { value: Value::Text(principal), .. }]) => vec![(&**principal, all)],
+            (Attribute::Caller, _) => vec![
+                ("any accepted caller", all.clone()),
+                ("any accepted identity", all.without(&absent)),
                 ("a caller without an identity", absent),
-            ]
-        } else if !can_be_absent {
-            vec![("any", all)]
-        } else if classes.atoms.iter().any(|atom| atom == "*") {
-            vec![("any or none", all), ("none", absent)]
-        } else {
-            vec![("any or none", all)]
+            ],
+            _ if absent.is_empty() => vec![("any", all)],
+            _ if classes.atoms.iter().any(|atom| atom == "*") => vec![("any or none", all), ("none", absent)],
+            _ => vec![("any or none", all)],
         };
+        let others = others.into_iter().map(|(name, set)| (name.to_owned(), set)).collect();
         Self { classes, values: classes.vocabulary(), others }
     }
 
@@ -85,7 +83,7 @@ impl<'s> Vocabulary<'s> {
             let atom = *atom as usize;
             (&*self.classes.atoms[atom], &self.values[atom])
         });
-        let others = self.others.iter().filter(|(_, set)| set.contains(class)).map(|(name, set)| (*name, set));
+        let others = self.others.iter().filter(|(_, set)| set.contains(class)).map(|(name, set)| (&**name, set));
         // Words are preferred to a pattern for the same values.
         let options: Vec<(&str, &Set)> = of_values.chain(others).collect();
         let is_word = |name: &str| self.others.iter().any(|(other, _)| *other == name);

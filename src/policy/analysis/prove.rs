@@ -17,7 +17,7 @@ pub struct Statement {
     pub name: String,
     /// A request that breaks the statement, or `None` if no request does.
     pub counterexample: Option<Counterexample>,
-    /// The limits on the values that were considered.
+    /// The limits on the values that were considered. With a limit, a statement without a counterexample is not decided.
     pub limits: Vec<String>,
 }
 
@@ -42,10 +42,11 @@ pub fn prove(policies: &PolicySet, statements: &PolicySet, now: Timestamp) -> Re
     let vocabularies = Vocabularies::new(&space);
     let mut results: Vec<Statement> = statements
         .policies()
-        .map(|(name, _, _)| Statement { name: name.policy.to_owned(), counterexample: None, limits: space.limits() })
+        .map(|(name, _, _)| Statement { name: name.policy.to_owned(), counterexample: None, limits: Vec::new() })
         .collect();
     let actions: rustc_hash::FxHashMap<_, _> =
         active_rules(statements, now).map(|(id, rule, action)| (id, (rule.policy.index(), action))).collect();
+    let mut is_reached = vec![false; results.len()];
     let side = &space.sides[1];
     for region in side.deny.iter().chain(&side.allow) {
         let Some((policy, action)) = actions.get(&region.rule) else { continue };
@@ -54,6 +55,7 @@ pub fn prove(policies: &PolicySet, statements: &PolicySet, now: Timestamp) -> Re
         }
         let mut budget = Budget::new(STEPS);
         let Some(reached) = region.cube.within(CALLER, &space.sides[0].accepted) else { continue };
+        is_reached[*policy] = true;
         let wrong = |verdict: Verdict| (verdict == Verdict::Allow) == (*action == Action::Deny);
         let parts = space.decide(0, &reached, &mut budget)?;
         if let Some((part, found)) = parts.into_iter().find(|(_, found)| wrong(found.verdict)) {
@@ -61,6 +63,18 @@ pub fn prove(policies: &PolicySet, statements: &PolicySet, now: Timestamp) -> Re
             let answer = space.check(0, &witness, found)?;
             let requests = vocabularies.describe(&space, &part);
             results[*policy].counterexample = Some(Counterexample { witness, answer, requests });
+            results[*policy].limits.clear();
+        } else {
+            let limits = space.limits_of(&reached);
+            let limits: Vec<String> =
+                limits.into_iter().filter(|limit| !results[*policy].limits.contains(limit)).collect();
+            results[*policy].limits.extend(limits);
+        }
+    }
+    // A statement about nothing is probably a mistake if it demands that requests are allowed.
+    for ((_, action, _), (result, is_reached)) in statements.policies().zip(results.iter_mut().zip(is_reached)) {
+        if action == Action::Allow && !is_reached {
+            result.limits.push("no request of an accepted caller matches the rule".to_owned());
         }
     }
     Ok(results)

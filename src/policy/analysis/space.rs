@@ -217,6 +217,17 @@ impl<'p> Space<'p> {
         self.attributes.iter().filter_map(|(_, classes)| classes.limit.clone()).collect()
     }
 
+    /// The limits on the values that matter in a region: of attributes that it or a rule with requests in it depends on.
+    pub(super) fn limits_of(&self, region: &Cube) -> Vec<String> {
+        let rules = self.sides.iter().flat_map(|side| side.deny.iter().chain(&side.allow));
+        let rules: Vec<&Cube> = rules.map(|rule| &rule.cube).filter(|cube| cube.intersects(region)).collect();
+        let matters = |attribute: usize| {
+            region.get(attribute).is_some() || rules.iter().any(|cube| cube.get(attribute).is_some())
+        };
+        let attributes = self.attributes.iter().enumerate().filter(|(attribute, _)| matters(*attribute));
+        attributes.filter_map(|(_, (_, classes))| classes.limit.clone()).collect()
+    }
+
     /// Returns the parts of a region by their verdict and rule on a side. The parts do not overlap.
     pub(super) fn decide(
         &self,
