@@ -16,7 +16,11 @@ pub(super) struct Set {
 impl Set {
     /// Returns the set of all numbers below `len`.
     pub(super) fn full(len: usize) -> Self {
-        (0..len).collect()
+        let mut words = vec![u64::MAX; len.div_ceil(BITS)];
+        if let Some(last) = words.last_mut().filter(|_| len % BITS != 0) {
+            *last = (1 << (len % BITS)) - 1;
+        }
+        Self::trimmed(0, &words)
     }
 
     fn trimmed(first: usize, words: &[u64]) -> Self {
@@ -119,6 +123,8 @@ mod tests {
                 assert_eq!((a.first(), a.count()), (one.first().copied(), one.len()));
             }
         }
-        assert_eq!(Set::full(70).count(), 70);
+        for len in [0, 1, 63, 64, 65, 128, 129] {
+            assert_eq!(Set::full(len), (0..len).collect());
+        }
     }
 }
