@@ -78,6 +78,27 @@ fn a_change_has_its_rules_and_a_request_that_test_accepts() {
     }
 }
 
+/// The caller of a request is in a header, and the proxy is one that the documents trust.
+#[test]
+fn a_request_through_a_proxy_has_its_header() {
+    let xfcc =
+        "identity: {from: xfcc, trustedProxies: [example.org/ns/a/sa/other, example.org/ns/a/sa/proxy]}\npolicies:";
+    let directory = documents("policies:", xfcc);
+    let old = OLD.replace("policies:", &xfcc.replace("other", "third")).replace("one, two", "one");
+    fs::write(directory.path().join("old.yaml"), old).unwrap();
+    let (status, text) = run(directory.path(), &["diff", "--format", "json", "old.yaml", "new.yaml"]);
+    assert_eq!(status, Some(3), "{text}");
+    let difference: Value = serde_json::from_str(&text).unwrap();
+    let witness = &difference["changes"][0]["witness"];
+    assert_eq!(witness["peer"], "spiffe://example.org/ns/a/sa/proxy");
+    assert_eq!(witness["headers"]["x-forwarded-client-cert"], "URI=spiffe://example.org/ns/a/sa/two");
+    assert_eq!(difference["unseen"], serde_json::json!(["identity.trustedProxies"]));
+    // Without a common proxy, no request has the same caller in both.
+    fs::write(directory.path().join("old.yaml"), OLD).unwrap();
+    let (status, text) = run(directory.path(), &["diff", "old.yaml", "new.yaml"]);
+    assert!(status == Some(1) && text.contains("no source of identities in common"), "{text}");
+}
+
 #[test]
 fn sarif_logs_of_changes_are_valid() {
     let directory = documents("[/public/admin]", "[/other]");
