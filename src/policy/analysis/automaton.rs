@@ -121,13 +121,13 @@ enum Position {
 /// Returns [`NotDecided::Attribute`] if there are too many states.
 pub(super) fn classes(grammar: Grammar, languages: &[Language], name: &str) -> Result<Vec<Class>, NotDecided> {
     let mut search = Search::new(grammar, languages);
-    let mut start: Vec<u32> = Vec::new();
+    let mut start = Entered::default();
     let mut offset = 0;
     for language in languages {
         search.enter(offset, &mut start);
         offset += to_u32(language.elements.len()) + 1;
     }
-    search.visit(Grammar::START, start, None);
+    search.visit(Grammar::START, 0, start, None);
     while let Some(state) = search.queue.pop_front() {
         if search.states.len() > MAX_STATES || search.size > MAX_SIZE {
             return Err(NotDecided::Attribute(name.to_owned()));
@@ -157,23 +157,52 @@ fn text(states: &[State], state: usize) -> String {
 
 struct State {
     grammar: u8,
-    positions: Box<[u32]>,
+    /// The number of the permanent positions.
+    permanent: usize,
+    /// The other positions.
+    own: Box<[u32]>,
     /// The previous state and the character after it.
     origin: Option<(usize, char)>,
+}
+
+/// Positions that every later state has, because they follow any number of any characters. Thousands of suffixes would otherwise be a
+/// part of each state.
+#[derive(Default)]
+struct Permanent {
+    positions: Box<[u32]>,
+    moves: Moves,
+    /// The languages that end here.
+    ends: Vec<u32>,
+}
+
+/// The positions after a character.
+#[derive(Default)]
+struct Moves {
+    literals: FxHashMap<char, Vec<u32>>,
+    classes: Vec<(Chars, u32)>,
 }
 
 struct Search {
     grammar: Grammar,
     positions: Vec<Position>,
     states: Vec<State>,
+    permanents: Vec<Permanent>,
+    permanent_numbers: FxHashMap<Box<[u32]>, usize>,
     /// The total number of positions in the states.
     size: usize,
-    numbers: FxHashMap<(u8, Box<[u32]>), usize>,
+    numbers: FxHashMap<(u8, usize, Box<[u32]>), usize>,
     queue: VecDeque<usize>,
     /// The first state of each class.
     classes: FxHashMap<Box<[u32]>, usize>,
     /// The characters that a state of the grammar distinguishes without the languages, in groups.
     groups: FxHashMap<u8, Vec<Vec<char>>>,
+}
+
+/// The positions that a character leads to.
+#[derive(Default)]
+struct Entered {
+    own: Vec<u32>,
+    permanent: Vec<u32>,
 }
 
 impl Search {
@@ -187,6 +216,8 @@ impl Search {
             grammar,
             positions,
             states: Vec::new(),
+            permanents: vec![Permanent::default()],
+            permanent_numbers: FxHashMap::from_iter([(Box::default(), 0)]),
             size: 0,
             numbers: FxHashMap::default(),
             queue: VecDeque::new(),
@@ -196,70 +227,122 @@ impl Search {
     }
 
     /// Adds a position, and those that need no character.
-    fn enter(&self, position: u32, to: &mut Vec<u32>) {
+    fn enter(&self, position: u32, to: &mut Entered) {
         let mut position = position;
+        let mut is_permanent = false;
         loop {
-            to.push(position);
-            match self.positions[position as usize] {
-                Position::Before(Element::Any(_)) => position += 1,
-                _ => return,
+            let found = self.positions[position as usize];
+            is_permanent |= matches!(found, Position::Before(Element::Any(Chars::All)));
+            if is_permanent {
+                to.permanent.push(position);
+            } else {
+                to.own.push(position);
             }
+            if !matches!(found, Position::Before(Element::Any(_))) {
+                return;
+            }
+            position += 1;
         }
     }
 
-    fn visit(&mut self, grammar: u8, mut positions: Vec<u32>, origin: Option<(usize, char)>) {
+    /// Adds the moves of positions, and the languages that end at them.
+    fn moves(&self, positions: &[u32], ends: &mut Vec<u32>) -> Moves {
+        let mut moves = Moves::default();
+        for position in positions {
+            match self.positions[*position as usize] {
+                Position::Before(Element::Char(character)) => {
+                    moves.literals.entry(character).or_default().push(position + 1);
+                }
+                Position::Before(Element::One(class)) => moves.classes.push((class, position + 1)),
+                // A permanent position stays without a move.
+                Position::Before(Element::Any(Chars::All)) => {}
+                Position::Before(Element::Any(class)) => moves.classes.push((class, *position)),
+                Position::End(language) => ends.push(language),
+            }
+        }
+        moves
+    }
+
+    /// Returns the number of the permanent positions with others.
+    fn extended(&mut self, permanent: usize, with: &[u32]) -> usize {
+        let known = &self.permanents[permanent].positions;
+        if with.iter().all(|position| known.binary_search(position).is_ok()) {
+            return permanent;
+        }
+        let mut positions = [known, with].concat();
         positions.sort_unstable();
         positions.dedup();
-        let key = (grammar, positions.into_boxed_slice());
+        let positions = positions.into_boxed_slice();
+        if let Some(number) = self.permanent_numbers.get(&positions) {
+            return *number;
+        }
+        let mut ends = Vec::new();
+        let moves = self.moves(&positions, &mut ends);
+        self.size += positions.len();
+        let number = self.permanents.len();
+        self.permanent_numbers.insert(positions.clone(), number);
+        self.permanents.push(Permanent { positions, moves, ends });
+        number
+    }
+
+    fn visit(&mut self, grammar: u8, permanent: usize, entered: Entered, origin: Option<(usize, char)>) {
+        let permanent = self.extended(permanent, &entered.permanent);
+        let mut own = entered.own;
+        own.sort_unstable();
+        own.dedup();
+        let known = &self.permanents[permanent];
+        own.retain(|position| known.positions.binary_search(position).is_err());
+        let key = (grammar, permanent, own.into_boxed_slice());
         if self.numbers.contains_key(&key) {
             return;
         }
         let number = self.states.len();
-        self.size += key.1.len();
+        self.size += key.2.len();
         if self.grammar.accepts(grammar) {
-            let accepted = key.1.iter().filter_map(|position| match self.positions[*position as usize] {
+            let mut accepted = known.ends.clone();
+            accepted.extend(key.2.iter().filter_map(|position| match self.positions[*position as usize] {
                 Position::End(language) => Some(language),
                 Position::Before(_) => None,
-            });
-            self.classes.entry(accepted.collect()).or_insert(number);
+            }));
+            accepted.sort_unstable();
+            self.classes.entry(accepted.into()).or_insert(number);
         }
-        self.states.push(State { grammar, positions: key.1.clone(), origin });
+        self.states.push(State { grammar, permanent, own: key.2.clone(), origin });
         self.numbers.insert(key, number);
         self.queue.push_back(number);
     }
 
     /// Visits the states after a state.
     fn follow(&mut self, number: usize) {
-        let State { grammar, positions, .. } = &self.states[number];
-        let grammar = *grammar;
-        let mut literals: FxHashMap<char, Vec<u32>> = FxHashMap::default();
-        let mut others: Vec<(Chars, u32)> = Vec::new();
-        for position in positions {
-            match self.positions[*position as usize] {
-                Position::Before(Element::Char(character)) => {
-                    literals.entry(character).or_default().push(position + 1);
-                }
-                Position::Before(Element::One(class)) => others.push((class, position + 1)),
-                Position::Before(Element::Any(class)) => others.push((class, *position)),
-                Position::End(_) => {}
-            }
-        }
-        let groups = self.groups.entry(grammar).or_insert_with(|| groups(self.grammar, grammar)).clone();
-        let mut characters: Vec<char> = literals.keys().copied().collect();
+        let State { grammar, permanent, own, .. } = &self.states[number];
+        let (grammar, permanent) = (*grammar, *permanent);
+        let moves = self.moves(own, &mut Vec::new());
+        let lasting = &self.permanents[permanent].moves;
+        let is_literal =
+            |character: &char| moves.literals.contains_key(character) || lasting.literals.contains_key(character);
+        let mut characters: Vec<char> = moves.literals.keys().chain(lasting.literals.keys()).copied().collect();
         characters.sort_unstable();
+        characters.dedup();
         // The other characters of a group are alike: no literal of this state distinguishes them.
-        let spare = groups.iter().filter_map(|group| group.iter().find(|character| !literals.contains_key(character)));
-        let spare: Vec<char> = spare.copied().collect();
-        for character in spare.into_iter().chain(characters) {
+        let groups = self.groups.entry(grammar).or_insert_with(|| groups(self.grammar, grammar));
+        let spare = groups.iter().filter_map(|group| group.iter().find(|character| !is_literal(character)));
+        let characters: Vec<char> = spare.copied().chain(characters).collect();
+        let mut next = Vec::with_capacity(characters.len());
+        for character in characters {
             let Some(next_grammar) = self.grammar.step(grammar, character) else { continue };
-            let mut next = Vec::new();
-            for position in literals.get(&character).into_iter().flatten() {
-                self.enter(*position, &mut next);
+            let mut entered = Entered::default();
+            for Moves { literals, classes } in [&moves, &self.permanents[permanent].moves] {
+                for position in literals.get(&character).into_iter().flatten() {
+                    self.enter(*position, &mut entered);
+                }
+                for (_, position) in classes.iter().filter(|(class, _)| class.contains(character)) {
+                    self.enter(*position, &mut entered);
+                }
             }
-            for (_, position) in others.iter().filter(|(class, _)| class.contains(character)) {
-                self.enter(*position, &mut next);
-            }
-            self.visit(next_grammar, next, Some((number, character)));
+            next.push((character, next_grammar, entered));
+        }
+        for (character, next_grammar, entered) in next {
+            self.visit(next_grammar, permanent, entered, Some((number, character)));
         }
     }
 }

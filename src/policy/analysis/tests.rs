@@ -251,3 +251,40 @@ fn a_request_with_several_readings_is_allowed_only_if_each_is() {
     }
     assert!(allowed > 100, "{allowed}");
 }
+
+#[test]
+fn too_many_values_are_not_decided() {
+    let principals: Vec<String> = (0..300).map(|number| format!("issuer-{number}/subject-{number}")).collect();
+    let policies = compiled(&serde_json::json!({"trustDomain": "t", "policies": [
+        {"name": "p", "rules": [{"from": [{"source": {"requestPrincipals": principals}}]}]}
+    ]}));
+    let error = who(&policies, &Question::default(), NOW).unwrap_err();
+    assert!(matches!(&error, NotDecided::Attribute(name) if name.starts_with("request.auth.claims[")), "{error}");
+    let mut budget = Budget::new(2);
+    assert!(budget.spend(2).is_ok() && matches!(budget.spend(1), Err(NotDecided::Budget)));
+}
+
+/// Both documents accept the caller, and the same rules mean different callers.
+#[test]
+fn settings_that_change_the_meaning_of_rules_are_changes() {
+    let document = |settings: serde_json::Value| {
+        let mut document = serde_json::json!({"trustDomain": "a", "policies": [
+            {"name": "p", "rules": [{"from": [{"source": {"namespaces": ["n"]}}]}]}
+        ]});
+        document.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        compiled(&document)
+    };
+    let aliased = document(serde_json::json!({"trustDomainAliases": ["c"]}));
+    let federated = document(serde_json::json!({"federatedTrustDomains": ["c"]}));
+    let any = document(serde_json::json!({"identity": {"pattern": "any"}}));
+    let template = document(serde_json::json!({"identity": {"pattern": "/{c}/{namespace}/{serviceAccount}"}}));
+    for (old, new, caller) in [(&aliased, &federated, "spiffe://c/ns/n/sa/"), (&template, &any, "spiffe://a/")] {
+        let changes = super::diff(old, new, NOW).unwrap().changes;
+        let revoked = changes.iter().find(|change| change.kind == ChangeKind::Revoked);
+        let peer = revoked.and_then(|change| change.witness.peer.as_deref()).unwrap_or_default();
+        let is_no_identity_reason = revoked.is_some_and(|change| {
+            change.new.verdict == Verdict::Deny(DenyReason::NoPolicyAllows) && peer.starts_with(caller)
+        });
+        assert!(is_no_identity_reason, "{changes:#?}");
+    }
+}

@@ -136,8 +136,15 @@ impl Documents {
     fn settings(&mut self, document: &mut Value) {
         let patterns = ["istio", "istio", "any", "/{c}/{namespace}/{serviceAccount}"];
         document["trustDomain"] = json!("a");
-        document["trustDomainAliases"] = if self.chance(3) { json!(["c"]) } else { json!([]) };
-        document["federatedTrustDomains"] = self.pick(&[json!([]), json!(["b"]), json!(["b", "*.b"])]).clone();
+        let federated = [json!([]), json!(["b"]), json!(["b", "*.b"])];
+        document["federatedTrustDomains"] = self.pick(&federated).clone();
+        document["trustDomainAliases"] = json!([]);
+        // The same trust domain as a local and as a federated one.
+        match self.below(4) {
+            0 | 1 => document["trustDomainAliases"] = json!(["c"]),
+            2 => document["federatedTrustDomains"].as_array_mut().unwrap().push(json!("c")),
+            _ => {}
+        }
         document["identity"] = json!({"pattern": self.pick(&patterns), "requireValidated": true});
         if self.chance(3) {
             document["identity"]["peer"] = json!("optional");
