@@ -144,7 +144,7 @@ impl Headers for NoHeaders {
 }
 
 /// Selects an address of a connection or a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AddressOf {
     /// The direct remote address: the peer of the TCP connection.
     Source,

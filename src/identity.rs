@@ -2,7 +2,7 @@
 //! `federatedTrustDomains`, `trustDomainAliases` and `identity` of a document.
 
 mod lifetime;
-mod pattern;
+pub(crate) mod pattern;
 mod peer;
 mod reason;
 mod revoked;

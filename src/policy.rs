@@ -4,6 +4,8 @@
 //! caller. [`PolicySet::decide`] then decides each request of the caller without allocating.
 
 mod action;
+#[cfg(feature = "analysis")]
+pub mod analysis;
 mod compile;
 mod decide;
 mod explanation;

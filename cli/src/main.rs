@@ -1,5 +1,6 @@
 //! The `spiffe-authz` command: checks, explains, tests and imports policies with the code of the filter.
 
+mod answer;
 mod base64_text;
 mod certificate_file;
 mod claims;
@@ -25,10 +26,12 @@ mod options;
 mod placed;
 mod printable;
 mod report;
+mod sarif;
 mod source;
 mod stream;
 mod style;
 mod suggestion;
+mod xml;
 mod yaml;
 
 use std::process::ExitCode;
@@ -36,8 +39,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, controller as controller_command, doctor, explain, id, import, man, render, replay, rule,
-    schema, secret, test, version,
+    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, man, prove, render,
+    replay, rule, schema, secret, test, version, who,
 };
 use options::Color;
 
@@ -69,6 +72,9 @@ enum Command {
     Render(render::Arguments),
     Controller(controller_command::Arguments),
     Replay(replay::Arguments),
+    Diff(diff::Arguments),
+    Who(who::Arguments),
+    Prove(prove::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
@@ -95,6 +101,9 @@ fn main() -> ExitCode {
         Command::Render(arguments) => render::run(&arguments),
         Command::Controller(arguments) => controller_command::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Who(arguments) => who::run(&arguments),
+        Command::Prove(arguments) => prove::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

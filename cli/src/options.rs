@@ -8,6 +8,7 @@ use anstream::ColorChoice;
 use anstream::adapter::strip_bytes;
 use clap::ValueEnum;
 use spiffe_authz::lint::Severity;
+use spiffe_authz::policy::Layer;
 
 use crate::input;
 use crate::stream::stdout;
@@ -19,6 +20,24 @@ pub(crate) enum Format {
     Human,
     /// One JSON object per result
     Json,
+}
+
+/// The layer of a decision.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayerOption {
+    /// An HTTP request
+    Http,
+    /// A TCP connection
+    Tcp,
+}
+
+impl From<LayerOption> for Layer {
+    fn from(name: LayerOption) -> Self {
+        match name {
+            LayerOption::Http => Self::Http,
+            LayerOption::Tcp => Self::Tcp,
+        }
+    }
 }
 
 /// Whether the output has colors.

@@ -192,6 +192,27 @@ policies:
 const SHADOW: &str = "trustDomain: example.org
 policies: [{name: trial, mode: shadow, rules: [{to: [{operation: {paths: [/a]}}]}]}]
 ";
+/// A document that decides requests with many groups differently, and has a field that no request shows.
+const CHANGED: &str = "trustDomain: example.org
+identity: {requireValidated: true}
+policies:
+- name: all
+  rules:
+  - from: [{source: {notNamespaces: [c]}}]
+    when: [{key: 'request.auth.claims[g]', values: [a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q, r, s, t]}]
+- name: not-here
+  action: DENY
+  rules: [{to: [{operation: {paths: [/a*], notPaths: [/ab]}}]}]
+";
+/// Statements that hold, fail or are not decided, depending on the document.
+const INVARIANTS: &str = "invariants:
+- name: nothing-at-ab
+  never: {from: [{source: {notNamespaces: [d]}}], to: [{operation: {paths: [/ab]}}]}
+- name: foreign
+  always: {from: [{source: {principals: [example.net/a]}}]}
+- name: everything
+  always: {from: [{source: {notNamespaces: [d]}}], to: [{operation: {methods: [GET]}}]}
+";
 /// A request with every attribute.
 const TABLE: &str = "policy: policy.yaml
 cases:
@@ -252,6 +273,9 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     write("empty.yaml", "");
     write("policy.yaml", POLICY);
     write("shadow.yaml", SHADOW);
+    write("changed.yaml", CHANGED);
+    write("open.yaml", "trustDomain: example.org\npolicies: []\n");
+    write("invariants.yaml", INVARIANTS);
     write("table.yaml", TABLE);
     let connection = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
     write("tcp.yaml", &format!("policy: policy.yaml\nlayer: tcp\ncases: [{connection}]\n"));
@@ -268,7 +292,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         fs::copy(cases("doctor_cases/f15-own-id-pattern").join(file), directory.join(page)).unwrap();
     }
     let caller = "--peer=spiffe://example.org/ns/a/sa/b";
-    let lines: [&[&str]; 19] = [
+    let lines: [&[&str]; 25] = [
         &["check", "empty.yaml"],
         &["explain", "--policy=policy.yaml"],
         &["explain", "--policy=policy.yaml", caller, "--path=/audit"],
@@ -279,6 +303,12 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         &["test", "table.yaml", "--coverage"],
         &["test", "tcp.yaml"],
         &["replay", "--policy=policy.yaml", "log"],
+        &["diff", "policy.yaml", "changed.yaml"],
+        &["diff", "changed.yaml", "policy.yaml"],
+        &["who", "changed.yaml"],
+        &["who", "open.yaml", "policy.yaml"],
+        &["prove", "changed.yaml", "policy.yaml", "--invariants=invariants.yaml"],
+        &["prove", "open.yaml", "--invariants=invariants.yaml"],
         &["id", "spiffe://example.org/ns/a/sa/b", "--pattern=istio"],
         &["cert", "a.pem"],
         &["doctor", "--config-dump=listeners.json"],
@@ -303,9 +333,10 @@ fn the_page_has_every_field() {
     let mut runs = runs_of_cases();
     runs.extend(other_runs(directory.path()));
     let mut wrong = Vec::new();
-    for subcommand in
-        ["check", "explain", "test", "import", "replay", "id", "cert", "doctor", "secret", "rule", "version"]
-    {
+    for subcommand in [
+        "check", "explain", "test", "import", "replay", "diff", "who", "prove", "id", "cert", "doctor", "secret",
+        "rule", "version",
+    ] {
         let documented = documented(subcommand);
         let mut occurring = Occurring {
             documented: &documented,

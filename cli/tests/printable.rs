@@ -172,6 +172,40 @@ fn tables_are_clean() {
 }
 
 #[test]
+fn answers_about_all_requests_are_clean() {
+    let claim = |value: &str| {
+        let rule = json!({"when": [{"key": "request.auth.claims[c]", "values": [value]}]});
+        json!({"trustDomain": "example.org", "policies": [{"name": "p", "rules": [rule]}]}).to_string()
+    };
+    for format in ["human", "markdown", "sarif"] {
+        let diff = ["diff", "--format", format, "policy.json", "d"];
+        let escaped = |value: &str| run(&diff, "", &[policy(), ("d", claim(value))]);
+        if format == "human" {
+            check(escaped);
+        } else {
+            let (hostile, harmless) = (escaped(HOSTILE).text(), escaped(HARMLESS).text());
+            assert!(!hostile.contains(is_hostile) && harmless.contains(HARMLESS), "{hostile}");
+            assert_eq!(hostile.lines().count(), harmless.lines().count(), "{hostile}");
+        }
+    }
+    check(|value| run(&["diff", value, value], "", &[]));
+    check(|value| run(&["who", "d"], "", &[("d", claim(value))]));
+    let invariants = |value: &str| {
+        let never = json!({"when": [{"key": "request.auth.claims[c]", "values": [value]}]});
+        ascii(&json!({"invariants": [{"name": "i", "never": never}]}))
+    };
+    for format in ["human", "junit"] {
+        let prove = ["prove", "--format", format, "--invariants", "i", "d"];
+        let hostile = run(&prove, "", &[("i", invariants(HOSTILE)), ("d", claim(HOSTILE))]).text();
+        let harmless = run(&prove, "", &[("i", invariants(HARMLESS)), ("d", claim(HARMLESS))]).text();
+        assert!(!hostile.contains(is_hostile) && harmless.contains(HARMLESS), "{hostile}");
+        assert_eq!(hostile.lines().count(), harmless.lines().count(), "{hostile}");
+    }
+    let wrong = |value: &str| ascii(&json!({"invariants": [{"name": "i", "never": {}, value: 1}]}));
+    check(|value| run(&["prove", "--invariants", "i", "d"], "", &[("i", wrong(value)), ("d", claim("a"))]));
+}
+
+#[test]
 fn imports_are_clean() {
     let import = ["import", "--trust-domain", "example.org", "-"];
     let resource = |name: &str, spec: Value| {

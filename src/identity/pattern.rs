@@ -6,22 +6,22 @@ use crate::spiffe_id::is_segment_byte;
 
 /// The form of a workload's SPIFFE ID: `istio`, a path template, or `any`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(Form);
+pub struct Pattern(pub(crate) Form);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Any,
     Template(Box<[Segment]>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
+pub(crate) enum Segment {
     Literal(Box<str>),
     Placeholder(Box<str>),
 }
 
-const NAMESPACE: &str = "namespace";
-const SERVICE_ACCOUNT: &str = "serviceAccount";
+pub(crate) const NAMESPACE: &str = "namespace";
+pub(crate) const SERVICE_ACCOUNT: &str = "serviceAccount";
 
 /// The parts of a workload's path. A part is `None` if the pattern does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

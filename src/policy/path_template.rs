@@ -9,16 +9,16 @@
 use std::fmt;
 
 /// A compiled template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PathTemplate {
     /// The segments before `{**}`, or all of them.
-    head: Box<[Segment]>,
+    pub(crate) head: Box<[Segment]>,
     /// The end of the path after `{**}`, if the template contains it.
-    tail: Option<Box<str>>,
+    pub(crate) tail: Option<Box<str>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Segment {
     Literal(Box<str>),
     /// `{*}`: one segment that is not empty.
     One,
@@ -122,7 +122,7 @@ const FOREIGN_CHARACTER: PathTemplateError =
     PathTemplateError("a segment contains a character that is not allowed in a path");
 
 /// The `pchar` of RFC 3986 section 3.3, as Envoy's templates define it.
-const fn is_path_byte(byte: u8) -> bool {
+pub(crate) const fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

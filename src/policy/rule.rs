@@ -75,7 +75,7 @@ impl Period {
 }
 
 /// A field of a source, an operation, or a condition, with its values.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Matcher {
     Principals(Values<Text>),
     Namespaces(Values<Namespace>),
@@ -98,7 +98,7 @@ pub(crate) enum Matcher {
 }
 
 /// The value of dynamic metadata that matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum MetadataValue {
     /// This string.
     Text(Text),

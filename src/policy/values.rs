@@ -6,7 +6,7 @@ use super::action::Action;
 use super::path_template::PathTemplate;
 
 /// The values of a field, and of its negated form.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Values<M> {
     pub(crate) any_of: Box<[M]>,
     pub(crate) none_of: Box<[M]>,
@@ -67,10 +67,10 @@ impl Text {
 }
 
 /// A string in which every `*` matches any number of characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Glob {
-    first: Box<str>,
-    rest: Box<[Box<str>]>,
+    pub(crate) first: Box<str>,
+    pub(crate) rest: Box<[Box<str>]>,
 }
 
 impl Glob {
@@ -97,7 +97,7 @@ impl Glob {
 
 /// The trust domains that a namespace or service account applies to. If a rule does not name one, the reading that grants less
 /// applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     /// The local trust domain and its aliases.
     Local,
@@ -106,14 +106,14 @@ pub(crate) enum Scope {
 }
 
 /// A namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Namespace {
     pub(crate) name: Glob,
     pub(crate) scope: Scope,
 }
 
 /// A service account in its namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ServiceAccount {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
@@ -121,7 +121,7 @@ pub(crate) struct ServiceAccount {
 }
 
 /// A path, without its query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Path {
     Text(Text),
     Template(PathTemplate),
@@ -137,7 +137,7 @@ impl Path {
 }
 
 /// The rule for attributes that servers can read in several ways: the reading that grants less applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reading {
     /// In ALLOW policies: every reading must match a value, and none may match a negated value.
     Strict,
@@ -215,7 +215,7 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 }
 
 /// The issuer and subject of a token: `requestPrincipals`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct RequestPrincipal {
     pub(crate) issuer: Text,
     pub(crate) subject: Text,

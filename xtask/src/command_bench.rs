@@ -1,4 +1,4 @@
-//! The benchmark of the command: CPU time and memory of `check` and `test` by the number of policies, as a table.
+//! The benchmark of the command: CPU time and memory of `check`, `test`, `diff` and `who` by the number of policies, as a table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,10 @@ const CHECKS: [(u32, f64); 3] = [(1_000, 0.1), (10_000, 1.0), (50_000, 5.0)];
 const TEST: (u32, f64) = (10_000, 2.0);
 /// The number of AuthorizationPolicies, and the target.
 const AUTHORIZATION_POLICIES: (u32, f64) = (10_000, 1.0);
+/// The number of policies of `diff`, and the target. Ten of them differ.
+const DIFF: (u32, f64) = (1_000, 2.0);
+/// The number of policies of `who`, and the target.
+const WHO: (u32, f64) = (10_000, 2.0);
 /// The number of runs, of which the median is printed.
 const RUNS: usize = 5;
 /// The interval at which the memory of a run is read. The kernel keeps the peak.
@@ -42,7 +46,28 @@ pub(crate) fn run() -> Result<()> {
     let policies = format!("policies-{count}.json");
     let cases: Vec<Value> = (0..count).map(case).collect();
     let table = write(&directory, "table.json", &json!({"policy": policies, "cases": cases}))?;
-    print(&format!("`test`, {count} cases, {count} policies"), &["test".as_ref(), &table], target)
+    print(&format!("`test`, {count} cases, {count} policies"), &["test".as_ref(), &table], target)?;
+    let (count, target) = DIFF;
+    let old = write(&directory, "old.json", &document(count))?;
+    let new = write(&directory, "new.json", &changed(count))?;
+    // The new document allows less, so the status is 0.
+    let arguments = ["diff".as_ref(), "--fail-on".as_ref(), "granted".as_ref(), &*old, &new];
+    print(&format!("`diff`, {count} policies, of which 10 differ"), &arguments, target)?;
+    let (count, target) = WHO;
+    let document = write(&directory, "who.json", &document(count))?;
+    print(&format!("`who`, everything that {count} policies allow"), &["who".as_ref(), &document], target)?;
+    let arguments = ["who".as_ref(), "--path".as_ref(), "/items/7/1".as_ref(), &*document];
+    print(&format!("`who --path`, {count} policies"), &arguments, target)
+}
+
+/// The policies of [`document`], of which ten allow less: a path that is longer.
+fn changed(count: u32) -> Value {
+    let mut document = document(count);
+    let policies = document["policies"].as_array_mut().into_iter().flatten();
+    for (number, policy) in policies.enumerate().step_by(count as usize / 10) {
+        policy["rules"][0]["to"][0]["operation"]["paths"] = json!([format!("/items/{number}/public/*")]);
+    }
+    document
 }
 
 /// Policies that allow another workload each to read another path.

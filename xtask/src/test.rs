@@ -62,7 +62,8 @@ fn steps(
     dependencies.args(["--locked", "--workspace", "check", "licenses", "sources", "bans"]);
     dependencies.current_dir(workspace::root());
     report.check("licenses, sources and duplicates of the dependencies", dependencies)?;
-    report.tests("the core", cargo(&["test", "--locked", "--package", "spiffe-authz"]))?;
+    let core = ["test", "--locked", "--package", "spiffe-authz", "--features", "analysis"];
+    report.tests("the core", cargo(&core))?;
     report.tests("the command and xtask", cargo(&["test", "--locked", "-p", "spiffe-authz-cli", "-p", "xtask"]))?;
 
     let mut rules = Command::new(&checkers.promtool);

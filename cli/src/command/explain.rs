@@ -8,7 +8,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use spiffe_authz::case::{CaseRequest, Lines};
 use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::Layer;
@@ -20,7 +19,7 @@ use crate::document::Document;
 use crate::exit::Ended;
 use crate::logged_request::{self, Logged};
 use crate::mesh::MeshOptions;
-use crate::options::Format;
+use crate::options::{Format, LayerOption};
 use crate::printable::write_json;
 use crate::stream::stdout;
 use output::Explained;
@@ -101,29 +100,12 @@ pub(crate) struct Arguments {
     format: Format,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LayerOption {
-    /// An HTTP request
-    Http,
-    /// A TCP connection
-    Tcp,
-}
-
-impl From<LayerOption> for Layer {
-    fn from(name: LayerOption) -> Self {
-        match name {
-            LayerOption::Http => Self::Http,
-            LayerOption::Tcp => Self::Tcp,
-        }
-    }
-}
-
-fn parse_header(line: &str) -> Result<(String, String), String> {
+pub(super) fn parse_header(line: &str) -> Result<(String, String), String> {
     let (name, value) = line.split_once(':').ok_or("expected `name: value`")?;
     Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
 }
 
-fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+pub(super) fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
 

@@ -1,9 +1,7 @@
 //! The problems in documents, in each output format.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::ValueEnum as _;
@@ -17,6 +15,7 @@ use crate::exit::errors_in_words;
 use crate::located::{Position, place};
 use crate::options::Level;
 use crate::printable::{Printable, say, styled};
+use crate::sarif::{self, relative};
 use crate::style::{BAD, GOOD, NOTABLE};
 
 pub(super) fn write_human(out: &mut impl Write, checked: &Checked, level: Level) -> io::Result<()> {
@@ -106,7 +105,7 @@ pub(super) fn as_sarif(checked: &[Checked]) -> Value {
         .collect();
     let results: Vec<Value> = each(checked)
         .map(|Reported { file, problem, fingerprint }| {
-            let mut location = json!({"artifactLocation": {"uri": uri(file)}});
+            let mut location = json!({"artifactLocation": {"uri": sarif::uri(file)}});
             if let Some(Position { line, column }) = problem.position {
                 location["region"] = json!({"startLine": line, "startColumn": column});
             }
@@ -120,16 +119,7 @@ pub(super) fn as_sarif(checked: &[Checked]) -> Value {
             })
         })
         .collect();
-    json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            // Section 3.14.27.
-            "columnKind": "unicodeCodePoints",
-            "tool": {"driver": {"name": "spiffe-authz", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
-            "results": results,
-        }],
-    })
+    sarif::log(&rules, &results)
 }
 
 /// Returns a Code Quality report of GitLab.
@@ -172,30 +162,10 @@ fn each(checked: &[Checked]) -> impl Iterator<Item = Reported<'_>> {
     })
 }
 
-/// Returns the name of a file without `./`, as other programs expect it.
-fn relative(file: &Path) -> &Path {
-    file.strip_prefix(".").unwrap_or(file)
-}
-
-/// Returns the name of a file as a relative reference (RFC 3986, section 4.2).
-fn uri(file: &Path) -> String {
-    let mut uri = String::new();
-    for &byte in file.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(uri, "%{byte:02X}");
-        }
-    }
-    uri
-}
-
 /// Returns a number that identifies a problem although lines move: FNV-1a of its file, code, place and message.
 fn hash(file: &Path, problem: &Problem) -> u64 {
     let file = file.to_string_lossy();
-    let parts = [&*file, problem.code, &problem.pointer, &problem.message].join("\0");
-    parts.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    sarif::hash(&[&file, problem.code, &problem.pointer, &problem.message])
 }
 
 pub(super) fn write_github(out: &mut impl Write, Checked { file, problems, .. }: &Checked) -> io::Result<()> {
@@ -216,16 +186,4 @@ pub(super) fn write_github(out: &mut impl Write, Checked { file, problems, .. }:
         say!(out, "::{} {},title={}::{}", command, place, problem.code, text)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::uri;
-
-    #[test]
-    fn file_names_are_percent_encoded() {
-        assert_eq!(uri(Path::new("a/p\u{e4} th%.yaml")), "a/p%C3%A4%20th%25.yaml");
-    }
 }

@@ -9,8 +9,9 @@ use super::{Arguments, CaseResult, Details, Results};
 use crate::decision::request_json;
 use crate::exit::errors_in_words;
 use crate::located::place;
-use crate::printable::{self, Printable, is_hostile, say, styled};
+use crate::printable::{self, Printable, say, styled};
 use crate::style::{BAD, GOOD, NOTABLE};
+use crate::xml::{escaped, write_line};
 
 /// Returns the message about a coverage that is too low.
 fn insufficient(percent: u32, threshold: Option<u8>) -> String {
@@ -146,31 +147,6 @@ pub(super) fn write_junit(out: &mut impl Write, tables: &[Results], threshold: O
         say!(out, "  </testsuite>")?;
     }
     say!(out, "</testsuites>")
-}
-
-/// Writes a line of XML, whose values are escaped.
-fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
-    say!(out, "{}", line)
-}
-
-/// Escapes a string for an XML attribute. Control characters, and the two others that XML 1.0 section 2.2 excludes, become
-/// U+FFFD.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\t' | '\n' | '\r' => escaped.push(' '),
-            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
-            character if character.is_control() => escaped.push('\u{fffd}'),
-            character if is_hostile(character) => escaped.push_str(&format!("&#x{:x};", u32::from(character))),
-            character => escaped.push(character),
-        }
-    }
-    escaped
 }
 
 pub(super) fn write_tap(out: &mut impl Write, tables: &[Results], threshold: Option<u8>) -> io::Result<()> {

@@ -1,0 +1,95 @@
+//! The fewest and largest regions with the same requests.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::NotDecided;
+use super::cube::{Budget, Cube, outside};
+use super::set::Set;
+
+/// The number of regions up to which each one is compared with the others.
+const MAX_COMPARED: usize = 40;
+
+/// Returns regions with the same requests as these, which can overlap.
+pub(super) fn minimal(cubes: Vec<Cube>, sizes: &[usize], budget: &mut Budget) -> Result<Vec<Cube>, NotDecided> {
+    let cubes = merged(cubes, sizes);
+    if cubes.len() > MAX_COMPARED {
+        return Ok(cubes);
+    }
+    let mut larger = Vec::with_capacity(cubes.len());
+    for cube in &cubes {
+        larger.push(enlarged(cube, &cubes, sizes, budget)?);
+    }
+    let mut kept = merged(larger, sizes);
+    let mut position = 0;
+    while position < kept.len() {
+        let others: Vec<&Cube> =
+            kept.iter().enumerate().filter(|(other, _)| *other != position).map(|(_, cube)| cube).collect();
+        if outside(vec![kept[position].clone()], others, sizes, budget)?.is_empty() {
+            kept.remove(position);
+        } else {
+            position += 1;
+        }
+    }
+    Ok(kept)
+}
+
+/// Joins regions that differ in one attribute only.
+fn merged(mut cubes: Vec<Cube>, sizes: &[usize]) -> Vec<Cube> {
+    loop {
+        let before = cubes.len();
+        for (attribute, size) in sizes.iter().enumerate() {
+            let mut joined: Vec<(Cube, Option<Set>)> = Vec::new();
+            let mut positions: FxHashMap<Cube, usize> = FxHashMap::default();
+            for cube in &cubes {
+                let set = cube.get(attribute).map(|set| (**set).clone());
+                let rest = cube.with(attribute, None);
+                match positions.get(&rest) {
+                    Some(position) => {
+                        let (_, found) = &mut joined[*position];
+                        *found = found.take().zip(set).map(|(one, other)| one.or(&other));
+                    }
+                    None => {
+                        positions.insert(rest.clone(), joined.len());
+                        joined.push((rest, set));
+                    }
+                }
+            }
+            let whole = |set: &Set| set.count() == *size;
+            cubes = joined
+                .into_iter()
+                .map(|(rest, set)| rest.with(attribute, set.filter(|set| !whole(set)).map(Rc::new)))
+                .collect();
+        }
+        if cubes.len() == before {
+            return cubes;
+        }
+    }
+}
+
+/// Returns the region with as many classes of each attribute as the other regions allow.
+fn enlarged(cube: &Cube, all: &[Cube], sizes: &[usize], budget: &mut Budget) -> Result<Cube, NotDecided> {
+    let mut cube = cube.clone();
+    for attribute in 0..sizes.len() {
+        let Some(own) = cube.get(attribute).cloned() else { continue };
+        let whole = cube.with(attribute, None);
+        if outside(vec![whole.clone()], all, sizes, budget)?.is_empty() {
+            cube = whole;
+            continue;
+        }
+        let mut largest = own;
+        for other in all.iter().filter_map(|other| other.get(attribute)) {
+            if other.is_subset(&largest) {
+                continue;
+            }
+            let both = Rc::new(largest.or(other));
+            let candidate = cube.with(attribute, Some(Rc::clone(&both)));
+            if outside(vec![candidate.clone()], all, sizes, budget)?.is_empty() {
+                cube = candidate;
+                largest = both;
+            }
+        }
+    }
+    Ok(cube)
+}
