@@ -156,6 +156,21 @@ fn authorization_policies_are_compared_for_one_workload() {
 }
 
 #[test]
+fn a_document_with_scope_is_compared_for_one_workload() {
+    let scoped = "scope: {rootNamespace: istio-system}\npolicies:";
+    let selected = "name: no-admin\n  selector: {matchLabels: {app: web}}";
+    let old = OLD.replace("policies:", scoped).replace("name: no-admin", selected);
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("old.yaml"), &old).unwrap();
+    fs::write(directory.path().join("new.yaml"), old.replace("/public/admin]", "/public/other]")).unwrap();
+    for (app, expected) in [("web", 3), ("db", 0)] {
+        let label = format!("--label=app={app}");
+        let (status, text) = run(directory.path(), &["diff", "--namespace=a", &label, "old.yaml", "new.yaml"]);
+        assert_eq!(status, Some(expected), "{app}: {text}");
+    }
+}
+
+#[test]
 fn a_policy_with_dates_is_compared_at_a_time() {
     let directory = documents("  namespace: a\n  rules:", "  namespace: a\n  expires: 2030-01-01T00:00:00Z\n  rules:");
     for (time, expected) in [("2029-01-01T00:00:00Z", 0), ("2031-01-01T00:00:00Z", 3)] {
