@@ -1,4 +1,4 @@
-//! What is deployed: the documents of proxies, and the objects and files that configure the proxies with them.
+//! Deployments: the documents of proxies, and the objects and files that configure the proxies with them.
 
 pub(crate) mod difference;
 pub(crate) mod filter_file;
@@ -33,20 +33,20 @@ pub(crate) enum Form {
     Filters(FilterFile),
 }
 
-/// Something that is written.
+/// An object or a file.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// What it is, such as `WasmPlugin default/spiffe-authz`.
+    /// The name, such as `WasmPlugin default/spiffe-authz`.
     pub(crate) name: String,
     pub(crate) value: Located,
     /// The number of policies in it.
     pub(crate) policies: usize,
-    /// Its size as JSON.
+    /// The size as JSON.
     pub(crate) bytes: usize,
 }
 
 impl Form {
-    /// Returns `true` if the filter finds out which policies apply to its proxy.
+    /// Returns `true` if the filter determines which policies apply to its proxy.
     pub(crate) const fn knows_workload(&self) -> bool {
         match self {
             Self::Objects(Kind::WasmPlugin { .. } | Kind::TrafficExtension { .. }) => true,
@@ -56,7 +56,7 @@ impl Form {
         }
     }
 
-    /// Returns what is written for proxies with their documents. `base` is the beginning of the names of objects.
+    /// Returns the objects, or the file, for proxies with their documents. `base` is the beginning of the names of objects.
     ///
     /// # Errors
     /// Returns an error if the form has no place for these proxies, or if an object is too big or has the name of another one.
@@ -124,7 +124,7 @@ fn extension(file: &FilterFile, document: &Located) -> Located {
         ("name", text("spiffe-authz")),
         ("typed_config", file.typed_config(document)),
     ]);
-    // Envoy's page of configurations shows the version, so it tells which file is in use.
+    // Envoy's page of configurations shows the version, which identifies the file that is in use.
     let digest = Sha256::digest(serde_json::to_vec(&filter).unwrap_or_default());
     let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     object([("version_info", text(version)), ("resources", list([filter]))])

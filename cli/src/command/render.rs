@@ -70,7 +70,7 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-/// What a render gives.
+/// The result of a rendering.
 struct Rendered {
     parts: Vec<Part>,
     is_partial: bool,

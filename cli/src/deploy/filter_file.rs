@@ -20,7 +20,7 @@ pub(crate) enum FilterFile {
     Module(String),
 }
 
-/// What a document needs from other filters, because Envoy does not expose it to this one.
+/// The values that a document needs from other filters, because Envoy does not expose them to this one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     /// The claims of tokens.

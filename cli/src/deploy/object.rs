@@ -112,8 +112,8 @@ fn extension(proxies: &Proxies, image: &Image, ports: &[u16], document: Located,
     }
     // After Istio's token validation, which conditions with `request.auth` require, and before Istio's RBAC filter.
     spec.push(("phase", text("AUTHZ")));
-    // Requests that a sidecar sends have no client certificate. The listeners of gateways have the mode CLIENT, and a
-    // waypoint has no other listeners than those for requests to its services.
+    // Requests that a sidecar sends have no client certificate. The listeners of gateways have the mode CLIENT, and all
+    // listeners of a waypoint are for requests to its services.
     let mut listeners: Fields = Vec::new();
     if matches!(proxies, Proxies::EverySidecar | Proxies::Sidecars { .. }) {
         listeners.push(("mode", text("SERVER")));

@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) head: Vec<Field>,
     /// Whether policies that cannot be imported are omitted.
     pub(crate) allows_partial: bool,
-    /// Whether the filter finds out which policies apply to its proxy.
+    /// Whether the filter determines which policies apply to its proxy.
     pub(crate) knows_workload: bool,
 }
 

@@ -99,7 +99,8 @@ impl Proxies {
         Some(Workload { namespace: namespace.clone(), labels, targets, is_sidecar })
     }
 
-    /// Returns the name of the object: `base`, the kind of other proxies than sidecars, and what selects the proxies.
+    /// Returns the name of the object: `base`, the kind of the proxies unless they are sidecars, and the values of the labels
+    /// or the name of the resource.
     pub(crate) fn object_name(&self, base: &str) -> String {
         let mut parts = vec![base];
         match self {

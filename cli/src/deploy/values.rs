@@ -22,7 +22,7 @@ const NAME: &str = "spiffe-authz";
 /// The fields of a document that the command writes itself.
 const OWN_FIELDS: [&str; 2] = ["policies", "scope"];
 
-/// What is written.
+/// The kind of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum To {
@@ -42,7 +42,7 @@ pub(crate) enum To {
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Values {
-    /// What is written
+    /// The kind of the output
     #[arg(long, value_enum)]
     to: Option<To>,
     /// The proxies that are configured; can be repeated [default for AuthorizationPolicies: sidecars]

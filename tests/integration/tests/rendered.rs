@@ -1,4 +1,4 @@
-//! What `spiffe-authz render` writes, in a real Envoy with each adapter.
+//! The output of `spiffe-authz render` in a real Envoy, with each adapter.
 
 use std::fs;
 use std::process::Command;

@@ -81,7 +81,7 @@ fn enforced(mesh: &Mesh) -> Result<()> {
         ensure!(status == expected, "{caller} via {via:?}, {method}: {status}, not {expected}");
     }
 
-    // What is deployed is what is rendered, until someone changes it.
+    // The objects are as rendered, until someone changes them.
     let check =
         format!("{POLICIES} > policies.yaml && kubectl get wasmplugins -A -o yaml | {RENDER} policies.yaml --check -");
     mesh.shell.run(&check).context("nothing has changed")?;
