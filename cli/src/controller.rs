@@ -5,6 +5,7 @@
 
 mod cluster;
 mod endpoints;
+mod events;
 mod inputs;
 mod lease;
 mod log;
@@ -24,8 +25,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::exit;
+use events::Events;
 use lease::Lease;
-use metrics::Metrics;
+use metrics::{Found, Metrics};
 
 /// The time after a change in which further changes join it.
 const QUIET: Duration = Duration::from_millis(200);
@@ -33,6 +35,9 @@ const QUIET: Duration = Duration::from_millis(200);
 const RESYNC: Duration = Duration::from_secs(300);
 /// The shortest and the longest time until a run that failed is repeated.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// The time for one comparison. A request to an API server that has vanished has no other limit.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The settings of a replica.
 pub(crate) struct Settings {
@@ -70,7 +75,6 @@ pub(crate) async fn run(settings: Settings) -> io::Result<()> {
         () = cluster::watch(&client, &settings, &changed) => {}
         () = act(&client, &settings, &changed, &lease, &metrics) => {}
     }
-    // Another replica need not wait until the lease expires.
     lease.release().await;
     log::info("stopped", &[("replica", &settings.replica)]);
     Ok(())
@@ -78,16 +82,19 @@ pub(crate) async fn run(settings: Settings) -> io::Result<()> {
 
 /// Reconciles after each change, while this replica is the one that acts.
 async fn act(client: &Client, settings: &Settings, changed: &Notify, lease: &Lease, metrics: &Metrics) {
+    let mut events = Events::new(client.clone(), &settings.replica);
     let mut wait = RESYNC;
     loop {
         // Without a change, the time has passed, and everything is compared again.
         let _ = timeout(wait, changed.notified()).await;
         sleep(QUIET).await;
         if !lease.is_held() {
+            metrics.found(&Found::default());
             wait = RESYNC;
             continue;
         }
-        wait = match reconcile::run(client, settings, lease, metrics).await {
+        let run = timeout(PATIENCE, reconcile::run(client, settings, lease, metrics, &mut events)).await;
+        wait = match run.unwrap_or_else(|_| Err(io::Error::other("the API server does not answer"))) {
             Ok(()) => {
                 metrics.succeeded();
                 RESYNC
