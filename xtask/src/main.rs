@@ -50,7 +50,7 @@ enum Task {
     },
     /// Writes the Grafana dashboard, examples/monitoring/dashboard.json
     Dashboard,
-    /// Builds the images in docker-compose.yaml from the pinned binaries
+    /// Builds the image of the controller, and the images in docker-compose.yaml from the pinned binaries
     Images,
     /// Runs every check and every test
     Test {
