@@ -209,7 +209,7 @@ fn another_replica_takes_over(mesh: &Mesh, first: Controller) -> Result<()> {
     let kubectl = mesh.environment.kubectl();
     let second = Controller::start(kubectl, mesh.environment.directory(), "second")?;
     ensure!((first.metric(LEADER)?, second.metric(LEADER)?) == (1, 0), "not exactly the first replica acts");
-    println!("memory of the controller: {} kB", first.memory()?);
+    println!("memory of the controller: {} kB", first.memory()?.0);
     let start = Instant::now();
     first.kill()?;
     kubectl.apply(&policy("sleep-reads", SLEEP, &["PUT"]))?;
@@ -229,4 +229,88 @@ fn deployed(mesh: &Mesh, state: &str, reason: &str) -> Result<Value> {
         Ok((condition["status"] == state && condition["reason"] == reason).then(|| deployment["status"].clone()))
     })
     .with_context(|| format!("expected {state}, {reason}"))
+}
+
+/// The numbers of `two_thousand_policies`.
+const NAMESPACES: usize = 10;
+const POLICIES: usize = 200;
+const WORKLOADS: usize = 50;
+
+/// Prints the time and the memory for the policies of a large mesh.
+pub(crate) fn two_thousand_policies(mesh: &Mesh) -> Result<()> {
+    mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
+    mesh.shell.run("kubectl apply --server-side -k 5-authorization/controller")?;
+    let result = with_many_policies(mesh);
+    mesh.shell.run("kubectl delete --ignore-not-found namespaces -l scale=true")?;
+    remove(mesh)?;
+    result
+}
+
+fn with_many_policies(mesh: &Mesh) -> Result<()> {
+    let kubectl = mesh.environment.kubectl();
+    let list = |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    let namespaces = (0..NAMESPACES).map(|n| {
+        let metadata = json!({"name": format!("scale-{n}"), "labels": {"scale": "true"}});
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    });
+    kubectl.apply(&list(namespaces.collect()))?;
+    let accounts = |n| {
+        wait::until("the namespace has its service account", LIMIT, || {
+            Ok(kubectl.run(&["get", "serviceaccount", "default", "-n", &format!("scale-{n}")]).ok())
+        })
+    };
+    (0..NAMESPACES).try_for_each(|n| accounts(n).map(drop))?;
+    let in_each = |count: usize| (0..NAMESPACES).flat_map(move |n| (0..count).map(move |k| (n, k)));
+    let pods = in_each(WORKLOADS).map(|(n, k)| {
+        let metadata = json!({"name": format!("app-{k}"), "namespace": format!("scale-{n}"), "labels": {"app": format!("app-{k}")}});
+        let spec = json!({"nodeName": "node", "containers": [{"name": "app", "image": "app"}]});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    });
+    kubectl.apply(&list(pods.collect()))?;
+    wait::until("the pods run", Duration::from_secs(300), || {
+        let running = kubectl.run(&["get", "pods", "-A", "--field-selector=status.phase=Running", "-o", "name"])?;
+        Ok((running.lines().filter(|name| name.starts_with("pod/app-")).count() == NAMESPACES * WORKLOADS)
+            .then_some(()))
+    })?;
+
+    let controller = Controller::start(kubectl, mesh.environment.directory(), "scale")?;
+    kubectl.apply(&policy("sleep-reads", SLEEP, &["GET"]))?;
+    mesh.shell.run(DEPLOY)?;
+    deployed(mesh, "True", "Deployed")?;
+    println!("memory with 1 policy: {} kB", controller.memory()?.0);
+
+    let policies = in_each(POLICIES).map(|(n, k)| {
+        let app = format!("app-{}", k % WORKLOADS);
+        let caller = format!("cluster.local/ns/scale-{n}/sa/app-{k}");
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": format!("reads-{k}"), "namespace": format!("scale-{n}")},
+            "spec": {
+                "selector": {"matchLabels": {"app": app}},
+                "rules": [{"from": [{"source": {"principals": [caller]}}], "to": [{"operation": {"methods": ["GET"]}}]}],
+            },
+        })
+    });
+    let start = Instant::now();
+    kubectl.with_input(&["create", "-f", "-"], &list(policies.collect()))?;
+    println!("kubectl created {} policies in {:.1} s", NAMESPACES * POLICIES, start.elapsed().as_secs_f64());
+    let start = Instant::now();
+    let plugin = wait::until("every policy is deployed", Duration::from_secs(300), || {
+        let plugin = kubectl.get(&["wasmplugin", "spiffe-authz", "-n", "istio-system"])?;
+        let count = plugin["spec"]["pluginConfig"]["policies"].as_array().map_or(0, Vec::len);
+        Ok((count == NAMESPACES * POLICIES + 1).then_some(plugin))
+    })?;
+    println!("the object had all of them {:.1} s later", start.elapsed().as_secs_f64());
+    println!("bytes of `spec` as JSON: {}", plugin["spec"].to_string().len());
+    println!("objects written: {}", controller.metric("spiffe_authz_controller_writes_total{verb=\"apply\"}")?);
+
+    let start = Instant::now();
+    kubectl.apply(&policy("sleep-reads", SLEEP, &["GET", "POST"]))?;
+    wait::until("the changed policy decides", Duration::from_secs(300), || {
+        Ok((mesh.status("sleep", Sidecar, "POST", "/status/200")? == 200).then_some(()))
+    })?;
+    println!("one changed policy decided after {:.1} s", start.elapsed().as_secs_f64());
+    let (now, most) = controller.memory()?;
+    println!("memory with all policies: {now} kB, at most {most} kB");
+    Ok(())
 }
