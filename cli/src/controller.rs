@@ -5,6 +5,7 @@
 
 mod cluster;
 mod endpoints;
+mod events;
 mod inputs;
 mod lease;
 mod log;
@@ -21,18 +22,22 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::exit;
+use events::Events;
 use lease::Lease;
-use metrics::Metrics;
+use metrics::{Found, Metrics};
 
-/// The time after a change in which further changes join it.
-const QUIET: Duration = Duration::from_millis(200);
+/// The time without a change after which a comparison starts, and the longest time until it starts.
+const QUIET: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
 /// The time until everything is compared again without a change.
 const RESYNC: Duration = Duration::from_secs(300);
 /// The shortest and the longest time until a run that failed is repeated.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// The time for one comparison. A request to an API server that has vanished has no other limit.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The settings of a replica.
 pub(crate) struct Settings {
@@ -70,24 +75,34 @@ pub(crate) async fn run(settings: Settings) -> io::Result<()> {
         () = cluster::watch(&client, &settings, &changed) => {}
         () = act(&client, &settings, &changed, &lease, &metrics) => {}
     }
-    // Another replica need not wait until the lease expires.
     lease.release().await;
     log::info("stopped", &[("replica", &settings.replica)]);
     Ok(())
 }
 
+/// Waits until the changes pause. Each comparison during many changes would write objects that are already outdated.
+async fn settle(changed: &Notify) {
+    let [pause, longest] = QUIET;
+    let until_paused = async { while timeout(pause, changed.notified()).await.is_ok() {} };
+    // The other changes lead to the next comparison.
+    let _ = timeout(longest, until_paused).await;
+}
+
 /// Reconciles after each change, while this replica is the one that acts.
 async fn act(client: &Client, settings: &Settings, changed: &Notify, lease: &Lease, metrics: &Metrics) {
+    let mut events = Events::new(client.clone(), &settings.replica);
     let mut wait = RESYNC;
     loop {
         // Without a change, the time has passed, and everything is compared again.
         let _ = timeout(wait, changed.notified()).await;
-        sleep(QUIET).await;
+        settle(changed).await;
         if !lease.is_held() {
+            metrics.found(&Found::default());
             wait = RESYNC;
             continue;
         }
-        wait = match reconcile::run(client, settings, lease, metrics).await {
+        let run = timeout(PATIENCE, reconcile::run(client, settings, lease, metrics, &mut events)).await;
+        wait = match run.unwrap_or_else(|_| Err(io::Error::other("the API server does not answer"))) {
             Ok(()) => {
                 metrics.succeeded();
                 RESYNC
@@ -99,5 +114,35 @@ async fn act(client: &Client, settings: &Settings, changed: &Notify, lease: &Lea
                 if wait == RESYNC { shortest } else { (wait * 2).min(longest) }
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+    use tokio::time::{Instant, sleep};
+
+    use super::{QUIET, settle};
+
+    #[tokio::test]
+    async fn changes_without_a_pause_do_not_delay_a_comparison_for_ever() {
+        let [pause, longest] = QUIET;
+        let changed = Notify::new();
+        let start = Instant::now();
+        settle(&changed).await;
+        assert!(start.elapsed() >= pause && start.elapsed() < longest, "{:?}", start.elapsed());
+        let start = Instant::now();
+        tokio::select! {
+            () = settle(&changed) => {}
+            () = async {
+                loop {
+                    changed.notify_one();
+                    sleep(Duration::from_millis(20)).await;
+                }
+            } => {}
+        }
+        assert!(start.elapsed() >= longest, "{:?}", start.elapsed());
     }
 }

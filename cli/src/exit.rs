@@ -42,26 +42,32 @@ impl From<Ended> for ExitCode {
 pub(crate) struct Failure {
     heading: String,
     details: Vec<String>,
+    /// The remarks of which the details are made, if policies are lost.
+    lost: Vec<Remark>,
 }
 
 impl Failure {
+    const fn new(heading: String, details: Vec<String>) -> Self {
+        Self { heading, details, lost: Vec::new() }
+    }
+
     /// Returns the failure of the document in `place`, which does not compile.
     pub(crate) fn of_document(place: &str, errors: &[Placed]) -> Self {
         let details = errors.iter().map(|error| error.text(place)).collect();
-        Self { heading: format!("{place}: document rejected: {}", errors_in_words(errors.len())), details }
+        Self::new(format!("{place}: document rejected: {}", errors_in_words(errors.len())), details)
     }
 
     /// Returns the failure of options that do not make a valid document.
     pub(crate) fn of_options(errors: &[Diagnostic]) -> Self {
         let heading = format!("the options do not make a document: {}", errors_in_words(errors.len()));
-        Self { heading, details: errors.iter().map(ToString::to_string).collect() }
+        Self::new(heading, errors.iter().map(ToString::to_string).collect())
     }
 
     /// Returns the failure of AuthorizationPolicies of which a part is lost.
     pub(crate) fn of_policies(place: &str, remarks: &[Remark]) -> Self {
-        let details: Vec<String> =
-            remarks.iter().filter(|remark| remark.lost.is_some()).map(ToString::to_string).collect();
-        Self { heading: format!("{place}: the policies cannot be read: {}", errors_in_words(details.len())), details }
+        let lost: Vec<Remark> = remarks.iter().filter(|remark| remark.lost.is_some()).cloned().collect();
+        let heading = format!("{place}: the policies cannot be read: {}", errors_in_words(lost.len()));
+        Self { heading, details: lost.iter().map(ToString::to_string).collect(), lost }
     }
 
     /// Returns the failure of a file with these errors, each with its position.
@@ -71,7 +77,7 @@ impl Failure {
             return io::Error::other(line(only));
         }
         let heading = format!("{file}: {}", errors_in_words(errors.len()));
-        io::Error::other(Self { heading, details: errors.iter().map(line).collect() })
+        io::Error::other(Self::new(heading, errors.iter().map(line).collect()))
     }
 }
 
@@ -96,10 +102,15 @@ pub(crate) fn details(error: &io::Error) -> Vec<String> {
     }
 }
 
+/// Returns the remarks on policies that are lost, of which an error is made.
+pub(crate) fn lost(error: &io::Error) -> &[Remark] {
+    error.get_ref().and_then(|error| error.downcast_ref::<Failure>()).map_or(&[], |failure| &failure.lost)
+}
+
 /// Returns an error with its details on one line.
 pub(crate) fn text(error: &io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref::<Failure>()) {
-        Some(Failure { heading, details }) => format!("{heading}: {}", details.join("; ")),
+        Some(Failure { heading, details, .. }) => format!("{heading}: {}", details.join("; ")),
         None => error.to_string(),
     }
 }
@@ -109,7 +120,7 @@ pub(crate) fn report(error: &io::Error) -> ExitCode {
     let failure = error.get_ref().and_then(|error| error.downcast_ref::<Failure>());
     // Standard error is the last resort: if it is closed, the exit status remains.
     let _ = match failure {
-        Some(Failure { heading, details }) => say!(stderr(), "error: {}:", heading)
+        Some(Failure { heading, details, .. }) => say!(stderr(), "error: {}:", heading)
             .and_then(|()| details.iter().try_for_each(|detail| say!(stderr(), "  {}", detail))),
         None => say!(stderr(), "error: {}", error),
     };

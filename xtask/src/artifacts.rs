@@ -20,6 +20,15 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     eprintln!("building the dynamic module and the command");
     run(native().args(["--profile", "module", "--package", "spiffe-authz-dynamic-module"]))?;
     install(&workspace::target().join("module").join(MODULE), "libspiffe_authz.so")?;
+    build_command()?;
+    describe_command()?;
+    eprintln!("built in target/dist: spiffe-authz.wasm ({size} bytes), libspiffe_authz.so and spiffe-authz");
+    Ok(())
+}
+
+/// Builds the command alone. Returns its path.
+pub(crate) fn build_command() -> Result<PathBuf> {
+    fs::create_dir_all(workspace::dist())?;
     let mut command = native();
     command.args(["--release", "--package", "spiffe-authz-cli"]);
     if let Some(commit) = commit() {
@@ -27,9 +36,7 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     }
     run(&mut command)?;
     install(&workspace::target().join("release/spiffe-authz"), "spiffe-authz")?;
-    describe_command()?;
-    eprintln!("built in target/dist: spiffe-authz.wasm ({size} bytes), libspiffe_authz.so and spiffe-authz");
-    Ok(())
+    Ok(workspace::dist().join("spiffe-authz"))
 }
 
 /// The shells that have a completion script, with the name of the file that each expects.

@@ -1,18 +1,20 @@
-//! The images in docker-compose.yaml, built from the pinned binaries if no registry can be reached.
+//! The images in docker-compose.yaml, built from the pinned binaries if no registry can be reached, and the image of the
+//! controller.
 //!
-//! They have the properties of the official images that the compose file uses: names, entrypoints, paths and users. The
+//! The images in docker-compose.yaml have the properties of the official images that the compose file uses: names, entrypoints, paths and users. The
 //! image of Envoy also has a shell.
 
 mod root_file_system;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use self::root_file_system::RootFileSystem;
+use crate::artifacts;
 use crate::process::{output, run_logged, shown};
 use crate::tools::docker::Engine;
 use crate::tools::{envoy, spire};
@@ -40,15 +42,29 @@ struct Image {
 
 /// Builds every missing image. Keeps the engine running if it was started here.
 pub(crate) fn make() -> Result<()> {
+    let command = artifacts::build_command()?;
     let engine = Engine::find_or_start()?;
     for image in images() {
         image.find_or_make()?;
     }
+    make_command(&command)?;
     engine.keep();
     Ok(())
 }
 
-/// Finds or pulls every image. Builds those that cannot be pulled.
+/// The image in examples/istio/5-authorization/controller/controller.yaml. Its registry does not exist.
+const COMMAND: &str = concat!("registry.example.org/spiffe-authz-command:", env!("CARGO_PKG_VERSION"));
+
+/// Builds the image with this command. It needs no other program, and no file that it writes.
+fn make_command(command: &Path) -> Result<()> {
+    eprintln!("image {COMMAND}: building it from {}", command.display());
+    let mut root = RootFileSystem::new(place("command"))?;
+    root.add_program(command, "usr/local/bin/spiffe-authz")?;
+    let instructions = ["ENTRYPOINT [\"/usr/local/bin/spiffe-authz\"]", "USER 65532:65532"];
+    import(COMMAND, &root, &instructions)
+}
+
+/// Finds or pulls every image of docker-compose.yaml. Builds those that cannot be pulled.
 pub(crate) fn find_or_get() -> Result<()> {
     for image in images() {
         let name = &image.name;
@@ -110,25 +126,27 @@ impl Image {
             Some(label) if label.is_empty() => eprintln!("image {name}: already pulled"),
             _ => {
                 eprintln!("image {name}: building it from the binaries in {}", workspace::cache()?.display());
-                self.import(&(self.make)()?, &recipe)?;
+                let label = format!("LABEL {LABEL}={recipe}");
+                import(name, &(self.make)()?, &[&[&*label], self.instructions].concat())?;
             }
         }
         Ok(())
     }
+}
 
-    fn import(&self, root: &RootFileSystem, recipe: &str) -> Result<()> {
-        let archive = root.archive()?;
-        let mut import = Command::new("docker");
-        import.args(["import", "--change", &format!("LABEL {LABEL}={recipe}")]);
-        for instruction in self.instructions {
-            import.args(["--change", instruction]);
-        }
-        import.arg(&archive).arg(&self.name).stdout(Stdio::null());
-        let status = import.status().context("docker: cannot start")?;
-        ensure!(status.success(), "{} failed ({status})", shown(&import));
-        fs::remove_file(archive)?;
-        Ok(())
+/// Makes a file system an image with these instructions of a Dockerfile.
+fn import(name: &str, root: &RootFileSystem, instructions: &[&str]) -> Result<()> {
+    let archive = root.archive()?;
+    let mut import = Command::new("docker");
+    import.arg("import");
+    for instruction in instructions {
+        import.args(["--change", instruction]);
     }
+    import.arg(&archive).arg(name).stdout(Stdio::null());
+    let status = import.status().context("docker: cannot start")?;
+    ensure!(status.success(), "{} failed ({status})", shown(&import));
+    fs::remove_file(archive)?;
+    Ok(())
 }
 
 fn place(name: &str) -> PathBuf {
@@ -173,8 +191,15 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
-    use super::images;
+    use super::{COMMAND, images};
     use crate::workspace;
+
+    #[test]
+    fn the_controller_has_the_image_of_the_command() {
+        let file = workspace::root().join("examples/istio/5-authorization/controller/controller.yaml");
+        let text = fs::read_to_string(file).expect("the manifest");
+        assert!(text.contains(&format!("image: {COMMAND}\n")), "{COMMAND} is not in the manifest");
+    }
 
     #[test]
     fn the_compose_file_names_these_images() {

@@ -47,10 +47,13 @@ enum Task {
         /// Keep the mesh running before the clean-up, and print commands to try
         #[arg(long)]
         keep: bool,
+        /// Measure the controller with 2,000 policies and 500 pods instead
+        #[arg(long, conflicts_with = "keep")]
+        scale: bool,
     },
     /// Writes the Grafana dashboard, examples/monitoring/dashboard.json
     Dashboard,
-    /// Builds the images in docker-compose.yaml from the pinned binaries
+    /// Builds the image of the controller, and the images in docker-compose.yaml from the pinned binaries
     Images,
     /// Runs every check and every test
     Test {
@@ -140,7 +143,8 @@ fn main() -> ExitCode {
         Task::Build => tools::wasm::Toolchain::find_or_get().and_then(|toolchain| artifacts::build(&toolchain)),
         Task::Oci => oci::run(),
         Task::Demo { keep } => demo::run(keep),
-        Task::Mesh { keep } => mesh::run(keep),
+        Task::Mesh { scale: true, .. } => mesh::measure(),
+        Task::Mesh { keep, .. } => mesh::run(keep),
         Task::Dashboard => monitoring::write_dashboard(),
         Task::Images => images::make(),
         Task::Test { no_compose } => test::run(!no_compose),

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// The namespace of the Lease by which the replicas choose the one that acts
     #[arg(long, default_value = "spiffe-authz", value_name = "NAMESPACE")]
     namespace: String,
-    /// The name of this replica
+    /// The name of this replica, which must differ from those of the others
     #[arg(long, default_value = "spiffe-authz-controller", value_name = "NAME")]
     replica: String,
     /// The address of `/healthz`, `/readyz` and `/metrics`

@@ -1,14 +1,22 @@
 //! The kinds of objects that the controller reads and writes, and their changes.
 
+use std::io;
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, select_all};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use tokio::sync::Notify;
 
-use super::Settings;
+use super::{Settings, log};
 use crate::deploy::object::MANAGED_BY;
+
+/// The shortest and the longest time until a watch that failed is repeated. Few clients watch, so the API server does not
+/// need the 30 seconds that are usual.
+const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,16 +74,25 @@ impl Resource {
         Api::namespaced_with(client.clone(), namespace, &self.api_resource())
     }
 
-    /// Lists objects. A kind that the cluster does not know has none.
+    /// Lists the objects with these labels.
+    ///
+    /// # Errors
+    /// Returns an error if the API server does not answer, or does not know the kind.
+    pub(super) async fn list(self, client: &Client, labels: Option<&str>) -> io::Result<Vec<DynamicObject>> {
+        let parameters = labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
+        let list = self.everywhere(client).list(&parameters).await;
+        list.map(|list| list.items).map_err(|error| io::Error::other(format!("{}: {error}", self.plural)))
+    }
+
+    /// Lists the objects. A kind that the cluster does not know has none.
     ///
     /// # Errors
     /// Returns an error if the API server does not answer.
-    pub(super) async fn list(self, client: &Client, labels: Option<&str>) -> kube::Result<Vec<DynamicObject>> {
-        let parameters = labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
-        match self.everywhere(client).list(&parameters).await {
+    pub(super) async fn list_if_known(self, client: &Client) -> io::Result<Vec<DynamicObject>> {
+        match self.everywhere(client).list(&ListParams::default()).await {
             Ok(list) => Ok(list.items),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-            Err(error) => Err(error),
+            Err(error) => Err(io::Error::other(format!("{}: {error}", self.plural))),
         }
     }
 }
@@ -91,12 +108,12 @@ pub(super) async fn watch(client: &Client, settings: &Settings, changed: &Notify
     let mesh = watcher::Config::default().fields(&format!("metadata.name={}", settings.mesh_config));
     let any = watcher::Config::default;
     let mut watched = vec![
-        changes(POLICY.everywhere(client), any()),
-        changes(DEPLOYMENT.everywhere(client), any()),
-        changes(FEDERATION.everywhere(client), any()),
-        changes(CONFIG_MAP.in_namespace(client, &settings.istio_namespace), mesh),
+        changes(POLICY, POLICY.everywhere(client), any()),
+        changes(DEPLOYMENT, DEPLOYMENT.everywhere(client), any()),
+        changes(FEDERATION, FEDERATION.everywhere(client), any()),
+        changes(CONFIG_MAP, CONFIG_MAP.in_namespace(client, &settings.istio_namespace), mesh),
     ];
-    watched.extend(WRITTEN.map(|resource| changes(resource.everywhere(client), any().labels(&managed()))));
+    watched.extend(WRITTEN.map(|resource| changes(resource, resource.everywhere(client), any().labels(&managed()))));
     let mut all = select_all(watched);
     while all.next().await.is_some() {
         changed.notify_one();
@@ -104,6 +121,52 @@ pub(super) async fn watch(client: &Client, settings: &Settings, changed: &Notify
 }
 
 /// Returns an item for each change. Errors only delay the stream.
-fn changes(api: Api<DynamicObject>, config: watcher::Config) -> BoxStream<'static, ()> {
-    watcher(api, config).default_backoff().filter_map(|event| async { event.ok().map(drop) }).boxed()
+fn changes(resource: Resource, api: Api<DynamicObject>, config: watcher::Config) -> BoxStream<'static, ()> {
+    let changes = watcher(api, config).backoff(Retry::default());
+    changes
+        .filter_map(move |event| async move {
+            match event {
+                Ok(_) => Some(()),
+                // A cluster need not know every kind, and the controller needs rights for the kinds that it writes only. If
+                // it lacks them, the comparison fails.
+                Err(error) if is_answer(&error, 404) || WRITTEN.contains(&resource) && is_answer(&error, 403) => None,
+                // The watcher lists everything again.
+                Err(error) if is_answer(&error, 410) => None,
+                Err(error) => {
+                    log::error("changes cannot be watched", &[("kind", resource.kind), ("error", &error.to_string())]);
+                    None
+                }
+            }
+        })
+        .boxed()
+}
+
+/// The time until a watch that failed is repeated, after the previous one.
+#[derive(Default)]
+struct Retry(Option<Duration>);
+
+impl Iterator for Retry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let [shortest, longest] = RETRY;
+        self.0 = Some(self.0.map_or(shortest, |last| (last * 2).min(longest)));
+        self.0
+    }
+}
+
+impl Backoff for Retry {
+    fn reset(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Returns `true` if the API server answered with this status.
+fn is_answer(error: &watcher::Error, code: u16) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == code,
+        watcher::Error::WatchError(status) => status.code == code,
+        _ => false,
+    }
 }

@@ -3,13 +3,16 @@
 use std::io;
 use std::path::Path;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
+use kube::Resource as _;
 use kube::api::DynamicObject;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Settings;
 use super::cluster::{CONFIG_MAP, FEDERATION, POLICY};
+use super::status::Problem;
 use crate::deploy::Part;
 use crate::deploy::policies::{Documents, Policies};
 use crate::deploy::values::Values;
@@ -57,11 +60,11 @@ impl Inputs {
     /// # Errors
     /// Returns an error if the API server does not answer, or if the mesh configuration cannot be read.
     pub(super) async fn read(client: &Client, settings: &Settings, labels: Option<&str>) -> io::Result<Self> {
-        let policies = POLICY.list(client, labels).await.map_err(io::Error::other)?;
+        // A cluster that does not know the kind is not a cluster without policies, which allow every caller.
+        let policies = POLICY.list(client, labels).await?;
         let mut federated: Vec<String> = FEDERATION
-            .list(client, None)
-            .await
-            .map_err(io::Error::other)?
+            .list_if_known(client)
+            .await?
             .iter()
             .filter_map(|domain| domain.data["spec"]["trustDomain"].as_str().map(str::to_owned))
             .collect();
@@ -105,6 +108,24 @@ impl Inputs {
         let parts = form.parts(values.name(), &settings.mesh.root_namespace, documents)?;
         Ok(Rendered { parts, remarks })
     }
+}
+
+impl Inputs {
+    /// Returns the problem that a remark describes.
+    pub(super) fn problem(&self, remark: &Remark) -> Problem {
+        let policy = self.policies.iter().find(|policy| {
+            let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+            let name = policy.metadata.name.as_deref().unwrap_or_default();
+            remark.place.split_once('/') == Some((namespace, name))
+        });
+        // The position is one in the API server's response.
+        let text = Remark { origin: None, ..remark.clone() }.to_string();
+        Problem { policy: policy.map(reference), text }
+    }
+}
+
+fn reference(policy: &DynamicObject) -> ObjectReference {
+    policy.object_ref(&POLICY.api_resource())
 }
 
 /// Returns a policy as `kubectl get` prints it, without what the API server adds.

@@ -1,7 +1,7 @@
 //! The Lease by which replicas choose the one that acts, as Kubernetes' own controllers do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
@@ -17,11 +17,10 @@ use super::log;
 const NAME: &str = "spiffe-authz-controller";
 /// The time after which another replica can take an expired lease.
 const DURATION: Duration = Duration::from_secs(15);
-/// The time after which this replica stops without a renewal. The difference is for clocks and slow writes.
+/// The time after a renewal began in which this replica acts. The difference is for clocks and writes under way.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two renewals, or attempts.
 const INTERVAL: Duration = Duration::from_secs(2);
-
 /// The time for one attempt.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Lease {
     api: Api<Object>,
     replica: String,
-    is_held: AtomicBool,
+    /// The end of the time in which this replica acts.
+    held_until: Mutex<Option<Instant>>,
     /// Whether the API server has answered.
     is_known: AtomicBool,
     changed: Arc<Notify>,
@@ -40,7 +40,7 @@ impl Lease {
         Self {
             api: Api::namespaced(client, namespace),
             replica: replica.to_owned(),
-            is_held: AtomicBool::new(false),
+            held_until: Mutex::new(None),
             is_known: AtomicBool::new(false),
             changed,
         }
@@ -48,7 +48,7 @@ impl Lease {
 
     /// Returns `true` if this replica acts.
     pub(super) fn is_held(&self) -> bool {
-        self.is_held.load(Ordering::Relaxed)
+        self.held_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| Instant::now() < end)
     }
 
     /// Returns `true` if it is known which replica acts.
@@ -58,33 +58,32 @@ impl Lease {
 
     /// Renews the lease, or takes it when it is free.
     pub(super) async fn hold(&self) {
-        let mut renewed = Instant::now();
         let mut seen = None;
+        let mut was_held = false;
         loop {
+            // The other replicas count from the write, which can be long before the response.
+            let begin = Instant::now();
             let taken = timeout(PATIENCE, self.take(&mut seen)).await;
-            match taken.unwrap_or_else(|_| Err(kube::Error::Service("the API server does not answer".into()))) {
+            match taken.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(holds) => {
-                    renewed = Instant::now();
                     self.is_known.store(true, Ordering::Relaxed);
-                    self.set(holds);
+                    self.set(holds.then(|| begin + DEADLINE));
                 }
-                Err(error) => {
-                    if renewed.elapsed() > DEADLINE {
-                        self.set(false);
-                    }
-                    log::error("the lease cannot be renewed", &[("error", &error.to_string())]);
-                }
+                Err(error) => log::error("the lease cannot be read or written", &[("error", &error.to_string())]),
+            }
+            let is_held = self.is_held();
+            if is_held != was_held {
+                let message = if is_held { "this replica acts" } else { "this replica no longer acts" };
+                log::info(message, &[("replica", &self.replica)]);
+                self.changed.notify_one();
+                was_held = is_held;
             }
             sleep(INTERVAL).await;
         }
     }
 
-    fn set(&self, holds: bool) {
-        if self.is_held.swap(holds, Ordering::Relaxed) != holds {
-            let message = if holds { "this replica acts" } else { "another replica acts" };
-            log::info(message, &[("replica", &self.replica)]);
-            self.changed.notify_one();
-        }
+    fn set(&self, until: Option<Instant>) {
+        *self.held_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Takes or renews the lease. Returns `true` if this replica has it. `seen` is the last version of another holder's
@@ -130,11 +129,12 @@ impl Lease {
         }
     }
 
-    /// Gives the lease back.
+    /// Gives the lease back, so that another replica need not wait until it expires.
     pub(super) async fn release(&self) {
-        if !self.is_held.swap(false, Ordering::Relaxed) {
+        if !self.is_held() {
             return;
         }
+        self.set(None);
         let result = async {
             let mut object = self.api.get(NAME).await?;
             if let Some(spec) = &mut object.spec
@@ -145,10 +145,15 @@ impl Lease {
             }
             Ok::<_, kube::Error>(())
         };
-        if let Err(error) = result.await {
+        let result = timeout(PATIENCE, result).await;
+        if let Err(error) = result.unwrap_or_else(|_| Err(no_answer())) {
             log::error("the lease cannot be given back", &[("error", &error.to_string())]);
         }
     }
+}
+
+fn no_answer() -> kube::Error {
+    kube::Error::Service("the API server does not answer".into())
 }
 
 /// Returns whether a write succeeded, or another replica was faster.

@@ -73,9 +73,9 @@ impl Metrics {
             "Objects that were written or deleted.",
             &[("{verb=\"apply\"}", of(&self.applied)), ("{verb=\"delete\"}", of(&self.deleted))],
         );
-        add("policies", "gauge", "Policies that are deployed.", &[("", of(&self.policies))]);
-        add("objects", "gauge", "Objects that deploy them.", &[("", of(&self.objects))]);
-        add("problems", "gauge", "Policies that cannot be deployed.", &[("", of(&self.problems))]);
+        add("policies", "gauge", "Policies that the PolicyDeployments select.", &[("", of(&self.policies))]);
+        add("objects", "gauge", "Objects that deploy policies.", &[("", of(&self.objects))]);
+        add("problems", "gauge", "Problems that keep policies from being deployed.", &[("", of(&self.problems))]);
         add("leader", "gauge", "1 if this replica acts.", &[("", u64::from(is_leader))]);
         add(
             "last_success_timestamp_seconds",
@@ -93,5 +93,48 @@ fn add_metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[
     text.push_str(&format!("# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n"));
     for (labels, value) in samples {
         text.push_str(&format!("{PREFIX}{name}{labels} {value}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Metrics};
+
+    #[test]
+    fn the_text_has_every_metric() {
+        let metrics = Metrics::default();
+        metrics.succeeded();
+        metrics.failed();
+        metrics.failed();
+        metrics.applied();
+        metrics.deleted();
+        metrics.found(&Found { policies: 3, objects: 2, problems: 1 });
+        let text = metrics.text(true);
+        let (times, samples): (Vec<&str>, Vec<&str>) = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.strip_prefix("spiffe_authz_controller_").expect("the prefix"))
+            .partition(|line| line.starts_with("last_success"));
+        let expected = [
+            "reconciles_total{result=\"success\"} 1",
+            "reconciles_total{result=\"error\"} 2",
+            "writes_total{verb=\"apply\"} 1",
+            "writes_total{verb=\"delete\"} 1",
+            "policies 3",
+            "objects 2",
+            "problems 1",
+            "leader 1",
+        ];
+        assert_eq!(samples, expected);
+        let [time] = times[..] else { panic!("{times:?}") };
+        let seconds: u64 = time.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("a number");
+        assert!(seconds > 1_700_000_000, "{time}");
+        // Prometheus requires the type of a metric before its samples, once.
+        for name in ["reconciles_total", "writes_total", "policies", "objects", "problems", "leader"] {
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            let line = format!("# TYPE spiffe_authz_controller_{name} {kind}\nspiffe_authz_controller_{name}");
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
+        assert!(metrics.text(false).contains("leader 0\n"));
     }
 }

@@ -1,8 +1,9 @@
 //! Kubernetes as processes: etcd, API server, controllers and scheduler. KWOK simulates one node.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -33,8 +34,12 @@ pub struct ControlPlane {
     _kwok: Process,
     _scheduler: Process,
     _controllers: Process,
-    _api_server: Process,
+    api_server: Mutex<Option<Process>>,
     _etcd: Process,
+    etcd_url: String,
+    /// The port of the API server.
+    port: u16,
+    directory: PathBuf,
 }
 
 impl ControlPlane {
@@ -45,7 +50,8 @@ impl ControlPlane {
     pub fn start(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let (etcd, etcd_url) = start_etcd(directory)?;
-        let (api_server, kubectl) = start_api_server(directory, &etcd_url)?;
+        let port = port::free()?;
+        let (api_server, kubectl) = create_api_server(directory, &etcd_url, port)?;
         let controllers = start_controllers(directory)?;
         let scheduler = start_scheduler(directory)?;
         let kwok = start_kwok(directory)?;
@@ -56,9 +62,29 @@ impl ControlPlane {
             _kwok: kwok,
             _scheduler: scheduler,
             _controllers: controllers,
-            _api_server: api_server,
+            api_server: Mutex::new(Some(api_server)),
             _etcd: etcd,
+            etcd_url,
+            port,
+            directory: directory.to_owned(),
         })
+    }
+
+    /// Ends the API server. [`Self::start_api_server`] starts it again, with the same address and data.
+    pub fn stop_api_server(&self) {
+        drop(self.api_server.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Starts the API server again, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Returns an error if it does not start in time.
+    pub fn start_api_server(&self) -> Result<()> {
+        let mut command = api_server(&self.directory, &self.etcd_url, self.port)?;
+        let mut process = Process::start(&mut command, &self.directory, "kube-apiserver-restarted")?;
+        wait_until_ready(&mut process, &self.kubectl)?;
+        *self.api_server.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        Ok(())
     }
 }
 
@@ -75,14 +101,36 @@ fn start_etcd(directory: &Path) -> Result<(Process, String)> {
     Ok((Process::start(&mut command, directory, "etcd")?, clients))
 }
 
-fn start_api_server(directory: &Path, etcd: &str) -> Result<(Process, Kubectl)> {
+fn create_api_server(directory: &Path, etcd: &str, port: u16) -> Result<(Process, Kubectl)> {
     let at = |name: &str| directory.join(name);
     let key = rcgen::KeyPair::generate()?;
     fs::write(at("service-accounts.key"), key.serialize_pem())?;
     fs::write(at("service-accounts.pub"), key.public_key_pem())?;
     let token = format!("{:032x}", fastrand::u128(..));
     fs::write(at("tokens.csv"), format!("{token},admin,admin,system:masters\n"))?;
-    let port = port::free()?;
+    let mut process = Process::start(&mut api_server(directory, etcd, port)?, directory, "kube-apiserver")?;
+    let authority = wait::until("the API server has its certificate", START_LIMIT, || {
+        process.check_running()?;
+        Ok(fs::read_to_string(at("certificates/apiserver.crt")).ok().filter(|text| text.ends_with("-----\n")))
+    })?;
+    fs::write(at("apiserver.crt"), authority)?;
+    fs::write(at("kubeconfig"), kubeconfig(port, &at("apiserver.crt"), &token))?;
+    let kubectl = Kubectl::new(at("kubeconfig"))?;
+    wait_until_ready(&mut process, &kubectl)?;
+    Ok((process, kubectl))
+}
+
+fn wait_until_ready(process: &mut Process, kubectl: &Kubectl) -> Result<()> {
+    wait::until("the API server is ready", START_LIMIT, || {
+        process.check_running()?;
+        Ok(kubectl.run(&["get", "--raw", "/readyz"]).ok().map(drop))
+    })
+    .with_context(|| process.tail())
+}
+
+/// Returns the command of an API server whose keys are in this directory.
+fn api_server(directory: &Path, etcd: &str, port: u16) -> Result<Command> {
+    let at = |name: &str| directory.join(name);
     let mut command = Command::new(tools::path(tools::KUBERNETES, "kube-apiserver")?);
     command.args(["--etcd-servers", etcd, "--bind-address", "127.0.0.1", "--secure-port", &port.to_string()]);
     command.arg("--cert-dir").arg(at("certificates"));
@@ -93,20 +141,9 @@ fn start_api_server(directory: &Path, etcd: &str) -> Result<(Process, Kubectl)> 
     command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16"]);
     // This plugin keeps pods from a new node until a controller has heard from its kubelet.
     command.args(["--disable-admission-plugins", "TaintNodesByCondition"]);
-    let mut process = Process::start(&mut command, directory, "kube-apiserver")?;
-    let authority = wait::until("the API server has its certificate", START_LIMIT, || {
-        process.check_running()?;
-        Ok(fs::read_to_string(at("certificates/apiserver.crt")).ok().filter(|text| text.ends_with("-----\n")))
-    })?;
-    fs::write(at("apiserver.crt"), authority)?;
-    fs::write(at("kubeconfig"), kubeconfig(port, &at("apiserver.crt"), &token))?;
-    let kubectl = Kubectl::new(at("kubeconfig"))?;
-    wait::until("the API server is ready", START_LIMIT, || {
-        process.check_running()?;
-        Ok(kubectl.run(&["get", "--raw", "/readyz"]).ok())
-    })
-    .with_context(|| process.tail())?;
-    Ok((process, kubectl))
+    // Some distributions turn this plugin on: a controller needs more rights for objects with an owner.
+    command.args(["--enable-admission-plugins", "OwnerReferencesPermissionEnforcement"]);
+    Ok(command)
 }
 
 fn kubeconfig(port: u16, authority: &Path, token: &str) -> String {

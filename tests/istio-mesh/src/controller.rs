@@ -58,14 +58,17 @@ impl Controller {
         line.with_context(|| format!("no {name} in:\n{text}"))?.parse().context("not a number")
     }
 
-    /// Returns the resident memory in kB.
+    /// Returns the resident memory now, and the most so far, in kB.
     ///
     /// # Errors
     /// Returns an error if the process has ended.
-    pub fn memory(&self) -> Result<u64> {
+    pub fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().context("not a number")
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+            line.trim().trim_end_matches(" kB").parse().context("not a number")
+        };
+        Ok((value("VmRSS:")?, value("VmHWM:")?))
     }
 
     /// Returns the log.

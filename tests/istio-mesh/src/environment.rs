@@ -81,6 +81,12 @@ impl Environment {
         })
     }
 
+    /// The processes of the cluster.
+    #[must_use]
+    pub const fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
+    }
+
     /// The client of the cluster.
     #[must_use]
     pub const fn kubectl(&self) -> &Kubectl {

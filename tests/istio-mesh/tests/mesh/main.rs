@@ -66,15 +66,19 @@ fn main() -> Result<ExitCode> {
         // This test must be last: it removes the mesh.
         ("clean_up::removes_everything", clean_up::removes_everything),
     ];
-    let trials = trials.map(|(name, test)| {
+    // `cargo xtask mesh --scale` runs it.
+    let long = [("controller::two_thousand_policies", controller::two_thousand_policies as fn(&Mesh) -> Result<()>)];
+    let trial = |(name, test): (&'static str, fn(&Mesh) -> Result<()>)| {
         let fixture = Arc::clone(&fixture);
         Trial::test(name, move || {
             let started = fixture.mesh.get_or_init(|| start(&fixture.scratch));
             let mesh = started.as_ref().map_err(|error| format!("the mesh did not start: {error}"))?;
             guide::restore(mesh).and_then(|()| test(mesh)).map_err(|error| format!("{error:#}").into())
         })
-    });
-    Ok(run(&arguments, trials.into()).exit_code())
+    };
+    let long = long.into_iter().map(trial).map(|trial| trial.with_ignored_flag(true));
+    let trials = long.chain(trials.into_iter().map(trial)).collect();
+    Ok(run(&arguments, trials).exit_code())
 }
 
 fn start(scratch: &Scratch) -> Result<Mesh, String> {
