@@ -108,9 +108,7 @@ impl Inputs {
         let parts = form.parts(values.name(), &settings.mesh.root_namespace, documents)?;
         Ok(Rendered { parts, remarks })
     }
-}
 
-impl Inputs {
     /// Returns the problem that a remark describes.
     pub(super) fn problem(&self, remark: &Remark) -> Problem {
         let policy = self.policies.iter().find(|policy| {
