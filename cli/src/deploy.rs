@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::located::Located;
 use crate::located::written::{list, object, text};
 use filter_file::FilterFile;
-use object::{Kind, Object};
+use object::Kind;
 use policies::DocumentOf;
 use proxies::Proxies;
 
@@ -79,7 +79,7 @@ impl Form {
                             format!("{proxies}: an EnvoyFilter cannot configure a waypoint (use `--to wasm-plugin`)");
                         return Err(io::Error::other(message));
                     }
-                    let object @ Object { .. } = kind.object(base, root_namespace, &proxies, document);
+                    let object = kind.object(base, root_namespace, &proxies, document);
                     (object.to_string(), object.value)
                 }
                 Self::ExtensionConfig(_) | Self::Filters(_) if count > 1 => {

@@ -145,14 +145,30 @@ impl MeshSettings {
     }
 
     /// Adds the trust domain and its aliases from the fields of a document, if they are not set.
-    pub(crate) fn complete(&mut self, fields: &[Field]) {
+    ///
+    /// # Errors
+    /// Returns an error if they are set to other values: principals would get one trust domain, and the document another.
+    pub(crate) fn complete(&mut self, fields: &[Field]) -> io::Result<()> {
         let value = |name: &str| fields.iter().find(|field| field.name == name).map(|field| &field.value);
-        let trust_domain = value("trustDomain").and_then(Located::text).map(str::to_owned);
-        self.trust_domain = self.trust_domain.take().or(trust_domain);
-        if self.trust_domain_aliases.is_empty() {
-            let aliases = value("trustDomainAliases").map_or(&[][..], Located::items);
-            self.trust_domain_aliases = aliases.iter().filter_map(Located::text).map(str::to_owned).collect();
+        let differs = |name: &str, of_mesh: &str| {
+            let message =
+                format!("`{name}` of `document` is not that of the mesh, which is `{of_mesh}` (remove one of the two)");
+            Err(io::Error::other(message))
+        };
+        if let Some(trust_domain) = value("trustDomain").and_then(Located::text) {
+            match &self.trust_domain {
+                Some(of_mesh) if of_mesh != trust_domain => return differs("trustDomain", of_mesh),
+                _ => self.trust_domain = Some(trust_domain.to_owned()),
+            }
         }
+        if let Some(aliases) = value("trustDomainAliases") {
+            let aliases: Vec<String> = aliases.items().iter().filter_map(Located::text).map(str::to_owned).collect();
+            if !self.trust_domain_aliases.is_empty() && self.trust_domain_aliases != aliases {
+                return differs("trustDomainAliases", &self.trust_domain_aliases.join(", "));
+            }
+            self.trust_domain_aliases = aliases;
+        }
+        Ok(())
     }
 }
 

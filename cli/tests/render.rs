@@ -408,6 +408,11 @@ fn values_come_from_a_file_or_from_options() {
     for (field, value) in values["document"].as_object().unwrap() {
         assert_eq!(document[field], *value, "{field}");
     }
+    let message = error(&[&from_file[..], &["--trust-domain", "example.io"]].concat(), &mesh());
+    assert!(
+        message.contains("`trustDomain` of `document` is not that of the mesh, which is `example.io`"),
+        "{message}"
+    );
     let output = render(&["--to", "envoy-filter", "--wasm", "/f.wasm", "--proxies", "sidecars:prod"]);
     let objects = documents(&output.stdout);
     assert_eq!((objects.len(), &objects[0]["kind"]), (1, &json!("EnvoyFilter")));

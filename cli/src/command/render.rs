@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 fn render(arguments: &Arguments) -> io::Result<Rendered> {
     let values = arguments.values.with_file(arguments.file.as_ref())?;
     let form = values.form()?;
-    let settings = values.settings(arguments.mesh.settings(), &form, arguments.allow_partial);
+    let settings = values.settings(arguments.mesh.settings(), &form, arguments.allow_partial)?;
     let policies = Policies::read(&arguments.files)?;
     let proxies = values.proxies(matches!(policies, Policies::Document(_)))?;
     let Documents { documents, remarks } = policies.documents(&settings, &proxies)?;

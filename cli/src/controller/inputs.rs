@@ -98,7 +98,7 @@ impl Inputs {
             federated_trust_domains: self.federated.clone(),
             root_namespace,
         };
-        let settings = values.settings(mesh, &form, allows_partial);
+        let settings = values.settings(mesh, &form, allows_partial)?;
         let items: Vec<Value> = self.policies.iter().map(resource).collect();
         let text = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         let source = Source::parse(Path::new(CLUSTER), text)

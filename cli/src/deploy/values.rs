@@ -191,12 +191,15 @@ impl Values {
     }
 
     /// Returns the settings of the documents.
-    pub(crate) fn settings(&self, mut mesh: MeshSettings, form: &Form, allows_partial: bool) -> Settings {
+    ///
+    /// # Errors
+    /// Returns an error if the documents and the mesh have different trust domains.
+    pub(crate) fn settings(&self, mut mesh: MeshSettings, form: &Form, allows_partial: bool) -> io::Result<Settings> {
         let head = self.document.as_ref().map_or(&[][..], Located::fields).to_vec();
-        mesh.complete(&head);
+        mesh.complete(&head)?;
         if let Some(root_namespace) = &self.root_namespace {
             mesh.root_namespace.clone_from(root_namespace);
         }
-        Settings { mesh, head, allows_partial, knows_workload: form.knows_workload() }
+        Ok(Settings { mesh, head, allows_partial, knows_workload: form.knows_workload() })
     }
 }
