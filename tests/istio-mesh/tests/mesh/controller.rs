@@ -196,7 +196,7 @@ fn the_api_server_restarts(mesh: &Mesh) -> Result<()> {
     })?;
     println!("a change was deployed {:.1} s after the restart of the API server", changed.elapsed().as_secs_f64());
     // istiod connects again after up to 30 seconds, and more than once.
-    wait::until("a change takes effect after the restart", Duration::from_secs(120), || {
+    wait::until("a change takes effect after the restart", Duration::from_secs(300), || {
         Ok((mesh.status("sleep", Sidecar, "PATCH", "/status/200")? == 200).then_some(()))
     })?;
     println!("the change decided {:.1} s after the restart of the API server", changed.elapsed().as_secs_f64());
