@@ -1,6 +1,7 @@
 //! The `spiffe-authz` command: checks, explains, tests and imports policies with the code of the filter.
 
 mod answer;
+mod attributes;
 mod base64_text;
 mod certificate_file;
 mod claims;

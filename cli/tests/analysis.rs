@@ -101,6 +101,13 @@ fn a_request_through_a_proxy_has_its_header() {
 }
 
 #[test]
+fn a_header_with_several_lines_is_not_answered() {
+    let directory = documents("one, two", "one");
+    let (status, text) = run(directory.path(), &["who", "--header", "x: 1", "--header", "X: 2", "old.yaml"]);
+    assert!(status == Some(1) && text.contains("`--header x` is repeated"), "{text}");
+}
+
+#[test]
 fn sarif_logs_of_changes_are_valid() {
     let directory = documents("[/public/admin]", "[/other]");
     let (_, text) = run(directory.path(), &["diff", "--format", "sarif", "old.yaml", "new.yaml"]);

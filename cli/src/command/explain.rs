@@ -13,6 +13,7 @@ use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::Layer;
 use spiffe_authz::request::Request;
 
+use crate::attributes::Attributes;
 use crate::claims;
 use crate::clock::At;
 use crate::document::Document;
@@ -64,30 +65,11 @@ pub(crate) struct Arguments {
     /// The path, with its query
     #[arg(long, default_value = "/")]
     path: String,
-    /// The host: the header `:authority`
-    #[arg(long)]
-    host: Option<String>,
-    /// The port of the local address
-    #[arg(long)]
-    port: Option<u16>,
-    /// A header as `name: value`; can be repeated
-    #[arg(long = "header", value_name = "LINE", value_parser = parse_header)]
-    headers: Vec<(String, String)>,
-    /// The direct remote address: the peer of the TCP connection
-    #[arg(long)]
-    source_ip: Option<IpAddr>,
-    /// The remote address: the client that trusted proxies report
-    #[arg(long)]
-    remote_ip: Option<IpAddr>,
+    #[command(flatten)]
+    attributes: Attributes,
     /// The local address, where the connection arrived
     #[arg(long)]
     destination_ip: Option<IpAddr>,
-    /// The server name of the TLS handshake
-    #[arg(long)]
-    sni: Option<String>,
-    /// The claims of a verified token, as a JSON object
-    #[arg(long, value_name = "JSON", value_parser = parse_object)]
-    claims: Option<serde_json::Map<String, serde_json::Value>>,
     /// A claim that Envoy splits at spaces; can be repeated; an empty name means none [default: scope and permission, as in
     /// Istio]
     #[arg(long = "space-delimited-claim", value_name = "CLAIM", default_values = claims::OF_ISTIO, hide_default_value = true)]
@@ -98,15 +80,6 @@ pub(crate) struct Arguments {
     /// The output format
     #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
-}
-
-pub(super) fn parse_header(line: &str) -> Result<(String, String), String> {
-    let (name, value) = line.split_once(':').ok_or("expected `name: value`")?;
-    Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
-}
-
-pub(super) fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
 
 /// Returns the request in the log on standard input, which must have one.
@@ -144,8 +117,9 @@ impl Arguments {
                  `--path` instead of `--log`)"
             )));
         }
+        let Attributes { host, port, headers: lines, source_ip, remote_ip, sni, claims } = &self.attributes;
         let mut headers = BTreeMap::<String, Vec<String>>::new();
-        for (name, value) in &self.headers {
+        for (name, value) in lines {
             headers.entry(name.clone()).or_default().push(value.clone());
         }
         let base = logged.map(|logged| logged.request).unwrap_or_else(|| CaseRequest {
@@ -155,14 +129,14 @@ impl Arguments {
             ..CaseRequest::default()
         });
         let request = CaseRequest {
-            host: self.host.clone().or(base.host),
-            port: self.port.or(base.port),
+            host: host.clone().or(base.host),
+            port: port.or(base.port),
             headers: headers.into_iter().map(|(name, lines)| (name, Lines::Several(lines))).collect(),
-            source_ip: self.source_ip.or(base.source_ip),
-            remote_ip: self.remote_ip.or(base.remote_ip),
+            source_ip: source_ip.or(base.source_ip),
+            remote_ip: remote_ip.or(base.remote_ip),
             destination_ip: self.destination_ip,
-            sni: self.sni.clone().or(base.sni),
-            claims: self.claims.clone(),
+            sni: sni.clone().or(base.sni),
+            claims: claims.clone(),
             ..base
         };
         Ok((layer.or(logged_layer).unwrap_or_default(), request))

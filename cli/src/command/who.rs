@@ -1,15 +1,15 @@
 //! `spiffe-authz who`: the callers that can do something, and what a caller can do.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use spiffe_authz::policy::Layer;
 use spiffe_authz::policy::analysis::{self, Permission, Permissions, Question};
 
-use super::explain::{parse_header, parse_object};
 use crate::answer;
+use crate::attributes::Attributes;
 use crate::clock::At;
 use crate::decision::request_json;
 use crate::document::Document;
@@ -56,27 +56,8 @@ pub(crate) struct Arguments {
     /// The path
     #[arg(long)]
     path: Option<String>,
-    /// The host: the header `:authority`
-    #[arg(long)]
-    host: Option<String>,
-    /// The port of the local address
-    #[arg(long)]
-    port: Option<u16>,
-    /// A header as `name: value`; can be repeated
-    #[arg(long = "header", value_name = "LINE", value_parser = parse_header)]
-    headers: Vec<(String, String)>,
-    /// The direct remote address: the peer of the TCP connection
-    #[arg(long)]
-    source_ip: Option<IpAddr>,
-    /// The remote address: the client that trusted proxies report
-    #[arg(long)]
-    remote_ip: Option<IpAddr>,
-    /// The server name of the TLS handshake
-    #[arg(long)]
-    sni: Option<String>,
-    /// The claims of a verified token, as a JSON object. A claim that it lacks is absent
-    #[arg(long, value_name = "JSON", value_parser = parse_object)]
-    claims: Option<serde_json::Map<String, Value>>,
+    #[command(flatten)]
+    attributes: Attributes,
     /// The output format
     #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
@@ -86,17 +67,23 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let mesh = arguments.mesh.mesh()?;
     let layer = Layer::from(arguments.layer);
     let now = arguments.at.time()?;
+    let Attributes { host, port, headers, source_ip, remote_ip, sni, claims } = &arguments.attributes;
+    let mut names = HashSet::new();
+    if let Some((name, _)) = headers.iter().find(|(name, _)| !names.insert(name)) {
+        let message = format!("`--header {name}` is repeated (the answers are about headers with one line)");
+        return Err(io::Error::other(message));
+    }
     let question = Question {
         peer: arguments.peer.clone(),
         method: arguments.method.clone(),
         path: arguments.path.clone(),
-        host: arguments.host.clone(),
-        port: arguments.port,
-        source_ip: arguments.source_ip,
-        remote_ip: arguments.remote_ip,
-        sni: arguments.sni.clone(),
-        headers: arguments.headers.clone(),
-        claims: arguments.claims.clone(),
+        host: host.clone(),
+        port: *port,
+        source_ip: *source_ip,
+        remote_ip: *remote_ip,
+        sni: sni.clone(),
+        headers: headers.clone(),
+        claims: claims.clone(),
     };
     let mut out = stdout();
     let mut is_complete = true;
