@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::policy::field::Field;
 
+/// The HTTP filter that validates tokens, which is also the namespace of the dynamic metadata with the claims.
+pub(crate) const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
+
 /// The fields that read claims.
 pub(crate) const FIELDS: [Field; 4] = [Field::RequestPrincipals, Field::Audiences, Field::Presenter, Field::Claim];
 

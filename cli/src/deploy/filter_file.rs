@@ -5,13 +5,10 @@ use spiffe_authz::filter_state;
 use spiffe_authz::policy::Node;
 use spiffe_authz::policy::field::Field;
 
-use crate::claims;
+use crate::claims::{self, JWT_AUTHN};
 use crate::document::Document;
 use crate::located::written::{NOWHERE, list, object, text};
 use crate::located::{Located, Value};
-
-/// The HTTP filter that validates tokens.
-const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
 
 /// The file with the code of the filter.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use spiffe_authz::filter_state::METADATA_PREFIX;
 
 use super::Facts;
 use super::filter::before;
-use crate::claims;
+use crate::claims::{self, JWT_AUTHN as NAMESPACE};
 use crate::command::doctor::channel::Channel;
 use crate::command::doctor::installation::Adapter;
 use crate::document::Document;
@@ -14,8 +14,6 @@ use crate::finding::{FindingCode, FindingLayer};
 use crate::report::Report;
 
 const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
-/// The namespace of the dynamic metadata with the claims.
-const NAMESPACE: &str = "envoy.filters.http.jwt_authn";
 /// The key of the claims in it.
 const KEY: &str = "payload";
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
