@@ -126,7 +126,10 @@ impl Document {
 }
 
 /// Reads the file, or the files of a directory.
-fn read(path: &Path) -> io::Result<Vec<(PathBuf, Source)>> {
+///
+/// # Errors
+/// Returns an error if a file cannot be read, or if the filter would reject the form of its documents.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<(PathBuf, Source)>> {
     let mut unreadable = Vec::new();
     let files = input::expand(&[path.to_owned()], &mut unreadable);
     if let Some((path, error)) = unreadable.first() {

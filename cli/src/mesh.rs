@@ -144,6 +144,11 @@ impl MeshSettings {
         self.trust_domain.is_some()
     }
 
+    /// Returns `true` if a trust domain is set: that of the mesh, an alias, or a federated one.
+    pub(crate) const fn has_trust_domains(&self) -> bool {
+        self.has_trust_domain() || !self.trust_domain_aliases.is_empty() || !self.federated_trust_domains.is_empty()
+    }
+
     /// Adds the trust domain and its aliases from the fields of a document, if they are not set.
     ///
     /// # Errors

@@ -374,6 +374,15 @@ fn what_is_missing_is_named() {
         let message = error(&arguments, input);
         assert!(message.contains(expected), "{arguments:?}: {message}");
     }
+    // An option that a document has no use for, and policies of which none is left.
+    for option in ["--trust-domain-alias", "--federated-trust-domain"] {
+        let message = error(&[&to("wasm-plugin")[..], &IMAGE[..], &[option, "example.io"]].concat(), DOCUMENT);
+        assert!(message.contains("in the document itself"), "{option}: {message}");
+    }
+    let only_custom = policy("default", "c", json!({"action": "CUSTOM", "provider": {"name": "x"}}));
+    let arguments = ["--to", "wasm-plugin", "--trust-domain", "example.org", "--allow-partial", "-"];
+    let message = error(&[&arguments[..], &IMAGE[..]].concat(), &only_custom);
+    assert!(message.contains("every accepted caller would be allowed"), "{message}");
     let custom = policy("default", "c", json!({"action": "CUSTOM", "provider": {"name": "x"}})) + &mesh();
     let arguments = [&["--to", "wasm-plugin", "--trust-domain", "example.org", "-"], &IMAGE[..]].concat();
     let message = error(&arguments, &custom);

@@ -7,9 +7,8 @@ use spiffe_authz::policy::Proxy;
 
 use super::filter_file::Needs;
 use super::proxies::Proxies;
-use crate::document::Document;
+use crate::document::{self, Document};
 use crate::exit::Failure;
-use crate::input;
 use crate::istio::import::Import;
 use crate::istio::remark::Remark;
 use crate::istio::scope::Scope;
@@ -61,32 +60,22 @@ impl Policies {
     /// # Errors
     /// Returns an error if a file cannot be read, if there is neither, or if there are both.
     pub(crate) fn read(paths: &[PathBuf]) -> io::Result<Self> {
-        let mut unreadable = Vec::new();
-        let files = input::expand(paths, &mut unreadable);
-        if let Some((path, error)) = unreadable.first() {
-            return Err(input::named(path, error));
-        }
         let mut sources = Vec::new();
-        for file in files {
-            match Source::read(&file)? {
-                Ok(source) => sources.push((file, source)),
-                Err((_, unusable)) => return Err(rejected(&file.display().to_string(), unusable)),
-            }
-        }
         let mut documents = Vec::new();
-        for (file, source) in &sources {
-            let file_name = file.display().to_string();
-            if let Some(rejected_form) = source.rejected.first() {
-                return Err(rejected(&file_name, rejected_form.clone()));
-            }
-            for document in source.documents(paths.contains(file)) {
-                documents.push((file_name.clone(), document.clone()));
+        for path in paths {
+            for (file, source) in document::read(path)? {
+                let found = source.documents(file == *path).into_iter().cloned();
+                documents.extend(found.map(|document| (file.display().to_string(), document)));
+                sources.push(source);
             }
         }
-        let has_policies = sources.iter().any(|(_, source)| source.has_policies());
+        let has_policies = sources.iter().any(Source::has_policies);
         match documents.as_slice() {
-            [] if has_policies => Ok(Self::Resources(sources.into_iter().map(|(_, source)| source).collect())),
-            [] => Err(rejected("the input", source::without_document())),
+            [] if has_policies => Ok(Self::Resources(sources)),
+            [] => {
+                let missing = source::without_document();
+                Err(io::Error::other(Failure::of_document("the input", &[missing])))
+            }
             [(file, document)] if !has_policies => {
                 Document::compile(document, Proxy::Every)
                     .map_err(|errors| io::Error::other(Failure::of_document(file, &errors)))?;
@@ -127,13 +116,9 @@ impl Policies {
     }
 }
 
-fn rejected(file: &str, unusable: crate::placed::Placed) -> io::Error {
-    io::Error::other(Failure::of_document(file, &[unusable]))
-}
-
 /// Returns the same document for all of the proxies.
 fn of_document(document: &Located, settings: &Settings, proxies: &[Proxies]) -> io::Result<Unchecked> {
-    if !settings.head.is_empty() || settings.mesh.has_trust_domain() {
+    if !settings.head.is_empty() || settings.mesh.has_trust_domains() {
         let message = "the settings of the document are in the document itself (remove `document` from the values, and \
                        the options of the mesh)";
         return Err(io::Error::other(message));
@@ -146,7 +131,12 @@ fn of_document(document: &Located, settings: &Settings, proxies: &[Proxies]) -> 
 fn of_mesh(sources: &[Source], settings: &Settings, proxies: &[Proxies]) -> io::Result<Unchecked> {
     let mesh = Mesh { settings: settings.mesh.clone(), workload: None };
     let import = mesh.import(Source::resources(sources.iter()), Scope::All, settings.head.clone(), false)?;
-    let Import { document, remarks, .. } = accepted(import, settings)?;
+    let Import { document, policies, remarks, .. } = accepted(import, settings)?;
+    if policies.is_empty() {
+        let message = "there is no policy to deploy, so every accepted caller would be allowed (if this is intended, deploy \
+                       a document with `policies: []`)";
+        return Err(io::Error::other(message));
+    }
     let document = sorted(document);
     let root_namespace = &*settings.mesh.root_namespace;
     let documents = proxies.iter().map(|proxies| {
