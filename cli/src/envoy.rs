@@ -8,6 +8,7 @@ pub(crate) mod matchers;
 pub(crate) mod message;
 pub(crate) mod moment;
 pub(crate) mod page;
+pub(crate) mod path;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod tls;

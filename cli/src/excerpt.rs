@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
 use crate::lines::{Around, Lines};
 use crate::located::Position;
-use crate::printable::{Printable, say, styled};
+use crate::printable::Printable;
 use crate::style::{HEADING, MARK};
 
 /// The number of characters of a line that are shown before a position, and after it.
@@ -14,15 +16,20 @@ const SHOWN: usize = 60;
 pub(crate) fn write(out: &mut impl Write, lines: &Lines, position: Position) -> io::Result<()> {
     let Some(around) = lines.around(position, SHOWN) else { return Ok(()) };
     let Around { before, after, is_start_cut, is_end_cut } = around;
-    // Values are escaped when they are shown, so the mark must be as long as the escaped value.
-    let width = |text: &str| Printable(text).to_string().chars().count();
-    let marked = width(after.get(..token(after)).unwrap_or_default()).max(1);
+    let (marked, rest) = after.split_at(token(after));
     let (left, right) = (if is_start_cut { "…" } else { "" }, if is_end_cut { "…" } else { "" });
-    let line = position.line.to_string();
-    let margin = " ".repeat(line.len());
-    let offset = " ".repeat(width(before) + left.chars().count());
-    say!(out, "  {} | {}{}{}{}", styled(HEADING, &line), left, before, after, right)?;
-    say!(out, "  {} | {}{}", margin, offset, styled(MARK, &"^".repeat(marked)))
+    // The renderer replaces control characters, and the rest of the output escapes them.
+    let before = format!("{left}{}", Printable(before));
+    let marked = Printable(marked).to_string();
+    let line = format!("{before}{marked}{}{right}", Printable(rest));
+    let mark = AnnotationKind::Primary.span(before.len()..before.len() + marked.len());
+    let number = usize::try_from(position.line).unwrap_or_default();
+    let snippet = Snippet::source(line).line_start(number).annotation(mark);
+    let renderer = Renderer::styled().term_width(4 * SHOWN).line_num(HEADING).error(MARK);
+    let excerpt = renderer.render(&[Group::with_level(Level::ERROR).element(snippet)]);
+    // The excerpt has styles of its own, and the text in it is escaped.
+    out.write_all(excerpt.as_bytes())?;
+    out.write_all(b"\n")
 }
 
 /// Returns the number of bytes of the name or value at the start of a line.
@@ -52,9 +59,9 @@ mod tests {
 
     #[test]
     fn the_mark_is_below_the_value() {
-        assert_eq!(excerpt("a:\n  bc: [\"x y\", z]\n", 2, 8), "  2 |   bc: [\"x y\", z]\n    |        ^^^^^\n");
-        assert_eq!(excerpt("a:\n  bc: d e # f\n", 2, 3), "  2 |   bc: d e # f\n    |   ^^\n");
-        assert_eq!(excerpt("\ta: \u{1b}b", 1, 5), "  1 | \\ta: \\u{1b}b\n    |      ^^^^^^^\n");
+        assert_eq!(excerpt("a:\n  bc: [\"x y\", z]\n", 2, 8), "  |\n2 |   bc: [\"x y\", z]\n  |        ^^^^^\n");
+        assert_eq!(excerpt("a:\n  bc: d e # f\n", 2, 3), "  |\n2 |   bc: d e # f\n  |   ^^\n");
+        assert_eq!(excerpt("\ta: \u{1b}b", 1, 5), "  |\n1 | \\ta: \\u{1b}b\n  |      ^^^^^^^\n");
         assert_eq!(excerpt("a", 9, 1), "");
         let long = format!("{}x: y{}", "a".repeat(100), "b".repeat(100));
         let shown = excerpt(&long, 1, 101);

@@ -15,6 +15,9 @@ use crate::istio::target::TargetRef;
 use crate::istio::trust_domain_bundle::TrustDomainBundle;
 use crate::located::{Field, Located, Value};
 
+/// The headings of the options in `--help`. A heading of a struct would also apply to the options after it.
+const MESH: &str = "Options for the mesh of AuthorizationPolicies";
+const WORKLOAD: &str = "Options for the workload, with AuthorizationPolicies or `scope`";
 /// The root namespace of a mesh with Istio's defaults.
 const ROOT_NAMESPACE: &str = "istio-system";
 
@@ -50,36 +53,35 @@ impl Default for MeshSettings {
 #[derive(clap::Args)]
 pub(crate) struct SettingsOptions {
     /// The mesh's trust domain. Required for AuthorizationPolicies
-    #[arg(long, value_parser = parse_trust_domain)]
+    #[arg(help_heading = MESH, long, value_parser = parse_trust_domain)]
     trust_domain: Option<String>,
     /// One of the mesh's `trustDomainAliases`, which principals get in the same way as in Istio; can be repeated
-    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
+    #[arg(help_heading = MESH, long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
     aliases: Vec<String>,
     /// A trust domain to federate with; can be repeated
-    #[arg(long = "federated-trust-domain", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
+    #[arg(help_heading = MESH, long = "federated-trust-domain", value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
     federated: Vec<String>,
     /// The namespace whose policies without a selector apply to the whole mesh
-    #[arg(long, value_parser = parse_namespace, default_value = ROOT_NAMESPACE)]
+    #[arg(help_heading = MESH, long, value_parser = parse_namespace, default_value = ROOT_NAMESPACE)]
     root_namespace: String,
 }
 
 /// The options of a mesh and a workload.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Options for AuthorizationPolicies and documents with `scope`")]
 pub(crate) struct MeshOptions {
     #[command(flatten)]
     settings: SettingsOptions,
     /// The namespace of the workload whose policies are read. Policies without a namespace get it [default: every policy is
     /// read, if one workload can have all of them]
-    #[arg(short, long, value_parser = parse_namespace)]
+    #[arg(help_heading = WORKLOAD, short, long, value_parser = parse_namespace)]
     namespace: Option<String>,
     /// A label of the workload, `name=value`; can be repeated; policies that select other workloads are skipped
-    #[arg(long = "label", value_name = "LABEL", value_parser = parse_label, requires = "namespace")]
+    #[arg(help_heading = WORKLOAD, long = "label", value_name = "LABEL", value_parser = parse_label, requires = "namespace")]
     labels: Vec<(String, String)>,
     /// A Gateway, GatewayClass, Service or ServiceEntry of the proxy, `kind/name`; can be repeated; policies whose
     /// `targetRefs` have other resources are skipped. With a GatewayClass or a service, the proxy is a waypoint, and
     /// policies without `targetRefs` are skipped
-    #[arg(long = "target-ref", value_name = "KIND/NAME", value_parser = TargetRef::parse, requires = "namespace")]
+    #[arg(help_heading = WORKLOAD, long = "target-ref", value_name = "KIND/NAME", value_parser = TargetRef::parse, requires = "namespace")]
     targets: Vec<TargetRef>,
 }
 

@@ -27,6 +27,24 @@ fn every_subcommand_has_a_manual_page() {
     }
 }
 
+#[test]
+fn a_heading_of_options_has_no_others() {
+    let mut checked = 0;
+    for subcommand in subcommands() {
+        let help = command(&[&subcommand, "--help"]);
+        let Some((_, section)) = help.split_once("\nOptions for the workload") else { continue };
+        let section = section.split("\n\nOptions").next().unwrap().split("\n\nExamples").next().unwrap();
+        let options: Vec<&str> = section
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+            .map(|word| word.trim_end_matches(','))
+            .collect();
+        assert_eq!(options, ["--namespace", "--label", "--target-ref"], "{subcommand}");
+        checked += 1;
+    }
+    assert!(checked >= 6, "{checked}");
+}
+
 /// The names of the subcommands in `--help`.
 fn subcommands() -> Vec<String> {
     let help = command(&["--help"]);

@@ -1,5 +1,6 @@
 //! `spiffe-authz explain`: the decision about a request, and the rules that lead to it.
 
+mod before;
 mod hint;
 mod output;
 
@@ -11,10 +12,10 @@ use std::path::{Path, PathBuf};
 use spiffe_authz::case::{CaseRequest, Lines};
 use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::Layer;
+use spiffe_authz::policy::field::Field;
 use spiffe_authz::request::Request;
 
 use crate::attributes::Attributes;
-use crate::claims;
 use crate::clock::At;
 use crate::document::Document;
 use crate::exit::Ended;
@@ -23,6 +24,7 @@ use crate::mesh::MeshOptions;
 use crate::options::{Format, LayerOption};
 use crate::printable::write_json;
 use crate::stream::stdout;
+use before::{BeforeFilter, Received};
 use output::Explained;
 
 /// Shows how a request is decided, and why
@@ -70,10 +72,8 @@ pub(crate) struct Arguments {
     /// The local address, where the connection arrived
     #[arg(long)]
     destination_ip: Option<IpAddr>,
-    /// A claim that Envoy splits at spaces; can be repeated; an empty name means none [default: scope and permission, as in
-    /// Istio]
-    #[arg(long = "space-delimited-claim", value_name = "CLAIM", default_values = claims::OF_ISTIO, hide_default_value = true)]
-    space_delimited: Vec<String>,
+    #[command(flatten)]
+    before: BeforeFilter,
     /// Shows every rule in human-readable output, and not only the closest ones
     #[arg(long)]
     all: bool,
@@ -145,9 +145,9 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let document = Document::load(&arguments.policy, &arguments.mesh.mesh()?)?;
-    let (layer, written) = arguments.request()?;
+    let (layer, sent) = arguments.request()?;
     let document = document.on(layer);
-    let request = claims::split(&written, &arguments.space_delimited);
+    let Received { request, assumed } = arguments.before.apply(&document.policy, &sent, arguments.log)?;
     let now = arguments.at.time()?;
     let settings = document.policy.identity();
     let identify = |request: &CaseRequest| {
@@ -157,10 +157,17 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         .policy
         .explain(&document.policy.subject(identify(&request)), &Request::new(&request, now))
         .map_err(|_| io::Error::other("the request cannot be read"))?;
-    let hints = hint::all(&document.policy, &request, &explanation.outcome, |other| {
-        document.policy.decide(&document.policy.subject(identify(other)), &Request::new(other, now))
-    });
-    let explained = Explained { root: &document.root, layer, request: &written, explanation: &explanation, hints };
+    let mut hints = hint::on(&request, &explanation.outcome);
+    if !arguments.log && document.policy.reads(Field::Paths) {
+        for (normalization, path) in arguments.before.other_paths(&sent) {
+            let other = CaseRequest { path, ..request.clone() };
+            let outcome =
+                document.policy.decide(&document.policy.subject(identify(&other)), &Request::new(&other, now));
+            hints.push(hint::other_path(normalization, &other.path, &outcome));
+        }
+    }
+    let explained =
+        Explained { root: &document.root, layer, request: &request, explanation: &explanation, assumed, hints };
     let mut out = stdout();
     match arguments.format {
         Format::Human => explained.write_human(&mut out, arguments.all)?,

@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     /// `document` has the fields of the documents without the policies. Options take precedence
     #[arg(long = "values", value_name = "FILE")]
     file: Option<PathBuf>,
-    #[command(flatten, next_help_heading = "Options for AuthorizationPolicies")]
+    #[command(flatten)]
     mesh: SettingsOptions,
     /// Omits the policies that cannot be deployed. The filter can then allow more than the policies
     #[arg(long)]

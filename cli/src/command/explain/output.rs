@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
+use spiffe_authz::decision::Verdict;
 use spiffe_authz::policy::{Action, Explanation, Layer, MatcherTrace, Mode, Node, PolicyTrace, RuleTrace};
 
 use super::hint;
@@ -50,6 +51,7 @@ pub(super) struct Explained<'e> {
     pub(super) layer: Layer,
     pub(super) request: &'e CaseRequest,
     pub(super) explanation: &'e Explanation<'e>,
+    pub(super) assumed: Vec<String>,
     pub(super) hints: Vec<String>,
 }
 
@@ -61,7 +63,7 @@ impl Explained<'_> {
     }
 
     pub(super) fn write_human(&self, out: &mut impl Write, all: bool) -> io::Result<()> {
-        let Self { root, layer, request, explanation, hints } = self;
+        let Self { root, layer, request, explanation, assumed, hints } = self;
         let outcome = &explanation.outcome;
         say!(out, "{}", DecisionLine(&outcome.decision))?;
         if let Some(shadow) = &outcome.shadow {
@@ -79,6 +81,7 @@ impl Explained<'_> {
                 say!(out, "connection to port {}, server name {}", port, name)?;
             }
         }
+        assumed.iter().try_for_each(|assumption| say!(out, "assumed  {}", assumption))?;
         hints.iter().try_for_each(|hint| say!(out, "hint     {}", hint))?;
         let rules = closest_first(explanation);
         let shown = if all { rules.len() } else { SHOWN };
@@ -122,11 +125,13 @@ impl Explained<'_> {
             let heading = format!("{} {}", policy.action.name(), policy.name);
             say!(out, "\n{}: no rules: matches no request", styled(HEADING, &heading))?;
         }
-        Ok(())
+        let word = if outcome.decision.verdict == Verdict::Allow { "allowed" } else { "denied" };
+        let noun = if *layer == Layer::Http { "request" } else { "connection" };
+        say!(out, "\nthe {} is {}", noun, word)
     }
 
     pub(super) fn as_json(&self) -> Value {
-        let Self { root, layer, request, explanation, hints } = self;
+        let Self { root, layer, request, explanation, assumed, hints } = self;
         let rules: Vec<Value> = closest_first(explanation)
         .into_iter()
         .map(|(policy, position, rule)| {
@@ -157,6 +162,7 @@ impl Explained<'_> {
         answer["audit"] = json!(explanation.outcome.audit.map(|rule| rule.policy));
         answer["request"] = request_json(request, *layer);
         answer["rules"] = json!(rules);
+        answer["assumed"] = json!(assumed);
         answer["hints"] = json!(hints);
         answer
     }
