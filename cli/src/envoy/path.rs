@@ -16,7 +16,7 @@ pub(crate) enum PathNormalization {
 }
 
 impl PathNormalization {
-    /// The name of the value, as an option has it.
+    /// The name of the value in options.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }

@@ -50,7 +50,7 @@ const JOINED: [&str; 27] = [
 /// The settings of Envoy and Istio that change a request before the filter.
 #[derive(clap::Args)]
 pub(super) struct BeforeFilter {
-    /// How Envoy normalizes the path: `pathNormalization` in Istio's mesh configuration
+    /// The normalization of the path by Envoy: `pathNormalization` in Istio's mesh configuration
     #[arg(help_heading = HEADING, long, value_enum, default_value = "base", conflicts_with = "log")]
     path_normalization: PathNormalization,
     /// Takes the remote address from the connection, as Istio's gateways do, and not from `x-forwarded-for`, as sidecars do
