@@ -11,8 +11,11 @@ mod lease;
 mod log;
 mod metrics;
 mod reconcile;
+pub(crate) mod server;
 mod status;
+pub(crate) mod webhook;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crate::exit;
 use events::Events;
 use lease::Lease;
 use metrics::{Found, Metrics};
+use webhook::Webhook;
 
 /// The time without a change after which a comparison starts, and the longest time until it starts.
 const QUIET: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
@@ -51,16 +55,31 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
 }
 
+/// Serves the webhook, or waits for ever if there is none.
+async fn serve_webhook(webhook: Option<&(Webhook, TcpListener)>, client: &Client, settings: &Arc<Settings>) {
+    match webhook {
+        Some((webhook, listener)) => webhook::serve(listener, webhook, client, settings).await,
+        None => pending().await,
+    }
+}
+
 /// Runs until the process is told to stop.
 ///
 /// # Errors
-/// Returns an error if there is no cluster, or if the address is in use.
-pub(crate) async fn run(settings: Settings) -> io::Result<()> {
+/// Returns an error if there is no cluster, if an address is in use, or if the certificate of the webhook cannot be used.
+pub(crate) async fn run(settings: Settings, webhook: Option<Webhook>) -> io::Result<()> {
+    let settings = Arc::new(settings);
     let client = Client::try_default().await.map_err(io::Error::other)?;
     let metrics = Arc::new(Metrics::default());
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", settings.listen)))?;
+    let listener = server::listen(settings.listen).await?;
+    let webhook = match webhook {
+        Some(webhook) => {
+            webhook.certificate.read()?;
+            let listener = server::listen(webhook.listen).await?;
+            Some((webhook, listener))
+        }
+        None => None,
+    };
     let changed = Arc::new(Notify::new());
     let lease = Arc::new(Lease::new(client.clone(), &settings.namespace, &settings.replica, Arc::clone(&changed)));
     log::info("started", &[("replica", &settings.replica)]);
@@ -71,6 +90,7 @@ pub(crate) async fn run(settings: Settings) -> io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = endpoints::serve(&listener, &metrics, &lease) => {}
+        () = serve_webhook(webhook.as_ref(), &client, &settings) => {}
         () = lease.hold() => {}
         () = cluster::watch(&client, &settings, &changed) => {}
         () = act(&client, &settings, &changed, &lease, &metrics) => {}

@@ -3,7 +3,10 @@
 mod authorization_policies;
 mod baseline;
 mod output;
+mod review;
 mod settings;
+
+pub(crate) use review::review;
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};

@@ -2,7 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use super::check;
+use crate::controller::server::Certificate;
+use crate::controller::webhook::Webhook;
 use crate::controller::{self, Settings};
 use crate::exit::Ended;
 
@@ -32,6 +36,22 @@ pub(crate) struct Arguments {
     /// The address of `/healthz`, `/readyz` and `/metrics`
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// The address of the admission webhook, `/validate`, which rejects AuthorizationPolicies with errors; it needs a certificate
+    #[arg(long, value_name = "ADDRESS", requires = "webhook_certificate")]
+    webhook: Option<SocketAddr>,
+    /// The certificate chain of the webhook, in PEM; the file can be replaced at any time
+    #[arg(long, value_name = "FILE", requires_all = ["webhook", "webhook_key"])]
+    webhook_certificate: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "webhook_certificate")]
+    webhook_key: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn webhook(&self) -> Option<Webhook> {
+        let (chain, key) = (self.webhook_certificate.clone()?, self.webhook_key.clone()?);
+        Some(Webhook { listen: self.webhook?, certificate: Certificate { chain, key }, review: check::review })
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
@@ -43,6 +63,6 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         listen: arguments.listen,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(controller::run(settings))?;
+    runtime.block_on(controller::run(settings, arguments.webhook()))?;
     Ok(Ended::Well)
 }

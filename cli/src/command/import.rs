@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// Writes a document if no policy applies to the workload. Without an ALLOW policy, it allows every accepted caller
     #[arg(long)]
     allow_empty: bool,
-    /// Writes a document without the policies that cannot be imported. It can allow more than the policies
+    /// Writes a document without the policies that cannot be imported, which can allow more than they do
     #[arg(long)]
     allow_partial: bool,
     /// The value of `identity.pattern` in the document

@@ -1,73 +1,39 @@
 //! The HTTP endpoints for Kubernetes and Prometheus.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use hyper::StatusCode;
+use tokio::net::TcpListener;
 
 use super::lease::Lease;
 use super::metrics::Metrics;
+use super::server::{self, Answer, Asked};
 
-/// The longest request.
-const LIMIT: usize = 8192;
-/// The time for a request.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The time after a connection that could not be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Serves `/healthz`, `/readyz` and `/metrics`, one request on each connection.
+/// Serves `/healthz`, `/readyz` and `/metrics`, and never ends.
 pub(super) async fn serve(listener: &TcpListener, metrics: &Arc<Metrics>, lease: &Arc<Lease>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (metrics, lease) = (Arc::clone(metrics), Arc::clone(lease));
-                // A client that ends early, or that sends too slowly, gets no response.
-                tokio::spawn(async move { timeout(PATIENCE, respond(stream, &metrics, &lease)).await });
-            }
-            // The client has gone, or the process has no free file descriptor.
-            Err(_) => sleep(PAUSE).await,
-        }
-    }
+    let (metrics, lease) = (Arc::clone(metrics), Arc::clone(lease));
+    let answer = move |Asked { path, .. }| {
+        let answer = answer(&path, &metrics, &lease);
+        async { answer }
+    };
+    server::serve(listener, None, answer).await;
 }
 
-async fn respond(mut stream: TcpStream, metrics: &Metrics, lease: &Lease) -> io::Result<()> {
-    let mut request = vec![0; LIMIT];
-    let mut length = 0;
-    let path = loop {
-        let read = stream.read(&mut request[length..]).await?;
-        length += read;
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut parsed = httparse::Request::new(&mut headers);
-        match parsed.parse(&request[..length]) {
-            Ok(httparse::Status::Complete(_)) => break parsed.path.map(str::to_owned),
-            // A read into an empty slice would wait for data.
-            Ok(httparse::Status::Partial) if read > 0 && length < LIMIT => {}
-            _ => break None,
-        }
-    };
-    let (status, body) = match path.as_deref() {
-        Some("/healthz") => ("200 OK", "ok\n".to_owned()),
-        Some("/readyz") if lease.is_known() => ("200 OK", "ok\n".to_owned()),
-        Some("/readyz") => ("503 Service Unavailable", "the API server has not answered yet\n".to_owned()),
-        Some("/metrics") => ("200 OK", metrics.text(lease.is_held())),
-        Some(_) => ("404 Not Found", "expected /healthz, /readyz or /metrics\n".to_owned()),
-        None => ("400 Bad Request", "expected an HTTP/1.1 request\n".to_owned()),
-    };
-    let length = body.len();
-    let response = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await
+fn answer(path: &str, metrics: &Metrics, lease: &Lease) -> Answer {
+    match path {
+        "/healthz" => Answer::text(StatusCode::OK, "ok\n"),
+        "/readyz" if lease.is_known() => Answer::text(StatusCode::OK, "ok\n"),
+        "/readyz" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the API server has not answered yet\n"),
+        "/metrics" => Answer::text(StatusCode::OK, &metrics.text(lease.is_held())),
+        _ => Answer::text(StatusCode::NOT_FOUND, "expected /healthz, /readyz or /metrics\n"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use kube::{Client, Config};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -75,7 +41,7 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::time::timeout;
 
-    use super::{LIMIT, PATIENCE, serve};
+    use super::serve;
     use crate::controller::lease::Lease;
     use crate::controller::metrics::Metrics;
 
@@ -101,8 +67,9 @@ mod tests {
             drop(TcpStream::connect(address).await?);
             let (status, _) = ask(address, b"nonsense\r\n\r\n").await?;
             assert_eq!(status, "HTTP/1.1 400 Bad Request");
-            let (status, _) = ask(address, &[b'G'; LIMIT]).await?;
-            assert_eq!(status, "HTTP/1.1 400 Bad Request");
+            let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
+            let (status, _) = ask(address, long.as_bytes()).await?;
+            assert_eq!(status, "HTTP/1.1 431 Request Header Fields Too Large");
             let cases = [
                 ("/healthz", "200 OK", "ok"),
                 ("/readyz", "503 Service Unavailable", "the API server has not answered yet"),
@@ -110,19 +77,19 @@ mod tests {
                 ("/other", "404 Not Found", "expected /healthz"),
             ];
             for (path, status, beginning) in cases {
-                let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+                let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
                 let (line, body) = ask(address, request.as_bytes()).await?;
                 assert_eq!(line, format!("HTTP/1.1 {status}"));
                 assert!(body.starts_with(beginning), "{path}: {body}");
             }
             // The slow client was served by none of them, and continues.
-            slow.write_all(b"\r\n").await?;
+            slow.write_all(b"connection: close\r\n\r\n").await?;
             assert_eq!(response(&mut slow).await?.0, "HTTP/1.1 200 OK");
             Ok(())
         };
         tokio::select! {
             () = serve(&listener, &metrics, &lease) => unreachable!("the server ended"),
-            result = timeout(PATIENCE, requests) => result?,
+            result = timeout(Duration::from_secs(20), requests) => result?,
         }
     }
 

@@ -27,9 +27,7 @@ const CLUSTER: &str = "cluster";
 /// The objects of a cluster that a deployment depends on.
 pub(super) struct Inputs {
     pub(super) policies: Vec<DynamicObject>,
-    mesh: MeshConfig,
-    /// The trust domains that SPIRE federates with, sorted.
-    federated: Vec<String>,
+    mesh: MeshSettings,
 }
 
 /// The part of Istio's mesh configuration that policies depend on.
@@ -62,43 +60,16 @@ impl Inputs {
     pub(super) async fn read(client: &Client, settings: &Settings, labels: Option<&str>) -> io::Result<Self> {
         // A cluster that does not know the kind is not a cluster without policies, which allow every caller.
         let policies = POLICY.list(client, labels).await?;
-        let mut federated: Vec<String> = FEDERATION
-            .list_if_known(client)
-            .await?
-            .iter()
-            .filter_map(|domain| domain.data["spec"]["trustDomain"].as_str().map(str::to_owned))
-            .collect();
-        federated.sort_unstable();
-        federated.dedup();
-        let namespace = &settings.istio_namespace;
-        let config_map = CONFIG_MAP
-            .in_namespace(client, namespace)
-            .get(&settings.mesh_config)
-            .await
-            .map_err(|error| io::Error::other(format!("{namespace}/{}: {error}", settings.mesh_config)))?;
-        let mesh = config_map.data["data"]["mesh"].as_str().unwrap_or_default();
-        let mesh: MeshConfig = if mesh.trim().is_empty() { Ok(MeshConfig::default()) } else { yaml::from_str(mesh) }
-            .map_err(|error| {
-                let message = yaml::message(&error);
-                io::Error::other(format!("{namespace}/{}: mesh: {message}", settings.mesh_config))
-            })?;
-        Ok(Self { policies, mesh, federated })
+        Ok(Self { policies, mesh: mesh_settings(client, settings).await? })
     }
 
     /// Renders the policies with these values, in the same way as `spiffe-authz render`.
     ///
     /// # Errors
     /// Returns an error if the values are wrong, or if a policy cannot be deployed.
-    pub(super) fn render(&self, settings: &Settings, values: &Values, allows_partial: bool) -> io::Result<Rendered> {
+    pub(super) fn render(&self, values: &Values, allows_partial: bool) -> io::Result<Rendered> {
         let form = values.form()?;
-        let root_namespace = self.mesh.root_namespace.clone().unwrap_or_else(|| settings.istio_namespace.clone());
-        let mesh = MeshSettings {
-            trust_domain: Some(self.mesh.trust_domain.clone()),
-            trust_domain_aliases: self.mesh.trust_domain_aliases.clone(),
-            federated_trust_domains: self.federated.clone(),
-            root_namespace,
-        };
-        let settings = values.settings(mesh, &form, allows_partial)?;
+        let settings = values.settings(self.mesh.clone(), &form, allows_partial)?;
         let items: Vec<Value> = self.policies.iter().map(resource).collect();
         let text = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         let source = Source::parse(Path::new(CLUSTER), text)
@@ -120,6 +91,40 @@ impl Inputs {
         let text = Remark { origin: None, ..remark.clone() }.to_string();
         Problem { policy: policy.map(reference), text }
     }
+}
+
+/// Reads the settings of the mesh: Istio's mesh configuration, and the trust domains that SPIRE federates with, sorted.
+///
+/// # Errors
+/// Returns an error if the API server does not answer, or if the mesh configuration cannot be read.
+pub(super) async fn mesh_settings(client: &Client, settings: &Settings) -> io::Result<MeshSettings> {
+    let mut federated: Vec<String> = FEDERATION
+        .list_if_known(client)
+        .await?
+        .iter()
+        .filter_map(|domain| domain.data["spec"]["trustDomain"].as_str().map(str::to_owned))
+        .collect();
+    federated.sort_unstable();
+    federated.dedup();
+    let namespace = &settings.istio_namespace;
+    let config_map = CONFIG_MAP
+        .in_namespace(client, namespace)
+        .get(&settings.mesh_config)
+        .await
+        .map_err(|error| io::Error::other(format!("{namespace}/{}: {error}", settings.mesh_config)))?;
+    let mesh = config_map.data["data"]["mesh"].as_str().unwrap_or_default();
+    let mesh: MeshConfig = if mesh.trim().is_empty() { Ok(MeshConfig::default()) } else { yaml::from_str(mesh) }
+        .map_err(|error| {
+            let message = yaml::message(&error);
+            io::Error::other(format!("{namespace}/{}: mesh: {message}", settings.mesh_config))
+        })?;
+    let MeshConfig { trust_domain, trust_domain_aliases, root_namespace } = mesh;
+    Ok(MeshSettings {
+        trust_domain: Some(trust_domain),
+        trust_domain_aliases,
+        federated_trust_domains: federated,
+        root_namespace: root_namespace.unwrap_or_else(|| namespace.clone()),
+    })
 }
 
 fn reference(policy: &DynamicObject) -> ObjectReference {

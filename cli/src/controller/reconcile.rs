@@ -78,7 +78,7 @@ async fn deploy(
     let inputs = Inputs::read(client, settings, selector.as_deref()).await?;
     let rendered = Values::parse(&spec.to_string())
         .map_err(io::Error::other)
-        .and_then(|values| inputs.render(settings, &values, allows_partial));
+        .and_then(|values| inputs.render(&values, allows_partial));
     let Rendered { parts, remarks } = match rendered {
         Ok(rendered) => rendered,
         Err(error) => {

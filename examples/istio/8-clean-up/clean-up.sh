@@ -137,6 +137,14 @@ if chosen 6; then
     fi
 fi
 
+if chosen 5; then
+    # The controller would write the objects below again. Kubernetes deletes its objects with their PolicyDeployments.
+    if defined policydeployments.spiffe-authz.io; then
+        delete policydeployments --all
+    fi
+    delete -k 5-authorization/controller-webhook
+fi
+
 if chosen 5 && defined wasmplugins.extensions.istio.io; then
     delete -f 5-authorization/connections.yaml
     delete -k 5-authorization/wasmplugin

@@ -32,12 +32,35 @@ impl Controller {
     /// # Errors
     /// Returns an error if it does not start in time.
     pub fn start(kubectl: &Kubectl, directory: &Path, replica: &str) -> Result<Self> {
+        Self::start_with(kubectl, directory, replica, &[])
+    }
+
+    /// Starts a replica with the admission webhook on a port of this machine, and waits until it is ready. The certificate is
+    /// that of the Secret.
+    ///
+    /// # Errors
+    /// Returns an error if there is no Secret, or if the replica does not start in time.
+    pub fn start_with_webhook(kubectl: &Kubectl, directory: &Path, replica: &str, port: u16) -> Result<Self> {
+        let write = |name: &str| -> Result<String> {
+            let template = format!("go-template={{{{index .data \"{name}\" | base64decode}}}}");
+            let text = kubectl.run(&["get", "secret", "spiffe-authz-webhook", "-n", NAMESPACE, "-o", &template])?;
+            let path = directory.join(format!("{replica}-{name}"));
+            fs::write(&path, text)?;
+            Ok(path.display().to_string())
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], port)).to_string();
+        let arguments =
+            ["--webhook", &address, "--webhook-certificate", &write("tls.crt")?, "--webhook-key", &write("tls.key")?];
+        Self::start_with(kubectl, directory, replica, &arguments)
+    }
+
+    fn start_with(kubectl: &Kubectl, directory: &Path, replica: &str, arguments: &[&str]) -> Result<Self> {
         let kubeconfig = directory.join(format!("{replica}.kubeconfig"));
         fs::write(&kubeconfig, with_rights_of_account(kubectl)?.to_string())?;
         let address = SocketAddr::from(([127, 0, 0, 1], port::free()?));
         let mut command = Command::new(programs::path(programs::COMMAND)?);
         command.env("KUBECONFIG", kubeconfig).args(["controller", "--namespace", NAMESPACE, "--replica", replica]);
-        command.args(["--listen", &address.to_string()]);
+        command.args(["--listen", &address.to_string()]).args(arguments);
         let mut process = Process::start(&mut command, directory, replica)?;
         wait::until("the controller is ready", START_LIMIT, || {
             process.check_running()?;

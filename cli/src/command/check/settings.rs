@@ -51,6 +51,7 @@ struct ConfigFile {
 }
 
 /// The lints that `check` reports, with their severities.
+#[derive(Default)]
 pub(super) struct Settings {
     select: Vec<LintName>,
     ignore: Vec<LintName>,

@@ -14,6 +14,7 @@ mod overlay;
 mod rendered;
 mod updates;
 mod verdicts;
+mod webhook;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -60,6 +61,7 @@ fn main() -> Result<ExitCode> {
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
         ("controller::policies_follow_the_cluster", controller::policies_follow_the_cluster),
+        ("webhook::policies_with_errors_are_rejected", webhook::policies_with_errors_are_rejected),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
         ("updates::an_invalid_configuration_changes_nothing", updates::an_invalid_configuration_changes_nothing),
         ("istio_alone::allows_federated_workloads", istio_alone::allows_federated_workloads),
