@@ -55,7 +55,7 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
 }
 
-/// Serves the webhook, or waits for ever if there is none.
+/// Serves the webhook, or waits indefinitely if there is none.
 async fn serve_webhook(webhook: Option<&(Webhook, TcpListener)>, client: &Client, settings: &Arc<Settings>) {
     match webhook {
         Some((webhook, listener)) => webhook::serve(listener, webhook, client, settings).await,

@@ -76,7 +76,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Returns a response with a text.
+    /// Returns a response in plain text.
     pub(super) fn text(status: StatusCode, body: &str) -> Self {
         Self { status, content_type: "text/plain; version=0.0.4", body: body.to_owned() }
     }

@@ -38,7 +38,7 @@ pub(crate) fn policies_with_errors_are_rejected(mesh: &Mesh) -> Result<()> {
 fn with_webhook(mesh: &Mesh) -> Result<()> {
     let kubectl = mesh.environment.kubectl();
     mesh.shell.run("5-authorization/controller-webhook/certificate.sh")?;
-    // The pods of the Deployment are no processes. The API server reaches the replica below by the name of the Service,
+    // The pods of the Deployment are not processes. The API server reaches the replica below by the name of the Service,
     // which it also compares with the certificate.
     let port = port::free()?;
     let service = json!({"spec": {"type": "ExternalName", "externalName": "localhost", "selector": null}}).to_string();
@@ -70,7 +70,7 @@ fn with_webhook(mesh: &Mesh) -> Result<()> {
     let warned = mesh.shell.run(&warned)?;
     ensure!(warned.contains("Warning: default/no-error: ") && warned.contains("literal-asterisk"), "{warned}");
 
-    // Without a replica, the API server decides by `failurePolicy`.
+    // Without a replica, the API server applies `failurePolicy`.
     controller.kill()?;
     kubectl.apply(&custom).map(drop)
 }
