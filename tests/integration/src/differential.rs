@@ -8,6 +8,7 @@ mod environment;
 mod policies;
 mod requests;
 mod shrink;
+mod witnesses;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -22,6 +23,7 @@ use environment::{Caller, Environment};
 pub use environment::{Comparison, Layer};
 use policies::random_set;
 use requests::{Sample, random_sample};
+pub use witnesses::{Sent, send_examples};
 
 use crate::bootstrap::Adapter;
 use crate::istio::PolicySet;
@@ -190,6 +192,14 @@ impl Summary {
     }
 }
 
+/// Returns `true` if a rule can name callers without their trust domain, which the filter takes for the local one.
+fn omits_trust_domain(set: &PolicySet) -> bool {
+    let text = Value::from(set.clone()).to_string();
+    ["amespaces\"", "erviceAccounts\"", "source.namespace", "source.serviceAccount"]
+        .iter()
+        .any(|name| text.contains(name))
+}
+
 impl Mismatch {
     /// Returns the named difference that explains why only the filter denies. Nothing explains the reverse.
     fn difference(&self) -> Option<&'static str> {
@@ -201,9 +211,7 @@ impl Mismatch {
         if self.caller.is_malformed() {
             return Some("identity that does not match the pattern");
         }
-        if self.caller.is_federated()
-            && names(&["amespaces\"", "erviceAccounts\"", "source.namespace", "source.serviceAccount"])
-        {
+        if self.caller.is_federated() && omits_trust_domain(&self.set) {
             return Some("omitted trust domain");
         }
         let by_module = self.comparison == Comparison { layer: Layer::Tcp, adapter: Adapter::Module };

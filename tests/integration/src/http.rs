@@ -79,10 +79,10 @@ impl Client {
         source: IpAddr,
         address: SocketAddr,
         config: rustls::ClientConfig,
-        server: Option<&'static str>,
+        server: Option<&str>,
     ) -> Result<Self> {
         let name = match server {
-            Some(name) => ServerName::try_from(name)?,
+            Some(name) => ServerName::try_from(name.to_owned())?,
             None => ServerName::IpAddress(address.ip().into()),
         };
         Self::handshake(connect_from(source, address)?, config, name)

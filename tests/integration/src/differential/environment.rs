@@ -19,7 +19,7 @@ use crate::port::ReservedPort;
 use crate::tcp::{self, Database, First};
 use crate::token::{METADATA, TokenKey, metadata_filter};
 
-const ISSUERS: [&str; 2] = ["https://issuer-a", "https://issuer-b"];
+pub(super) const ISSUERS: [&str; 2] = ["https://issuer-a", "https://issuer-b"];
 /// The addresses of the two listeners of a set. They share a port, so that policies can use it.
 const OURS: [u8; 4] = [127, 0, 0, 1];
 const ISTIO: [u8; 4] = [127, 0, 0, 3];
@@ -108,7 +108,16 @@ pub(super) struct Environment {
     ports: Vec<ReservedPort>,
     /// Tokens for requests.
     pub(super) tokens: Vec<String>,
-    _fixture: Fixture,
+    /// The key of the tokens.
+    pub(super) key: TokenKey,
+    fixture: Fixture,
+}
+
+/// Returns the document for a set of policies. Callers need no certificate.
+pub(super) fn document(set: &PolicySet) -> Result<Value> {
+    let mut document = istio::import(set)?;
+    document["identity"] = json!({"peer": "optional"});
+    Ok(document)
 }
 
 /// A connection to each of the two listeners of a set.
@@ -148,24 +157,29 @@ impl Environment {
                 Layer::Http => rbac.http,
                 Layer::Tcp => rbac.tcp,
             };
-            let mut document = istio::import(set)?;
-            document["identity"] = json!({"peer": "optional"});
-            let ours = chain.filter(comparison.layer, &document)?;
+            let ours = chain.filter(comparison.layer, &document(set)?)?;
             listeners.push(chain.listener(OURS, port.number(), &[ours])?);
             listeners.push(chain.listener(ISTIO, port.number(), &rbac)?);
         }
         let bootstrap = chain.base.clone().set("/static_resources/listeners", json!(listeners))?;
         let envoy = Envoy::start(&Start::tested("differential")?, &bootstrap, fixture.scratch.path())?;
-        let leaf = |id: &str| -> Result<Option<Leaf>> {
-            let authority = if id.starts_with("spiffe://example.io/") { &fixture.federated } else { &fixture.local };
-            if id.is_empty() { Ok(None) } else { authority.sign(&Shape::svid(id)).map(Some) }
-        };
-        let leaves = IDENTITIES.into_iter().map(leaf).collect::<Result<_>>()?;
-        Ok(Self { comparison, envoy, leaves, ports, tokens: tokens(&key)?, _fixture: fixture })
+        let certificate = |id: &str| if id.is_empty() { Ok(None) } else { leaf(&fixture, id).map(Some) };
+        let leaves = IDENTITIES.into_iter().map(certificate).collect::<Result<_>>()?;
+        Ok(Self { comparison, envoy, leaves, ports, tokens: tokens(&key)?, key, fixture })
     }
 
     pub(super) fn connect(&self, set: usize, caller: &Caller) -> Result<Pair> {
         Ok(Pair { ours: self.client(OURS, set, caller)?, istio: self.client(ISTIO, set, caller)? })
+    }
+
+    /// Connects to a set as the workload with this SPIFFE ID, or without a certificate.
+    pub(super) fn connect_as(&self, set: usize, peer: Option<&str>, server_name: Option<&str>) -> Result<Pair> {
+        let leaf = peer.map(|id| leaf(&self.fixture, id)).transpose()?;
+        let [ours, istio] = [OURS, ISTIO].map(|address| {
+            let address = SocketAddr::from((address, self.ports[set].number()));
+            Client::tls_from(SOURCES[0].into(), address, client_config(leaf.as_ref())?, server_name)
+        });
+        Ok(Pair { ours: ours?, istio: istio? })
     }
 
     /// Returns the verdicts of the filter and of Istio on a connection. `true` means allow.
@@ -181,6 +195,12 @@ impl Environment {
         Client::tls_from(source, address, config, SERVER_NAMES[caller.server_name])
             .with_context(|| format!("{}\n{}", caller.describe(), self.envoy.log().unwrap_or_default()))
     }
+}
+
+/// Signs the certificate of a workload.
+fn leaf(fixture: &Fixture, id: &str) -> Result<Leaf> {
+    let authority = if id.starts_with("spiffe://example.io/") { &fixture.federated } else { &fixture.local };
+    authority.sign(&Shape::svid(id))
 }
 
 /// The parts of a listener except the filters that decide.
