@@ -86,6 +86,10 @@ pub(crate) const GATEWAY_API_SUM: &str = "h1:735YBRj5NXFrOGX0GoSjwzUIzbz8kiEOfAD
 pub(crate) const KWOK: &str = "0.8.0";
 pub(crate) const KWOK_SUM: &str = "h1:OTIOTwgROqPMovcTwxICx2eYQ4AwLpSx5EpjbDKF4SQ=";
 
+/// Helm: the version of its Go module.
+pub(crate) const HELM: &str = "3.22.0";
+pub(crate) const HELM_SUM: &str = "h1:n1if5iQgHYsujPAcO5oonH/KiSNUmqmUF0iGVjSF3AU=";
+
 /// promtool: the version of Prometheus' Go module, which is 3.11.3.
 pub(crate) const PROMETHEUS: &str = "0.311.3";
 pub(crate) const PROMETHEUS_SUM: &str = "h1:3IrVxQv6v5i/ZCGi6OrYeBhtCwaPTn6Z3DYruXoYm3M=";

@@ -18,6 +18,9 @@ pub const GATEWAY_API: &str = "SPIFFE_AUTHZ_GATEWAY_API";
 /// The directory of `kwok`. `stages` has its rules for nodes and pods.
 pub const KWOK: &str = "SPIFFE_AUTHZ_KWOK";
 
+/// The directory of `helm`.
+pub const HELM: &str = "SPIFFE_AUTHZ_HELM";
+
 /// Returns the path of `name` in the directory of a variable.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! The programs of a mesh except Envoy and SPIRE: Kubernetes, Istio, SPIRE's controller manager, KWOK and the Gateway
-//! API. Go builds them from their modules.
+//! The programs of a mesh except Envoy and SPIRE: Kubernetes, Istio, SPIRE's controller manager, KWOK, Helm and the
+//! Gateway API. Go builds them from their modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 
 use super::go::GoModule;
 use crate::versions::{
-    ETCD, ETCD_SUM, GATEWAY_API, GATEWAY_API_SUM, ISTIO, ISTIO_SUM, KUBERNETES, KUBERNETES_LIBRARIES, KUBERNETES_LINK,
-    KUBERNETES_SUM, KWOK, KWOK_SUM, SPIRE_CONTROLLER_MANAGER, SPIRE_CONTROLLER_MANAGER_SUM,
+    ETCD, ETCD_SUM, GATEWAY_API, GATEWAY_API_SUM, HELM, HELM_SUM, ISTIO, ISTIO_SUM, KUBERNETES, KUBERNETES_LIBRARIES,
+    KUBERNETES_LINK, KUBERNETES_SUM, KWOK, KWOK_SUM, SPIRE_CONTROLLER_MANAGER, SPIRE_CONTROLLER_MANAGER_SUM,
 };
 use crate::workspace::cached;
 
@@ -25,6 +25,7 @@ pub(crate) struct ControlPlane {
     controller_manager: PathBuf,
     gateway_api: PathBuf,
     kwok: PathBuf,
+    helm: PathBuf,
 }
 
 impl ControlPlane {
@@ -37,6 +38,7 @@ impl ControlPlane {
             controller_manager: controller_manager()?,
             gateway_api: gateway_api()?,
             kwok: kwok()?,
+            helm: helm()?,
         })
     }
 
@@ -48,7 +50,8 @@ impl ControlPlane {
             .env("SPIFFE_AUTHZ_ISTIO", &self.istio)
             .env("SPIFFE_AUTHZ_CONTROLLER_MANAGER", &self.controller_manager)
             .env("SPIFFE_AUTHZ_GATEWAY_API", &self.gateway_api)
-            .env("SPIFFE_AUTHZ_KWOK", &self.kwok);
+            .env("SPIFFE_AUTHZ_KWOK", &self.kwok)
+            .env("SPIFFE_AUTHZ_HELM", &self.helm);
     }
 }
 
@@ -161,6 +164,23 @@ fn kwok() -> Result<PathBuf> {
         let stages = module.source()?.join("kustomize/stage");
         copy(&stages.join("pod/fast"), &directory.join("stages/pod"))?;
         copy(&stages.join("node/fast"), &directory.join("stages/node"))
+    })
+}
+
+fn helm() -> Result<PathBuf> {
+    let module = GoModule {
+        path: "helm.sh/helm/v3",
+        version: HELM,
+        sum: HELM_SUM,
+        beside: HELM,
+        replace: None,
+        tags: "",
+        link: STRIPPED,
+        programs: &[("helm", "./cmd/helm")],
+    };
+    cached(&format!("helm-{HELM}"), |directory| {
+        eprintln!("Helm {HELM}: building it from the Go module (two minutes without a cache)");
+        module.build(directory)
     })
 }
 

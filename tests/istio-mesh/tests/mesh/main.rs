@@ -7,6 +7,7 @@ mod clean_up;
 mod connections;
 mod controller;
 mod guide;
+mod helm;
 mod injection;
 mod istio_alone;
 mod metrics;
@@ -61,6 +62,7 @@ fn main() -> Result<ExitCode> {
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
         ("controller::policies_follow_the_cluster", controller::policies_follow_the_cluster),
+        ("helm::the_chart_installs_the_kustomization", helm::the_chart_installs_the_kustomization),
         ("webhook::policies_with_errors_are_rejected", webhook::policies_with_errors_are_rejected),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
         ("updates::an_invalid_configuration_changes_nothing", updates::an_invalid_configuration_changes_nothing),
