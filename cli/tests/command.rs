@@ -133,6 +133,7 @@ fn explain_shows_what_is_skipped_on_tcp() {
 deny: denied-by-policy by no-admin, rule 0
 caller   spiffe://example.org/ns/default/sa/sleep
 connection to port 5432, server name none
+hint     A DENY policy matches the request.
 
 DENY no-admin, rule 0: matches
   matches  to/0 paths: requires /public/admin; not evaluated on TCP
@@ -157,6 +158,7 @@ fn explain_shows_the_closest_match_first() {
 deny: no-policy-allows
 caller   spiffe://example.org/ns/default/sa/other
 request  GET /public/a
+hint     No ALLOW policy matches the request. If the request is intended, add a policy.
 
 ALLOW default/reads, rule 0: no match: 1 field differs
   differs  from/0 serviceAccounts: requires sleep; got default/other

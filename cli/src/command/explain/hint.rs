@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::{DenyReason, Outcome};
-use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::policy::field::{Field, Key};
 
 use crate::command::rule;
@@ -19,14 +18,13 @@ pub(super) fn on(request: &CaseRequest, outcome: &Outcome<'_>) -> Vec<String> {
     if let Some(peer) = request.peer.as_deref().filter(|peer| !peer.contains("://")) {
         hints.push(format!("a SPIFFE ID has a scheme: use `--peer {SCHEME}{peer}`"));
     }
-    hints.extend(outcome.decision.verdict.reason().and_then(identity));
+    hints.extend(outcome.decision.verdict.reason().map(in_words));
     hints
 }
 
-/// Returns the meaning of a reason for rejecting an identity, and the next step.
-fn identity(reason: DenyReason) -> Option<String> {
-    let is_identity = IdentityReason::all().any(|identity| identity.slug() == reason.slug());
-    is_identity.then(|| format!("{} {}", reason.summary(), rule::action(reason.slug())).trim_end().to_owned())
+/// Returns the meaning of a reason, and the next step.
+fn in_words(reason: DenyReason) -> String {
+    format!("{} {}", reason.summary(), rule::action(reason.slug())).trim_end().to_owned()
 }
 
 /// Returns the decision about the path that the filter gets with another normalization.

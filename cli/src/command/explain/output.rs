@@ -43,7 +43,7 @@ fn name(root: &Node, field: &MatcherTrace) -> String {
 }
 
 /// The number of rules in human-readable output.
-const SHOWN: usize = 20;
+const SHOWN: usize = 5;
 
 /// An explanation with everything that its output needs.
 pub(super) struct Explained<'e> {
