@@ -42,6 +42,8 @@ pub struct Mesh {
     callers: Vec<Caller>,
     /// The Envoy of httpbin.
     pub sidecar: Envoy,
+    /// The address of its listener.
+    pub sidecar_address: SocketAddr,
     /// The ingress gateway.
     pub gateway: Envoy,
     /// The workload httpbin.
@@ -169,7 +171,19 @@ impl Mesh {
             }
         }
         let istiod = Mutex::new(Some(istiod));
-        Ok(Self { callers, sidecar, gateway, upstream, istiod, shell, _third: third, environment, processes })
+        let sidecar_address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.sidecar));
+        Ok(Self {
+            callers,
+            sidecar,
+            sidecar_address,
+            gateway,
+            upstream,
+            istiod,
+            shell,
+            _third: third,
+            environment,
+            processes,
+        })
     }
 
     /// Connects to the Envoy of a caller.

@@ -20,7 +20,7 @@ const CHECK: &str = "kubectl get authorizationpolicies -A -o yaml > policies.yam
                      --proxies gateway:istio-system/istio=ingressgateway policies.yaml --check -";
 
 /// Creates the PolicyDeployment of the example with the filter of this project.
-const DEPLOY: &str = "sed -e \"s|^  image: .*|  image: file://$WASM|\" -e \"s|^  sha256: .*|  sha256: $(sha256sum \"$WASM\" | cut -c 1-64)|\" \
+pub(crate) const DEPLOY: &str = "sed -e \"s|^  image: .*|  image: file://$WASM|\" -e \"s|^  sha256: .*|  sha256: $(sha256sum \"$WASM\" | cut -c 1-64)|\" \
          5-authorization/controller/deployment.yaml | kubectl apply -f -";
 
 /// An AuthorizationPolicy of httpbin that allows a caller to use these methods.
@@ -58,7 +58,8 @@ pub(crate) fn policies_follow_the_cluster(mesh: &Mesh) -> Result<()> {
     result
 }
 
-fn remove(mesh: &Mesh) -> Result<()> {
+/// Removes the controller, its objects and the policies.
+pub(crate) fn remove(mesh: &Mesh) -> Result<()> {
     mesh.shell.run("kubectl delete --ignore-not-found policydeployments --all")?;
     mesh.shell.run("kubectl delete --ignore-not-found authorizationpolicies -n default --all")?;
     mesh.shell.run("kubectl delete --ignore-not-found -k 5-authorization/controller")?;

@@ -29,6 +29,19 @@ enum Decider {
 const LOCAL_SLEEP: &str = "example.org/ns/default/sa/sleep";
 
 pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
+    match trust {
+        Trust::Federated => self::trust(mesh, &["example.io", "example.ai"]),
+        Trust::Alias => set_settings(mesh, "trustDomainAliases", json!(["example.io"])),
+    }
+}
+
+/// Makes Istio accept the certificates of these trust domains.
+pub(crate) fn trust(mesh: &Mesh, trust_domains: &[&str]) -> Result<()> {
+    set_settings(mesh, "caCertificates", json!([{"trustDomains": trust_domains}]))
+}
+
+/// Sets one of the fields of the mesh configuration that name other trust domains, and removes the other one.
+fn set_settings(mesh: &Mesh, field: &str, value: Value) -> Result<()> {
     let kubectl = mesh.environment.kubectl();
     let map = kubectl.get(&["configmap", "istio", "-n", "istio-system"])?;
     let mut settings: Value = serde_saphyr::from_str(map["data"]["mesh"].as_str().context("no mesh configuration")?)?;
@@ -36,14 +49,7 @@ pub(crate) fn set_trust(mesh: &Mesh, trust: Trust) -> Result<()> {
     let before = fields.clone();
     fields.remove("trustDomainAliases");
     fields.remove("caCertificates");
-    match trust {
-        Trust::Federated => {
-            fields.insert("caCertificates".to_owned(), json!([{"trustDomains": ["example.io", "example.ai"]}]));
-        }
-        Trust::Alias => {
-            fields.insert("trustDomainAliases".to_owned(), json!(["example.io"]));
-        }
-    }
+    fields.insert(field.to_owned(), value);
     if *fields == before {
         return Ok(());
     }

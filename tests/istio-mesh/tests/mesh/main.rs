@@ -12,6 +12,7 @@ mod injection;
 mod istio_alone;
 mod metrics;
 mod overlay;
+mod partners;
 mod rendered;
 mod updates;
 mod verdicts;
@@ -62,6 +63,7 @@ fn main() -> Result<ExitCode> {
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
         ("controller::policies_follow_the_cluster", controller::policies_follow_the_cluster),
+        ("partners::join_and_leave_under_load", partners::join_and_leave_under_load),
         ("helm::the_chart_installs_the_kustomization", helm::the_chart_installs_the_kustomization),
         ("webhook::policies_with_errors_are_rejected", webhook::policies_with_errors_are_rejected),
         ("updates::a_policy_takes_effect_without_draining", updates::a_policy_takes_effect_without_draining),
