@@ -8,8 +8,8 @@ use super::NotDecided;
 use super::cube::{Budget, Cube, outside};
 use super::set::Set;
 
-/// The number of regions up to which each one is compared with the others.
-const MAX_COMPARED: usize = 40;
+/// The number of regions up to which each one is compared with the others. More are not minimal.
+pub(super) const MAX_COMPARED: usize = 40;
 
 /// Returns regions with the same requests as these, which can overlap.
 pub(super) fn minimal(cubes: Vec<Cube>, sizes: &[usize], budget: &mut Budget) -> Result<Vec<Cube>, NotDecided> {
@@ -68,28 +68,23 @@ fn merged(mut cubes: Vec<Cube>, sizes: &[usize]) -> Vec<Cube> {
     }
 }
 
-/// Returns the region with as many classes of each attribute as the other regions allow.
+/// Returns the region with as many classes of each attribute as the regions allow.
 fn enlarged(cube: &Cube, all: &[Cube], sizes: &[usize], budget: &mut Budget) -> Result<Cube, NotDecided> {
     let mut cube = cube.clone();
-    for attribute in 0..sizes.len() {
-        let Some(own) = cube.get(attribute).cloned() else { continue };
+    for (attribute, size) in sizes.iter().enumerate() {
+        if cube.get(attribute).is_none() {
+            continue;
+        }
         let whole = cube.with(attribute, None);
-        if outside(vec![whole.clone()], all, sizes, budget)?.is_empty() {
+        let missing = outside(vec![whole.clone()], all, sizes, budget)?;
+        if missing.is_empty() {
             cube = whole;
             continue;
         }
-        let mut largest = own;
-        for other in all.iter().filter_map(|other| other.get(attribute)) {
-            if other.is_subset(&largest) {
-                continue;
-            }
-            let both = Rc::new(largest.or(other));
-            let candidate = cube.with(attribute, Some(Rc::clone(&both)));
-            if outside(vec![candidate.clone()], all, sizes, budget)?.is_empty() {
-                cube = candidate;
-                largest = both;
-            }
-        }
+        // A class cannot be added if it has a request that is in no region. Those of the region itself have none.
+        let lacking = missing.iter().filter_map(|region| region.get(attribute));
+        let largest = lacking.fold(Set::full(*size), |largest, classes| largest.without(classes));
+        cube = cube.with(attribute, Some(Rc::new(largest)));
     }
     Ok(cube)
 }

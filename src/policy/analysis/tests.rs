@@ -3,14 +3,16 @@
 mod documents;
 
 use std::env;
+use std::rc::Rc;
 
 use documents::{Documents, NOW, requests};
 
 use super::super::PolicySet;
 use super::super::workload::Proxy;
-use super::cube::{Budget, Cube};
+use super::cube::{Budget, Cube, outside};
 use super::diff::{ChangeKind, candidates, differences};
-use super::minimal::minimal;
+use super::minimal::{MAX_COMPARED, minimal};
+use super::set::Set;
 use super::space::{CALLER, Found, Given, Space};
 use super::who::allowed;
 use super::{NotDecided, Question, STEPS, prove, who};
@@ -70,6 +72,22 @@ fn named(policies: &PolicySet, found: Found) -> (Verdict, Option<(String, u32)>)
     (found.verdict, rule.map(|rule| (rule.policy.to_owned(), rule.position)))
 }
 
+/// Asserts that each region has a request that is in no other one, and that none can have more classes of an attribute.
+fn assert_minimal(cubes: &[Cube], sizes: &[usize], budget: &mut Budget) {
+    let mut is_covered = |cube: Cube, by: Vec<&Cube>| outside(vec![cube], by, sizes, budget).unwrap().is_empty();
+    for (position, cube) in cubes.iter().enumerate() {
+        let others = cubes.iter().enumerate().filter(|(other, _)| *other != position).map(|(_, other)| other);
+        assert!(!is_covered(cube.clone(), others.collect()), "a region is superfluous: {cube:?} {cubes:?}");
+        for (attribute, size) in sizes.iter().enumerate() {
+            let Some(own) = cube.get(attribute) else { continue };
+            for class in (0..*size).filter(|class| !own.contains(*class)) {
+                let larger = cube.with(attribute, Some(Rc::new(own.or(&Set::from_iter([class])))));
+                assert!(!is_covered(larger, cubes.iter().collect()), "a region is too small: {cube:?} {cubes:?}");
+            }
+        }
+    }
+}
+
 /// The number of comparisons, and that of each kind of change.
 #[derive(Debug, Default)]
 struct Compared {
@@ -92,6 +110,9 @@ fn differences_are_those_of_every_request() {
         let groups = differences(&space, &candidates(&space, NOW), &mut budget).unwrap();
         let minimal: Vec<Vec<Cube>> =
             groups.iter().map(|(.., cubes)| minimal(cubes.clone(), &space.sizes, &mut budget).unwrap()).collect();
+        for cubes in minimal.iter().filter(|cubes| cubes.len() <= MAX_COMPARED) {
+            assert_minimal(cubes, &space.sizes, &mut budget);
+        }
         // Each witness is checked.
         super::diff(&old_set, &new_set, NOW).unwrap_or_else(|error| panic!("{old}\n{new}\n{error}"));
         compared.pairs_without_change += u64::from(groups.is_empty());
