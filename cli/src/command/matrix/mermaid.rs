@@ -19,7 +19,7 @@ const MAX_LENGTH: usize = 120;
 /// A node of callers.
 struct Callers {
     text: String,
-    class: Option<&'static str>,
+    class: &'static str,
 }
 
 pub(super) fn write(out: &mut impl Write, entries: &[Entry], layer: Layer) -> io::Result<()> {
@@ -42,8 +42,7 @@ pub(super) fn write(out: &mut impl Write, entries: &[Entry], layer: Layer) -> io
         say!(out, "  %% {} edges: set maxEdges of Mermaid, which draws {} by default.", edges.len(), MAX_EDGES)?;
     }
     for (number, Callers { text, class }) in nodes.iter().enumerate() {
-        let class = class.map(|class| format!(":::{class}")).unwrap_or_default();
-        say!(out, "  c{}[\"{}\"]{}", number, text, class)?;
+        say!(out, "  c{}[\"{}\"]:::{}", number, text, class)?;
     }
     for (number, entry) in entries.iter().enumerate() {
         let notes: String = entry.notes().iter().map(|note| format!("<br/>{}", label(note))).collect();
@@ -54,6 +53,7 @@ pub(super) fn write(out: &mut impl Write, entries: &[Entry], layer: Layer) -> io
         say!(out, "  c{} -->|\"{}\"| w{}", callers, requests.join("<br/>"), workload)?;
     }
     say!(out, "  classDef workload fill:#eef2f7,stroke:#52606d,color:#1f2933")?;
+    say!(out, "  classDef local fill:#e6f0e8,stroke:#1d5b2c,color:#1f2933")?;
     say!(out, "  classDef federated fill:#fff3d6,stroke:#b7791f,stroke-width:2px,color:#1f2933")?;
     say!(out, "  classDef anonymous fill:#fde2e1,stroke:#b42318,stroke-width:2px,color:#1f2933")?;
     say!(out, "  classDef everyone fill:#fde2e1,stroke:#b42318,stroke-width:3px,stroke-dasharray:6 3,color:#1f2933")?;
@@ -65,19 +65,19 @@ fn callers(permission: &Permission) -> String {
     answer::patterns(&permission.requests.callers)
 }
 
-/// Returns the class of a node of callers, or `None` for those of the local trust domain.
-fn class(permission: &Permission) -> Option<&'static str> {
+/// Returns the class of a node of callers.
+fn class(permission: &Permission) -> &'static str {
     let has = |kind| permission.kinds.contains(&kind);
     if permission.has_every_caller {
-        Some("everyone")
+        "everyone"
     } else if has(CallerKind::Anonymous) {
-        Some("anonymous")
+        "anonymous"
     } else if has(CallerKind::Federated) {
-        Some("federated")
+        "federated"
     } else if has(CallerKind::Alias) {
-        Some("alias")
+        "alias"
     } else {
-        None
+        "local"
     }
 }
 

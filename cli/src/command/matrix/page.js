@@ -43,7 +43,10 @@
 
   const cell = (callers, section, rows) => {
     const methods = [...new Set(rows.map((row) => row.method))];
-    const text = methods.length > 3 ? rows.length + " permissions" : methods.join(", ");
+    const count = rows.length === 1 ? "1 permission" : rows.length + " permissions";
+    // A connection has no method.
+    const isCounted = !method || methods.length > 3;
+    const text = isCounted ? count : methods.map((each) => (each === "any" ? "any method" : each)).join(", ");
     const kinds = new Set(rows.flatMap((row) => row.kinds));
     const isAlarm = kinds.has("no-identity") || kinds.has("every caller");
     const button = make("button", text, isAlarm ? "alarm" : kinds.has("federated") ? "federated" : "");
@@ -54,8 +57,9 @@
   };
 
   const draw = (shown) => {
+    const columns = shown.slice(0, MAX_WORKLOADS);
     const callers = new Map();
-    shown.forEach((section, column) => section.visible.forEach((row) => {
+    columns.forEach((section, column) => section.visible.forEach((row) => {
       const cells = callers.get(row.callers) ?? { kinds: new Set(), columns: new Map() };
       row.kinds.forEach((each) => cells.kinds.add(each));
       cells.columns.set(column, [...(cells.columns.get(column) ?? []), row]);
@@ -69,7 +73,6 @@
       return element;
     };
     head.append(heading("Callers", "col"));
-    const columns = shown.slice(0, MAX_WORKLOADS);
     columns.forEach((section) => head.append(heading(section.name, "col")));
     const body = table.createTBody();
     const listed = [...callers].sort(([one], [other]) => (one < other ? -1 : 1)).slice(0, MAX_CALLERS);
@@ -94,15 +97,15 @@
     grid.replaceChildren(scroll);
     const isCut = callers.size > MAX_CALLERS || shown.length > MAX_WORKLOADS;
     if (isCut) {
-      grid.append(make("p", `The grid has ${listed.length} of ${callers.size} callers and ${columns.length} of ` +
-        `${shown.length} workloads. Filter to see others; the tables below have all.`));
+      grid.append(make("p", `The grid has ${columns.length} of ${shown.length} workloads, and ${listed.length} of their ` +
+        `${callers.size} callers. Filter to see others. The tables below have all.`));
     }
     grid.hidden = listed.length === 0;
   };
 
   const update = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter((word) => word);
-    const isFiltered = words.length > 0 || kind.value !== "" || method.value !== "";
+    const isFiltered = words.length > 0 || Boolean(kind.value || method?.value);
     let count = 0;
     const shown = [];
     for (const section of sections) {
@@ -110,18 +113,18 @@
         (!namespace.value || namespace.value === section.namespace);
       section.visible = section.rows.filter((row) => isChosen &&
         words.every((word) => row.text.includes(word)) &&
-        (!kind.value || row.kinds.includes(kind.value)) && (!method.value || row.method === method.value));
+        (!kind.value || row.kinds.includes(kind.value)) && (!method?.value || row.method === method.value));
       const visible = new Set(section.visible);
       section.rows.forEach((row) => { row.element.hidden = !visible.has(row); });
       // A workload without rows stays if only the words are for rows, and it has them.
       const isEmpty = section.rows.length === 0;
-      const hasWords = !kind.value && !method.value && words.every((word) => section.text.includes(word));
+      const hasWords = !kind.value && !method?.value && words.every((word) => section.text.includes(word));
       section.element.hidden = !isChosen || (isEmpty ? isFiltered && !hasWords : section.visible.length === 0);
       if (!section.element.hidden) shown.push(section);
       count += section.visible.length;
     }
     const filters = [[namespace, "namespace"], [workload, "workload"], [kind, "trust domain"], [method, "method"]]
-      .filter(([element]) => element.value).map(([element, name]) => `${name} ${element.value}`);
+      .filter(([element]) => element?.value).map(([element, name]) => `${name} ${element.value}`);
     if (words.length) filters.unshift(`search "${search.value.trim()}"`);
     find("shown").textContent = `${count} of ${total} permissions` + (filters.length ? `: ${filters.join(", ")}` : "");
     find("nothing").hidden = shown.length > 0;

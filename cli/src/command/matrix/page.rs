@@ -51,7 +51,7 @@ pub(super) fn write(out: &mut impl Write, entries: &[Entry], layer: Layer) -> io
     html.markup(if layer == Layer::Tcp { ", TCP connections" } else { ", HTTP requests" });
     html.markup(". Written by <code>spiffe-authz matrix</code>.</p>\n</header>\n<main>\n");
     legend(&mut html);
-    filters(&mut html, entries);
+    filters(&mut html, entries, layer);
     html.markup("<section id=\"grid\" hidden aria-label=\"Callers and workloads\"></section>\n");
     entries.iter().for_each(|entry| section(&mut html, entry, layer));
     html.markup("<p id=\"nothing\" hidden>No permission matches the filters.</p>\n</main>\n");
@@ -93,7 +93,7 @@ fn badge(html: &mut Html, class: &str, text: &str) {
     html.markup("<span class=\"kind ").text(class).markup("\">").text(text).markup("</span>");
 }
 
-fn filters(html: &mut Html, entries: &[Entry]) {
+fn filters(html: &mut Html, entries: &[Entry], layer: Layer) {
     html.markup("<form id=\"filters\" hidden>\n<label class=\"wide\">Search ");
     html.markup(
         "<input id=\"search\" type=\"search\" autocomplete=\"off\" placeholder=\"caller, path, policy …\"></label>\n",
@@ -113,9 +113,10 @@ fn filters(html: &mut Html, entries: &[Entry]) {
     let mut kinds: Vec<String> = kinds.iter().map(|kind| kind.slug().to_owned()).collect();
     kinds.push("every caller".to_owned());
     select(html, "kind", "Trust domain", "all", kinds);
-    let permissions = || entries.iter().filter_map(Entry::permissions).flatten();
-    let methods = permissions().map(method).collect();
-    select(html, "method", "Method", "all", distinct(methods));
+    if layer == Layer::Http {
+        let permissions = entries.iter().filter_map(Entry::permissions).flatten();
+        select(html, "method", "Method", "all", distinct(permissions.map(method).collect()));
+    }
     html.markup(
         "<button type=\"reset\">Reset</button>\n<output id=\"shown\" aria-live=\"polite\"></output>\n</form>\n",
     );
