@@ -1,6 +1,6 @@
 //! `matrix`, as a user runs it. Each answer is compared with the decisions of the filter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -101,18 +101,17 @@ fn names(workloads: &[Value]) -> Vec<&str> {
     workloads.iter().map(|workload| workload["workload"].as_str().unwrap()).collect()
 }
 
-/// Returns `true` if a pattern of the answers of [`MESH`] matches a value.
+/// Returns `true` if a pattern of the answers matches a value. `A and B` means both.
 fn matches(pattern: &str, value: &str) -> bool {
-    if pattern.starts_with("any") {
-        return true;
-    }
-    // `A and B` means both.
-    pattern.split(" and ").all(|pattern| match pattern.split_once('*') {
-        Some((start, end)) => {
-            value.len() >= start.len() + end.len() && value.starts_with(start) && value.ends_with(end)
+    fn has_form(pattern: &str, value: &str) -> bool {
+        match pattern.split_once('*') {
+            Some((start, rest)) => value
+                .strip_prefix(start)
+                .is_some_and(|value| (0..=value.len()).any(|taken| has_form(rest, &value[taken..]))),
+            None => value == pattern,
         }
-        None => value == pattern,
-    })
+    }
+    pattern.starts_with("any") || pattern.split(" and ").all(|pattern| has_form(pattern, value))
 }
 
 fn is_in(patterns: &Value, value: &str) -> bool {
@@ -232,6 +231,149 @@ fn every_request_at_every_workload_is_decided_as_by_the_filter() {
     let others: Vec<&str> = names(&found).into_iter().filter(|name| !used.contains(name)).collect();
     assert!(others.iter().all(|name| name.starts_with("a: Gateway/public (gateway), ")), "{others:?}");
     assert_eq!(names(&found).iter().collect::<BTreeSet<_>>().len(), found.len());
+}
+
+/// A generator of numbers, which a seed determines (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn of<'c, T>(&mut self, choices: &'c [T]) -> &'c T {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let count = u64::try_from(choices.len()).unwrap();
+        &choices[usize::try_from((mixed ^ (mixed >> 31)) % count).unwrap()]
+    }
+}
+
+type Labels = BTreeMap<String, String>;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A random policy with what chooses its workloads.
+struct Policy {
+    namespace: &'static str,
+    /// The selector, or the label of the Gateway.
+    choice: Labels,
+    /// Whether the policy is for the GatewayClass of waypoints.
+    is_of_class: bool,
+    text: String,
+}
+
+fn policy(random: &mut Random, number: usize) -> Policy {
+    let namespace = *random.of(&["x", "y", "istio-system"]);
+    let selectors: [&[(&str, &str)]; 5] = [&[], &[("a", "1")], &[("a", "2")], &[("b", "1")], &[("a", "1"), ("b", "1")]];
+    let mut choice = labels(*random.of(&selectors));
+    let is_of_class = namespace == "istio-system" && *random.of(&[true, false, false]);
+    let is_of_gateway = !is_of_class && *random.of(&[true, false, false, false]);
+    let reference =
+        |kind: &str, name: &str| json!([{"group": "gateway.networking.k8s.io", "kind": kind, "name": name}]);
+    let mut spec = json!({"action": random.of(&["ALLOW", "ALLOW", "DENY"])});
+    if is_of_class {
+        choice.clear();
+        spec["targetRefs"] = reference("GatewayClass", "istio-waypoint");
+    } else if is_of_gateway {
+        choice = labels(&[(GATEWAY_NAME, "g")]);
+        spec["targetRefs"] = reference("Gateway", "g");
+    } else if !choice.is_empty() {
+        spec["selector"] = json!({"matchLabels": choice});
+    }
+    let principal = random.of(&["example.org/ns/a/sa/one", "example.org/ns/a/*", "example.io/*", "*"]);
+    let method = random.of(&["GET", "POST", "*"]);
+    let path = random.of(&["/admin", "/public/*", "*"]);
+    spec["rules"] = json!([{
+        "from": [{"source": {"principals": [principal]}}],
+        "to": [{"operation": {"methods": [method], "paths": [path]}}],
+    }]);
+    let metadata = json!({"name": format!("p{number}"), "namespace": namespace});
+    let resource = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec});
+    Policy { namespace, choice, is_of_class, text: resource.to_string() }
+}
+
+/// Returns the entry of a proxy as docs/review.md describes it, or `None` for a waypoint that is not listed.
+fn entry_of<'w>(found: &'w [Value], policies: &[Policy], proxy: &Workload) -> Option<&'w Value> {
+    let own = labels(&proxy.labels.as_ref().unwrap().iter().map(|(a, b)| (&**a, &**b)).collect::<Vec<_>>());
+    let namespace = &*proxy.namespace;
+    let is_gateway = |policy: &&Policy| policy.choice.contains_key(GATEWAY_NAME);
+    let of_namespace = || policies.iter().filter(move |policy| policy.namespace == namespace);
+    let is_listed = if namespace == "istio-system" {
+        of_namespace().any(|policy| is_gateway(&policy))
+    } else {
+        of_namespace().next().is_some()
+    };
+    let has_gateway =
+        own.get(GATEWAY_NAME).is_some_and(|name| name == "g") && of_namespace().any(|policy| is_gateway(&policy));
+    if proxy.is_waypoint && !has_gateway {
+        let class = policies.iter().any(|policy| policy.is_of_class);
+        let is_other = |entry: &&Value| entry["proxy"] == "waypoint" && entry["gateway"].is_null();
+        return class.then(|| found.iter().find(is_other).unwrap());
+    }
+    let chosen = policies.iter().filter(|policy| {
+        let is_near = policy.namespace == namespace || (policy.namespace == "istio-system" && !is_gateway(policy));
+        is_near && policy.choice.iter().all(|(name, value)| own.get(name) == Some(value))
+    });
+    let mut union: Labels = chosen.flat_map(|policy| policy.choice.clone()).collect();
+    union.remove(GATEWAY_NAME);
+    if proxy.is_waypoint {
+        union.clear();
+    }
+    let kinds: &[&str] = match (proxy.is_waypoint, has_gateway) {
+        (true, _) => &["waypoint", "gateway or waypoint"],
+        (false, true) => &["gateway", "gateway or waypoint"],
+        (false, false) => &["workload"],
+    };
+    let entry = found.iter().find(|entry| {
+        entry["namespace"] == json!(is_listed.then_some(namespace))
+            && entry["labels"] == json!(union)
+            && entry["gateway"] == json!(has_gateway.then_some("g"))
+            && kinds.contains(&entry["proxy"].as_str().unwrap())
+    });
+    Some(entry.unwrap_or_else(|| panic!("{proxy:?}: {union:?} in {:?}", names(found))))
+}
+
+#[test]
+fn every_proxy_of_a_random_mesh_has_an_entry_that_is_right() {
+    let now = Timestamp::from_seconds(1_700_000_000);
+    let (mut compared, mut allowed) = (0_u64, 0_u64);
+    for round in 0..12 {
+        let mut random = Random(round);
+        let policies: Vec<Policy> = (0..8).map(|number| policy(&mut random, number)).collect();
+        let text = policies.iter().map(|policy| &*policy.text).collect::<Vec<_>>().join("\n");
+        let directory = directory("mesh.yaml", &text.replace('\n', "\n---\n"));
+        let (status, text, error) = run(directory.path(), &[&OPTIONS[..], &["--format", "json", "mesh.yaml"]].concat());
+        assert_eq!(status, Some(0), "{text}{error}");
+        let found = workloads(&text);
+        let document = document(directory.path());
+        for _ in 0..40 {
+            let mut own = Vec::new();
+            for (name, values) in
+                [("a", &["", "1", "2", "3"][..]), ("b", &["", "1", "2"]), (GATEWAY_NAME, &["", "", "g", "h"])]
+            {
+                own.extend(
+                    Some(*random.of(values))
+                        .filter(|value| !value.is_empty())
+                        .map(|value| (name.to_owned(), value.to_owned())),
+                );
+            }
+            let is_waypoint = own.iter().any(|(name, _)| name == GATEWAY_NAME) && *random.of(&[true, false]);
+            let namespace = random.of(&["x", "y", "z", "istio-system"]);
+            let proxy = Workload { namespace: (*namespace).to_owned(), labels: Some(own), is_waypoint };
+            let Some(entry) = entry_of(&found, &policies, &proxy) else { continue };
+            let set = PolicySet::from_json_for(&document, Proxy::Of(&proxy)).unwrap();
+            for request in requests() {
+                let is_allowed = request.decide(&set, now).decision.verdict == Verdict::Allow;
+                let permissions = entry["permissions"].as_array().unwrap();
+                let is_found = permissions.iter().any(|permission| allows(permission, &request));
+                assert_eq!(is_found, is_allowed, "round {round}: {proxy:?}: {request:?}\n{entry:#}");
+                compared += 1;
+                allowed += u64::from(is_allowed);
+            }
+        }
+    }
+    assert!(compared > 30_000 && allowed > 3_000, "{compared} {allowed}");
 }
 
 #[test]

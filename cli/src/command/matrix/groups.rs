@@ -11,7 +11,7 @@ use super::workloads::{ProxyKind, Workload};
 /// The most sets of labels of a namespace that several selectors choose.
 const MAX_COMBINATIONS: usize = 2_000;
 /// The fields of a policy that choose its workloads.
-const CHOOSING: [&str; 4] = ["name", "namespace", "selector", "targetRefs"];
+const CHOOSING: [&str; 3] = ["namespace", "selector", "targetRefs"];
 
 type Labels = BTreeMap<String, String>;
 
@@ -21,9 +21,8 @@ pub(super) struct Groups<'n> {
     root_namespace: &'n str,
     namespaces: BTreeMap<&'n str, Chosen>,
     has_gateway_class: bool,
-    /// For each namespace, the positions of the policies that can apply, and the document with them, without their rules. The
-    /// one of [`Self::unused_namespace`] is for namespaces without policies.
-    choosing: HashMap<String, (Vec<usize>, Node<'n>)>,
+    /// The policies that can apply in each namespace. The one of [`Self::unused_namespace`] is for namespaces without policies.
+    candidates: HashMap<String, Candidates<'n>>,
 }
 
 /// The selectors and Gateways of a namespace's policies, and the policies themselves.
@@ -32,6 +31,14 @@ struct Chosen {
     selectors: BTreeSet<Labels>,
     gateways: BTreeSet<String>,
     policies: Vec<usize>,
+}
+
+/// The policies that can apply in a namespace.
+struct Candidates<'n> {
+    /// The positions of the policies that choose the same workloads.
+    alike: Vec<Vec<usize>>,
+    /// The document with one policy of each of these lists, without its rules. It compiles fast.
+    document: Node<'n>,
 }
 
 /// The workloads with the same policies.
@@ -51,7 +58,7 @@ impl<'n> Groups<'n> {
             root_namespace,
             namespaces: BTreeMap::new(),
             has_gateway_class: false,
-            choosing: HashMap::new(),
+            candidates: HashMap::new(),
         };
         for (position, policy) in root.list("policies").iter().enumerate() {
             let namespace = policy.field("namespace").and_then(Node::text).unwrap_or_default();
@@ -72,27 +79,39 @@ impl<'n> Groups<'n> {
         }
         let names: Vec<String> = groups.namespaces.keys().map(|name| (*name).to_owned()).collect();
         for namespace in names.into_iter().chain([groups.unused_namespace()]) {
-            let document = groups.choosing(&namespace);
-            groups.choosing.insert(namespace, document);
+            let candidates = groups.candidates(&namespace);
+            groups.candidates.insert(namespace, candidates);
         }
         groups
     }
 
-    /// Returns the policies that can apply in a namespace, and the document with them. Without their rules, they compile fast.
-    fn choosing(&self, namespace: &str) -> (Vec<usize>, Node<'n>) {
+    /// Returns the policies that can apply in a namespace.
+    fn candidates(&self, namespace: &str) -> Candidates<'n> {
         let of = |namespace: &str| self.namespaces.get(namespace).map_or(&[][..], |chosen| &chosen.policies);
-        let mut candidates = of(namespace).to_vec();
-        if namespace != self.root_namespace {
-            candidates.extend(of(self.root_namespace));
-            candidates.sort_unstable();
+        let of_root = if namespace == self.root_namespace { &[] } else { of(self.root_namespace) };
+        let mut alike: Vec<Vec<usize>> = Vec::new();
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        let policies = self.root.list("policies");
+        for position in of(namespace).iter().chain(of_root) {
+            let field = |name: &str| policies.get(*position).and_then(|policy| policy.field(name));
+            let choice = format!("{:?}", CHOOSING.map(field));
+            let number = *numbers.entry(choice).or_insert_with(|| {
+                alike.push(Vec::new());
+                alike.len() - 1
+            });
+            if let Some(positions) = alike.get_mut(number) {
+                positions.push(*position);
+            }
         }
-        let document = self.with_policies(&candidates, |policy| match policy {
+        let firsts: Vec<usize> = alike.iter().filter_map(|positions| positions.first().copied()).collect();
+        let document = self.with_policies(&firsts, |policy| match policy {
             Node::Object(fields) => {
-                Node::Object(fields.iter().filter(|(name, _)| CHOOSING.contains(&&**name)).cloned().collect())
+                let is_kept = |name: &str| name == "name" || CHOOSING.contains(&name);
+                Node::Object(fields.iter().filter(|(name, _)| is_kept(name)).cloned().collect())
             }
             other => other.clone(),
         });
-        (candidates, document)
+        Candidates { alike, document }
     }
 
     /// Returns the groups: those of each namespace with policies, and those of every other one.
@@ -177,9 +196,14 @@ impl<'n> Groups<'n> {
     /// # Errors
     /// Returns the errors in the document.
     pub(super) fn applicable(&self, workload: &policy::Workload) -> Result<Vec<usize>, Vec<Diagnostic>> {
-        let Some((candidates, document)) = self.choosing.get(&workload.namespace) else { return Ok(Vec::new()) };
+        let Some(Candidates { alike, document }) = self.candidates.get(&workload.namespace) else {
+            return Ok(Vec::new());
+        };
         let set = PolicySet::from_node(document, Proxy::Of(workload))?;
-        Ok(set.positions().filter_map(|position| candidates.get(position).copied()).collect())
+        let applicable = set.positions().filter_map(|position| alike.get(position)).flatten().copied();
+        let mut applicable: Vec<usize> = applicable.collect();
+        applicable.sort_unstable();
+        Ok(applicable)
     }
 
     /// Compiles the document with these policies only.

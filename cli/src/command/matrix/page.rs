@@ -127,7 +127,7 @@ fn namespace(entry: &Entry) -> String {
     workload
         .namespace
         .clone()
-        .unwrap_or_else(|| if workload.is_document { "none" } else { "other namespaces" }.to_owned())
+        .unwrap_or_else(|| if workload.is_document { "(none)" } else { "other namespaces" }.to_owned())
 }
 
 /// Returns the methods of a permission as the filter lists them.

@@ -65,7 +65,7 @@ impl ProxyKind {
 }
 
 impl Workload {
-    /// Returns the name, which is unique in the matrix.
+    /// Returns the name.
     pub(super) fn name(&self) -> String {
         let Self { file, namespace, labels, gateway, proxy, is_document } = self;
         let file_name = file.as_deref().unwrap_or_default();
