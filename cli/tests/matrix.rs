@@ -266,7 +266,7 @@ struct Policy {
 fn policy(random: &mut Random, number: usize) -> Policy {
     let namespace = *random.of(&["x", "y", "istio-system"]);
     let selectors: [&[(&str, &str)]; 5] = [&[], &[("a", "1")], &[("a", "2")], &[("b", "1")], &[("a", "1"), ("b", "1")]];
-    let mut choice = labels(*random.of(&selectors));
+    let mut choice = labels(random.of::<&[(&str, &str)]>(&selectors));
     let is_of_class = namespace == "istio-system" && *random.of(&[true, false, false]);
     let is_of_gateway = !is_of_class && *random.of(&[true, false, false, false]);
     let reference =

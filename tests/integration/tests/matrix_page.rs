@@ -64,7 +64,7 @@ fn filtered(id: &str, value: &str) -> String {
     )
 }
 
-/// Checks that the page loaded nothing, ran no foreign script and reported no error.
+/// Checks that the page loaded nothing, ran no other script and reported no error.
 fn assert_quiet(browser: &Browser, file: &Path) {
     let urls: Vec<&Value> = browser.events("Network.requestWillBeSent").map(|event| &event["request"]["url"]).collect();
     assert_eq!(urls.len(), 1, "{urls:?}");
@@ -166,8 +166,8 @@ fn hostile_values_are_text() -> Result<()> {
     let scratch = Scratch::new()?;
     let file = hostile(&scratch, "html")?;
     let mut browser = Browser::open(&scratch, &file, WINDOW)?;
-    let foreign = "document.querySelectorAll('img, b, iframe, link, object, script:not(body > script), [autofocus], [onfocus]').length";
-    assert_eq!(browser.evaluate(foreign)?, 0);
+    let elements = "document.querySelectorAll('img, b, iframe, link, object, script:not(body > script), [autofocus], [onfocus]').length";
+    assert_eq!(browser.evaluate(elements)?, 0);
     assert_eq!(browser.evaluate("document.scripts.length")?, 1);
     let text = browser.evaluate("document.querySelector('section.workload').textContent")?;
     let text = text.as_str().context("no text")?;
@@ -180,7 +180,7 @@ fn hostile_values_are_text() -> Result<()> {
     browser.evaluate("document.querySelector('#grid button').click()")?;
     let title = browser.evaluate("document.querySelector('dialog h2').textContent")?;
     assert!(title.to_string().contains("<b>hostile"), "{title}");
-    assert_eq!(browser.evaluate(foreign)?, 0);
+    assert_eq!(browser.evaluate(elements)?, 0);
     browser.evaluate("document.querySelector('dialog').close()")?;
     let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     assert_eq!(browser.evaluate(overflow)?, 0, "a long value widens the page");
