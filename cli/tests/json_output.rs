@@ -290,7 +290,9 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     write("open.yaml", "trustDomain: example.org\npolicies: []\n");
     write("scoped.yaml", SCOPED);
     write("undecided.yaml", UNDECIDED);
-    write("mesh.yaml", include_str!("../../examples/policy/mesh.yaml"));
+    let of_service = include_str!("../../examples/policy/mesh.yaml")
+        .replace("selector: {matchLabels: {app: database}}", "targetRef: {kind: Service, name: database}");
+    write("mesh.yaml", &of_service);
     write("invariants.yaml", INVARIANTS);
     write("table.yaml", TABLE);
     let connection = "{name: a, request: {port: 1}, expect: {verdict: allow}}";

@@ -396,6 +396,39 @@ fn a_gateway_and_a_waypoint_with_the_same_policies_are_one_workload() {
     assert!(text.contains("a: other workloads\n  note: no policy applies\n"), "{text}");
 }
 
+/// `who` answers for one waypoint with options.
+#[test]
+fn requests_to_a_service_have_the_policies_of_its_waypoint() {
+    let service = MESH.replace(
+        "metadata: {name: writes, namespace: b}\nspec:\n",
+        "metadata: {name: writes, namespace: a}\nspec:\n  \
+                                targetRefs: [{group: \"\", kind: Service, name: web}]\n",
+    );
+    let directory = directory("mesh.yaml", &service);
+    let (status, text, error) = run(directory.path(), &[&OPTIONS[..], &["--format", "json", "mesh.yaml"]].concat());
+    assert_eq!(status, Some(0), "{text}{error}");
+    let found = workloads(&text);
+    let services: Vec<&Value> = found.iter().filter(|workload| !workload["service"].is_null()).collect();
+    let expected = ["a: requests to Service/web, Gateway/public (waypoint)", "a: requests to Service/web (waypoint)"];
+    assert_eq!(services.iter().map(|workload| &workload["workload"]).collect::<Vec<_>>(), expected);
+    assert!(names(&found).contains(&"a: Gateway/public (waypoint)") && !text.contains("b: "), "{text}");
+    let targets =
+        ["--target-ref=Service/web", "--target-ref=GatewayClass/istio-waypoint", "--target-ref=Gateway/public"];
+    for (workload, targets) in services.into_iter().zip([&targets[..], &targets[..2]]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
+        command.args(["who", "--format=json", "--namespace=a", "mesh.yaml"]).args(OPTIONS).args(targets);
+        let output = command.current_dir(directory.path()).output().unwrap();
+        let mut answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut permissions = workload["permissions"].clone();
+        for permission in permissions.as_array_mut().unwrap() {
+            let fields = permission.as_object_mut().unwrap();
+            fields.retain(|name, _| !["everyCaller", "trustDomains"].contains(&&**name));
+        }
+        assert_eq!(permissions, answer["permissions"].take(), "{targets:?}");
+        assert!(permissions.as_array().unwrap().len() > 1, "{permissions}");
+    }
+}
+
 #[test]
 fn documents_are_workloads() {
     let rules = "rules: [{from: [{source: {serviceAccounts: [one]}}]}]";
@@ -467,9 +500,18 @@ fn a_policy_that_cannot_be_read_is_an_error() {
         (MESH.replace("methods: [POST]", "method: [POST]"), "unknown field `method`"),
         (MESH.replace("action: DENY", "action: CUSTOM"), "`action: CUSTOM` is not supported"),
         (
-            MESH.replace("kind: Gateway, name: public", "kind: Service, name: web")
-                .replace("gateway.networking.k8s.io", "\"\""),
-            "error",
+            MESH.replace(
+                "kind: Gateway, name: public}",
+                "kind: Gateway, name: public}, {group: core, kind: Service, name: web}",
+            ),
+            "is enforced for requests to `Service/web`",
+        ),
+        (
+            MESH.replace(
+                "group: gateway.networking.k8s.io, kind: Gateway, name: public",
+                "group: x, kind: Service, name: web",
+            ),
+            "unknown group `x` of a Service",
         ),
     ] {
         for format in ["human", "html"] {

@@ -5,6 +5,7 @@ mod groups;
 mod markdown;
 mod mermaid;
 mod page;
+mod services;
 mod text;
 mod workloads;
 
@@ -160,7 +161,7 @@ fn as_json(entry: &Entry, layer: Layer) -> Value {
     };
     json!({
         "workload": workload.name(), "file": workload.file, "namespace": workload.namespace, "labels": workload.labels,
-        "gateway": workload.gateway, "proxy": workload.proxy.slug(), "permissions": permissions,
+        "gateway": workload.gateway, "service": workload.service, "proxy": workload.proxy.slug(), "permissions": permissions,
         "limits": entry.limits(), "notDecided": not_decided,
     })
 }

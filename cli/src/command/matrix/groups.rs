@@ -151,6 +151,7 @@ impl<'n> Groups<'n> {
                     namespace: namespace.map(str::to_owned),
                     labels,
                     gateway,
+                    service: None,
                     proxy,
                     is_document: false,
                 },

@@ -11,6 +11,7 @@ use spiffe_authz::policy::{Layer, Node, PolicySet, Proxy};
 use spiffe_authz::timestamp::Timestamp;
 
 use super::groups::Groups;
+use super::services::{Service, take_services};
 use crate::document::{self, Document, rejected};
 use crate::exit::Failure;
 use crate::istio::scope::Scope;
@@ -30,6 +31,8 @@ pub(super) struct Workload {
     pub(super) labels: BTreeMap<String, String>,
     /// The Gateway of the Gateway API that the proxy implements.
     pub(super) gateway: Option<String>,
+    /// The service to which a waypoint forwards the requests.
+    pub(super) service: Option<String>,
     /// The kind of the proxy.
     pub(super) proxy: ProxyKind,
     /// Whether the document is for one workload, which it does not name.
@@ -67,12 +70,15 @@ impl ProxyKind {
 impl Workload {
     /// Returns the name.
     pub(super) fn name(&self) -> String {
-        let Self { file, namespace, labels, gateway, proxy, is_document } = self;
+        let Self { file, namespace, labels, gateway, service, proxy, is_document } = self;
         let file_name = file.as_deref().unwrap_or_default();
         if *is_document {
             return file_name.to_owned();
         }
         let mut parts: Vec<String> = Vec::new();
+        if let Some(service) = service {
+            parts.push(format!("requests to {service}"));
+        }
         if let Some(gateway) = gateway {
             parts.push(format!("Gateway/{gateway} ({})", proxy.slug()));
         }
@@ -81,6 +87,7 @@ impl Workload {
             (ProxyKind::Combinations, _) => "workloads that several selectors choose".to_owned(),
             (ProxyKind::Waypoint, true) => "other waypoints".to_owned(),
             (_, true) => "other workloads".to_owned(),
+            (ProxyKind::Waypoint, false) if gateway.is_none() => format!("{} (waypoint)", parts.join(", ")),
             (_, false) => parts.join(", "),
         };
         let others =
@@ -177,8 +184,11 @@ pub(super) fn entries(
         with_policies.extend(sources.into_iter().map(|(_, source)| source).filter(Source::has_policies));
     }
     if !with_policies.is_empty() {
+        let mut resources = Source::resources(with_policies.iter());
+        let services = take_services(&mut resources, &settings)?;
+        entries.extend(services.into_iter().map(|service| analysis.service(service)));
         let mesh = Mesh { settings, workload: None };
-        let import = mesh.import(Source::resources(with_policies.iter()), Scope::All, Vec::new(), true)?;
+        let import = mesh.import(resources, Scope::All, Vec::new(), true)?;
         if import.lost > 0 {
             return Err(io::Error::other(Failure::of_policies("the input", &import.remarks)));
         }
@@ -203,6 +213,7 @@ impl Analysis {
             namespace: None,
             labels: BTreeMap::new(),
             gateway: None,
+            service: None,
             proxy: ProxyKind::Workload,
             is_document: true,
         };
@@ -261,6 +272,21 @@ impl Analysis {
             }
         }
         Ok(entries)
+    }
+
+    /// Returns a service at a waypoint.
+    fn service(&self, Service { namespace, service, gateway, policy }: Service) -> Entry {
+        let workload = Workload {
+            file: None,
+            namespace: Some(namespace),
+            labels: BTreeMap::new(),
+            gateway,
+            service: Some(service),
+            proxy: ProxyKind::Waypoint,
+            is_document: false,
+        };
+        let is_without_policy = policy.policy_count() == 0;
+        Entry { workload, outcome: Rc::new(self.outcome(policy, is_without_policy)) }
     }
 
     fn outcome(&self, policy: PolicySet, is_without_policy: bool) -> Outcome {
