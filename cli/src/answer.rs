@@ -40,6 +40,14 @@ fn shown(pattern: &Pattern) -> String {
     format!("{pattern} except {listed} or {} more", except.len() - MAX_PATTERNS)
 }
 
+/// Returns the reason why requests are allowed.
+pub(crate) fn reason(rule: Option<&(String, u32)>) -> String {
+    match rule {
+        Some((policy, rule)) => format!("by {policy}, rule {rule}"),
+        None => "because there is no ALLOW policy".to_owned(),
+    }
+}
+
 /// Returns a request as a case of a table has it, on one line.
 pub(crate) fn request(witness: &CaseRequest, layer: Layer) -> String {
     request_json(witness, layer).to_string()

@@ -10,6 +10,7 @@ pub(crate) mod explain;
 pub(crate) mod id;
 pub(crate) mod import;
 pub(crate) mod man;
+pub(crate) mod matrix;
 pub(crate) mod prove;
 pub(crate) mod render;
 pub(crate) mod replay;

@@ -83,14 +83,7 @@ impl Document {
                 let document = import(path, &sources, mesh)?;
                 compile(&document, Proxy::Unknown).map_err(|errors| rejected(path, &errors))
             }
-            [] => {
-                let Placed { position, diagnostic } = match &*sources {
-                    [(_, source)] => source.without_document(),
-                    _ => source::without_document(),
-                };
-                let message = format!("{} ({})", diagnostic.message, diagnostic.help);
-                Err(Failure::of_file(&path.display().to_string(), &[(position, message)]))
-            }
+            [] => Err(missing(path, &sources)),
             [(file, document)] if !has_policies => mesh
                 .with_proxy(|proxy| compile(document, proxy))
                 .map_err(|errors| rejected(file, &with_options_of_scope(errors))),
@@ -146,6 +139,16 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<(PathBuf, Source)>> {
     Ok(sources)
 }
 
+/// Returns the error for a path without a document.
+pub(crate) fn missing(path: &Path, sources: &[(PathBuf, Source)]) -> io::Error {
+    let Placed { position, diagnostic } = match sources {
+        [(_, source)] => source.without_document(),
+        _ => source::without_document(),
+    };
+    let message = format!("{} ({})", diagnostic.message, diagnostic.help);
+    Failure::of_file(&path.display().to_string(), &[(position, message)])
+}
+
 /// Imports the AuthorizationPolicies of files to a document for one workload, which must not allow more than the policies.
 fn import(path: &Path, sources: &[(PathBuf, Source)], mesh: &Mesh) -> io::Result<Located> {
     let resources = Source::resources(sources.iter().map(|(_, source)| source));
@@ -164,7 +167,8 @@ fn import(path: &Path, sources: &[(PathBuf, Source)], mesh: &Mesh) -> io::Result
     Ok(import.document)
 }
 
-fn rejected(file: &Path, placed: &[Placed]) -> io::Error {
+/// Returns the error for a file whose documents have errors.
+pub(crate) fn rejected(file: &Path, placed: &[Placed]) -> io::Error {
     io::Error::other(Failure::of_document(&file.display().to_string(), placed))
 }
 

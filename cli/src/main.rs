@@ -22,6 +22,7 @@ mod istio;
 mod lines;
 mod located;
 mod logged_request;
+mod markdown;
 mod mesh;
 mod options;
 mod placed;
@@ -40,8 +41,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, man, prove, render,
-    replay, rule, schema, secret, test, version, who,
+    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, man, matrix, prove,
+    render, replay, rule, schema, secret, test, version, who,
 };
 use options::Color;
 
@@ -75,6 +76,7 @@ enum Command {
     Replay(replay::Arguments),
     Diff(diff::Arguments),
     Who(who::Arguments),
+    Matrix(matrix::Arguments),
     Prove(prove::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Who(arguments) => who::run(&arguments),
+        Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),

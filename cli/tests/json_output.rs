@@ -213,6 +213,19 @@ const INVARIANTS: &str = "invariants:
 - name: everything
   always: {from: [{source: {notNamespaces: [d]}}], to: [{operation: {methods: [GET]}}]}
 ";
+/// Policies of several workloads.
+const SCOPED: &str = "trustDomain: example.org
+scope: {rootNamespace: istio-system}
+policies:
+- name: gateway
+  namespace: a
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: public}]
+  rules: [{to: [{operation: {paths: [/ab]}}]}]
+";
+/// A document for which the matrix has no answer.
+const UNDECIDED: &str = "trustDomain: example.org
+policies: [{name: a, rules: [{when: [{key: 'request.headers[:path]', values: [/a]}]}]}]
+";
 /// A request with every attribute.
 const TABLE: &str = "policy: policy.yaml
 cases:
@@ -275,6 +288,11 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     write("shadow.yaml", SHADOW);
     write("changed.yaml", CHANGED);
     write("open.yaml", "trustDomain: example.org\npolicies: []\n");
+    write("scoped.yaml", SCOPED);
+    write("undecided.yaml", UNDECIDED);
+    let of_service = include_str!("../../examples/policy/mesh.yaml")
+        .replace("selector: {matchLabels: {app: database}}", "targetRef: {kind: Service, name: database}");
+    write("mesh.yaml", &of_service);
     write("invariants.yaml", INVARIANTS);
     write("table.yaml", TABLE);
     let connection = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
@@ -292,7 +310,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         fs::copy(cases("doctor_cases/f15-own-id-pattern").join(file), directory.join(page)).unwrap();
     }
     let caller = "--peer=spiffe://example.org/ns/a/sa/b";
-    let lines: [&[&str]; 25] = [
+    let lines: [&[&str]; 26] = [
         &["check", "empty.yaml"],
         &["explain", "--policy=policy.yaml"],
         &["explain", "--policy=policy.yaml", caller, "--path=/audit"],
@@ -307,6 +325,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         &["diff", "changed.yaml", "policy.yaml"],
         &["who", "changed.yaml"],
         &["who", "open.yaml", "policy.yaml"],
+        &["matrix", "changed.yaml", "scoped.yaml", "undecided.yaml", "mesh.yaml", "--trust-domain=example.org"],
         &["prove", "changed.yaml", "policy.yaml", "--invariants=invariants.yaml"],
         &["prove", "open.yaml", "--invariants=invariants.yaml"],
         &["id", "spiffe://example.org/ns/a/sa/b", "--pattern=istio"],
@@ -334,8 +353,8 @@ fn the_page_has_every_field() {
     runs.extend(other_runs(directory.path()));
     let mut wrong = Vec::new();
     for subcommand in [
-        "check", "explain", "test", "import", "replay", "diff", "who", "prove", "id", "cert", "doctor", "secret",
-        "rule", "version",
+        "check", "explain", "test", "import", "replay", "diff", "who", "matrix", "prove", "id", "cert", "doctor",
+        "secret", "rule", "version",
     ] {
         let documented = documented(subcommand);
         let mut occurring = Occurring {

@@ -190,6 +190,7 @@ fn answers_about_all_requests_are_clean() {
     }
     check(|value| run(&["diff", value, value], "", &[]));
     check(|value| run(&["who", "d"], "", &[("d", claim(value))]));
+    check(|value| run(&["matrix", "d"], "", &[("d", claim(value))]));
     let invariants = |value: &str| {
         let never = json!({"when": [{"key": "request.auth.claims[c]", "values": [value]}]});
         ascii(&json!({"invariants": [{"name": "i", "never": never}]}))

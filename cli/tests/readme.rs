@@ -14,7 +14,7 @@ const PAGES: [(&str, &str, usize); 6] = [
     ("docs/get-started.md", include_str!("../../docs/get-started.md"), 2),
     ("docs/deploy.md", include_str!("../../docs/deploy.md"), 1),
     ("docs/policies.md", POLICIES, 6),
-    ("docs/review.md", include_str!("../../docs/review.md"), 4),
+    ("docs/review.md", include_str!("../../docs/review.md"), 5),
     ("docs/reference/command.md", COMMAND, 1),
 ];
 

@@ -32,7 +32,7 @@ use crate::decision::Verdict;
 pub use diff::{Change, ChangeKind, Difference, diff};
 pub use pattern::{Condition, Pattern, Requests};
 pub use prove::{Counterexample, Statement, prove};
-pub use who::{Permission, Permissions, Question, who};
+pub use who::{CallerKind, Permission, Permissions, Question, who};
 
 /// The number of steps after which an answer is not decided: some seconds.
 const STEPS: u64 = 100_000_000;

@@ -1,4 +1,4 @@
-//! The benchmark of the command: CPU time and memory of `check`, `test`, `diff` and `who` by the number of policies, as a table.
+//! The benchmark of the command: CPU time and memory of `check`, `test`, `diff`, `who` and `matrix` by the number of policies, as a table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ const AUTHORIZATION_POLICIES: (u32, f64) = (10_000, 1.0);
 const DIFF: (u32, f64) = (1_000, 2.0);
 /// The number of policies of `who`, and the target.
 const WHO: (u32, f64) = (10_000, 2.0);
+/// The number of AuthorizationPolicies of `matrix`, that of their workloads, and the target.
+const MATRIX: (u32, u32, f64) = (10_000, 500, 5.0);
 /// The number of runs, of which the median is printed.
 const RUNS: usize = 5;
 /// The interval at which the memory of a run is read. The kernel keeps the peak.
@@ -39,7 +41,7 @@ pub(crate) fn run() -> Result<()> {
         print(&format!("`check`, {count} policies"), &["check".as_ref(), &document], target)?;
     }
     let (count, target) = AUTHORIZATION_POLICIES;
-    let policies = write(&directory, "authorization-policies.json", &authorization_policies(count))?;
+    let policies = write(&directory, "authorization-policies.json", &authorization_policies(count, count))?;
     let arguments = ["check".as_ref(), "--trust-domain".as_ref(), "example.org".as_ref(), &*policies];
     print(&format!("`check`, {count} AuthorizationPolicies"), &arguments, target)?;
     let (count, target) = TEST;
@@ -57,7 +59,18 @@ pub(crate) fn run() -> Result<()> {
     let document = write(&directory, "who.json", &document(count))?;
     print(&format!("`who`, everything that {count} policies allow"), &["who".as_ref(), &document], target)?;
     let arguments = ["who".as_ref(), "--path".as_ref(), "/items/7/1".as_ref(), &*document];
-    print(&format!("`who --path`, {count} policies"), &arguments, target)
+    print(&format!("`who --path`, {count} policies"), &arguments, target)?;
+    let (count, workloads, target) = MATRIX;
+    let policies = write(&directory, "mesh.json", &authorization_policies(count, workloads))?;
+    for format in ["json", "html"] {
+        let arguments = ["matrix", "--trust-domain", "example.org", "--format", format]
+            .map(Path::new)
+            .into_iter()
+            .chain([&*policies]);
+        let name = format!("`matrix --format {format}`, {count} AuthorizationPolicies, {workloads} workloads");
+        print(&name, &arguments.collect::<Vec<_>>(), target)?;
+    }
+    Ok(())
 }
 
 /// The policies of [`document`], of which ten allow less: a path that is longer.
@@ -81,13 +94,13 @@ fn document(count: u32) -> Value {
     json!({"trustDomain": "example.org", "policies": (0..count).map(policy).collect::<Vec<_>>()})
 }
 
-/// The same policies as Istio's resources, in a hundred namespaces and each for another workload.
-fn authorization_policies(count: u32) -> Value {
+/// The same policies as Istio's resources, in a hundred namespaces, for this number of workloads.
+fn authorization_policies(count: u32, workloads: u32) -> Value {
     let policy = |number: u32| {
         json!({
             "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
             "metadata": {"name": format!("p{number}"), "namespace": format!("n{}", number % 100)},
-            "spec": {"selector": {"matchLabels": {"app": format!("app-{number}")}}, "rules": [{
+            "spec": {"selector": {"matchLabels": {"app": format!("app-{}", number % workloads)}}, "rules": [{
                 "from": [{"source": {"serviceAccounts": [format!("workload-{number}")]}}],
                 "to": [{"operation": {"methods": ["GET"], "paths": [format!("/items/{number}/*")]}}],
             }]},

@@ -30,7 +30,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Finds or installs the third-party tools: Envoy, SPIRE, Kubernetes, Istio, Wasm, promtool
+    /// Finds or installs the third-party tools: Envoy, SPIRE, Kubernetes, Istio, Wasm, promtool, Chromium
     Tools,
     /// Builds spiffe-authz.wasm, libspiffe_authz.so and spiffe-authz in target/dist
     Build,

@@ -2,12 +2,14 @@
 
 pub(crate) mod binaryen;
 pub(crate) mod cargo_deny;
+mod chromium;
 pub(crate) mod control_plane;
 mod debian;
 pub(crate) mod docker;
 pub(crate) mod envoy;
 mod go;
 mod istio_rbac;
+mod npm;
 pub(crate) mod promtool;
 pub(crate) mod spire;
 pub(crate) mod wasm;
@@ -69,6 +71,8 @@ pub(crate) struct Tools {
     oldest_envoy: PathBuf,
     unsupported_envoy: PathBuf,
     istio_rbac: PathBuf,
+    chromium: PathBuf,
+    mermaid: PathBuf,
 }
 
 impl Tools {
@@ -83,6 +87,8 @@ impl Tools {
             oldest_envoy: envoy::find_or_get(&versions::OLDEST_ENVOY)?,
             unsupported_envoy: envoy::find_or_get(&versions::UNSUPPORTED_ENVOY)?,
             istio_rbac: istio_rbac::find_or_get()?,
+            chromium: chromium::find_or_get()?,
+            mermaid: chromium::mermaid()?,
         };
         eprintln!("tools: {}; in {}", tools.wasm.name(), workspace::cache()?.display());
         Ok(tools)
@@ -97,6 +103,8 @@ impl Tools {
             .env("SPIFFE_AUTHZ_ENVOY_UNSUPPORTED", &self.unsupported_envoy)
             .env("SPIFFE_AUTHZ_ISTIO_RBAC", self.istio_rbac.join("istio-rbac"))
             .env("SPIFFE_AUTHZ_WASM_IMAGE", self.istio_rbac.join("wasm-image"))
+            .env("SPIFFE_AUTHZ_CHROMIUM", &self.chromium)
+            .env("SPIFFE_AUTHZ_MERMAID", &self.mermaid)
             .env("SPIFFE_AUTHZ_OCI", workspace::dist().join("oci"))
             .env("SPIFFE_AUTHZ_MODULE", workspace::dist().join("libspiffe_authz.so"))
             .env("SPIFFE_AUTHZ_CLI", workspace::dist().join("spiffe-authz"));

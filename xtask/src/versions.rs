@@ -29,6 +29,16 @@ pub(crate) const BINARYEN: &str = "132.0.0";
 pub(crate) const BINARYEN_SHA512: &str = "e14b20ef212fc0edc532ca373a8bfaaa438e1d2a1dd4812ff9ba0a921efb9139\
      6333e78d068baa0936ea5acc06cdb1bebc334efdbfefd82e207c48755a007d2e";
 
+/// Chromium: the version and the SHA-512 hash of the npm package `@sparticuz/chromium`.
+pub(crate) const CHROMIUM: &str = "147.0.0";
+pub(crate) const CHROMIUM_SHA512: &str = "e1929e01041af2ea769adebbe6a4a2b73b4b75b42b95ff0129d0b99da79aa7ee\
+     4cbf5395d4e94974fa14f84242fe9e6c414254426378afeab9f8485a68e507a5";
+
+/// Mermaid: the version and the SHA-512 hash of its npm package.
+pub(crate) const MERMAID: &str = "11.12.0";
+pub(crate) const MERMAID_SHA512: &str = "66e755c7bdc1c2b3097c2166492253f38cbabb96eb12857c0ce22d747a2634bc\
+     f7dae06336b7a59bb9a0f795fb83e0ba528407fd6ea604b183103bfbdc977106";
+
 /// SPIRE: the version and the checksum of its Go module. Each Go module here has a checksum, as in go.sum.
 pub(crate) const SPIRE: &str = "1.15.3";
 pub(crate) const SPIRE_SUM: &str = "h1:z1h9DOYWtPdPQiKL2F+BShzfTq0k235tdROg0WRo8S8=";

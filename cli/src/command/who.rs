@@ -103,11 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
 fn write_human(out: &mut impl Write, file: &Path, permissions: &Permissions, layer: Layer) -> io::Result<()> {
     let Permissions { permissions, limits } = permissions;
     for Permission { rule, requests, witness, .. } in permissions {
-        let by = match rule {
-            Some((policy, rule)) => format!("by {policy}, rule {rule}"),
-            None => "because there is no ALLOW policy".to_owned(),
-        };
-        say!(out, "{} {}", styled(GOOD, "allow"), by)?;
+        say!(out, "{} {}", styled(GOOD, "allow"), answer::reason(rule.as_ref()))?;
         answer::write_requests(out, requests, witness, layer)?;
     }
     for limit in limits {

@@ -15,7 +15,7 @@ use super::minimal::{MAX_COMPARED, minimal};
 use super::set::Set;
 use super::space::{CALLER, Found, Given, Space};
 use super::who::allowed;
-use super::{NotDecided, Question, STEPS, prove, who};
+use super::{CallerKind, NotDecided, Question, STEPS, prove, who};
 use crate::case::CaseRequest;
 use crate::decision::{DenyReason, Verdict};
 use crate::identity::Identity;
@@ -85,6 +85,18 @@ fn assert_minimal(cubes: &[Cube], sizes: &[usize], budget: &mut Budget) {
                 assert!(!is_covered(larger, cubes.iter().collect()), "a region is too small: {cube:?} {cubes:?}");
             }
         }
+    }
+}
+
+/// The kind of the caller of a request, by the names in the document.
+fn kind_of(policies: &PolicySet, request: &CaseRequest) -> CallerKind {
+    let settings = policies.identity();
+    let identity = request.identity_of_caller(settings);
+    let Some(peer) = identity.peer() else { return CallerKind::Anonymous };
+    match peer.trust_domain() {
+        name if *name == *settings.trust_domains.local => CallerKind::Local,
+        name if settings.trust_domains.aliases.iter().any(|alias| **alias == *name) => CallerKind::Alias,
+        _ => CallerKind::Federated,
     }
 }
 
@@ -158,12 +170,15 @@ fn permissions_are_those_of_every_request() {
         let policies = compiled(&document);
         let space = Space::new(&[&policies], &Given::default(), NOW).unwrap();
         let regions = allowed(&space, &mut Budget::new(STEPS)).unwrap();
-        who(&policies, &Question::default(), NOW).unwrap_or_else(|error| panic!("{document}\n{error}"));
+        let found = who(&policies, &Question::default(), NOW).unwrap_or_else(|error| panic!("{document}\n{error}"));
+        let kinds: Vec<CallerKind> = found.permissions.iter().flat_map(|permission| permission.kinds.clone()).collect();
         for request in requests(&mut documents) {
             let classes = classes_of(&space, &request);
             let is_found = regions.iter().any(|(_, cubes)| cubes.iter().any(|cube| contains(cube, &classes)));
             let is_allowed = decided(&policies, &request).0 == Verdict::Allow;
             assert_eq!(is_found, is_allowed, "round {round}\n{document}\n{request:?}");
+            let kind = kind_of(&policies, &request);
+            assert!(!is_allowed || kinds.contains(&kind), "round {round}\n{document}\n{request:?}\n{kinds:?}");
             requests_compared += 1;
             permitted += u64::from(is_allowed);
         }
@@ -187,6 +202,28 @@ fn permissions_are_those_of_every_request() {
     }
     println!("{requests_compared} requests, {permitted} allowed");
     assert!(requests_compared >= 10_000 && permitted > 1_000, "{requests_compared} {permitted}");
+}
+
+#[test]
+fn permissions_have_the_kinds_of_their_callers() {
+    use CallerKind::{Alias, Anonymous, Federated, Local};
+    for (rule, expected) in [
+        (serde_json::json!({"from": [{"source": {"principals": ["c/ns/n/sa/s"]}}]}), vec![Alias]),
+        (serde_json::json!({"from": [{"source": {"namespaces": ["n"]}}]}), vec![Local, Alias]),
+        (serde_json::json!({"from": [{"source": {"trustDomains": ["b*"]}}]}), vec![Federated]),
+        (serde_json::json!({"from": [{"source": {"principals": ["*"]}}]}), vec![Local, Alias, Federated]),
+        (serde_json::json!({}), vec![Local, Alias, Federated, Anonymous]),
+    ] {
+        let policies = compiled(&serde_json::json!({
+            "trustDomain": "a", "trustDomainAliases": ["c"], "federatedTrustDomains": ["b", "bb"],
+            "identity": {"peer": "optional"}, "policies": [{"name": "p", "rules": [rule]}],
+        }));
+        let found = who(&policies, &Question::default(), NOW).unwrap();
+        let kinds: Vec<_> = found.permissions.iter().map(|permission| permission.kinds.clone()).collect();
+        let is_every_rule = expected.contains(&Anonymous);
+        assert_eq!(kinds, [expected], "{rule}");
+        assert_eq!(found.permissions[0].has_every_caller, is_every_rule, "{rule}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The callers that a policy set allows, and their requests.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 
 use super::super::PolicySet;
@@ -8,11 +10,12 @@ use super::attribute::{Attribute, Value};
 use super::cube::{Budget, Cube, outside};
 use super::minimal::minimal;
 use super::pattern::{Requests, Vocabularies};
-use super::space::{CALLER, Given, Space};
+use super::space::{CALLER, Given, Side, Space};
 use super::{Answer, NotDecided, STEPS};
 use crate::case::CaseRequest;
 use crate::decision::Verdict;
 use crate::host::AddressOf;
+use crate::identity::TrustDomains;
 use crate::timestamp::Timestamp;
 
 /// The attributes of requests that a question fixes. An attribute that is `None` can have any value.
@@ -56,10 +59,53 @@ pub struct Permission {
     pub rule: Option<(String, u32)>,
     /// The requests.
     pub requests: Requests,
+    /// The kinds of their callers, in ascending order.
+    pub kinds: Vec<CallerKind>,
+    /// Whether every accepted caller is one of them.
+    pub has_every_caller: bool,
     /// One of them.
     pub witness: CaseRequest,
     /// The verdict on it, whose rule can be an earlier one.
     pub answer: Answer,
+}
+
+/// A kind of caller, by its trust domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallerKind {
+    /// The caller belongs to the local trust domain.
+    Local,
+    /// The caller belongs to an alias, which is a former name of the local trust domain.
+    Alias,
+    /// The caller belongs to a federated trust domain.
+    Federated,
+    /// The caller has no identity.
+    Anonymous,
+}
+
+impl CallerKind {
+    /// The name of the kind in output.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Alias => "alias",
+            Self::Federated => "federated",
+            Self::Anonymous => "no-identity",
+        }
+    }
+
+    /// Returns the kind of an accepted caller.
+    fn of(caller: &Value, trust_domains: &TrustDomains) -> Self {
+        let Value::Text(principal) = caller else { return Self::Anonymous };
+        let trust_domain = principal.split('/').next().unwrap_or_default();
+        if *trust_domain == *trust_domains.local {
+            Self::Local
+        } else if trust_domains.aliases.iter().any(|alias| **alias == *trust_domain) {
+            Self::Alias
+        } else {
+            Self::Federated
+        }
+    }
 }
 
 impl Question {
@@ -105,12 +151,26 @@ pub fn who(policies: &PolicySet, question: &Question, now: Timestamp) -> Result<
             permissions.push(Permission {
                 rule: rule.clone(),
                 requests: vocabularies.describe(&space, &cube),
+                kinds: kinds(&space, &cube),
+                has_every_caller: cube
+                    .get(CALLER)
+                    .is_none_or(|callers| space.sides[0].accepted.without(callers).is_empty()),
                 witness,
                 answer,
             });
         }
     }
     Ok(Permissions { permissions, limits: space.limits() })
+}
+
+/// Returns the kinds of the callers in a region. The classes of callers distinguish the trust domains.
+fn kinds(space: &Space<'_>, region: &Cube) -> Vec<CallerKind> {
+    let Side { policies, accepted, .. } = &space.sides[0];
+    let (_, callers) = &space.attributes[CALLER];
+    let is_in_region = |class: &usize| region.get(CALLER).is_none_or(|callers| callers.contains(*class));
+    let classes = (0..callers.classes.len()).filter(|class| accepted.contains(*class)).filter(is_in_region);
+    let kinds = classes.map(|class| CallerKind::of(&callers.classes[class].value, &policies.identity().trust_domains));
+    kinds.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A rule, or `None` if there is no ALLOW policy, with the regions that it allows.

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod bootstrap;
+pub mod browser;
 pub mod compose;
 pub mod differential;
 pub mod environment;

@@ -33,6 +33,10 @@ pub const ISTIO_RBAC: &str = "SPIFFE_AUTHZ_ISTIO_RBAC";
 pub const WASM_IMAGE: &str = "SPIFFE_AUTHZ_WASM_IMAGE";
 /// The layout directory with the filter's images.
 pub const OCI: &str = "SPIFFE_AUTHZ_OCI";
+/// Chromium without a window.
+pub const CHROMIUM: &str = "SPIFFE_AUTHZ_CHROMIUM";
+/// Mermaid's script for browsers.
+pub const MERMAID: &str = "SPIFFE_AUTHZ_MERMAID";
 /// A Wasm filter that does nothing, for the benchmark.
 pub const EMPTY_WASM: &str = "SPIFFE_AUTHZ_EMPTY_WASM";
 /// A dynamic module that does nothing, for the benchmark.

@@ -1,20 +1,15 @@
 //! `wasm-opt` from the npm package binaryen: Binaryen's optimizer, compiled to JavaScript.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use flate2::read::GzDecoder;
-use sha2::{Digest as _, Sha512};
-use tar::Archive;
+use anyhow::Result;
 
-use crate::process::{run, run_logged};
+use super::npm;
+use crate::process::run;
 use crate::versions::{BINARYEN, BINARYEN_SHA512};
 use crate::workspace::{build_key, cached};
-
-const LIMIT: Duration = Duration::from_secs(600);
 
 /// The files that wasm-opt needs. The second one says that it is not an ECMAScript module.
 const FILES: [&str; 2] = ["package/bin/wasm-opt", "package/bin/package.json"];
@@ -62,20 +57,5 @@ impl Optimizer {
 
 fn get(directory: &Path) -> Result<()> {
     eprintln!("Binaryen {BINARYEN}: getting wasm-opt from the npm package binaryen");
-    let mut npm = Command::new("npm");
-    npm.args(["pack", "--silent", &format!("binaryen@{BINARYEN}"), "--pack-destination"]).arg(directory);
-    run_logged("downloading Binaryen", &mut npm, LIMIT)
-        .context("npm cannot download Binaryen (Node with npm and a registry with binaryen are required)")?;
-    let archive = directory.join(format!("binaryen-{BINARYEN}.tgz"));
-    let hash = format!("{:x}", Sha512::digest(fs::read(&archive)?));
-    ensure!(hash == BINARYEN_SHA512, "{}: the SHA-512 hash is {hash}", archive.display());
-    for entry in Archive::new(GzDecoder::new(File::open(&archive)?)).entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        if FILES.iter().any(|file| path == Path::new(file)) {
-            entry.unpack(directory.join(path.file_name().context("an entry has no name")?))?;
-        }
-    }
-    fs::remove_file(archive)?;
-    Ok(())
+    npm::unpack("binaryen", BINARYEN, BINARYEN_SHA512, &FILES, directory)
 }

@@ -9,7 +9,8 @@ use spiffe_authz::policy::analysis::{Answer, Change, ChangeKind, Condition, Diff
 
 use crate::answer::{self, answer_json, patterns, request, text};
 use crate::decision::request_json;
-use crate::printable::{Printable, say, styled};
+use crate::markdown::code;
+use crate::printable::{say, styled};
 use crate::sarif;
 use crate::style::{BAD, GOOD, NOTABLE};
 
@@ -98,20 +99,6 @@ pub(super) fn write_markdown(out: &mut impl Write, difference: &Difference, laye
         say!(out, "")?;
     }
     notes.iter().try_for_each(|note| say!(out, "* {}", note))
-}
-
-/// Returns text as a cell with code. An HTML element can contain every character if some of them are entities.
-fn code(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in Printable(text).to_string().chars() {
-        match character {
-            '&' | '<' | '>' | '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '@' | '#' | ':' => {
-                escaped.push_str(&format!("&#{};", u32::from(character)));
-            }
-            character => escaped.push(character),
-        }
-    }
-    format!("<code>{escaped}</code>")
 }
 
 /// Returns a log in SARIF, whose results are in the file of the new document.
