@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     /// Documents, or AuthorizationPolicies, in JSON or YAML; files or directories; `-` is standard input
     #[arg(required = true)]
     documents: Vec<PathBuf>,
-    #[command(flatten, next_help_heading = "Options for AuthorizationPolicies")]
+    #[command(flatten)]
     settings: SettingsOptions,
     #[command(flatten)]
     at: At,
