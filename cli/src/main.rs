@@ -40,8 +40,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, man, prove, render,
-    replay, rule, schema, secret, test, version, who,
+    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, learn, man, prove,
+    prune, render, replay, rule, schema, secret, test, version, who,
 };
 use options::Color;
 
@@ -76,6 +76,8 @@ enum Command {
     Diff(diff::Arguments),
     Who(who::Arguments),
     Prove(prove::Arguments),
+    Learn(learn::Arguments),
+    Prune(prune::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
@@ -105,6 +107,8 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Who(arguments) => who::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
+        Command::Learn(arguments) => learn::run(&arguments),
+        Command::Prune(arguments) => prune::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
