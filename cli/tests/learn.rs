@@ -354,6 +354,9 @@ fn requests_that_are_not_learned_are_counted_by_reason() {
         allow("/used"),
         one(json!("spiffe://example.org/ns/a/sa/b"), "/x", "deny no-policy-allows"),
         one(Value::Null, "/x", "deny no-peer-certificate"),
+        allow("/sometimes?a"),
+        one(json!("spiffe://example.org/ns/a/sa/b"), "/sometimes", "deny denied-by-policy p 0"),
+        allow("/sometimes?b"),
         shadow.to_string(),
         one(Value::Null, "/x", "allow"),
         peer("spiffe://example.net/ns/a/sa/b"),
@@ -383,8 +386,9 @@ fn requests_that_are_not_learned_are_counted_by_reason() {
         .map(|one| (one["reason"].as_str().unwrap(), one["requests"].as_u64().unwrap()))
         .collect();
     let expected = [
-        ("denied", 2),
+        ("denied", 3),
         ("denied-in-shadow", 1),
+        ("also-denied", 2),
         ("no-identity", 1),
         ("trust-domain", 3),
         ("identity-not-accepted", 2),
@@ -538,6 +542,32 @@ fn connections_are_learned_by_caller_and_port() {
     fs::write(directory.path().join("all.json"), table.to_string()).unwrap();
     let Ran { status, out, err } = run(directory.path(), &["test", "all.json"]);
     assert_eq!(status, Some(0), "{out}{err}");
+}
+
+#[test]
+fn a_template_matches_no_path_that_was_denied() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lines: Vec<String> =
+        (0..9).map(|number| line(&request(CALLERS[0], "GET", &format!("/a/{number}")), 0)).collect();
+    let allow = "allow default/p 0";
+    let denied = |caller: &str, path: &str, reason: &str| {
+        line(&request(caller, "GET", path), 0).replace(allow, &format!("deny {reason}"))
+    };
+    lines.push(denied(CALLERS[0], "/a/10", "no-policy-allows"));
+    lines.push(denied(CALLERS[0], "/a/x?y", "denied-by-policy p 0"));
+    // These say nothing about the caller's permissions.
+    lines.push(denied(CALLERS[1], "/a/11", "no-policy-allows"));
+    lines.push(denied(CALLERS[0], "/a/12", "svid-expired"));
+    lines.push(denied(CALLERS[0], "/a/../13", "no-policy-allows"));
+    let report = learn(directory.path(), &lines, &[]);
+    let found = &report["generalizations"][0];
+    assert_eq!((&found["path"], &found["notPaths"]), (&json!("/a/{*}"), &json!(["/a/10", "/a/x"])));
+    let requests = ["/a/10", "/a/x", "/a/11", "/a/12"].map(|path| request(CALLERS[0], "GET", path)).into();
+    let expected = ["/a/11", "/a/12"].map(|path| request(CALLERS[0], "GET", path)).into();
+    assert_eq!(allowed(directory.path(), &requests), expected);
+    // Too many paths for one template.
+    lines.extend((20..40).map(|number| denied(CALLERS[0], &format!("/a/{number}"), "no-policy-allows")));
+    assert_eq!(learn(directory.path(), &lines, &[])["generalizations"], json!([]));
 }
 
 /// The analysis compares some of these paths with the template, and the example is none of them.

@@ -132,17 +132,20 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     }
     let requests = observed.requests();
     if requests.is_empty() {
-        let reasons = observed.not_used.iter().map(|(reason, count)| format!("{count} {}", reason.text()));
+        let not_used = observed.not_used();
+        let reasons = not_used.iter().map(|(reason, count)| format!("{count} {}", reason.text()));
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         return Err(io::Error::other(format!("no request is used: {reasons}")));
     }
     let threshold = usize::try_from(arguments.threshold).ok().filter(|_| !arguments.exact && layer == Layer::Http);
-    let learned = policies::learn(&requests, threshold);
+    let denied = observed.denied();
+    let learned = policies::learn(&requests, &denied, threshold);
     let now = clock::now()?;
     let document = settings.document(&learned.iter().map(Policy::to_located).collect::<Vec<_>>());
     let text = write("learn", &document, arguments.to)?;
     let policies = compile(&text, layer)?;
-    allow_all(&policies, &requests, layer, now)?;
+    decide_all(&policies, &requests, Verdict::Allow.slug(), layer, now)?;
+    decide_all(&policies, &denied, "deny", layer, now)?;
     let generalizations = generalizations(&settings, &learned, &requests, &policies, now)?;
     let table = arguments.table.as_deref().map(|file| {
         let cases = table::cases(&learned, &requests, &policies, layer, now)?;
@@ -191,12 +194,20 @@ fn compile(text: &[u8], layer: Layer) -> io::Result<PolicySet> {
     Ok(document.on(layer).policy)
 }
 
-/// Checks that the policies allow every request.
-fn allow_all(policies: &PolicySet, requests: &[Seen<'_>], layer: Layer, now: Timestamp) -> io::Result<()> {
+/// Checks that the policies give every request this verdict.
+fn decide_all(
+    policies: &PolicySet,
+    requests: &[Seen<'_>],
+    verdict: &str,
+    layer: Layer,
+    now: Timestamp,
+) -> io::Result<()> {
     for seen in requests {
         let request = table::request(seen, policies);
-        if request.decide(policies, now).decision.verdict != Verdict::Allow {
-            return Err(bug(&format!("the policies do not allow {}", request_json(&request, layer))));
+        let found = request.decide(policies, now).decision.verdict.slug();
+        if found != verdict {
+            let request = request_json(&request, layer);
+            return Err(bug(&format!("the policies give the verdict `{found}` on {request}")));
         }
     }
     Ok(())
@@ -213,7 +224,7 @@ fn generalizations<'r>(
     if learned.iter().all(|policy| policy.generalizations.is_empty()) {
         return Ok(Vec::new());
     }
-    let exact = policies::learn(requests, None);
+    let exact = policies::learn(requests, &[], None);
     let exact = settings.compile(&exact.iter().map(Policy::to_located).collect::<Vec<_>>())?;
     let compared = Compared { settings, exact: &exact, learned: policies, now };
     let all = learned.iter().flat_map(|policy| policy.generalizations.iter().map(move |found| (policy, found)));

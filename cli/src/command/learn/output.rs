@@ -49,7 +49,7 @@ impl Report<'_> {
                 answer::write_requests(out, requests, witness, Layer::Http)?;
             }
         }
-        for (reason, count) in &self.observed.not_used {
+        for (reason, count) in &self.observed.not_used() {
             let count = counted(*count, "request", "requests");
             say!(out, "{}: {} {}{}", styled(NOTABLE, "not used"), count, reason.text(), self.names(*reason))?;
         }
@@ -58,7 +58,7 @@ impl Report<'_> {
             "{} for {}, from {} ({} distinct){}{}",
             counted(number(self.policies.len()), "policy", "policies"),
             counted(number(self.callers()), "caller", "callers"),
-            counted(self.observed.count, "request", "requests"),
+            counted(self.observed.count(), "request", "requests"),
             self.distinct,
             self.period.text(),
             self.counts.text()
@@ -93,7 +93,8 @@ impl Report<'_> {
                 "host": host, "port": port, "seen": generalization.count(), "granted": granted.collect::<Vec<_>>(),
             })
         });
-        let not_used = self.observed.not_used.iter().map(|(reason, count)| {
+        let not_used = self.observed.not_used();
+        let not_used = not_used.iter().map(|(reason, count)| {
             let domains = self.observed.trust_domains.iter().filter(|_| *reason == NotUsed::TrustDomain);
             let domains = domains.map(|(name, count)| json!({"trustDomain": name, "requests": count}));
             json!({"reason": reason.slug(), "requests": count, "trustDomains": domains.collect::<Vec<_>>()})
@@ -101,7 +102,7 @@ impl Report<'_> {
         let Counts { other, not_understood, suppressed, .. } = self.counts;
         let value: Value = json!({
             "policies": policies.collect::<Vec<_>>(),
-            "requests": self.observed.count,
+            "requests": self.observed.count(),
             "distinct": self.distinct,
             "generalizations": generalizations.collect::<Vec<_>>(),
             "notUsed": not_used.collect::<Vec<_>>(),

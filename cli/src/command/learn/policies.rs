@@ -66,13 +66,17 @@ impl<'s> Generalization<'s> {
 /// The caller, method, host and port of requests that differ in their paths.
 type Key<'s> = (&'s str, &'s str, Option<&'s str>, Option<u16>);
 
-/// Returns the policies for distinct requests. With a threshold, paths are generalized.
-pub(super) fn learn<'s>(requests: &[Seen<'s>], threshold: Option<usize>) -> Vec<Policy<'s>> {
+fn key<'s>(Seen { caller, method, host, port, .. }: &Seen<'s>) -> Key<'s> {
+    (caller, method, *host, *port)
+}
+
+/// Returns the policies for distinct requests. With a threshold, paths are generalized, but not to denied ones.
+pub(super) fn learn<'s>(requests: &[Seen<'s>], denied: &[Seen<'s>], threshold: Option<usize>) -> Vec<Policy<'s>> {
     let mut paths: BTreeMap<Key<'s>, BTreeSet<&'s str>> = BTreeMap::new();
-    for Seen { caller, method, path, host, port } in requests {
-        paths.entry((caller, method, *host, *port)).or_default().insert(path);
+    for seen in requests {
+        paths.entry(key(seen)).or_default().insert(seen.path);
     }
-    let templates = templates(&paths, threshold);
+    let templates = templates(&paths, denied, threshold);
     let mut grants: BTreeMap<&str, BTreeSet<Grant<'_>>> = BTreeMap::new();
     for ((caller, method, host, port), paths) in &paths {
         let grant = |path: &str, excluded: &BTreeSet<&'s str>| Grant {
@@ -107,6 +111,7 @@ pub(super) fn learn<'s>(requests: &[Seen<'s>], threshold: Option<usize>) -> Vec<
 /// Returns the templates for each caller, method, host and port.
 fn templates<'s>(
     paths: &BTreeMap<Key<'s>, BTreeSet<&'s str>>,
+    denied: &[Seen<'s>],
     threshold: Option<usize>,
 ) -> BTreeMap<Key<'s>, Vec<Template<'s>>> {
     let Some(threshold) = threshold else { return BTreeMap::new() };
@@ -119,7 +124,14 @@ fn templates<'s>(
         .collect();
     let all: BTreeSet<&str> = paths.values().flatten().copied().collect();
     exclude(&mut with_own, all.into_iter());
-    for templates in templates.values_mut() {
+    let mut of_keys: BTreeMap<Key<'_>, Vec<&str>> = BTreeMap::new();
+    for seen in denied {
+        of_keys.entry(key(seen)).or_default().push(seen.path);
+    }
+    for (key, templates) in &mut templates {
+        if let Some(denied) = of_keys.get(key) {
+            templates.iter_mut().for_each(|template| template.exclude_denied(denied.iter().copied()));
+        }
         templates.retain(Template::is_usable);
     }
     templates
@@ -268,7 +280,7 @@ mod tests {
     #[test]
     fn callers_with_the_same_operations_share_a_policy() {
         let requests = [seen(A, "GET", "/x"), seen(B, "GET", "/x"), seen("example.io/ns/n/sa/a", "GET", "/y")];
-        let policies = learn(&requests, None);
+        let policies = learn(&requests, &[], None);
         let names: Vec<&str> = policies.iter().map(|policy| &*policy.name).collect();
         assert_eq!(names, ["a.n.example.io", "a.n.example.org-and-1-more"]);
         assert_eq!(policies[1].callers, [A, B]);
@@ -283,7 +295,7 @@ mod tests {
             seen(A, "HEAD", "/y"),
             seen(A, "GET", "/z"),
         ];
-        let policies = learn(&requests, None);
+        let policies = learn(&requests, &[], None);
         let found: Vec<(Vec<&str>, Vec<&str>)> = policies[0]
             .operations
             .iter()
@@ -299,7 +311,7 @@ mod tests {
         let paths: Vec<String> = (0..5).map(|number| format!("/u/{number}")).collect();
         let mut requests: Vec<Seen<'_>> = paths.iter().map(|path| seen(A, "GET", path)).collect();
         requests.extend(paths[..4].iter().map(|path| seen(A, "DELETE", path)));
-        let policies = learn(&requests, Some(5));
+        let policies = learn(&requests, &[], Some(5));
         let of = |method: &str| -> BTreeSet<&str> {
             let operations = policies[0].operations.iter().filter(|operation| operation.methods.contains(method));
             operations.flat_map(|operation| operation.paths.iter().map(String::as_str)).collect()
@@ -316,7 +328,7 @@ mod tests {
         let long = format!("example.org/ns/a/sa/{}", "b".repeat(300));
         assert!(name(&[&long, A]).len() <= 253);
         let requests = [seen("t/ns/a/sa/b-c", "GET", "/x"), seen("t/ns/a/sa/b_c", "GET", "/y")];
-        let names: Vec<String> = learn(&requests, None).into_iter().map(|policy| policy.name).collect();
+        let names: Vec<String> = learn(&requests, &[], None).into_iter().map(|policy| policy.name).collect();
         assert_eq!(names, ["b-c.a.t", "b-c.a.t-2"]);
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use spiffe_authz::case::ExpectedVerdict;
+use spiffe_authz::decision::DenyReason;
 use spiffe_authz::host::RequestAttributes as _;
 use spiffe_authz::identity::{Identity, IdentityReason, IdentitySettings};
 use spiffe_authz::policy::Layer;
@@ -40,6 +41,7 @@ pub(super) struct Seen<'s> {
 pub(super) enum NotUsed {
     Denied,
     DeniedInShadow,
+    AlsoDenied,
     NoIdentity,
     TrustDomain,
     NotAccepted,
@@ -56,6 +58,7 @@ impl NotUsed {
         match self {
             Self::Denied => "denied",
             Self::DeniedInShadow => "denied-in-shadow",
+            Self::AlsoDenied => "also-denied",
             Self::NoIdentity => "no-identity",
             Self::TrustDomain => "trust-domain",
             Self::NotAccepted => "identity-not-accepted",
@@ -72,6 +75,7 @@ impl NotUsed {
         match self {
             Self::Denied => "denied",
             Self::DeniedInShadow => "denied by shadow policies",
+            Self::AlsoDenied => "allowed and, at another time or with other attributes, denied",
             Self::NoIdentity => "of callers without an identity",
             Self::TrustDomain => "of trust domains that are neither local nor federated",
             Self::NotAccepted => "of callers whose identity is not accepted",
@@ -133,10 +137,11 @@ pub(super) struct Observed<'i> {
     settings: &'i IdentitySettings,
     used: Used,
     texts: Texts,
-    requests: HashSet<Numbers>,
-    /// The number of requests that are used, with repetition.
-    pub(super) count: u64,
-    pub(super) not_used: BTreeMap<NotUsed, u64>,
+    /// The allowed requests with the number of their lines.
+    allowed: HashMap<Numbers, u64>,
+    /// The requests of accepted callers that policies denied.
+    denied: HashSet<Numbers>,
+    not_used: BTreeMap<NotUsed, u64>,
     /// The requests of each trust domain that is not accepted.
     pub(super) trust_domains: BTreeMap<String, u64>,
 }
@@ -147,8 +152,8 @@ impl<'i> Observed<'i> {
             settings,
             used,
             texts: Texts::default(),
-            requests: HashSet::new(),
-            count: 0,
+            allowed: HashMap::new(),
+            denied: HashSet::new(),
             not_used: BTreeMap::new(),
             trust_domains: BTreeMap::new(),
         }
@@ -159,16 +164,27 @@ impl<'i> Observed<'i> {
     /// # Errors
     /// Returns an error if there are too many distinct requests.
     pub(super) fn add(&mut self, logged: &Logged) -> io::Result<()> {
-        let numbers = match self.read(logged) {
-            Ok(numbers) => numbers,
-            Err(reason) => {
-                *self.not_used.entry(reason).or_default() += 1;
-                return Ok(());
-            }
+        let denied = match (logged.verdict, logged.is_denied_in_shadow) {
+            _ if logged.layer != self.used.layer => Some(NotUsed::OtherLayer),
+            (ExpectedVerdict::Deny, _) => Some(NotUsed::Denied),
+            (ExpectedVerdict::Allow, true) => Some(NotUsed::DeniedInShadow),
+            (ExpectedVerdict::Allow, false) => None,
         };
-        self.count += 1;
-        self.requests.insert(numbers);
-        if self.requests.len() > MAX_REQUESTS || self.texts.bytes > MAX_TEXT {
+        if let Some(reason) = denied {
+            *self.not_used.entry(reason).or_default() += 1;
+            // The policies must not allow what policies denied.
+            let is_by_policy = matches!(logged.reason, Some(DenyReason::DeniedByPolicy | DenyReason::NoPolicyAllows));
+            if reason == NotUsed::Denied && is_by_policy {
+                let denied = self.read(logged).ok();
+                self.denied.extend(denied);
+            }
+        } else {
+            match self.read(logged) {
+                Ok(numbers) => *self.allowed.entry(numbers).or_default() += 1,
+                Err(reason) => *self.not_used.entry(reason).or_default() += 1,
+            }
+        }
+        if self.allowed.len() + self.denied.len() > MAX_REQUESTS || self.texts.bytes > MAX_TEXT {
             return Err(io::Error::other(format!(
                 "more than {MAX_REQUESTS} distinct requests, or {} MiB of strings in them (use fewer logs)",
                 MAX_TEXT >> 20
@@ -178,15 +194,6 @@ impl<'i> Observed<'i> {
     }
 
     fn read(&mut self, logged: &Logged) -> Result<Numbers, NotUsed> {
-        if logged.layer != self.used.layer {
-            return Err(NotUsed::OtherLayer);
-        }
-        if logged.verdict == ExpectedVerdict::Deny {
-            return Err(NotUsed::Denied);
-        }
-        if logged.is_denied_in_shadow {
-            return Err(NotUsed::DeniedInShadow);
-        }
         let peer = match logged.request.identity_of_caller(self.settings) {
             Identity::Peer(peer) => peer,
             Identity::Anonymous => return Err(NotUsed::NoIdentity),
@@ -233,21 +240,44 @@ impl<'i> Observed<'i> {
         }
     }
 
-    /// Returns the distinct requests, in ascending order.
+    /// Returns the distinct requests that are used, in ascending order. A request that was also denied is not used: the verdict
+    /// depended on an attribute that the policies would not use.
     pub(super) fn requests(&self) -> Vec<Seen<'_>> {
-        let mut requests: Vec<Seen<'_>> = self
-            .requests
-            .iter()
-            .map(|Numbers { caller, method, path, host, port }| Seen {
-                caller: self.texts.get(*caller),
-                method: self.texts.get(*method),
-                path: self.texts.get(*path),
-                host: host.map(|host| self.texts.get(host)),
-                port: *port,
-            })
-            .collect();
-        requests.sort_unstable();
-        requests
+        self.sorted(self.allowed.keys().filter(|numbers| !self.denied.contains(*numbers)))
+    }
+
+    /// Returns the distinct requests that the policies must deny, in ascending order.
+    pub(super) fn denied(&self) -> Vec<Seen<'_>> {
+        self.sorted(self.denied.iter())
+    }
+
+    fn sorted<'s>(&'s self, numbers: impl Iterator<Item = &'s Numbers>) -> Vec<Seen<'s>> {
+        let seen = numbers.map(|Numbers { caller, method, path, host, port }| Seen {
+            caller: self.texts.get(*caller),
+            method: self.texts.get(*method),
+            path: self.texts.get(*path),
+            host: host.map(|host| self.texts.get(host)),
+            port: *port,
+        });
+        let mut seen: Vec<Seen<'_>> = seen.collect();
+        seen.sort_unstable();
+        seen
+    }
+
+    /// Returns the number of requests that are used, with repetition.
+    pub(super) fn count(&self) -> u64 {
+        self.allowed.iter().filter(|(numbers, _)| !self.denied.contains(*numbers)).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the number of requests that are not used, with repetition, by reason.
+    pub(super) fn not_used(&self) -> BTreeMap<NotUsed, u64> {
+        let mut not_used = self.not_used.clone();
+        let also = self.allowed.iter().filter(|(numbers, _)| self.denied.contains(*numbers)).map(|(_, count)| count);
+        match also.sum() {
+            0 => {}
+            count => drop(not_used.insert(NotUsed::AlsoDenied, count)),
+        }
+        not_used
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) struct Template<'p> {
     wildcards: Vec<(usize, Kind)>,
     /// The paths, in ascending order.
     pub(super) seen: Vec<&'p str>,
-    /// The paths of others that the template would match.
+    /// The paths that the template would match, and that others use or that were denied.
     pub(super) excluded: BTreeSet<&'p str>,
     /// Whether one of them is sensitive.
     has_sensitive: bool,
@@ -171,10 +171,32 @@ fn is_literal_of_template(segment: &str) -> bool {
     segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,:@=".contains(&byte))
 }
 
-impl Template<'_> {
+impl<'p> Template<'p> {
     /// Returns the path before the first `{*}`.
     fn prefix(&self) -> &str {
         self.text.split(WILDCARD).next().unwrap_or_default()
+    }
+
+    /// Returns `true` if the template matches a path.
+    fn matches(&self, path: &str) -> bool {
+        let (mut expected, mut found) = (self.text.split('/').skip(1), path.split('/').skip(1));
+        let is_matched = expected.by_ref().all(|expected| {
+            found.next().is_some_and(
+                |segment| {
+                    if expected == WILDCARD { !segment.is_empty() } else { expected == segment }
+                },
+            )
+        });
+        is_matched && found.next().is_none()
+    }
+
+    /// Excludes paths that were denied to the caller of the template.
+    pub(super) fn exclude_denied(&mut self, denied: impl Iterator<Item = &'p str>) {
+        for path in denied {
+            if self.excluded.len() <= MAX_EXCLUDED && self.matches(path) {
+                self.excluded.insert(path);
+            }
+        }
     }
 
     /// Returns `true` if the template matches a path that differs from those it generalizes in more than identifiers.
@@ -182,20 +204,13 @@ impl Template<'_> {
         let is_identifier = |position: usize, segment: &str| {
             self.wildcards.iter().any(|(wildcard, kind)| *wildcard == position && Kind::of(segment) == Some(*kind))
         };
-        let mut has_other = false;
-        let mut found = path.split('/').skip(1);
-        for (position, expected) in self.text.split('/').skip(1).enumerate() {
-            let Some(segment) = found.next() else { return false };
-            if expected == WILDCARD {
-                if segment.is_empty() {
-                    return false;
-                }
-                has_other |= !is_identifier(position, segment);
-            } else if expected != segment {
-                return false;
-            }
-        }
-        has_other && found.next().is_none()
+        let segments = segments(path);
+        let has_other = || {
+            let mut found =
+                self.wildcards.iter().filter_map(|(position, _)| Some((*position, *segments.get(*position)?)));
+            found.any(|(position, segment)| !is_identifier(position, segment))
+        };
+        self.matches(path) && has_other()
     }
 
     /// Returns `true` if the segment of a path that `{*}` matches has a sensitive word.
