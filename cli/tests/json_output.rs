@@ -244,6 +244,11 @@ const TRAFFIC: &str = r#"{"time":"2026-02-11T09:30:00Z","verdict":"allow","peer"
 {"verdict":"allow","peer":"spiffe://example.net/ns/a/sa/c","method":"GET","path":"/a/x","host":"h","port":1}
 {"verdict":"allow","peer":null,"method":"GET","path":"/"}
 "#;
+/// A log in which a template would match a sensitive path.
+const SENSITIVE: &str = r#"{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"GET","path":"/a/1"}
+{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"GET","path":"/a/2"}
+{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"PUT","path":"/a/admin"}
+"#;
 /// A log of the cluster's Envoy, and a pod that cannot be examined.
 const KUBECTL: &str = r#"#!/bin/sh
 case "$*" in
@@ -289,6 +294,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     write("tcp.yaml", &format!("policy: policy.yaml\nlayer: tcp\ncases: [{connection}]\n"));
     write("log", LOG);
     write("traffic", TRAFFIC);
+    write("sensitive", SENSITIVE);
     write("tcp.log", &LOG.replace(r#""verdict":"deny","reason":"no-policy-allows""#, r#""verdict":"allow""#));
     let istio = json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "a", "namespace": "a"},
@@ -307,7 +313,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         fs::copy(cases("doctor_cases/f15-own-id-pattern").join(file), directory.join(page)).unwrap();
     }
     let caller = "--peer=spiffe://example.org/ns/a/sa/b";
-    let lines: [&[&str]; 30] = [
+    let lines: [&[&str]; 31] = [
         &["check", "empty.yaml"],
         &["explain", "--policy=policy.yaml"],
         &["explain", "--policy=policy.yaml", caller, "--path=/audit"],
@@ -326,6 +332,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         &["prove", "open.yaml", "--invariants=invariants.yaml"],
         &["learn", "--trust-domain=example.org", "--threshold=2", "traffic"],
         &["learn", "--trust-domain=example.org", "--threshold=2", "--hosts", "--ports", "traffic"],
+        &["learn", "--trust-domain=example.org", "--threshold=2", "sensitive"],
         &["learn", "--trust-domain=example.org", "--layer=tcp", "tcp.log"],
         &["prune", "policy.yaml", "traffic", "log"],
         &["prune", "istio.yaml", "--trust-domain=example.org", "log"],

@@ -567,7 +567,42 @@ fn a_template_matches_no_path_that_was_denied() {
     assert_eq!(allowed(directory.path(), &requests), expected);
     // Too many paths for one template.
     lines.extend((20..40).map(|number| denied(CALLERS[0], &format!("/a/{number}"), "no-policy-allows")));
-    assert_eq!(learn(directory.path(), &lines, &[])["generalizations"], json!([]));
+    let report = learn(directory.path(), &lines, &[]);
+    assert_eq!(report["generalizations"], json!([]));
+    let expected = json!([{
+        "policy": "one.a.example.org", "method": "GET", "path": "/a/{*}", "seen": 9,
+        "because": "it would match more than 20 other paths",
+    }]);
+    assert_eq!(report["notGeneralized"], expected);
+}
+
+#[test]
+fn a_sensitive_path_prevents_a_template() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lines: Vec<String> =
+        (0..9).map(|number| line(&request(CALLERS[0], "GET", &format!("/a/{number}/x")), 0)).collect();
+    lines.push(line(&request(CALLERS[0], "POST", "/a/admin/x"), 0));
+    lines.push(line(&request(CALLERS[0], "GET", "/a/export/x"), 0));
+    let report = learn(directory.path(), &lines, &[]);
+    assert_eq!(report["generalizations"], json!([]));
+    let because = &report["notGeneralized"][0]["because"];
+    assert_eq!(because, "it would match /a/admin/x of another caller or method");
+    // The caller may use this path with this method.
+    lines.push(line(&request(CALLERS[0], "GET", "/a/admin/x"), 0));
+    let report = learn(directory.path(), &lines, &[]);
+    assert_eq!(report["generalizations"][0]["path"], "/a/{*}/x");
+}
+
+/// Numbers and dates are two templates with one spelling.
+#[test]
+fn identifiers_of_several_forms_are_generalized_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let dates = (10..16).map(|day| format!("/a/2026-01-{day}"));
+    let paths = (0..6).map(|number| format!("/a/{number}")).chain(dates);
+    let lines: Vec<String> = paths.map(|path| line(&request(CALLERS[0], "GET", &path), 0)).collect();
+    let report = learn(directory.path(), &lines, &[]);
+    let [found] = &report["generalizations"].as_array().unwrap()[..] else { panic!("{report}") };
+    assert_eq!((&found["path"], &found["seen"]), (&json!("/a/{*}"), &json!(12)));
 }
 
 /// The analysis compares some of these paths with the template, and the example is none of them.

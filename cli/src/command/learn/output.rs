@@ -8,6 +8,7 @@ use spiffe_authz::policy::analysis::Change;
 
 use super::policies::{Generalization, Policy};
 use super::seen::{NotUsed, Observed};
+use super::template::Template;
 use crate::answer;
 use crate::decision::request_json;
 use crate::logged_request::{Counts, Period};
@@ -49,6 +50,11 @@ impl Report<'_> {
                 answer::write_requests(out, requests, witness, Layer::Http)?;
             }
         }
+        for (policy, method, template, obstacle) in self.not_generalized() {
+            let count = counted(number(template.seen.len()), "request", "requests");
+            let what = styled(NOTABLE, "not generalized");
+            say!(out, "{}: {}: {} {} from {}: {}", what, policy.name, method, template.text, count, obstacle)?;
+        }
         for (reason, count) in &self.observed.not_used() {
             let count = counted(*count, "request", "requests");
             say!(out, "{}: {} {}{}", styled(NOTABLE, "not used"), count, reason.text(), self.names(*reason))?;
@@ -63,6 +69,16 @@ impl Report<'_> {
             self.period.text(),
             self.counts.text()
         )
+    }
+
+    /// Returns the templates that are not used, each with its policy, method and the reason.
+    fn not_generalized(&self) -> impl Iterator<Item = (&Policy<'_>, &str, &Template<'_>, String)> {
+        self.policies.iter().flat_map(|policy| {
+            policy
+                .not_used
+                .iter()
+                .map(move |(method, template)| (policy, *method, template, template.obstacle().unwrap_or_default()))
+        })
     }
 
     /// Returns the trust domains of requests that are not used because of them.
@@ -93,6 +109,10 @@ impl Report<'_> {
                 "host": host, "port": port, "seen": generalization.count(), "granted": granted.collect::<Vec<_>>(),
             })
         });
+        let not_generalized = self.not_generalized().map(|(policy, method, template, obstacle)| {
+            let seen = template.seen.len();
+            json!({"policy": policy.name, "method": method, "path": template.text, "seen": seen, "because": obstacle})
+        });
         let not_used = self.observed.not_used();
         let not_used = not_used.iter().map(|(reason, count)| {
             let domains = self.observed.trust_domains.iter().filter(|_| *reason == NotUsed::TrustDomain);
@@ -105,6 +125,7 @@ impl Report<'_> {
             "requests": self.observed.count(),
             "distinct": self.distinct,
             "generalizations": generalizations.collect::<Vec<_>>(),
+            "notGeneralized": not_generalized.collect::<Vec<_>>(),
             "notUsed": not_used.collect::<Vec<_>>(),
             "period": self.period.as_json(),
             "lines": {"withoutRequest": other, "notUnderstood": not_understood, "suppressed": suppressed},

@@ -35,6 +35,8 @@ pub(super) struct Policy<'s> {
     pub(super) callers: Vec<&'s str>,
     pub(super) operations: Vec<Operation<'s>>,
     pub(super) generalizations: Vec<Generalization<'s>>,
+    /// The templates that are not used, with the callers' methods.
+    pub(super) not_used: Vec<(&'s str, Template<'s>)>,
 }
 
 /// A template in a policy, and the paths from which it was made.
@@ -76,7 +78,7 @@ pub(super) fn learn<'s>(requests: &[Seen<'s>], denied: &[Seen<'s>], threshold: O
     for seen in requests {
         paths.entry(key(seen)).or_default().insert(seen.path);
     }
-    let templates = templates(&paths, denied, threshold);
+    let (templates, mut not_used) = templates(&paths, denied, threshold);
     let mut grants: BTreeMap<&str, BTreeSet<Grant<'_>>> = BTreeMap::new();
     for ((caller, method, host, port), paths) in &paths {
         let grant = |path: &str, excluded: &BTreeSet<&'s str>| Grant {
@@ -102,21 +104,27 @@ pub(super) fn learn<'s>(requests: &[Seen<'s>], denied: &[Seen<'s>], threshold: O
     let policies = groups.into_iter().map(|(callers, grants)| Policy {
         name: unique(name(&callers), &mut names),
         generalizations: generalizations(&callers, &templates),
+        not_used: callers.iter().flat_map(|caller| not_used.remove(caller)).flatten().collect(),
         operations: operations(grants),
         callers,
     });
     policies.collect()
 }
 
-/// Returns the templates for each caller, method, host and port.
+/// The templates for each caller, method, host and port.
+type Templates<'s> = BTreeMap<Key<'s>, Vec<Template<'s>>>;
+/// The templates of each caller that are not used, with their methods.
+type NotUsed<'s> = BTreeMap<&'s str, Vec<(&'s str, Template<'s>)>>;
+
+/// Returns the templates, and those that are not used.
 fn templates<'s>(
     paths: &BTreeMap<Key<'s>, BTreeSet<&'s str>>,
     denied: &[Seen<'s>],
     threshold: Option<usize>,
-) -> BTreeMap<Key<'s>, Vec<Template<'s>>> {
-    let Some(threshold) = threshold else { return BTreeMap::new() };
-    let mut templates: BTreeMap<Key<'s>, Vec<Template<'s>>> =
-        paths.iter().map(|(key, paths)| (*key, generalize(paths, threshold))).collect();
+) -> (Templates<'s>, NotUsed<'s>) {
+    let mut not_used = NotUsed::new();
+    let Some(threshold) = threshold else { return (Templates::new(), not_used) };
+    let mut templates: Templates<'s> = paths.iter().map(|(key, paths)| (*key, generalize(paths, threshold))).collect();
     let mut with_own: Vec<(&mut Template<'s>, &BTreeSet<&'s str>)> = templates
         .iter_mut()
         .filter_map(|(key, templates)| Some((templates, paths.get(key)?)))
@@ -132,16 +140,16 @@ fn templates<'s>(
         if let Some(denied) = of_keys.get(key) {
             templates.iter_mut().for_each(|template| template.exclude_denied(denied.iter().copied()));
         }
-        templates.retain(Template::is_usable);
+        let (caller, method, ..) = key;
+        for template in templates.extract_if(.., |template| template.obstacle().is_some()) {
+            not_used.entry(caller).or_default().push((method, template));
+        }
     }
-    templates
+    (templates, not_used)
 }
 
 /// Returns the templates of a policy with these callers, whose templates are the same.
-fn generalizations<'s>(
-    callers: &[&'s str],
-    templates: &BTreeMap<Key<'s>, Vec<Template<'s>>>,
-) -> Vec<Generalization<'s>> {
+fn generalizations<'s>(callers: &[&'s str], templates: &Templates<'s>) -> Vec<Generalization<'s>> {
     type Place<'s> = (String, BTreeSet<&'s str>, Option<&'s str>, Option<u16>);
     let mut found: BTreeMap<Place<'s>, BTreeMap<(&str, &str), Vec<&str>>> = BTreeMap::new();
     for caller in callers {
@@ -149,7 +157,8 @@ fn generalizations<'s>(
         for ((caller, method, host, port), templates) in own {
             for template in templates {
                 let place = (template.text.clone(), template.excluded.clone(), *host, *port);
-                found.entry(place).or_default().insert((caller, method), template.seen.clone());
+                // Identifiers of several forms can have the same template.
+                found.entry(place).or_default().entry((*caller, *method)).or_default().extend(&template.seen);
             }
         }
     }

@@ -87,8 +87,8 @@ pub(super) struct Template<'p> {
     pub(super) seen: Vec<&'p str>,
     /// The paths that the template would match, and that others use or that were denied.
     pub(super) excluded: BTreeSet<&'p str>,
-    /// Whether one of them is sensitive.
-    has_sensitive: bool,
+    /// One of the paths of others that has a sensitive word.
+    sensitive: Option<&'p str>,
 }
 
 /// A path in its segments.
@@ -152,7 +152,7 @@ fn refine<'p>(group: Group<'p>, wildcards: Vec<(usize, Kind)>, threshold: usize,
             .collect();
         let mut seen: Vec<&str> = group.iter().map(|(path, _)| *path).collect();
         seen.sort_unstable();
-        templates.push(Template { text, wildcards, seen, excluded: BTreeSet::new(), has_sensitive: false });
+        templates.push(Template { text, wildcards, seen, excluded: BTreeSet::new(), sensitive: None });
         return;
     }
     let mut rest = wildcards;
@@ -221,9 +221,12 @@ impl<'p> Template<'p> {
         })
     }
 
-    /// Returns `true` if the template can be used.
-    pub(super) fn is_usable(&self) -> bool {
-        !self.has_sensitive && self.excluded.len() <= MAX_EXCLUDED
+    /// Returns the reason why the template cannot be used, or `None` if it can.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        if let Some(path) = self.sensitive {
+            return Some(format!("it would match {path} of another caller or method"));
+        }
+        (self.excluded.len() > MAX_EXCLUDED).then(|| format!("it would match more than {MAX_EXCLUDED} other paths"))
     }
 }
 
@@ -245,7 +248,9 @@ pub(super) fn exclude<'p>(
             for index in found {
                 let Some((template, own)) = templates.get_mut(*index) else { continue };
                 if !own.contains(path) && template.matches_other(path) {
-                    template.has_sensitive |= template.is_sensitive(path);
+                    if template.is_sensitive(path) {
+                        template.sensitive = Some(path);
+                    }
                     // One more than allowed is enough.
                     if template.excluded.len() <= MAX_EXCLUDED {
                         template.excluded.insert(path);
@@ -353,8 +358,7 @@ mod tests {
             let excluded: Vec<String> = {
                 let mut owned = template.clone();
                 exclude(&mut [(&mut owned, &own)], own.iter().copied().chain(all.iter().map(String::as_str)));
-                assert_eq!(owned.is_usable(), !owned.has_sensitive && owned.excluded.len() <= 20);
-                if !owned.is_usable() {
+                if owned.obstacle().is_some() {
                     return None;
                 }
                 owned.excluded.iter().map(|&path| path.to_owned()).collect()
