@@ -436,6 +436,15 @@ fn a_log_without_a_request_that_is_used_is_an_error() {
 }
 
 #[test]
+fn a_table_needs_the_file_of_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("used"), line(&request(CALLERS[0], "GET", "/a"), 0)).unwrap();
+    let arguments = ["learn", "--trust-domain=example.org", "--output=-", "--table=t.yaml", "used"];
+    let Ran { status, err, .. } = run(directory.path(), &arguments);
+    assert_eq!((status, &*err), (Some(1), "error: `--table` needs a file in `--output`, which the table names\n"));
+}
+
+#[test]
 fn logs_are_read_from_several_files_and_standard_input() {
     let directory = tempfile::tempdir().unwrap();
     let text = |path: &str| line(&request(CALLERS[0], "GET", path), 0);
@@ -591,6 +600,28 @@ fn a_sensitive_path_prevents_a_template() {
     lines.push(line(&request(CALLERS[0], "GET", "/a/admin/x"), 0));
     let report = learn(directory.path(), &lines, &[]);
     assert_eq!(report["generalizations"][0]["path"], "/a/{*}/x");
+}
+
+/// The callers of a policy were seen with different paths, so the exceptions are those that they share.
+#[test]
+fn callers_of_one_policy_have_one_entry() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut lines = Vec::new();
+    for (caller, numbers) in [(CALLERS[0], 0..8), (CALLERS[1], 5..13), (CALLERS[2], 20..25)] {
+        lines.extend(numbers.map(|number| line(&request(caller, "GET", &format!("/a/{number}")), 0)));
+    }
+    let entry = |lines: &[String]| {
+        let report = learn(directory.path(), lines, &[]);
+        let [found] = &report["generalizations"].as_array().unwrap()[..] else { panic!("{report:#}") };
+        let [granted] = &found["granted"].as_array().unwrap()[..] else { panic!("{found:#}") };
+        assert_eq!(
+            granted["callers"].as_array().unwrap().len(),
+            report["policies"][0]["callers"].as_array().unwrap().len()
+        );
+        granted["conditions"][1]["values"][0]["except"].clone()
+    };
+    assert_eq!(entry(&lines), json!([]));
+    assert_eq!(entry(&lines[..16]), json!(["/a/5", "/a/6", "/a/7"]));
 }
 
 /// Numbers and dates are two templates with one spelling.

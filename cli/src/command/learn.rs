@@ -8,11 +8,12 @@ mod settings;
 mod table;
 mod template;
 
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
-use spiffe_authz::decision::Verdict;
+use spiffe_authz::case::ExpectedVerdict;
 use spiffe_authz::policy::{Layer, PolicySet, Proxy};
 use spiffe_authz::timestamp::Timestamp;
 
@@ -21,7 +22,6 @@ use crate::decision::request_json;
 use crate::document::Document;
 use crate::exit::Ended;
 use crate::input;
-use crate::located::written::{list, object, text};
 use crate::located::{Located, parse_all};
 use crate::logged_request::{self, Period};
 use crate::mesh::{MeshSettings, parse_trust_domain};
@@ -29,12 +29,10 @@ use crate::options::{Format, LayerOption, Output};
 use crate::printable::write_pretty_json;
 use crate::stream::stderr;
 use crate::yaml;
-use beyond::Compared;
 use output::Report;
 use policies::Policy;
 use seen::{Observed, Seen, Used};
 use settings::Settings;
-use table::TableCase;
 
 /// Writes the least policies that allow the requests in logs
 ///
@@ -110,14 +108,11 @@ fn bug(message: &str) -> io::Error {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
-    let mesh = MeshSettings {
-        trust_domain: arguments.trust_domain.clone(),
-        trust_domain_aliases: arguments.aliases.clone(),
-        federated_trust_domains: arguments.federated.clone(),
-        ..MeshSettings::default()
-    };
+    if arguments.table.is_some() && arguments.output.file().is_none() {
+        return Err(io::Error::other("`--table` needs a file in `--output`, which the table names"));
+    }
     let layer = Layer::from(arguments.layer);
-    let settings = Settings::read(arguments.policy.as_deref(), &mesh)?;
+    let settings = arguments.settings()?;
     let identities = settings.compile(&[])?;
     let used =
         Used { layer, hosts: arguments.hosts && layer == Layer::Http, ports: arguments.ports || layer == Layer::Tcp };
@@ -130,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     if has_error {
         return Ok(Ended::WithError);
     }
-    let requests = observed.requests();
+    let (requests, denied) = (observed.requests(), observed.denied());
     if requests.is_empty() {
         let not_used = observed.not_used();
         let reasons = not_used.iter().map(|(reason, count)| format!("{count} {}", reason.text()));
@@ -138,30 +133,28 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         return Err(io::Error::other(format!("no request is used: {reasons}")));
     }
     let threshold = usize::try_from(arguments.threshold).ok().filter(|_| !arguments.exact && layer == Layer::Http);
-    let denied = observed.denied();
     let learned = policies::learn(&requests, &denied, threshold);
     let now = clock::now()?;
     let document = settings.document(&learned.iter().map(Policy::to_located).collect::<Vec<_>>());
-    let text = write("learn", &document, arguments.to)?;
-    let policies = compile(&text, layer)?;
-    decide_all(&policies, &requests, Verdict::Allow.slug(), layer, now)?;
-    decide_all(&policies, &denied, "deny", layer, now)?;
-    let generalizations = generalizations(&settings, &learned, &requests, &policies, now)?;
-    let table = arguments.table.as_deref().map(|file| {
-        let cases = table::cases(&learned, &requests, &policies, layer, now)?;
-        let document = arguments.output.file().unwrap_or(Path::new(""));
-        Ok::<_, io::Error>((
-            file,
-            write("learn", &table_of(&cases, &table::relative(document, file)?, layer)?, arguments.to)?,
-        ))
-    });
-    let table = table.transpose()?;
-    arguments.output.replace(&text)?;
+    let document = written(&document, arguments.to)?;
+    let policies = compile(&document, layer)?;
+    decide_all(&policies, &requests, ExpectedVerdict::Allow, layer, now)?;
+    decide_all(&policies, &denied, ExpectedVerdict::Deny, layer, now)?;
+    let generalized = beyond::all(&settings, &learned, &requests, &policies, now)?;
+    let table = match (&arguments.table, arguments.output.file()) {
+        (Some(table), Some(document)) => {
+            let cases = table::cases(&learned, &requests, &policies, layer, now)?;
+            let value = table::to_located(&cases, &table::relative(document, table)?, layer)?;
+            Some((table, written(&value, arguments.to)?))
+        }
+        _ => None,
+    };
+    arguments.output.replace(&document)?;
     if let Some((file, table)) = table {
-        std::fs::write(file, table).map_err(|error| input::named(file, &error))?;
+        fs::write(file, table).map_err(|error| input::named(file, &error))?;
     }
     let distinct = requests.len();
-    let report = Report { policies: &learned, generalizations, observed: &observed, distinct, counts, period };
+    let report = Report { policies: &learned, generalized, observed: &observed, distinct, counts, period };
     match arguments.format {
         Format::Human => report.write_human(&mut stderr())?,
         Format::Json => report.write_json(&mut stderr())?,
@@ -169,12 +162,25 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     Ok(Ended::Well)
 }
 
+impl Arguments {
+    /// Returns the settings of the document.
+    fn settings(&self) -> io::Result<Settings> {
+        let mesh = MeshSettings {
+            trust_domain: self.trust_domain.clone(),
+            trust_domain_aliases: self.aliases.clone(),
+            federated_trust_domains: self.federated.clone(),
+            ..MeshSettings::default()
+        };
+        Settings::read(self.policy.as_deref(), &mesh)
+    }
+}
+
 /// Returns the text of a document or a table.
-fn write(subcommand: &str, value: &Located, notation: Notation) -> io::Result<Vec<u8>> {
+fn written(value: &Located, notation: Notation) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     match notation {
         Notation::Yaml => {
-            text.extend(format!("# Written by `spiffe-authz {subcommand}`.\n").bytes());
+            text.extend(b"# Written by `spiffe-authz learn`.\n");
             yaml::write(&mut text, value)?;
         }
         Notation::Json => write_pretty_json(&mut text, value)?,
@@ -198,52 +204,17 @@ fn compile(text: &[u8], layer: Layer) -> io::Result<PolicySet> {
 fn decide_all(
     policies: &PolicySet,
     requests: &[Seen<'_>],
-    verdict: &str,
+    verdict: ExpectedVerdict,
     layer: Layer,
     now: Timestamp,
 ) -> io::Result<()> {
     for seen in requests {
         let request = table::request(seen, policies);
         let found = request.decide(policies, now).decision.verdict.slug();
-        if found != verdict {
+        if found != verdict.slug() {
             let request = request_json(&request, layer);
             return Err(bug(&format!("the policies give the verdict `{found}` on {request}")));
         }
     }
     Ok(())
-}
-
-/// Returns the templates with their policies, and the requests that each allows beyond those that were seen.
-fn generalizations<'r>(
-    settings: &Settings,
-    learned: &'r [Policy<'r>],
-    requests: &[Seen<'_>],
-    policies: &PolicySet,
-    now: Timestamp,
-) -> io::Result<Vec<(&'r Policy<'r>, &'r policies::Generalization<'r>, Vec<spiffe_authz::policy::analysis::Change>)>> {
-    if learned.iter().all(|policy| policy.generalizations.is_empty()) {
-        return Ok(Vec::new());
-    }
-    let exact = policies::learn(requests, &[], None);
-    let exact = settings.compile(&exact.iter().map(Policy::to_located).collect::<Vec<_>>())?;
-    let compared = Compared { settings, exact: &exact, learned: policies, now };
-    let all = learned.iter().flat_map(|policy| policy.generalizations.iter().map(move |found| (policy, found)));
-    all.map(|(policy, found)| Ok((policy, found, compared.granted(policy, found)?))).collect()
-}
-
-/// Returns the table with these cases.
-fn table_of(cases: &[TableCase], policy: &str, layer: Layer) -> io::Result<Located> {
-    let cases = cases.iter().map(|TableCase { name, request, is_allowed }| {
-        let verdict = if *is_allowed { "allow" } else { "deny" };
-        let request = request_json(request, layer).to_string();
-        let request = parse_all(&request).map_err(|error| io::Error::other(error.message))?.pop();
-        Ok(object([
-            ("name", text(name.clone())),
-            ("request", request.unwrap_or_else(|| object([]))),
-            ("expect", object([("verdict", text(verdict))])),
-        ]))
-    });
-    let cases = cases.collect::<io::Result<Vec<_>>>()?;
-    let layer = (layer == Layer::Tcp).then(|| ("layer", text("tcp")));
-    Ok(object([("policy", text(policy))].into_iter().chain(layer).chain([("cases", list(cases))])))
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use spiffe_authz::policy::Layer;
 use spiffe_authz::policy::analysis::Change;
 
+use super::beyond::Generalized;
 use super::policies::{Generalization, Policy};
 use super::seen::{NotUsed, Observed};
 use super::template::Template;
@@ -18,8 +19,7 @@ use crate::style::NOTABLE;
 /// The learned policies, and the requests that they come from.
 pub(super) struct Report<'r> {
     pub(super) policies: &'r [Policy<'r>],
-    /// The generalizations with their policies, and the requests that each allows beyond those that were seen.
-    pub(super) generalizations: Vec<(&'r Policy<'r>, &'r Generalization<'r>, Vec<Change>)>,
+    pub(super) generalized: Vec<Generalized<'r>>,
     pub(super) observed: &'r Observed<'r>,
     pub(super) distinct: usize,
     pub(super) counts: Counts,
@@ -40,7 +40,7 @@ impl Report<'_> {
     }
 
     pub(super) fn write_human(&self, out: &mut impl Write) -> io::Result<()> {
-        for (policy, generalization, granted) in &self.generalizations {
+        for Generalized { policy, generalization, granted } in &self.generalized {
             let methods = generalization.methods().into_iter().collect::<Vec<_>>().join(", ");
             let count = counted(number(generalization.count()), "request", "requests");
             let Generalization { template, .. } = generalization;
@@ -95,7 +95,7 @@ impl Report<'_> {
             let paths: usize = policy.operations.iter().map(|operation| operation.paths.len()).sum();
             json!({"name": policy.name, "callers": policy.callers, "paths": paths})
         });
-        let generalizations = self.generalizations.iter().map(|(policy, generalization, granted)| {
+        let generalizations = self.generalized.iter().map(|Generalized { policy, generalization, granted }| {
             let Generalization { template, excluded, host, port, .. } = generalization;
             let granted = granted.iter().map(|Change { requests, witness, .. }| {
                 let mut object = json!({"witness": request_json(witness, Layer::Http)});

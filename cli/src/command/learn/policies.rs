@@ -59,6 +59,15 @@ impl<'s> Generalization<'s> {
         self.seen.keys().map(|(caller, _)| *caller).collect()
     }
 
+    /// Returns the first paths that every caller was seen with, with this method.
+    pub(super) fn shared(&self, method: &str, limit: usize) -> BTreeSet<String> {
+        let mut of_callers = self.seen.iter().filter(|((_, own), _)| *own == method).map(|(_, paths)| paths);
+        let Some(first) = of_callers.next() else { return BTreeSet::new() };
+        let others: Vec<BTreeSet<&str>> = of_callers.map(|paths| paths.iter().copied().collect()).collect();
+        let is_shared = |path: &&&str| others.iter().all(|paths| paths.contains(*path));
+        first.iter().filter(is_shared).take(limit).map(|&path| path.to_owned()).collect()
+    }
+
     /// Returns the number of requests from which the template was made.
     pub(super) fn count(&self) -> usize {
         self.seen.values().map(Vec::len).sum()
@@ -250,7 +259,10 @@ pub(super) fn policy(name: &str, rules: &[(&[&str], &[Operation<'_>])]) -> Locat
             ("to", list(operations.iter().map(|operation| object([("operation", operation.to_located())])))),
         ])
     });
-    object([("name", text(name)), ("rules", list(rules))])
+    let rules = list(rules);
+    // A policy without rules allows no one, and an empty list is an error.
+    let rules = (!rules.items().is_empty()).then_some(("rules", rules));
+    object([("name", text(name))].into_iter().chain(rules))
 }
 
 impl Operation<'_> {

@@ -15,6 +15,8 @@ use super::policies::Policy;
 use super::seen::Seen;
 use crate::decision::request_json;
 use crate::input;
+use crate::located::written::{list, object, text};
+use crate::located::{Located, parse_all};
 
 /// The maximum number of cases with seen requests of one policy.
 const MAX_SEEN: usize = 20;
@@ -105,24 +107,24 @@ fn neighbors(
     of_callers: &BTreeMap<&str, &[Seen<'_>]>,
     layer: Layer,
 ) -> Vec<Neighbor> {
-    let text = str::to_owned;
+    let owned = str::to_owned;
     let mut neighbors = Vec::new();
     let unseen = (1..).map(|number| format!("{}{}", seen.caller, UNSEEN.repeat(number)));
     let unseen = unseen.into_iter().find(|caller| !of_callers.contains_key(&**caller));
-    neighbors.extend(unseen.map(|caller| (caller, text(seen.method), text(seen.path), seen.port)));
+    neighbors.extend(unseen.map(|caller| (caller, owned(seen.method), owned(seen.path), seen.port)));
     if layer == Layer::Tcp {
         let ports: BTreeSet<u16> = own.iter().filter_map(|own| own.port).collect();
         let port = (1..=u16::MAX).find(|port| !ports.contains(port));
-        neighbors.push((text(seen.caller), String::new(), String::new(), port));
+        neighbors.push((owned(seen.caller), String::new(), String::new(), port));
         return neighbors;
     }
     let methods: BTreeSet<&str> = own.iter().map(|own| own.method).collect();
     let method = METHODS.into_iter().find(|method| !methods.contains(method));
-    neighbors.extend(method.map(|method| (text(seen.caller), text(method), text(seen.path), seen.port)));
+    neighbors.extend(method.map(|method| (owned(seen.caller), owned(method), owned(seen.path), seen.port)));
     // No template matches so many segments.
     let depth = own.iter().map(|own| own.path.split('/').count()).max().unwrap_or_default();
     let path = format!("{}{}", seen.path.trim_end_matches('/'), "/unseen".repeat(depth));
-    neighbors.push((text(seen.caller), text(seen.method), path, seen.port));
+    neighbors.push((owned(seen.caller), owned(seen.method), path, seen.port));
     neighbors
 }
 
@@ -164,6 +166,26 @@ pub(super) fn relative(file: &Path, from: &Path) -> io::Result<String> {
     let up = start.components().skip(common).map(|_| Component::ParentDir);
     let path: PathBuf = up.chain(target.components().skip(common)).collect();
     Ok(path.join(file.file_name().unwrap_or_default()).display().to_string())
+}
+
+/// Returns the table with these cases for the document in the file `policy`.
+///
+/// # Errors
+/// Returns an error if a request has no form in JSON.
+pub(super) fn to_located(cases: &[TableCase], policy: &str, layer: Layer) -> io::Result<Located> {
+    let cases = cases.iter().map(|TableCase { name, request, is_allowed }| {
+        let verdict = if *is_allowed { "allow" } else { "deny" };
+        let request = request_json(request, layer).to_string();
+        let request = parse_all(&request).map_err(|error| io::Error::other(error.message))?.pop();
+        Ok(object([
+            ("name", text(name.clone())),
+            ("request", request.unwrap_or_else(|| object([]))),
+            ("expect", object([("verdict", text(verdict))])),
+        ]))
+    });
+    let cases = cases.collect::<io::Result<Vec<_>>>()?;
+    let layer = (layer == Layer::Tcp).then(|| ("layer", text("tcp")));
+    Ok(object([("policy", text(policy))].into_iter().chain(layer).chain([("cases", list(cases))])))
 }
 
 #[cfg(test)]
