@@ -15,7 +15,7 @@ use crate::logged_request::Logged;
 use crate::printable::is_hostile;
 
 /// The maximum number of distinct requests.
-const MAX_REQUESTS: usize = 1_000_000;
+const MAX_REQUESTS: usize = if cfg!(test) { 1_000 } else { 1_000_000 };
 /// The maximum size of their strings in bytes.
 const MAX_TEXT: usize = 256 << 20;
 /// The maximum length of a path or host in bytes.
@@ -329,7 +329,40 @@ fn is_plain(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{NotUsed, check_method, check_path, checked_host};
+    use std::fs;
+
+    use spiffe_authz::policy::{Layer, PolicySet};
+
+    use super::{MAX_REQUESTS, NotUsed, Observed, Used, check_method, check_path, checked_host};
+    use crate::logged_request;
+
+    /// Each request counts once, and denied ones count, too.
+    #[test]
+    fn the_number_of_distinct_requests_is_limited() {
+        let policies = PolicySet::from_json(br#"{"trustDomain": "example.org", "policies": []}"#).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let read = |count: usize| {
+            let line = |number: usize| {
+                let decision = if number % 2 == 0 { "allow" } else { "deny no-policy-allows" };
+                let peer = "spiffe://example.org/ns/a/sa/b";
+                format!(
+                    r#"{{"peer":"{peer}","method":"GET","path":"/{}","decision":"{decision}"}}"#,
+                    number / 4 * 2 + number % 2
+                )
+            };
+            fs::write(&log, (0..2 * count).map(line).collect::<Vec<_>>().join("\n")).unwrap();
+            let used = Used { layer: Layer::Http, hosts: false, ports: false };
+            let mut observed = Observed::new(policies.identity(), used);
+            let (counts, _) = logged_request::read_all(&[log.clone()], |_, _, logged| observed.add(&logged))
+                .map_err(|error| error.to_string())?;
+            assert_eq!(counts.requests, u64::try_from(2 * count).unwrap());
+            Ok::<_, String>(observed.requests().len() + observed.denied().len())
+        };
+        assert_eq!(read(MAX_REQUESTS), Ok(MAX_REQUESTS));
+        let error = read(MAX_REQUESTS + 1).unwrap_err();
+        assert!(error.starts_with("more than 1000 distinct requests, "), "{error}");
+    }
 
     #[test]
     fn only_values_that_a_policy_names_exactly_are_used() {
