@@ -6,18 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use spiffe_authz_integration::authority::{Leaf, Shape};
+use spiffe_authz_integration::authority::{Leaf, Shape, client_config};
 use spiffe_authz_integration::bootstrap::Adapter;
-use spiffe_authz_integration::envoy::Envoy;
+use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fault::callers;
 use spiffe_authz_integration::federation::{Changes, Federation};
-use spiffe_authz_integration::fixture::{ProtectedServer, Validation};
+use spiffe_authz_integration::fixture::{Fixture, ProtectedServer, Validation};
+use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::load::Load;
+use spiffe_authz_integration::port::ReservedPort;
 use spiffe_authz_integration::scratch::Scratch;
+use spiffe_authz_integration::tcp::{Database, First, echoes};
 use spiffe_authz_integration::{tools, wait};
 
 spiffe_authz_integration::test_with_each_adapter![
     a_part_of_the_log_predicts_the_rest_and_no_attack,
+    connections_are_learned_by_caller_and_port,
     the_load_of_the_soak_is_learned,
 ];
 
@@ -131,8 +135,8 @@ fn run(scratch: &Scratch, arguments: &[&str]) -> Result<Ran> {
 }
 
 /// Learns from a log, and returns the report and the document.
-fn learn(scratch: &Scratch, log: &str) -> Result<(Value, Value)> {
-    let arguments = [
+fn learn(scratch: &Scratch, log: &str, options: &[&str]) -> Result<(Value, Value)> {
+    let fixed = [
         "learn",
         "--trust-domain=example.org",
         "--federated-trust-domain=example.io",
@@ -142,7 +146,7 @@ fn learn(scratch: &Scratch, log: &str) -> Result<(Value, Value)> {
         "--table=table.json",
         log,
     ];
-    let Ran { status, err, .. } = run(scratch, &arguments)?;
+    let Ran { status, err, .. } = run(scratch, &[&fixed, options].concat())?;
     ensure!(status == Some(0), "{err}");
     for arguments in [&["test", "--quiet", "table.json"][..], &["check", "--fail-level=error", "new.json"]] {
         let Ran { status, out, err } = run(scratch, arguments)?;
@@ -157,7 +161,7 @@ fn learn_from_a_part(scratch: &Scratch, log: &str) -> Result<(Value, Value)> {
     let (first, rest) = lines.split_at(lines.len() * 7 / 10);
     scratch.write("first.log", &first.join("\n"))?;
     scratch.write("rest.log", &rest.join("\n"))?;
-    let learned = learn(scratch, "first.log")?;
+    let learned = learn(scratch, "first.log", &[])?;
     let Ran { status, out, err } = run(scratch, &["replay", "--policy=new.json", "rest.log"])?;
     ensure!(status == Some(0) && err.contains(": 0 would change, 0 unknown"), "{out}{err}");
     Ok(learned)
@@ -190,7 +194,7 @@ fn a_part_of_the_log_predicts_the_rest_and_no_attack(adapter: Adapter) -> Result
     assert_eq!(templates, ["/files/{*}/content", "/orders/{*}/items/{*}", "/users/{*}"], "{report:#}");
     // The lines of the AUDIT policy, as far as the filter did not suppress them, have the same callers.
     scratch.write("envoy.log", &server.envoy.log()?)?;
-    assert_eq!(callers_in(&learn(scratch, "envoy.log")?.0), callers_in(&report));
+    assert_eq!(callers_in(&learn(scratch, "envoy.log", &[])?.0), callers_in(&report));
     enforce(adapter, &document, &allowed)
 }
 
@@ -226,6 +230,47 @@ fn enforce(adapter: Adapter, document: &Value, workload: &[&Request]) -> Result<
     Ok(())
 }
 
+fn connections_are_learned_by_caller_and_port(adapter: Adapter) -> Result<()> {
+    let fixture = Fixture::new(adapter, Validation::Spiffe)?;
+    let database = Database::start(First::Client)?;
+    // Rules have the port, so both Envoys need the same.
+    let reserved = ReservedPort::new()?;
+    let port = reserved.number();
+    let start = |document: &Value| -> Result<Envoy> {
+        let bootstrap = fixture
+            .tcp_bootstrap(&database)?
+            .tcp_configuration(&document.to_string())?
+            .set("/static_resources/listeners/0/address/socket_address/port_value", json!(port))?;
+        Envoy::start(&Start::tested("tcp")?, &bootstrap, fixture.scratch.path())
+    };
+    let is_allowed = |envoy: &Envoy, caller: &str| -> Result<bool> {
+        let authority = if caller.starts_with("example.io/") { &fixture.federated } else { &fixture.local };
+        let leaf = authority.sign(&Shape::svid(format!("spiffe://{caller}")))?;
+        echoes(Client::tls(envoy.address()?, client_config(Some(&leaf))?)?)
+    };
+    let mut wide = before();
+    // On TCP, the rule with paths denies every connection.
+    wide["policies"].as_array_mut().context("no policies")?.retain(|policy| policy["action"] != "DENY");
+    let mut envoy = start(&wide)?;
+    let callers = [READER, PARTNER, STRANGER, READER, PARTNER];
+    for (position, caller) in callers.into_iter().enumerate() {
+        ensure!(is_allowed(&envoy, caller)? == (caller != STRANGER), "{caller}");
+        // A connection is logged at its end.
+        envoy.access_log_of(position + 1)?;
+    }
+    fixture.scratch.write("tcp.log", &envoy.process().output()?)?;
+    drop(envoy);
+    let (report, document) = learn(&fixture.scratch, "tcp.log", &["--layer=tcp"])?;
+    assert_eq!(callers_in(&report), [PARTNER, READER]);
+    let envoy = start(&document)?;
+    for (caller, expected) in
+        [(READER, true), (PARTNER, true), (BUYER, false), (STRANGER, false), ("example.io/ns/default/sa/reader", false)]
+    {
+        ensure!(is_allowed(&envoy, caller)? == expected, "{caller}");
+    }
+    Ok(())
+}
+
 /// The requests of the soak test, with SVIDs from SPIRE, through the server and the gateway of the federated examples.
 fn the_load_of_the_soak_is_learned(adapter: Adapter) -> Result<()> {
     let scratch = Scratch::new()?;
@@ -249,7 +294,7 @@ fn the_load_of_the_soak_is_learned(adapter: Adapter) -> Result<()> {
     // The gateway rewrites `/partners/news` to `/public/news`, which it denies to this caller. The access log has the same path for
     // both, so neither is learned.
     scratch.write("gateway.log", &complete_log(&mut environment.gateway)?)?;
-    let (report, _) = learn(&scratch, "gateway.log")?;
+    let (report, _) = learn(&scratch, "gateway.log", &[])?;
     assert_eq!(callers_in(&report), ["example.org/ns/default/sa/sleep"]);
     let mut not_used = report["notUsed"].as_array().into_iter().flatten();
     ensure!(not_used.any(|one| one["reason"] == "also-denied"), "{report:#}");
