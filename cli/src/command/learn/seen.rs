@@ -329,7 +329,7 @@ fn is_plain(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, slice};
 
     use spiffe_authz::policy::{Layer, PolicySet};
 
@@ -344,7 +344,7 @@ mod tests {
         let log = directory.path().join("log");
         let read = |count: usize| {
             let line = |number: usize| {
-                let decision = if number % 2 == 0 { "allow" } else { "deny no-policy-allows" };
+                let decision = if number.is_multiple_of(2) { "allow" } else { "deny no-policy-allows" };
                 let peer = "spiffe://example.org/ns/a/sa/b";
                 format!(
                     r#"{{"peer":"{peer}","method":"GET","path":"/{}","decision":"{decision}"}}"#,
@@ -354,7 +354,7 @@ mod tests {
             fs::write(&log, (0..2 * count).map(line).collect::<Vec<_>>().join("\n")).unwrap();
             let used = Used { layer: Layer::Http, hosts: false, ports: false };
             let mut observed = Observed::new(policies.identity(), used);
-            let (counts, _) = logged_request::read_all(&[log.clone()], |_, _, logged| observed.add(&logged))
+            let (counts, _) = logged_request::read_all(slice::from_ref(&log), |_, _, logged| observed.add(&logged))
                 .map_err(|error| error.to_string())?;
             assert_eq!(counts.requests, u64::try_from(2 * count).unwrap());
             Ok::<_, String>(observed.requests().len() + observed.denied().len())
