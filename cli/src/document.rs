@@ -56,20 +56,25 @@ impl Document {
     /// # Errors
     /// Returns every error in the document, or every reason why the policies are not a document for one workload.
     pub(crate) fn load(path: &Path, mesh: &Mesh) -> io::Result<Self> {
-        Self::load_with(path, mesh, Self::compile)
+        Self::load_with(path, mesh, |_, located, proxy| Self::compile(located, proxy))
     }
 
     /// Reads the document as [`Self::load`] does, for HTTP and for TCP.
     pub(crate) fn load_for_layers(path: &Path, mesh: &Mesh) -> io::Result<[Self; 2]> {
-        Self::load_with(path, mesh, |located, proxy| {
+        Self::load_with(path, mesh, |_, located, proxy| {
             Ok([Self::compile(located, proxy)?, Self::compile(located, proxy)?.on(Layer::Tcp)])
         })
     }
 
-    fn load_with<T>(
+    /// Reads the document as [`Self::load`] does, and compiles it with `compile`, which gets the file of the document, or `None` if it was
+    /// imported.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::load`], or those of `compile`.
+    pub(crate) fn load_with<T>(
         path: &Path,
         mesh: &Mesh,
-        compile: impl Fn(&Located, Proxy<'_>) -> Result<T, Vec<Placed>>,
+        compile: impl Fn(Option<&Path>, &Located, Proxy<'_>) -> Result<T, Vec<Placed>>,
     ) -> io::Result<T> {
         let sources = read(path)?;
         let is_named = !path.is_dir();
@@ -81,11 +86,11 @@ impl Document {
         match &*documents {
             [] if has_policies => {
                 let document = import(path, &sources, mesh)?;
-                compile(&document, Proxy::Unknown).map_err(|errors| rejected(path, &errors))
+                compile(None, &document, Proxy::Unknown).map_err(|errors| rejected(path, &errors))
             }
             [] => Err(missing(path, &sources)),
             [(file, document)] if !has_policies => mesh
-                .with_proxy(|proxy| compile(document, proxy))
+                .with_proxy(|proxy| compile(Some(file), document, proxy))
                 .map_err(|errors| rejected(file, &with_options_of_scope(errors))),
             several => {
                 let places = several.iter().map(|(file, document)| place(file.display(), Some(document.position)));

@@ -3,21 +3,23 @@
 //! Envoy, Istio, container runtimes and log shippers add prefixes and suffixes to a line, or put it into a field of a JSON
 //! object.
 
-use std::io::{self, BufRead as _};
+use std::io::{self, BufRead, Read as _};
 use std::net::IpAddr;
 use std::ops::AddAssign;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::host::{AddressOf, HostFailure, RequestAttributes};
 use spiffe_authz::identity::IdentityReason;
 use spiffe_authz::metadata::Object;
 use spiffe_authz::policy::Layer;
+use spiffe_authz::timestamp::Timestamp;
 use spiffe_authz::worker::MAX_TEXT_BYTES;
 
+use crate::exit;
 use crate::input;
 
 /// A request or connection from a log, and its verdict.
@@ -29,6 +31,10 @@ pub(crate) struct Logged {
     pub(crate) verdict: ExpectedVerdict,
     /// The reason of a denial.
     pub(crate) reason: Option<DenyReason>,
+    /// Whether the request was allowed, and the shadow policies would deny it.
+    pub(crate) is_denied_in_shadow: bool,
+    /// The time of the line, if it has one that can be read.
+    pub(crate) time: Option<Timestamp>,
     /// The number of lines that the filter dropped before this one.
     suppressed: u64,
     /// The fields of the line, without those that are not exactly an attribute.
@@ -55,6 +61,37 @@ pub(crate) struct Counts {
     pub(crate) suppressed: u64,
 }
 
+/// The times of the first and the last request in logs, and the number of requests without one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Period {
+    times: Option<(Timestamp, Timestamp)>,
+    undated: u64,
+}
+
+impl Period {
+    /// Adds a request.
+    pub(crate) fn add(&mut self, time: Option<Timestamp>) {
+        match (time, &mut self.times) {
+            (None, _) => self.undated += 1,
+            (Some(time), None) => self.times = Some((time, time)),
+            (Some(time), Some((first, last))) => (*first, *last) = ((*first).min(time), (*last).max(time)),
+        }
+    }
+
+    /// Returns the period after the number of requests, or an empty string if no request has a time.
+    pub(crate) fn text(self) -> String {
+        let Some((first, last)) = self.times else { return String::new() };
+        let undated = if self.undated == 0 { String::new() } else { format!(" ({} without a time)", self.undated) };
+        format!("; from {first} to {last}{undated}")
+    }
+
+    /// Returns the period as JSON: an object, or null if no request has a time.
+    pub(crate) fn as_json(self) -> Value {
+        self.times
+            .map_or(Value::Null, |(first, last)| json!({"first": first, "last": last, "withoutTime": self.undated}))
+    }
+}
+
 /// The error of a log that is not read to its end.
 pub(crate) enum Unread {
     Log(io::Error),
@@ -68,6 +105,49 @@ impl From<Unread> for io::Error {
     }
 }
 
+/// Reads logs, and calls `visit` with the name and the number of the line of each request. An error of a log, or a log without a
+/// request, is reported and does not hide the requests of the others. Returns the counts of all logs, and whether there was an error.
+///
+/// # Errors
+/// Returns the first error of `visit`.
+pub(crate) fn read_all(
+    logs: &[PathBuf],
+    mut visit: impl FnMut(&Path, u64, Logged) -> io::Result<()>,
+) -> io::Result<(Counts, bool)> {
+    let mut counts = Counts::default();
+    let mut has_error = false;
+    for log in logs {
+        let error = match read(log, |number, logged| visit(log, number, logged)) {
+            Ok(read) => {
+                counts += read;
+                (read.requests == 0).then(|| no_request(log, read))
+            }
+            Err(Unread::Log(error)) => Some(error),
+            Err(Unread::Visitor(error)) => return Err(error),
+        };
+        if let Some(error) = error {
+            has_error = true;
+            exit::report(&error);
+        }
+    }
+    Ok((counts, has_error))
+}
+
+/// Returns the error for a log without a request, so that a check of the wrong file does not pass.
+fn no_request(log: &Path, Counts { other, not_understood, .. }: Counts) -> io::Error {
+    let count = other + not_understood;
+    let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+    let part = match not_understood {
+        0 => String::new(),
+        all if all == count => ", none understood".to_owned(),
+        some => format!(", {some} not understood"),
+    };
+    io::Error::other(format!(
+        "{}: no request: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with the filter's lines)",
+        input::name(log)
+    ))
+}
+
 /// Reads a log, which can be compressed with gzip, and calls `visit` with each request and the number of its line; `-` is
 /// standard input. Bytes that are not UTF-8 become U+FFFD.
 ///
@@ -75,12 +155,18 @@ impl From<Unread> for io::Error {
 /// Returns an error if the log cannot be read, or the first error of `visit`.
 pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<()>) -> Result<Counts, Unread> {
     let mut counts = Counts::default();
-    let reader = input::open_log(log).map_err(Unread::Log)?;
-    for (number, line) in (1..).zip(reader.split(b'\n')) {
-        let line = line.map_err(|error| {
+    let mut reader = input::open_log(log).map_err(Unread::Log)?;
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        let line = next_line(&mut reader, &mut bytes).map_err(|error| {
             Unread::Log(io::Error::new(error.kind(), format!("{}:{number}: {error}", input::name(log))))
         })?;
-        match Line::read(&String::from_utf8_lossy(&line)) {
+        let line = match line {
+            NextLine::End => break,
+            NextLine::TooLong => Some(Line::NotUnderstood),
+            NextLine::Whole => Line::read(&String::from_utf8_lossy(&bytes)),
+        };
+        match line {
             Some(Line::Request(logged)) => {
                 counts.requests += 1;
                 counts.suppressed = counts.suppressed.saturating_add(logged.suppressed);
@@ -92,6 +178,37 @@ pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<
         }
     }
     Ok(counts)
+}
+
+/// The maximum length of a line in bytes, so that a file without line breaks does not fill the memory. It is far above that of the
+/// headers that Envoy accepts.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// The result of reading a line.
+enum NextLine {
+    Whole,
+    /// The line is longer than [`MAX_LINE_BYTES`], and skipped.
+    TooLong,
+    End,
+}
+
+/// Reads the next line to `bytes`, with its line break.
+fn next_line(reader: &mut dyn BufRead, bytes: &mut Vec<u8>) -> io::Result<NextLine> {
+    bytes.clear();
+    let mut is_too_long = false;
+    loop {
+        let count = reader.take(MAX_LINE_BYTES).read_until(b'\n', bytes)?;
+        let is_complete = bytes.last() == Some(&b'\n');
+        if is_complete || u64::try_from(count).unwrap_or(u64::MAX) < MAX_LINE_BYTES {
+            return Ok(match (is_too_long, bytes.is_empty()) {
+                (true, _) => NextLine::TooLong,
+                (false, true) => NextLine::End,
+                (false, false) => NextLine::Whole,
+            });
+        }
+        is_too_long = true;
+        bytes.clear();
+    }
 }
 
 /// The depth to which objects and strings in a line are searched, such as `{"log": "… {\"msg\": \"… {…}\"}"}`.
@@ -111,7 +228,11 @@ impl Line {
             return None;
         }
         match find(line, DEPTH) {
-            Some(Ok(logged)) => return Some(Self::Request(Box::new(logged))),
+            Some(Ok(mut logged)) => {
+                // The text before an object comes from Envoy or a log shipper, and never from a client.
+                logged.time = logged.time.or_else(|| moment_in(line.split('{').next().unwrap_or_default()));
+                return Some(Self::Request(Box::new(logged)));
+            }
             Some(Err(Unreadable)) => return Some(Self::NotUnderstood),
             None => {}
         }
@@ -177,11 +298,47 @@ fn find_in(object: Map<String, Value>, depth: usize) -> Option<Result<Logged, Un
         return Some(Logged::of(object, origin));
     }
     let depth = depth.checked_sub(1)?;
-    object.into_iter().find_map(|(_, value)| match value {
+    let time = time(&object);
+    let found = object.into_iter().find_map(|(_, value)| match value {
         Value::String(text) if text.contains('{') => find(&text, depth),
         Value::Object(object) => find_in(object, depth),
         _ => None,
-    })
+    });
+    found.map(|found| found.map(|logged| Logged { time: logged.time.or(time), ..logged }))
+}
+
+/// The fields with the time of a line, in the formats of the examples, Istio, container runtimes and log shippers.
+const TIMES: [&str; 3] = ["time", "start_time", "timestamp"];
+
+/// Returns the time in a field of an object.
+fn time(fields: &Map<String, Value>) -> Option<Timestamp> {
+    TIMES.iter().filter_map(|name| fields.get(*name)?.as_str()).find_map(moment)
+}
+
+/// The number of bytes at the beginning of a line in which a time is searched.
+const PREFIX: usize = 256;
+
+/// Returns the first time in the text before an object.
+fn moment_in(text: &str) -> Option<Timestamp> {
+    (0..text.len().min(PREFIX)).find_map(|start| moment(text.get(start..)?))
+}
+
+/// Returns the time at the beginning of a string, such as `2026-02-11T09:30:00.500+01:00` or `2026-02-11 09:30:00`. Without an offset, it
+/// is UTC.
+fn moment(text: &str) -> Option<Timestamp> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let (time, rest) = rest.strip_prefix(['T', ' '])?.split_at_checked(8)?;
+    let moment = Timestamp::parse(&format!("{date}T{time}Z")).ok()?;
+    let fraction =
+        rest.strip_prefix(['.', ',']).unwrap_or(rest).trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let digits = |range: std::ops::Range<usize>| fraction.get(range)?.parse::<i64>().ok();
+    let sign = match fraction.bytes().next() {
+        Some(b'+') => -1,
+        Some(b'-') => 1,
+        _ => return Some(moment),
+    };
+    let offset = (fraction.get(3..4) == Some(":")).then(|| Some(60 * (60 * digits(1..3)? + digits(4..6)?))).flatten();
+    Some(Timestamp::from_seconds(moment.seconds().saturating_add(sign * offset.unwrap_or_default())))
 }
 
 /// Returns `true` for a line in the text formats of Envoy (`[<time>][<thread>][<level>]…`) and Istio
@@ -319,8 +476,11 @@ impl Logged {
             None => 0,
             Some(count) => count.as_u64().ok_or(Unreadable)?,
         };
+        let time = time(&fields);
+        let has = |name: &str, value: &str| fields.get(name).and_then(Value::as_str) == Some(value);
+        let is_denied_in_shadow = origin == Origin::Filter && has("event", "deny") && has("mode", "shadow");
         fields.retain(|_, value| is_exact(value, origin));
-        Ok(Self { layer, request, verdict, reason, suppressed, fields })
+        Ok(Self { layer, request, verdict, reason, is_denied_in_shadow, time, suppressed, fields })
     }
 
     /// Returns `true` if the log contains everything about the caller. The certificate of a caller without an accepted
@@ -402,7 +562,7 @@ mod tests {
     use spiffe_authz::policy::Layer;
     use spiffe_authz::worker::MAX_TEXT_BYTES;
 
-    use super::{Line, Logged};
+    use super::{Line, Logged, MAX_LINE_BYTES, NextLine, next_line};
 
     const OWN: &str =
         r#"{"event":"deny","mode":"enforce","reason":"no-policy-allows","peer":null,"method":"GET","path":"/{a}"}"#;
@@ -485,6 +645,51 @@ mod tests {
             let line = logged(&line);
             assert_eq!(((&*line).path().is_ok(), (&*line).authority().is_ok()), (path == "/", host != "null"));
         }
+    }
+
+    #[test]
+    fn times_are_read_in_the_formats_of_other_programs() {
+        let wrapped = format!(r#"{{"log":{},"stream":"stderr","time":"2026-02-11T09:30:01.5Z"}}"#, escaped(OWN));
+        for line in [
+            OWN.replace(r#""event""#, r#""time":"2026-02-11T09:30:01.123Z","event""#),
+            OWN.replace(r#""event""#, r#""start_time":"2026-02-11T10:30:01+01:00","event""#),
+            OWN.replace(r#""event""#, r#""timestamp":"2026-02-11T04:00:01.5-05:30","event""#),
+            format!("[2026-02-11 09:30:01.500][21][warning][wasm] [x.cc:1] wasm log spiffe-authz: {OWN}"),
+            format!("[pod/web-1/istio-proxy] 2026-02-11T09:30:01.5Z\twarning\tenvoy wasm\t{OWN}"),
+            wrapped,
+        ] {
+            assert_eq!(
+                logged(&line).time.map(|time| time.to_string()),
+                Some("2026-02-11T09:30:01Z".to_owned()),
+                "{line}"
+            );
+        }
+        // A client wrote these.
+        for line in [
+            OWN.replace("/{a}", "/2026-02-11T09:30:01Z"),
+            OWN.replace(r#""event""#, r#""time":"2026-02-31T09:30:01Z","event""#),
+            OWN.to_owned(),
+        ] {
+            assert_eq!(logged(&line).time, None, "{line}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_not_kept() {
+        let long = "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap() + 7);
+        let exact = "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap());
+        let text = format!("a\n{long}\n{long}{long}\n\n{exact}\nb");
+        let mut reader = text.as_bytes();
+        let mut bytes = Vec::new();
+        let mut found = Vec::new();
+        loop {
+            match next_line(&mut reader, &mut bytes).unwrap() {
+                NextLine::End => break,
+                NextLine::TooLong => found.push("too long".to_owned()),
+                NextLine::Whole => found.push(String::from_utf8(bytes.clone()).unwrap()),
+            }
+        }
+        assert_eq!(found, ["a\n", "too long", "too long", "\n", "too long", "b"]);
     }
 
     #[test]

@@ -41,8 +41,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use command::{
-    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, man, matrix, prove,
-    render, replay, rule, schema, secret, test, version, who,
+    cert, check, completions, controller as controller_command, diff, doctor, explain, id, import, learn, man, matrix,
+    prove, prune, render, replay, rule, schema, secret, test, version, who,
 };
 use options::Color;
 
@@ -78,6 +78,8 @@ enum Command {
     Who(who::Arguments),
     Matrix(matrix::Arguments),
     Prove(prove::Arguments),
+    Learn(learn::Arguments),
+    Prune(prune::Arguments),
     Id(id::Arguments),
     Cert(cert::Arguments),
     Doctor(doctor::Arguments),
@@ -108,6 +110,8 @@ fn main() -> ExitCode {
         Command::Who(arguments) => who::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
+        Command::Learn(arguments) => learn::run(&arguments),
+        Command::Prune(arguments) => prune::run(&arguments),
         Command::Id(arguments) => id::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -100,7 +100,8 @@ pub(crate) fn parse_namespace(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn parse_trust_domain(text: &str) -> Result<String, String> {
+/// Returns a string that is the name of a trust domain.
+pub(crate) fn parse_trust_domain(text: &str) -> Result<String, String> {
     TrustDomain::parse(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }

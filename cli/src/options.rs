@@ -74,12 +74,17 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Returns the file, or `None` for standard output.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|file| *file != Path::new("-"))
+    }
+
     /// Writes results, which can have styles. A file gets them without styles.
     ///
     /// # Errors
     /// Returns an error that names the file.
     pub(crate) fn write(&self, results: &[u8]) -> io::Result<()> {
-        let Some(file) = self.output.as_deref().filter(|file| *file != Path::new("-")) else {
+        let Some(file) = self.file() else {
             return stdout().write_all(results);
         };
         let plain: Vec<u8> = strip_bytes(results).into_vec();
@@ -91,7 +96,7 @@ impl Output {
     /// # Errors
     /// Returns an error that names the file.
     pub(crate) fn replace(&self, text: &[u8]) -> io::Result<()> {
-        let Some(file) = self.output.as_deref().filter(|file| *file != Path::new("-")) else {
+        let Some(file) = self.file() else {
             return stdout().write_all(text);
         };
         let mut name = file.as_os_str().to_owned();

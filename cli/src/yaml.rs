@@ -1,9 +1,12 @@
 //! YAML with limits that suit the policies of a mesh, and its errors in the form of all messages.
 
+use std::io;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter, budget, options};
 
+use crate::printable::{is_hostile, write_pretty_json};
 use crate::suggestion::hint;
 
 /// The number of objects and lists in each other, in YAML and JSON. It is the limit of `serde_json`, which the filter uses.
@@ -19,6 +22,20 @@ pub(crate) fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, E
     let mut options = limits();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     serde_saphyr::from_multiple_with_options(text, options)
+}
+
+/// Writes a value without characters that control a terminal.
+///
+/// # Errors
+/// Returns an error if the value has no form in YAML.
+pub(crate) fn write<T: Serialize>(out: &mut Vec<u8>, value: &T) -> io::Result<()> {
+    let text = to_string(value).map_err(io::Error::other)?;
+    if text.contains(|character| character != '\n' && is_hostile(character)) {
+        // JSON is YAML, too, and has an escape for every character.
+        return write_pretty_json(out, value);
+    }
+    out.extend(text.as_bytes());
+    Ok(())
 }
 
 /// Returns the text of a value.

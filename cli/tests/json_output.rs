@@ -121,7 +121,7 @@ struct Run {
 }
 
 impl Run {
-    /// Returns the JSON values on standard output, or for `import` on standard error.
+    /// Returns the JSON values on standard output, or for `import` and `learn` on standard error.
     fn values(&self) -> Vec<Value> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spiffe-authz"));
         command.args(&self.arguments).current_dir(&self.folder).stdin(Stdio::null());
@@ -131,7 +131,8 @@ impl Run {
         // The folder can have a `kubectl`.
         command.env("PATH", format!("{}:/usr/bin:/bin", self.folder.display()));
         let output = command.output().unwrap();
-        let text = if self.arguments[0] == "import" { &output.stderr } else { &output.stdout };
+        let is_report = ["import", "learn"].contains(&&*self.arguments[0]);
+        let text = if is_report { &output.stderr } else { &output.stdout };
         let text = String::from_utf8_lossy(text);
         // The command reports its own errors as text.
         let lines = text.lines().filter(|line| line.starts_with('{'));
@@ -249,6 +250,18 @@ cases:
 const LOG: &str = r#"{"port":5432,"received":0,"sent":0,"peer":"spiffe://example.org/ns/a/sa/b","source_ip":"10.0.0.1","sni":"a","verdict":"deny","reason":"no-policy-allows"}
 {"verdict":"allow","peer":null,"method":"GET","path":"/"}
 "#;
+/// A log with paths that differ in numbers, and with requests that are not learned.
+const TRAFFIC: &str = r#"{"time":"2026-02-11T09:30:00Z","verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"GET","path":"/a/1","host":"h","port":1}
+{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"GET","path":"/a/2","host":"h","port":1}
+{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/c","method":"GET","path":"/a/x","host":"h","port":1}
+{"verdict":"allow","peer":"spiffe://example.net/ns/a/sa/c","method":"GET","path":"/a/x","host":"h","port":1}
+{"verdict":"allow","peer":null,"method":"GET","path":"/"}
+"#;
+/// A log in which a template would match a sensitive path.
+const SENSITIVE: &str = r#"{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"GET","path":"/a/1"}
+{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"GET","path":"/a/2"}
+{"verdict":"allow","peer":"spiffe://example.org/ns/a/sa/b","method":"PUT","path":"/a/admin"}
+"#;
 /// A log of the cluster's Envoy, and a pod that cannot be examined.
 const KUBECTL: &str = r#"#!/bin/sh
 case "$*" in
@@ -298,6 +311,14 @@ fn other_runs(directory: &Path) -> Vec<Run> {
     let connection = "{name: a, request: {port: 1}, expect: {verdict: allow}}";
     write("tcp.yaml", &format!("policy: policy.yaml\nlayer: tcp\ncases: [{connection}]\n"));
     write("log", LOG);
+    write("traffic", TRAFFIC);
+    write("sensitive", SENSITIVE);
+    write("tcp.log", &LOG.replace(r#""verdict":"deny","reason":"no-policy-allows""#, r#""verdict":"allow""#));
+    let istio = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "a", "namespace": "a"},
+        "spec": {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]}
+    });
+    write("istio.yaml", &istio.to_string());
     write("a.pem", &certificate.pem());
     write("secrets.json", &secrets(&certificate.pem(), &certificate.pem()).to_string());
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -310,7 +331,7 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         fs::copy(cases("doctor_cases/f15-own-id-pattern").join(file), directory.join(page)).unwrap();
     }
     let caller = "--peer=spiffe://example.org/ns/a/sa/b";
-    let lines: [&[&str]; 26] = [
+    let lines: [&[&str]; 32] = [
         &["check", "empty.yaml"],
         &["explain", "--policy=policy.yaml"],
         &["explain", "--policy=policy.yaml", caller, "--path=/audit"],
@@ -328,6 +349,12 @@ fn other_runs(directory: &Path) -> Vec<Run> {
         &["matrix", "changed.yaml", "scoped.yaml", "undecided.yaml", "mesh.yaml", "--trust-domain=example.org"],
         &["prove", "changed.yaml", "policy.yaml", "--invariants=invariants.yaml"],
         &["prove", "open.yaml", "--invariants=invariants.yaml"],
+        &["learn", "--trust-domain=example.org", "--threshold=2", "traffic"],
+        &["learn", "--trust-domain=example.org", "--threshold=2", "--hosts", "--ports", "traffic"],
+        &["learn", "--trust-domain=example.org", "--threshold=2", "sensitive"],
+        &["learn", "--trust-domain=example.org", "--layer=tcp", "tcp.log"],
+        &["prune", "policy.yaml", "traffic", "log"],
+        &["prune", "istio.yaml", "--trust-domain=example.org", "log"],
         &["id", "spiffe://example.org/ns/a/sa/b", "--pattern=istio"],
         &["cert", "a.pem"],
         &["doctor", "--config-dump=listeners.json"],
@@ -353,8 +380,8 @@ fn the_page_has_every_field() {
     runs.extend(other_runs(directory.path()));
     let mut wrong = Vec::new();
     for subcommand in [
-        "check", "explain", "test", "import", "replay", "diff", "who", "matrix", "prove", "id", "cert", "doctor",
-        "secret", "rule", "version",
+        "check", "explain", "test", "import", "replay", "diff", "who", "matrix", "prove", "learn", "prune", "id",
+        "cert", "doctor", "secret", "rule", "version",
     ] {
         let documented = documented(subcommand);
         let mut occurring = Occurring {

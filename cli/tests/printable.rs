@@ -151,6 +151,40 @@ fn logs_are_clean() {
     check(|value| run(&["replay", "--policy", "d", "-"], line("path", "/"), &[("d", named(value))]));
 }
 
+#[test]
+fn learned_policies_are_clean() {
+    let learn = ["learn", "--trust-domain", "example.org", "--output", "policy", "-"];
+    let request = |field: &str, value: &str| {
+        // A request that is used, so that the command gets to its report.
+        [line("path", "/a"), line(field, value)].join("\n")
+    };
+    for field in ["peer", "method", "path"] {
+        let [hostile, harmless] = [HOSTILE, HARMLESS].map(|value| run(&learn, request(field, value), &[]).text());
+        assert!(!hostile.contains(is_hostile), "{hostile:?}");
+        assert_eq!(hostile, harmless, "{field}: the value is not used in both");
+        assert!(hostile.contains("not used: 1 request "), "{hostile}");
+    }
+    // Other characters stay as they are.
+    let text = run(&["learn", "--trust-domain", "example.org", "-"], line("path", "/\u{e9}'&<b>"), &[]).text();
+    assert!(text.contains("/\u{e9}'&<b>"), "{text}");
+    check(|value| run(&["learn", "--trust-domain", "example.org", value], "", &[]));
+    check(|value| run(&["learn", "--policy", value, "-"], line("path", "/"), &[]));
+    let outputs =
+        |value: &str| json!({"trustDomain": "example.org", "outputs": {value: 1}, "policies": []}).to_string();
+    check(|value| run(&["learn", "--policy", "d", "-"], line("path", "/"), &[("d", outputs(value))]));
+}
+
+#[test]
+fn usage_of_rules_is_clean() {
+    let unused = |value: &str| json!({"trustDomain": "example.org", "policies": [{"name": "p", "rules": [{"when": [{"key": "request.headers[x]", "values": [value]}]}]}]});
+    // Values of rules are not shown.
+    let text = run(&["prune", "d", "-"], line("path", "/"), &[("d", unused(HOSTILE).to_string())]).text();
+    assert!(!text.contains(is_hostile) && text.contains("not decided"), "{text}");
+    check(|value| run(&["prune", value, "-"], line("path", "/"), &[(value, document("p", "v"))]));
+    check(|value| run(&["prune", "d", value], "", &[("d", document("p", "v"))]));
+    check(|value| run(&["prune", "d", "-"], line("path", "/"), &[("d", document(value, "v"))]));
+}
+
 fn table(name: &str, expected: &str) -> String {
     let case = json!({"name": name, "request": {}, "expect": {"verdict": "deny", "policy": expected}});
     ascii(&json!({"policy": "policy.json", "cases": [case]}))

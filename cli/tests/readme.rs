@@ -13,7 +13,7 @@ const PAGES: [(&str, &str, usize); 6] = [
     ("README.md", include_str!("../../README.md"), 1),
     ("docs/get-started.md", include_str!("../../docs/get-started.md"), 2),
     ("docs/deploy.md", include_str!("../../docs/deploy.md"), 1),
-    ("docs/policies.md", POLICIES, 6),
+    ("docs/policies.md", POLICIES, 8),
     ("docs/review.md", include_str!("../../docs/review.md"), 5),
     ("docs/reference/command.md", COMMAND, 1),
 ];

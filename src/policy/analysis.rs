@@ -22,6 +22,7 @@ mod pattern;
 mod prove;
 mod set;
 mod space;
+mod usage;
 mod who;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use crate::decision::Verdict;
 pub use diff::{Change, ChangeKind, Difference, diff};
 pub use pattern::{Condition, Pattern, Requests};
 pub use prove::{Counterexample, Statement, prove};
+pub use usage::RuleInfo;
 pub use who::{CallerKind, Permission, Permissions, Question, who};
 
 /// The number of steps after which an answer is not decided: some seconds.

@@ -1,6 +1,8 @@
-//! The benchmark of the command: CPU time and memory of `check`, `test`, `diff`, `who` and `matrix` by the number of policies, as a table.
+//! The benchmark of the command: CPU time and memory of `check`, `test`, `diff`, `who` and `matrix` by the number of
+//! policies, and of `learn` and `prune` by the number of log lines, as a table.
 
 use std::fs;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -25,6 +27,10 @@ const DIFF: (u32, f64) = (1_000, 2.0);
 const WHO: (u32, f64) = (10_000, 2.0);
 /// The number of AuthorizationPolicies of `matrix`, that of their workloads, and the target.
 const MATRIX: (u32, u32, f64) = (10_000, 500, 5.0);
+/// The number of log lines of `learn` and `prune`, and the target.
+const LOG: (u32, f64) = (1_000_000, 10.0);
+/// The number of callers in the log, and of policies of `prune`.
+const LOG_CALLERS: u32 = 1_000;
 /// The number of runs, of which the median is printed.
 const RUNS: usize = 5;
 /// The interval at which the memory of a run is read. The kernel keeps the peak.
@@ -70,6 +76,32 @@ pub(crate) fn run() -> Result<()> {
         let name = format!("`matrix --format {format}`, {count} AuthorizationPolicies, {workloads} workloads");
         print(&name, &arguments.collect::<Vec<_>>(), target)?;
     }
+    let (count, target) = LOG;
+    let log = directory.join("access.log");
+    write_log(&log, count)?;
+    let arguments = ["learn".as_ref(), "--trust-domain".as_ref(), "example.org".as_ref(), &*log];
+    print(&format!("`learn`, {count} lines of {LOG_CALLERS} callers"), &arguments, target)?;
+    let document = write(&directory, "prune.json", &self::document(LOG_CALLERS))?;
+    let arguments = ["prune".as_ref(), &*document, &*log];
+    print(&format!("`prune`, {count} lines, {LOG_CALLERS} policies"), &arguments, target)?;
+    // Hundreds of megabytes.
+    fs::remove_file(&log)?;
+    Ok(())
+}
+
+/// Writes an access log in which each caller reads a hundred of its items.
+fn write_log(file: &Path, count: u32) -> Result<()> {
+    let mut log = BufWriter::new(fs::File::create(file)?);
+    for number in 0..count {
+        let (caller, item) = (number % LOG_CALLERS, number / LOG_CALLERS % 100);
+        let line = json!({
+            "time": "2026-01-31T12:00:00.000Z", "method": "GET", "path": format!("/items/{caller}/{item}?page=1"), "host": "httpbin",
+            "port": 8443, "source_ip": "10.0.0.7", "remote_ip": "10.0.0.7", "sni": null, "status": 200, "details": "via_upstream",
+            "peer": format!("spiffe://example.org/ns/default/sa/workload-{caller}"), "decision": format!("allow default/p{caller} 0"),
+        });
+        writeln!(log, "{line}")?;
+    }
+    log.flush()?;
     Ok(())
 }
 
@@ -146,7 +178,8 @@ struct Usage {
 fn run_once(arguments: &[&Path]) -> Result<Usage> {
     let before = ticks_of_children()?;
     let mut command = Command::new(workspace::target().join("release/spiffe-authz"));
-    let mut child = command.args(arguments).stdout(Stdio::null()).spawn()?;
+    // `learn` writes its report to standard error.
+    let mut child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let mut memory = 0;
     let status = loop {
         memory = peak_memory(child.id()).unwrap_or(memory);

@@ -15,7 +15,7 @@ use crate::input;
 use crate::located;
 use crate::mesh::SettingsOptions;
 use crate::options::Output;
-use crate::printable::{is_hostile, say, write_pretty_json};
+use crate::printable::say;
 use crate::stream::{stderr, stdout};
 use crate::yaml;
 
@@ -117,13 +117,7 @@ fn text(parts: &[Part]) -> io::Result<Vec<u8>> {
         if position > 0 {
             text.extend(b"---\n");
         }
-        let yaml = yaml::to_string(&part.value).map_err(io::Error::other)?;
-        if yaml.contains(|character| character != '\n' && is_hostile(character)) {
-            // JSON is YAML, too, and has an escape for every character.
-            write_pretty_json(&mut text, &part.value)?;
-        } else {
-            text.extend(yaml.as_bytes());
-        }
+        yaml::write(&mut text, &part.value)?;
     }
     Ok(text)
 }

@@ -1,7 +1,7 @@
 //! `spiffe-authz replay`: the logged requests whose verdict a new document changes.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 use spiffe_authz::case::{CaseRequest, ExpectedVerdict};
@@ -13,9 +13,8 @@ use spiffe_authz::timestamp::Timestamp;
 use crate::clock::At;
 use crate::decision::{by, decision_json, request_json};
 use crate::document::Document;
-use crate::exit::{self, Ended};
-use crate::input;
-use crate::logged_request::{self, Counts, Logged, Unread};
+use crate::exit::Ended;
+use crate::logged_request::{self, Logged};
 use crate::mesh::MeshOptions;
 use crate::options::Format;
 use crate::printable::{say, styled, write_json};
@@ -58,36 +57,19 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let [http, tcp] = Document::load_for_layers(&arguments.policy, &arguments.mesh.mesh()?)?;
     let mut out = stdout();
     let now = arguments.at.time()?;
-    let mut counts = Counts::default();
     let (mut changed, mut unknown) = (0_u64, 0_u64);
-    let mut has_error = false;
-    for log in &arguments.logs {
-        let read = logged_request::read(log, |number, logged| {
-            let policy = if logged.layer == Layer::Tcp { &tcp.policy } else { &http.policy };
-            let Some(outcome) = decide(policy, &logged, now) else {
-                unknown += 1;
-                return Ok(());
-            };
-            if outcome.decision.verdict.slug() == logged.verdict.slug() {
-                return Ok(());
-            }
-            changed += 1;
-            write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), &logged, &outcome)
-        });
-        // One unreadable log does not hide the changes in the others.
-        let error = match read {
-            Ok(read) => {
-                counts += read;
-                (read.requests == 0).then(|| no_request(log, read))
-            }
-            Err(Unread::Log(error)) => Some(error),
-            Err(Unread::Visitor(error)) => return Err(error),
+    let (counts, has_error) = logged_request::read_all(&arguments.logs, |log, number, logged| {
+        let policy = if logged.layer == Layer::Tcp { &tcp.policy } else { &http.policy };
+        let Some(outcome) = decide(policy, &logged, now) else {
+            unknown += 1;
+            return Ok(());
         };
-        if let Some(error) = error {
-            has_error = true;
-            exit::report(&error);
+        if outcome.decision.verdict.slug() == logged.verdict.slug() {
+            return Ok(());
         }
-    }
+        changed += 1;
+        write_change(&mut out, arguments.format, &format!("{}:{number}", log.display()), &logged, &outcome)
+    })?;
     let requests = counts.requests;
     let word = if requests == 1 { "request" } else { "requests" };
     say!(
@@ -104,21 +86,6 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         0 => Ended::Well,
         _ => Ended::WithFindings,
     })
-}
-
-/// Returns the error for a log without a request, so that a check of the wrong file does not pass.
-fn no_request(log: &Path, Counts { other, not_understood, .. }: Counts) -> io::Error {
-    let count = other + not_understood;
-    let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
-    let part = match not_understood {
-        0 => String::new(),
-        all if all == count => ", none understood".to_owned(),
-        some => format!(", {some} not understood"),
-    };
-    io::Error::other(format!(
-        "{}: no request: {lines}{part} (expected the JSON access log of the filter, or Envoy's log with the filter's lines)",
-        input::name(log)
-    ))
 }
 
 /// Decides a logged request, or returns `None` if the log lacks an attribute.

@@ -3,6 +3,7 @@
 mod documents;
 
 use std::env;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use documents::{Documents, NOW, requests};
@@ -18,7 +19,9 @@ use super::who::allowed;
 use super::{CallerKind, NotDecided, Question, STEPS, prove, who};
 use crate::case::CaseRequest;
 use crate::decision::{DenyReason, Verdict};
+use crate::host::{AddressOf, HostFailure, RequestAttributes};
 use crate::identity::Identity;
+use crate::metadata::Object;
 use crate::request::Request;
 
 /// The number of pairs of documents, which ANALYSIS_ROUNDS replaces.
@@ -159,6 +162,90 @@ fn differences_are_those_of_every_request() {
     for count in [compared.granted, compared.revoked, compared.reason] {
         assert!(count > 100, "{compared:?}");
     }
+}
+
+/// A request of which some attributes are unknown.
+struct Partly<'r> {
+    request: &'r CaseRequest,
+    unknown: u32,
+}
+
+impl Partly<'_> {
+    fn known<T>(&self, attribute: u32, value: Result<T, HostFailure>) -> Result<T, HostFailure> {
+        if self.unknown & (1 << attribute) == 0 { value } else { Err(HostFailure) }
+    }
+}
+
+impl<'r> RequestAttributes for &Partly<'r> {
+    type Text = &'r str;
+    type Headers = Vec<(String, Vec<u8>)>;
+
+    fn method(&self) -> Result<Option<&'r str>, HostFailure> {
+        self.known(0, self.request.method())
+    }
+
+    fn path(&self) -> Result<Option<&'r str>, HostFailure> {
+        self.known(1, self.request.path())
+    }
+
+    fn authority(&self) -> Result<Option<&'r str>, HostFailure> {
+        self.known(2, self.request.authority())
+    }
+
+    fn destination_port(&self) -> Result<Option<u64>, HostFailure> {
+        self.known(3, self.request.destination_port())
+    }
+
+    fn headers(&self) -> Result<Self::Headers, HostFailure> {
+        self.known(4, self.request.headers())
+    }
+
+    fn address(&self, of: AddressOf) -> Result<Option<IpAddr>, HostFailure> {
+        self.known(5, self.request.address(of))
+    }
+
+    fn server_name(&self) -> Result<Option<&'r str>, HostFailure> {
+        self.known(6, self.request.server_name())
+    }
+
+    fn metadata(&self) -> Result<Object, HostFailure> {
+        self.known(7, self.request.metadata())
+    }
+}
+
+#[test]
+fn rules_that_match_are_those_of_the_explanation() {
+    let (mut matched, mut undecided) = (0_u64, 0_u64);
+    for round in 0..rounds() {
+        let mut documents = Documents::new(round);
+        let (document, _) = documents.pair();
+        let policies = compiled(&document);
+        let infos: Vec<_> = policies.rule_infos().collect();
+        for (number, request) in (0_u32..).zip(requests(&mut documents)) {
+            let subject = policies.subject(request.identity(policies.identity()));
+            if subject.identity().rejection().is_some() {
+                continue;
+            }
+            let explanation = policies.explain(&subject, &Request::new(&request, NOW)).unwrap();
+            let expected: Vec<_> = explanation.policies.iter().flat_map(|policy| &policy.rules).collect();
+            assert_eq!(expected.len(), infos.len());
+            let possible = policies.rules_for(subject.peer());
+            let partly = Partly { request: &request, unknown: number % 256 };
+            for (index, (rule, info)) in expected.iter().zip(&infos).enumerate() {
+                assert_eq!(rule.pointer, info.pointer);
+                let found = policies.rule_matches(index, subject.peer(), &Request::new(&request, NOW));
+                assert_eq!(found, Some(rule.matched), "{document}\n{request:?}\n{info:?}");
+                assert!(!rule.matched || possible.contains(&index), "{document}\n{request:?}\n{info:?}");
+                matched += u64::from(rule.matched);
+                // An unknown attribute never changes a result that is known.
+                match policies.rule_matches(index, subject.peer(), &Request::new(&partly, NOW)) {
+                    Some(found) => assert_eq!(found, rule.matched, "{document}\n{request:?}\n{info:?}"),
+                    None => undecided += 1,
+                }
+            }
+        }
+    }
+    assert!(matched > 1000 && undecided > 1000, "{matched} {undecided}");
 }
 
 #[test]
