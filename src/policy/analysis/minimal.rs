@@ -81,7 +81,7 @@ fn enlarged(cube: &Cube, all: &[Cube], sizes: &[usize], budget: &mut Budget) -> 
             cube = whole;
             continue;
         }
-        // A class cannot be added if it has a request that is in no region. Those of the region itself have none.
+        // A class cannot be added if it has a request that no region has. Those of the region itself have none.
         let lacking = missing.iter().filter_map(|region| region.get(attribute));
         let largest = lacking.fold(Set::full(*size), |largest, classes| largest.without(classes));
         cube = cube.with(attribute, Some(Rc::new(largest)));

@@ -75,7 +75,7 @@ fn named(policies: &PolicySet, found: Found) -> (Verdict, Option<(String, u32)>)
     (found.verdict, rule.map(|rule| (rule.policy.to_owned(), rule.position)))
 }
 
-/// Asserts that each region has a request that is in no other one, and that none can have more classes of an attribute.
+/// Asserts that each region has a request that no other one has, and that none can have more classes of an attribute.
 fn assert_minimal(cubes: &[Cube], sizes: &[usize], budget: &mut Budget) {
     let mut is_covered = |cube: Cube, by: Vec<&Cube>| outside(vec![cube], by, sizes, budget).unwrap().is_empty();
     for (position, cube) in cubes.iter().enumerate() {

@@ -82,6 +82,14 @@ impl Project {
         self.compose(&["logs", "--no-log-prefix", "demo"])
     }
 
+    /// Returns the log of a service, with the access log of its Envoy.
+    ///
+    /// # Errors
+    /// Returns an error if Docker fails.
+    pub fn log(&self, service: &str) -> Result<String> {
+        self.compose(&["logs", "--no-log-prefix", service])
+    }
+
     /// Returns the end of every container's log.
     ///
     /// # Errors

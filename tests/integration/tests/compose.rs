@@ -2,9 +2,14 @@
 
 // `cargo xtask test --no-compose` skips this module by name.
 mod containers {
-    use anyhow::{Result, ensure};
+    use anyhow::{Context as _, Result, ensure};
+    use std::process::Command;
+
     use spiffe_authz_integration::compose::{Containers, Project};
-    use spiffe_authz_integration::scenario;
+    use spiffe_authz_integration::scratch::Scratch;
+    use spiffe_authz_integration::{scenario, tools};
+
+    const SERVER: &str = "httpbin.example.org";
 
     const PAGE: &str = include_str!("../../../docs/federate.md");
 
@@ -35,12 +40,37 @@ mod containers {
     fn all(project: &Project) -> Result<()> {
         assert_eq!(words(&project.demo()?), words(TABLE));
         assert!(on_page().count() > 2 && on_page().all(|row| words(TABLE).contains(&words(row)[0])), "federate.md");
+        let first_run = project.log(SERVER)?;
         containers_are_identified_by_their_labels(project)?;
         scenario::play(&scenario::federation()?, &Containers::new(project)?)?;
         assert_eq!(project.fetch_new_authority()?, (1, 2), "authorities of example.io that example.org knows");
         // Repeat it while everything runs.
+        let before = project.log(SERVER)?;
         project.up()?;
+        let after = project.log(SERVER)?;
+        learned_policies_change_no_verdict(&first_run, after.strip_prefix(&before).context("the log was replaced")?)?;
         assert_eq!(words(&project.demo()?), words(&format!("{TABLE}\n{TABLE}")));
+        Ok(())
+    }
+
+    /// Learns policies from the log of a run, and decides the requests of another one with them.
+    fn learned_policies_change_no_verdict(log: &str, other: &str) -> Result<()> {
+        let scratch = Scratch::new()?;
+        scratch.write("first.log", log)?;
+        scratch.write("other.log", other)?;
+        let run = |arguments: &[&str]| -> Result<String> {
+            let mut command = Command::new(tools::path(tools::COMMAND)?);
+            let output = command.args(arguments).current_dir(scratch.path()).output()?;
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(output.status.success(), "{arguments:?}: {}{text}", String::from_utf8_lossy(&output.stdout));
+            Ok(text)
+        };
+        let domains = ["--trust-domain=example.org", "--federated-trust-domain=example.io"];
+        let learned = run(&[&["learn", "--output=learned.yaml", "first.log"], &domains[..]].concat())?;
+        // The three callers, and the gateway with the requests of two of them.
+        ensure!(learned.contains("4 policies for 4 callers, from 5 requests"), "{learned}");
+        let replayed = run(&["replay", "--policy=learned.yaml", "other.log"])?;
+        ensure!(replayed.contains(": 0 would change, 0 unknown"), "{replayed}");
         Ok(())
     }
 
