@@ -21,6 +21,7 @@ use spiffe_authz::worker::MAX_TEXT_BYTES;
 
 use crate::exit;
 use crate::input;
+use crate::progress;
 
 /// A request or connection from a log, and its verdict.
 pub(crate) struct Logged {
@@ -166,6 +167,7 @@ pub(crate) fn read(log: &Path, mut visit: impl FnMut(u64, Logged) -> io::Result<
             NextLine::TooLong => Some(Line::NotUnderstood),
             NextLine::Whole => Line::read(&String::from_utf8_lossy(&bytes)),
         };
+        progress::count_line();
         match line {
             Some(Line::Request(logged)) => {
                 counts.requests += 1;

@@ -27,6 +27,7 @@ mod mesh;
 mod options;
 mod placed;
 mod printable;
+mod progress;
 mod report;
 mod sarif;
 mod source;
@@ -98,6 +99,10 @@ fn main() -> ExitCode {
         Err(error) => return exit::of_command_line(&error, |escaped| Arguments::try_parse_from(escaped).err()),
     };
     arguments.color.select();
+    // These run until they are stopped.
+    if !matches!(arguments.command, Command::Render(_) | Command::Controller(_)) {
+        progress::start();
+    }
     let result = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
@@ -122,6 +127,7 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     };
+    progress::end();
     match result {
         Ok(ended) => ended.into(),
         Err(error) => exit::report(&error),

@@ -4,6 +4,8 @@ use std::io::{self, StderrLock, StdoutLock, Write};
 
 use anstream::AutoStream;
 
+use crate::progress;
+
 /// A stream that drops its output after the reader closed the pipe, as `head` does. The exit status remains that of the
 /// result.
 pub(crate) struct Stream<W>(W);
@@ -18,6 +20,7 @@ pub(crate) fn stderr() -> Stream<AutoStream<StderrLock<'static>>> {
 
 impl<W: Write> Write for Stream<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::end();
         or_dropped(self.0.write(bytes), bytes.len())
     }
 
