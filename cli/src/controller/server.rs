@@ -28,7 +28,7 @@ use super::log;
 const LIMIT: usize = 4 << 20;
 /// The longest header of a request, in bytes.
 const MAX_HEADERS: usize = 16 << 10;
-/// The time for a handshake, for the headers of a request, and for its body. A connection without requests ends after it.
+/// The time for a handshake, for the headers of a request, and for its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The connections at one time. Others wait.
 const CONNECTIONS: usize = 64;
@@ -141,7 +141,9 @@ where
         Ok::<_, Infallible>(response)
     });
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(MAX_HEADERS);
+    // A connection has one request. A client could send another one while an idle connection is closed, and the API server
+    // does not repeat a review.
+    server.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(MAX_HEADERS);
     // A client that ends early, or that sends too slowly, gets no response.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
