@@ -46,6 +46,8 @@ pub(crate) fn count_line() {
 
 /// Shows the elapsed time. Returns `false` if the progress has ended.
 fn show(elapsed: Duration) -> bool {
+    // Everything locks standard error first, because a command can hold it while it writes.
+    let mut stderr = io::stderr().lock();
     let Ok(mut line) = LINE.lock() else { return false };
     if matches!(*line, Line::Ended) {
         return false;
@@ -56,16 +58,17 @@ fn show(elapsed: Duration) -> bool {
     };
     let text = format!("working: {lines}{} s", elapsed.as_secs());
     // The progress is not part of the output, so an error is not one of the command.
-    let _ = io::stderr().write_all(&[CLEAR, text.as_bytes()].concat());
+    let _ = stderr.write_all(&[CLEAR, text.as_bytes()].concat());
     *line = Line::Shown;
     true
 }
 
 /// Removes the progress, before output or at the end.
 pub(crate) fn end() {
+    let mut stderr = io::stderr().lock();
     if let Ok(mut line) = LINE.lock() {
         if matches!(*line, Line::Shown) {
-            let _ = io::stderr().write_all(CLEAR);
+            let _ = stderr.write_all(CLEAR);
         }
         *line = Line::Ended;
     }
