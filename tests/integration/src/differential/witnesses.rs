@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 use fastrand::Rng;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,8 +75,10 @@ impl Witness {
         // Envoy accepts the tokens of two issuers, and removes spaces around values.
         let has_issuer = |claims: &Value| ISSUERS.iter().any(|issuer| claims["iss"] == *issuer);
         let are_lines = self.headers.iter().all(|(name, value)| !name.starts_with(':') && value.trim() == value);
+        let is_server_name =
+            self.sni.as_deref().is_none_or(|name| matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))));
         let is_token = self.claims.as_ref().is_none_or(has_issuer);
-        if !(is_host && is_path && are_lines && is_token && METHODS.contains(&&*self.method)) {
+        if !(is_host && is_path && are_lines && is_server_name && is_token && METHODS.contains(&&*self.method)) {
             return Ok(None);
         }
         let host = self.host.as_deref().unwrap_or("x");
