@@ -140,7 +140,11 @@ fn diff(sets: &[PolicySet; 2], scratch: &Scratch) -> Result<Vec<Change>> {
         command.arg(scratch.join(name));
     }
     let output = command.output()?;
-    ensure!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
+    let message = String::from_utf8_lossy(&output.stderr);
+    if message.contains(": not decided: ") {
+        return Ok(Vec::new());
+    }
+    ensure!(matches!(output.status.code(), Some(0 | 3)), "{message}");
     let answer: Answer = serde_json::from_slice(&output.stdout)?;
     Ok(answer.changes)
 }
