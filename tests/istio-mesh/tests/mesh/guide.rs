@@ -22,6 +22,11 @@ pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
     })?;
     wait::until("the policies of the guide decide", LIMIT, || Ok(verdicts::mismatch(mesh)?.is_none().then_some(())))?;
     // Closed connections of replaced listeners would change the counters that a test compares.
+    wait_until_nothing_drains(mesh)
+}
+
+/// Waits until no replaced listener has connections. Envoy closes them at the end, also between two requests.
+pub(crate) fn wait_until_nothing_drains(mesh: &Mesh) -> Result<()> {
     wait::until("nothing drains", LIMIT, || {
         let draining = |envoy: &Envoy| -> Result<bool> {
             let gauges = ["total_filter_chains_draining", "total_listeners_draining"];

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Authority, Leaf, Shape};
+use spiffe_authz_integration::http::Response;
 use spiffe_authz_integration::wait;
 use spiffe_authz_mesh::controller::Controller;
 use spiffe_authz_mesh::mesh::{Mesh, Via};
 
 use crate::controller::DEPLOY;
-use crate::{LIMIT, istio_alone};
+use crate::{LIMIT, guide, istio_alone};
 
 const DOMAINS: usize = 40;
 /// The requests of the load before and after each change.
@@ -70,13 +71,14 @@ impl Partner {
         Ok(())
     }
 
+    /// Returns the response to a request on a new connection.
+    fn response(&self, mesh: &Mesh) -> Result<Response> {
+        self.sleep.connect(mesh.sidecar_address)?.get("/status/200")
+    }
+
     /// Returns the status of a request on a new connection, or `None` if the handshake fails.
     fn status(&self, mesh: &Mesh) -> Option<u16> {
-        self.sleep
-            .connect(mesh.sidecar_address)
-            .and_then(|mut client| client.get("/status/200"))
-            .ok()
-            .map(|response| response.status)
+        self.response(mesh).ok().map(|response| response.status)
     }
 }
 
@@ -146,20 +148,22 @@ fn with_partners(mesh: &Mesh, partners: &[Partner]) -> Result<()> {
     wait::until("every partner is allowed", START_LIMIT, || {
         Ok(first.iter().all(|partner| partner.status(mesh) == Some(200)).then_some(()))
     })?;
+    // Istio's own filter with the policy, and the new trust domains, replaced the listener.
+    guide::wait_until_nothing_drains(mesh)?;
     ensure!(late.status(mesh).is_none(), "a handshake of {} succeeds without its bundle", late.trust_domain);
 
     let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
     // The local caller, and a partner that neither joins nor leaves.
-    let local = || mesh.status("sleep", Via::Sidecar, "GET", "/status/200").ok();
-    let steady = || first[1].status(mesh);
-    let callers: [&(dyn Fn() -> Option<u16> + Sync); 2] = [&local, &steady];
+    let local = || mesh.connect("sleep", Via::Sidecar)?.send("GET", "/status/200");
+    let steady = || first[1].response(mesh);
+    let callers: [(&str, &(dyn Fn() -> Result<Response> + Sync)); 2] = [("local", &local), ("steady", &steady)];
     thread::scope(|scope| -> Result<()> {
-        let load = callers.map(|status| {
+        let load = callers.map(|(name, send)| {
             let (stop, requests) = (&stop, &requests);
             scope.spawn(move || -> Result<()> {
                 while !stop.load(Ordering::Relaxed) {
-                    let found = status();
-                    ensure!(found == Some(200), "a caller of the load got {found:?}");
+                    let response = send().with_context(|| name.to_owned())?;
+                    ensure!(response.status == 200, "the {name} caller got {}: {}", response.status, response.text());
                     requests.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(())
