@@ -147,7 +147,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
     let document = Document::load(&arguments.policy, &arguments.mesh.mesh()?)?;
     let (layer, sent) = arguments.request()?;
     let document = document.on(layer);
-    let Received { request, assumed } = arguments.before.apply(&document.policy, &sent, arguments.log)?;
+    let is_received = arguments.log || layer == Layer::Tcp;
+    let Received { request, assumed } = arguments.before.apply(&document.policy, &sent, is_received)?;
     let now = arguments.at.time()?;
     let settings = document.policy.identity();
     let identify = |request: &CaseRequest| {
@@ -158,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<Ended> {
         .explain(&document.policy.subject(identify(&request)), &Request::new(&request, now))
         .map_err(|_| io::Error::other("the request cannot be read"))?;
     let mut hints = hint::on(&request, &explanation.outcome);
-    if !arguments.log && document.policy.reads(Field::Paths) {
+    if !is_received && document.policy.reads(Field::Paths) {
         for (normalization, path) in arguments.before.other_paths(&sent) {
             let other = CaseRequest { path, ..request.clone() };
             let outcome =

@@ -26,7 +26,7 @@ use super::log;
 
 /// The longest body: two objects of the API server, which has a limit of 1.5 MiB, with the fields around them.
 const LIMIT: usize = 4 << 20;
-/// The longest header of a request, in bytes.
+/// The longest head of a request in bytes: the request line and the headers.
 const MAX_HEADERS: usize = 16 << 10;
 /// The time for a handshake, for the headers of a request, and for its body.
 const PATIENCE: Duration = Duration::from_secs(10);

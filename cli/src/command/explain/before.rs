@@ -1,5 +1,6 @@
 //! Changes that Envoy makes to a request before the filter gets it, with the defaults of a sidecar in Istio.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 
@@ -54,13 +55,13 @@ pub(super) struct BeforeFilter {
     #[arg(help_heading = HEADING, long, value_enum, default_value = "base", conflicts_with = "log")]
     path_normalization: PathNormalization,
     /// Takes the remote address from the connection, as Istio's gateways do, and not from `x-forwarded-for`, as sidecars do
-    #[arg(help_heading = HEADING, long, conflicts_with = "remote_ip")]
+    #[arg(help_heading = HEADING, long, conflicts_with_all = ["remote_ip", "log"])]
     use_remote_address: bool,
     /// The number of trusted proxies in `x-forwarded-for`
-    #[arg(help_heading = HEADING, long, value_name = "NUMBER", default_value_t, conflicts_with = "remote_ip")]
+    #[arg(help_heading = HEADING, long, value_name = "NUMBER", default_value_t, conflicts_with_all = ["remote_ip", "log"])]
     xff_num_trusted_hops: usize,
     /// A header whose lines Envoy joins; can be repeated; an empty name means none [default: those of Envoy 1.40]
-    #[arg(help_heading = HEADING, long = "joined-header", value_name = "NAME", default_values = JOINED, hide_default_value = true)]
+    #[arg(help_heading = HEADING, long = "joined-header", value_name = "NAME", value_parser = lower_case, default_values = JOINED, hide_default_value = true)]
     joined: Vec<String>,
     /// A claim that Envoy splits at spaces; can be repeated; an empty name means none [default: scope and permission, as in
     /// Istio]
@@ -76,12 +77,12 @@ pub(super) struct Received {
 }
 
 impl BeforeFilter {
-    /// Returns the request that the filter gets if a client sends this one. A log has the path and the addresses that the filter
-    /// got.
+    /// Returns the request that the filter gets if a client sends this one. With `is_received`, its path and addresses are already
+    /// those that the filter gets, as in a log and on TCP.
     ///
     /// # Errors
     /// Returns an error if Envoy responds without asking the filter.
-    pub(super) fn apply(&self, policy: &PolicySet, sent: &CaseRequest, is_logged: bool) -> io::Result<Received> {
+    pub(super) fn apply(&self, policy: &PolicySet, sent: &CaseRequest, is_received: bool) -> io::Result<Received> {
         let mut request = claims::split(sent, &self.space_delimited);
         let mut assumed = Vec::new();
         if request.claims != sent.claims && claims::FIELDS.iter().any(|field| policy.reads(*field)) {
@@ -89,7 +90,7 @@ impl BeforeFilter {
             assumed.push(format!("Envoy splits the claims `{names}` at spaces (`--space-delimited-claim`)"));
         }
         assumed.extend(self.join(policy, &mut request));
-        if !is_logged {
+        if !is_received {
             assumed.extend(self.normalize(policy, &mut request)?);
             assumed.extend(self.find_client(policy, &mut request));
         }
@@ -155,6 +156,11 @@ impl BeforeFilter {
             })
             .collect()
     }
+}
+
+/// Returns the name of a header as requests have it.
+fn lower_case(name: &str) -> Result<String, Infallible> {
+    Ok(name.to_ascii_lowercase())
 }
 
 /// Returns the last address in `x-forwarded-for` before this number of trusted proxies.
