@@ -61,6 +61,8 @@ fn with_webhook(mesh: &Mesh) -> Result<()> {
     for text in ["policies.spiffe-authz.io", "default/custom: spec.action: ", "CUSTOM"] {
         ensure!(message.contains(text), "no {text} in {message}");
     }
+    // The controller of this test keeps the previous certificate, as a pod does for a while.
+    mesh.shell.run("5-authorization/controller-webhook/certificate.sh")?;
     let never = policy("never", json!({"action": "DENY", "rules": allowing(&["/a?b"])["rules"]}));
     let message = rejected(&never).context("a DENY policy that can never match is admitted")?;
     ensure!(message.contains("never-matches"), "{message}");
