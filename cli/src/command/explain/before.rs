@@ -158,7 +158,7 @@ impl BeforeFilter {
     }
 }
 
-/// Returns the name of a header as requests have it.
+/// Returns the name of a header in lower case, the form in requests.
 fn lower_case(name: &str) -> Result<String, Infallible> {
     Ok(name.to_ascii_lowercase())
 }
