@@ -25,6 +25,7 @@ pub mod scenario;
 pub mod scratch;
 pub mod secrets;
 pub mod spire;
+pub mod supervised;
 pub mod tcp;
 pub mod token;
 pub mod tools;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use spiffe_authz_integration::http::Client;
 use spiffe_authz_integration::port;
 use spiffe_authz_integration::process::Process;
+use spiffe_authz_integration::supervised::Supervised;
 use spiffe_authz_integration::wait;
 
 use crate::kubectl::Kubectl;
@@ -18,10 +19,10 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 /// The namespace of istiod.
 pub const NAMESPACE: &str = "istio-system";
 
-/// istiod. Dropping it ends the process.
+/// istiod. If it crashes, it starts again, as its pod does. Dropping it ends it.
 #[derive(Debug)]
 pub struct Istiod {
-    process: Process,
+    _process: Supervised,
     /// The port of the discovery service (xDS).
     pub xds: u16,
 }
@@ -61,55 +62,49 @@ impl Istiod {
     /// # Errors
     /// Returns an error if it does not start in time.
     pub fn start(kubectl: &Kubectl, webhooks: &Webhooks, directory: &Path) -> Result<Self> {
-        let (xds, http) = (port::free()?, port::free()?);
-        let address = |port: u16| format!("127.0.0.1:{port}");
-        let mut command = Command::new(tools::path(tools::ISTIO, "pilot-discovery")?);
-        // In this directory there are no files with the names of the ConfigMaps, so istiod reads those of the cluster.
-        command.current_dir(directory).arg("discovery").arg("--kubeconfig").arg(kubectl.kubeconfig());
-        command.args([
-            "--grpcAddr",
-            &address(xds),
-            "--httpAddr",
-            &address(http),
-            "--httpsAddr",
-            &address(webhooks.port),
-        ]);
-        command.args(["--secureGRPCAddr", &address(port::free()?), "--monitoringAddr", &address(port::free()?)]);
-        command.env("POD_NAME", "istiod").env("POD_NAMESPACE", NAMESPACE).env("REVISION", "default");
-        command.env("ISTIOD_CUSTOM_HOST", "localhost").env("CLUSTER_ID", "Kubernetes");
-        command.env("INJECTION_WEBHOOK_CONFIG_NAME", "istio-sidecar-injector");
-        command.env("VALIDATION_WEBHOOK_CONFIG_NAME", "istio-validator-istio-system");
-        command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
-        let mut process = Process::start(&mut command, directory, "istiod")?;
+        let ports = [webhooks.port, port::free()?, port::free()?, port::free()?, port::free()?];
+        let [_, xds, http, ..] = ports;
+        let (kubeconfig, directory) = (kubectl.kubeconfig().to_owned(), directory.to_owned());
+        let start = move |name: &str| Process::start(&mut command(&kubeconfig, ports, &directory)?, &directory, name);
+        let mut process = start("istiod")?;
         wait::until("istiod is ready", START_LIMIT, || {
             process.check_running()?;
             let ready = Client::plain(([127, 0, 0, 1], http).into()).and_then(|mut client| client.get("/ready"));
             Ok(ready.is_ok_and(|response| response.status == 200).then_some(()))
         })
         .with_context(|| process.tail())?;
-        let istiod = Self { process, xds };
-        istiod.wait_for_webhooks(kubectl)?;
-        Ok(istiod)
+        wait_for_webhooks(kubectl)?;
+        let again = move |number| start(&format!("istiod-{number}"));
+        Ok(Self { _process: Supervised::new("istiod", process, again)?, xds })
     }
+}
 
-    /// Waits until istiod has written its authority to the configuration of the webhooks. Before that, the API server
-    /// cannot call them.
-    fn wait_for_webhooks(&self, kubectl: &Kubectl) -> Result<()> {
-        for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
-            wait::until("istiod has signed its webhooks", START_LIMIT, || {
-                let all = kubectl.list(&[kind])?;
-                let mut webhooks = all.iter().flat_map(|one| one["webhooks"].as_array().into_iter().flatten());
-                Ok(webhooks.all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(()))
-            })?;
-        }
-        Ok(())
+/// Returns the command of an istiod with these ports: webhooks, xDS, HTTP, xDS over TLS, and metrics.
+fn command(kubeconfig: &Path, ports: [u16; 5], directory: &Path) -> Result<Command> {
+    let mut command = Command::new(tools::path(tools::ISTIO, "pilot-discovery")?);
+    // In this directory there are no files with the names of the ConfigMaps, so istiod reads those of the cluster.
+    command.current_dir(directory).arg("discovery").arg("--kubeconfig").arg(kubeconfig);
+    let flags = ["--httpsAddr", "--grpcAddr", "--httpAddr", "--secureGRPCAddr", "--monitoringAddr"];
+    for (flag, port) in flags.into_iter().zip(ports) {
+        command.arg(flag).arg(format!("127.0.0.1:{port}"));
     }
+    command.env("POD_NAME", "istiod").env("POD_NAMESPACE", NAMESPACE).env("REVISION", "default");
+    command.env("ISTIOD_CUSTOM_HOST", "localhost").env("CLUSTER_ID", "Kubernetes");
+    command.env("INJECTION_WEBHOOK_CONFIG_NAME", "istio-sidecar-injector");
+    command.env("VALIDATION_WEBHOOK_CONFIG_NAME", "istio-validator-istio-system");
+    command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
+    Ok(command)
+}
 
-    /// Returns the log.
-    ///
-    /// # Errors
-    /// Returns an error if the log cannot be read.
-    pub fn log(&self) -> Result<String> {
-        Ok(self.process.output()? + &self.process.log()?)
+/// Waits until istiod has written its authority to the configuration of the webhooks. Before that, the API server
+/// cannot call them.
+fn wait_for_webhooks(kubectl: &Kubectl) -> Result<()> {
+    for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+        wait::until("istiod has signed its webhooks", START_LIMIT, || {
+            let all = kubectl.list(&[kind])?;
+            let mut webhooks = all.iter().flat_map(|one| one["webhooks"].as_array().into_iter().flatten());
+            Ok(webhooks.all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(()))
+        })?;
     }
+    Ok(())
 }
