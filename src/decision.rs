@@ -28,6 +28,7 @@ impl Outcome<'_> {
             Verdict::Deny(
                 DenyReason::Identity(_)
                 | DenyReason::NotConfigured
+                | DenyReason::DelegateMissing
                 | DenyReason::FilterFailed
                 | DenyReason::ClockUnavailable,
             ) => self,
@@ -115,6 +116,8 @@ slugs! {
         DeniedByPolicy = "denied-by-policy", "A DENY policy matches the request.";
         NoPolicyAllows = "no-policy-allows", "No ALLOW policy matches the request.";
         NotConfigured = "not-configured", "The filter has no configuration.";
+        DelegateMissing = "delegate-missing",
+            "The policies of the proxy's namespace are in another document, and no filter with it has decided the request.";
         FilterFailed = "filter-failed", "The filter failed.";
         ClockUnavailable = "clock-unavailable",
             "Envoy did not report the time, so the filter cannot check the dates of the SVID.";

@@ -45,6 +45,8 @@ pub struct PolicySet {
     id: PolicySetId,
     identity: IdentitySettings,
     outputs: OutputSettings,
+    /// Whether the policies of the workload are in another document.
+    is_delegated: bool,
     policies: Box<[Policy]>,
     rules: Box<[Rule]>,
     stages: Stages,
@@ -133,7 +135,8 @@ impl PolicySet {
         boundaries.sort_unstable();
         boundaries.dedup();
         let stages = Stages::new(&policies, &rules);
-        Self { id: PolicySetId::next(), identity, outputs, policies, rules, stages, boundaries: boundaries.into() }
+        let (id, boundaries) = (PolicySetId::next(), boundaries.into());
+        Self { id, identity, outputs, is_delegated: false, policies, rules, stages, boundaries }
     }
 
     /// Converts a policy set, which is compiled for HTTP, to the one that applies on this layer.
@@ -157,6 +160,14 @@ impl PolicySet {
     #[must_use]
     pub const fn id(&self) -> PolicySetId {
         self.id
+    }
+
+    /// Returns `true` if the policies of the workload are in the document of another filter, which decides before this one. A
+    /// policy set without policies allows every accepted caller. This one denies every request, so the host must ask for the
+    /// decision of the other filter first.
+    #[must_use]
+    pub const fn is_delegated(&self) -> bool {
+        self.is_delegated
     }
 
     /// The number of policies.

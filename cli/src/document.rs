@@ -28,10 +28,11 @@ impl Document {
     /// Compiles a document for a proxy.
     ///
     /// # Errors
-    /// Returns every error in the document.
+    /// Returns every error in the document, or an error if the policies of the proxy's workload are in another one.
     pub(crate) fn compile(located: &Located, proxy: Proxy<'_>) -> Result<Self, Vec<Placed>> {
         let root = located.to_node();
         match PolicySet::from_node(&root, proxy) {
+            Ok(policy) if policy.is_delegated() => Err(vec![Placed::of(delegated(), &Positions::of(located))]),
             Ok(policy) => Ok(Self { root: root.into_owned(), policy }),
             Err(diagnostics) => {
                 let positions = Positions::of(located);
@@ -120,6 +121,16 @@ impl Document {
     /// Returns the document with its rules for this layer.
     pub(crate) fn on(self, layer: Layer) -> Self {
         Self { policy: self.policy.on(layer), ..self }
+    }
+}
+
+/// Returns the error for a workload whose policies are in another document.
+fn delegated() -> Diagnostic {
+    Diagnostic {
+        pointer: "/scope/delegatedNamespaces".to_owned(),
+        code: Code::InvalidValue,
+        message: "the policies of the workload are in another document".to_owned(),
+        help: "use the document of its namespace, or the AuthorizationPolicies".to_owned(),
     }
 }
 

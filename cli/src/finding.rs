@@ -255,6 +255,9 @@ findings! {
     FilterMissing "filter-missing" Filter Error
         "No listener has the filter, so this Envoy does not authorize requests."
         "Add the filter to the connection manager. In Istio, check that the WasmPlugin selects this workload and its traffic."
+    DelegateMissing "delegate-missing" Filter Error
+        "The policies of this namespace are in another document, and no filter with it comes before this one: every request is denied."
+        "Apply the object of the namespace that `spiffe-authz render` wrote. It decides before the one of the mesh."
     FilterUnknown "filter-unknown" Filter Note
         "Whether a listener has the filter, or whether Envoy fetched its code, is unknown."
         "Examine Envoy again after its listeners have started, or save `config_dump` with all sections and `stats`."

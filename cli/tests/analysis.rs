@@ -177,6 +177,22 @@ fn a_document_with_scope_is_compared_for_one_workload() {
     }
 }
 
+/// Without its policies, the answer would be that the workload allows everyone.
+#[test]
+fn a_document_without_the_policies_of_the_workload_is_an_error() {
+    let scoped = "scope: {rootNamespace: istio-system, delegatedNamespaces: [shop]}\npolicies:";
+    let directory = documents("", "");
+    fs::write(directory.path().join("old.yaml"), OLD.replace("policies:", scoped)).unwrap();
+    for command in [&["who"][..], &["explain", "--policy"], &["diff", "new.yaml"]] {
+        let (status, text) = run(directory.path(), &[command, &["old.yaml", "--namespace=shop"]].concat());
+        assert_eq!(status, Some(1), "{command:?}: {text}");
+        let expected = "old.yaml:4:38: /scope/delegatedNamespaces: invalid-value: the policies of the workload are in another document";
+        assert!(text.contains(expected), "{command:?}: {text}");
+    }
+    let (status, text) = run(directory.path(), &["who", "old.yaml", "--namespace=bank"]);
+    assert_eq!(status, Some(0), "{text}");
+}
+
 #[test]
 fn a_policy_with_dates_is_compared_at_a_time() {
     let directory = documents("  namespace: a\n  rules:", "  namespace: a\n  expires: 2030-01-01T00:00:00Z\n  rules:");

@@ -177,12 +177,18 @@ fn schema_and_parser_agree() {
             {"name": "c", "namespace": "n"}
         ]
     });
+    // The parser needs a workload, and rejects both together.
+    let delegating = json!({
+        "trustDomain": "a", "scope": {"rootNamespace": "r", "delegatedNamespaces": ["n", "m"]}, "policies": []
+    });
+    let mut both = scoped.clone();
+    both["scope"]["delegatedNamespaces"] = json!(["m"]);
     let identity = json!({"requireValidated": true, "from": "tls"});
     let validated =
         json!({"trustDomain": "a", "federatedTrustDomains": "validated", "identity": identity, "policies": []});
     let matched =
         json!({"trustDomain": "a", "federatedTrustDomains": ["b", "*.c"], "identity": identity, "policies": []});
-    let documents = [document, tunnelled, told, scoped, validated, matched];
+    let documents = [document, tunnelled, told, scoped, delegating, both, validated, matched];
     for mutant in documents.iter().flat_map(|document| std::iter::once(document.clone()).chain(mutants(document))) {
         let diagnostics = PolicySet::from_json(mutant.to_string().as_bytes()).err().unwrap_or_default();
         if !diagnostics.is_empty() && diagnostics.iter().all(is_beyond_schemas) {

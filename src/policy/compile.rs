@@ -111,6 +111,7 @@ fn read_document_with(
     let scope = fields.optional(r, SCOPE, |r, node, at| Some(read_scope(r, node, at, proxy)));
     let head = Head { pattern: &settings.pattern, scope };
     let policies = fields.required(r, POLICIES, |r, n, at| read_policies(r, n, at, &head));
+    let is_delegated = head.scope.as_ref().is_some_and(Scope::is_delegated);
     fields.optional(r, IGNORE_LINTS, read_lint_names);
     let Policies { policies, rules, others } = policies?;
     report_duplicates(r, at, policies.iter().map(|policy| &policy.full_name).chain(&others));
@@ -118,7 +119,7 @@ fn read_document_with(
     let trust_domains = trust_domains?;
     report_open_federation(r, at, &trust_domains, &source);
     let identity = IdentitySettings { trust_domains, pattern, source, peer, lifetime, revoked: revoked.into() };
-    Some(PolicySet::new(identity, outputs, policies.into(), rules.into()))
+    Some(PolicySet { is_delegated, ..PolicySet::new(identity, outputs, policies.into(), rules.into()) })
 }
 
 /// The policies of a document, and their rules in the order of the document.

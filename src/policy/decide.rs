@@ -66,6 +66,9 @@ impl PolicySet {
         if *policy_set != self.id {
             return Outcome::denied(DenyReason::FilterFailed);
         }
+        if self.is_delegated {
+            return Outcome::denied(DenyReason::DelegateMissing);
+        }
         match identity {
             Identity::Peer(peer) => self.evaluate(Some(peer), candidates, request),
             Identity::Anonymous => self.evaluate(None, candidates, request),

@@ -38,6 +38,7 @@ pub(crate) const KIND: &str = "kind";
 
 /// The fields of `scope`.
 pub(crate) const ROOT_NAMESPACE: &str = "rootNamespace";
+pub(crate) const DELEGATED_NAMESPACES: &str = "delegatedNamespaces";
 pub(crate) const WORKLOAD: &str = "workload";
 pub(crate) const LABELS: &str = "labels";
 pub(crate) const WAYPOINT: &str = "waypoint";

@@ -1,7 +1,7 @@
 //! The outputs of a decision: the names that operators see in filter state, dynamic metadata and metrics.
 
 use crate::decision::{Decision, DenyReason, Outcome, PolicyId, RuleName, Verdict};
-use crate::outputs::{CallerSpan, CounterDetail};
+use crate::outputs::{CallerSpan, CounterDetail, DecisionForm};
 use crate::policy::{Action, Layer, Mode, PolicySet};
 
 /// The outputs of a host.
@@ -94,6 +94,12 @@ facts! {
 impl Fact {
     /// The facts about the caller, which are the same for all decisions on a connection.
     pub const OF_CALLER: [Self; 4] = [Self::Peer, Self::TrustDomain, Self::Namespace, Self::ServiceAccount];
+
+    /// Returns a fact that every decision of this form shows.
+    #[must_use]
+    pub const fn of_every_decision(form: DecisionForm) -> Self {
+        if form.has_summary() { Self::Decision } else { Self::Verdict }
+    }
 }
 
 /// The counter of allowed requests or connections of the Wasm filter, to which Envoy adds the prefix `wasmcustom.`.

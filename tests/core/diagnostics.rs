@@ -48,6 +48,11 @@ fn scope_cases(case: &mut impl FnMut(Value, &str, Code)) {
         (json!({"rootNamespace": "r"}), "/scope", Code::ScopeUnresolved),
         (json!({"rootNamespace": "r", "workload": {"labels": {}}}), "/scope/workload/namespace", Code::MissingField),
         (json!({"rootNamespace": "r", "workload": {"namespace": "n"}}), "/scope/workload/labels", Code::MissingField),
+        (
+            json!({"rootNamespace": "r", "workload": named["workload"], "delegatedNamespaces": ["m"]}),
+            "/scope/delegatedNamespaces",
+            Code::ConflictingFields,
+        ),
     ] {
         case(with(scope, json!({})), pointer, code);
     }

@@ -5,6 +5,7 @@
 use crate::support::NOW;
 use serde_json::{Value, json};
 use spiffe_authz::case::CaseRequest;
+use spiffe_authz::decision::DenyReason;
 use spiffe_authz::diagnostic::Code;
 use spiffe_authz::lint::{Lint, Target, lint};
 use spiffe_authz::policy::{Node, PolicySet, Proxy, Workload};
@@ -162,6 +163,47 @@ fn the_document_can_name_the_workload() {
     for other in [elsewhere, workload(&[("app", "other")]), Workload { is_waypoint: true, ..same }] {
         let expected = [("/scope/workload".to_owned(), Code::InvalidValue)];
         assert_eq!(errors(&document, Proxy::Of(&other)), expected, "{other:?}");
+    }
+}
+
+#[test]
+fn policies_of_delegated_namespaces_are_in_other_documents() {
+    let verdict = |document: &Value, workload: &Workload| {
+        let request: CaseRequest =
+            serde_json::from_value(json!({"peer": "spiffe://example.org/ns/shop/sa/sleep"})).expect("a request");
+        let policies = compile(document, Proxy::Of(workload));
+        let verdict = request.decide(&policies, NOW).decision.verdict;
+        (policies.is_delegated(), policies.policy_count(), verdict.reason().map_or("allow", DenyReason::slug))
+    };
+    // Without policies, everything would be allowed.
+    for policies in [json!([]), json!([policy("mesh", "istio-system", &json!({}))])] {
+        let mut document = document(policies.clone());
+        document["scope"]["delegatedNamespaces"] = json!(["bank", "shop"]);
+        assert_eq!(verdict(&document, &workload(&[])), (true, 0, "delegate-missing"));
+        let elsewhere = Workload { namespace: "edge".to_owned(), ..workload(&[]) };
+        let count = policies.as_array().map_or(0, Vec::len);
+        assert_eq!(verdict(&document, &elsewhere), (false, count, "allow"));
+        assert_eq!(errors(&document, Proxy::Unknown), [("/scope".to_owned(), Code::ScopeUnresolved)]);
+        assert!(!compile(&document, Proxy::Every).is_delegated());
+    }
+}
+
+#[test]
+fn delegated_namespaces_are_consistent() {
+    let with = |namespaces: Value| {
+        let mut document = document(json!([policy("own", "shop", &json!({}))]));
+        document["scope"]["delegatedNamespaces"] = namespaces;
+        document
+    };
+    for (namespaces, place, code) in [
+        (json!([]), "/scope/delegatedNamespaces", Code::Empty),
+        (json!(["bank", "Bank"]), "/scope/delegatedNamespaces/1", Code::InvalidValue),
+        (json!(["istio-system"]), "/scope/delegatedNamespaces/0", Code::InvalidValue),
+        (json!(["bank", "shop"]), "/policies/0/namespace", Code::ConflictingFields),
+    ] {
+        for proxy in [Proxy::Every, Proxy::Of(&workload(&[]))] {
+            assert_eq!(errors(&with(namespaces.clone()), proxy), [(place.to_owned(), code)], "{namespaces}");
+        }
     }
 }
 

@@ -260,3 +260,30 @@ fn a_document_with_scope_is_compiled_for_the_workload() {
     let unlabeled = scoped().set("/node", "metadata", json!({"NAMESPACE": "shop"})).report();
     assert!(unlabeled.to_string().contains("/policies/0/selector: scope-unresolved"), "{unlabeled:#}");
 }
+
+/// The mesh's filter in a namespace that has a document of its own: alone, and after the filter with that document.
+#[test]
+fn a_delegated_namespace_needs_its_own_filter() {
+    const FILTERS: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters";
+    let document = |scope: Value| json!({"trustDomain": "example.org", "scope": scope, "policies": []});
+    let root = "istio-system";
+    let of_mesh = document(json!({"rootNamespace": root, "delegatedNamespaces": ["shop"]}));
+    let of_shop = document(json!({"rootNamespace": root}));
+    let found = |namespace: &str, documents: &[&Value]| {
+        let labels = json!({"NAMESPACE": namespace, "LABELS": {}});
+        let mut delivered = Delivered::sound("server").set("/node", "metadata", labels);
+        let filters = delivered.bootstrap.pointer_mut(FILTERS).and_then(Value::as_array_mut).expect("filters");
+        let filter = filters.remove(0);
+        for (position, document) in documents.iter().enumerate() {
+            let mut filter = filter.clone();
+            filter["typed_config"]["config"]["configuration"]["value"] = json!(document.to_string());
+            filters.insert(position, filter);
+        }
+        delivered.found()
+    };
+    assert_eq!(found("shop", &[&of_shop, &of_mesh]), set(&[]));
+    assert_eq!(found("bank", &[&of_mesh]), set(&[]));
+    for documents in [&[&of_mesh][..], &[&of_mesh, &of_shop]] {
+        assert_eq!(found("shop", documents), set(&["delegate-missing"]));
+    }
+}

@@ -30,6 +30,10 @@ const PLUGIN: &str =
 const OPEN: &str = r#"{"trustDomain": "example.org", "federatedTrustDomains": "validated",
     "identity": {"requireValidated": true}, "policies": []}"#;
 
+/// A document for a mesh in which the namespace `shop` has one of its own.
+const DELEGATING: &str = r#"{"trustDomain": "example.org", "policies": [],
+    "scope": {"rootNamespace": "istio-system", "delegatedNamespaces": ["shop"]}}"#;
+
 /// A report with each finding that no saved page of `doctor_cases` has: one change to a sound server or client.
 fn changes() -> Vec<(&'static str, Value)> {
     let own = certificates::Authority::of("example.org");
@@ -148,6 +152,13 @@ fn changes() -> Vec<(&'static str, Value)> {
         ),
         ("token-missing", document(condition("request.auth.principal", "*")).report()),
         ("filter-missing", server(HTTP, "http_filters", json!([router]))),
+        (
+            "delegate-missing",
+            Delivered::sound("server")
+                .set("/node", "metadata", json!({"NAMESPACE": "shop", "LABELS": {}}))
+                .set(&format!("{PLUGIN}/configuration"), "value", json!(DELEGATING))
+                .report(),
+        ),
         ("listener-unguarded", unguarded.report()),
         ("configuration-refused", server(&format!("{PLUGIN}/configuration"), "value", json!("{}"))),
         ("filter-after-router", doctor_of(&rejected.to_string(), Some("{}"), Some(CONNECTED))),

@@ -27,6 +27,11 @@ impl CurrentOutputs {
         }
         Self { layer, counters: RefCell::default() }
     }
+
+    /// Returns `true` if a filter has shown this fact.
+    pub(crate) fn shows(&self, fact: Fact) -> bool {
+        host::property(fact.name(self.layer).as_bytes()).is_ok_and(|value| value.is_some())
+    }
 }
 
 impl Outputs for &CurrentOutputs {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::host::RequestAttributes;
 use spiffe_authz::policy::{Layer, Mode, PolicySet};
-use spiffe_authz::worker::{self, Lease, Revocations, Ruling, Span};
+use spiffe_authz::worker::{self, Fact, Lease, Revocations, Ruling, Span};
 
 use crate::attributes::CurrentConnection;
 use crate::host;
@@ -38,7 +38,15 @@ impl Worker {
 
     /// Returns the reason why the current request is denied, or `None` if it is allowed.
     pub(crate) fn decide(&self, attributes: impl RequestAttributes) -> Option<DenyReason> {
+        if self.policies.is_delegated() && self.is_decided() {
+            return None;
+        }
         self.decide_for_now(attributes).err()
+    }
+
+    /// Returns `true` if a filter before this one has shown its decision on the current request, which it did not deny.
+    fn is_decided(&self) -> bool {
+        self.outputs.shows(Fact::of_every_decision(self.policies.outputs().decision))
     }
 
     /// Returns the period in which the current connection is allowed, or the reason why it is denied.

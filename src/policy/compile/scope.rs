@@ -5,7 +5,8 @@ use super::read_kubernetes_name;
 use super::reader::{Object, Reader};
 use crate::diagnostic::Code;
 use crate::policy::field::{
-    GROUP, KIND, LABELS, MATCH_LABELS, NAME, NAMESPACE, ROOT_NAMESPACE, SELECTOR, TARGET_REFS, WAYPOINT, WORKLOAD,
+    DELEGATED_NAMESPACES, GROUP, KIND, LABELS, MATCH_LABELS, NAME, NAMESPACE, ROOT_NAMESPACE, SELECTOR, TARGET_REFS,
+    WAYPOINT, WORKLOAD,
 };
 use crate::policy::node::Node;
 use crate::policy::workload::{Attachment, Proxy, Target, TargetKind, Workload};
@@ -17,6 +18,8 @@ const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 #[derive(Default)]
 pub(super) struct Scope<'w> {
     root_namespace: Box<str>,
+    /// The namespaces whose policies are in other documents.
+    delegated: Vec<Box<str>>,
     kept: Kept<'w>,
 }
 
@@ -27,13 +30,21 @@ enum Kept<'w> {
     Every,
     Of(&'w Workload),
     OfNamed(Workload),
+    /// No policy: those of the workload are in another document.
+    None,
 }
 
 impl Scope<'_> {
     /// Returns whether a policy applies to the workload. Reports it if that is not known.
     pub(super) fn has(&self, r: &mut Reader, fields: &Object<'_, '_>, namespace: &str, policy: &Attachment) -> bool {
+        if self.delegated.iter().any(|delegated| **delegated == *namespace) {
+            let message = format!("`scope.{DELEGATED_NAMESPACES}` has the namespace of this policy");
+            let help = "move the policy to the document of its namespace";
+            r.report(&fields.place().key(NAMESPACE), Code::ConflictingFields, message, help);
+        }
         let workload = match &self.kept {
             Kept::Every => return true,
+            Kept::None => return false,
             Kept::Of(workload) => workload,
             Kept::OfNamed(workload) => workload,
         };
@@ -44,6 +55,11 @@ impl Scope<'_> {
             true
         })
     }
+
+    /// Returns `true` if the policies of the workload are in another document.
+    pub(super) const fn is_delegated(&self) -> bool {
+        matches!(self.kept, Kept::None)
+    }
 }
 
 /// Reads the field `scope` for a proxy. If it is wrong, which is reported, policies can still have the fields that need it.
@@ -52,9 +68,19 @@ pub(super) fn read_scope<'w>(r: &mut Reader, node: &Node, at: &Pointer<'_>, prox
 }
 
 fn read_correct_scope<'w>(r: &mut Reader, node: &Node, at: &Pointer<'_>, proxy: Proxy<'w>) -> Option<Scope<'w>> {
-    let fields = r.object(node, at, &[ROOT_NAMESPACE, WORKLOAD])?;
+    let fields = r.object(node, at, &[ROOT_NAMESPACE, DELEGATED_NAMESPACES, WORKLOAD])?;
     let root_namespace = fields.required(r, ROOT_NAMESPACE, read_kubernetes_name);
+    let root = root_namespace.as_deref();
+    let delegated = fields.optional(r, DELEGATED_NAMESPACES, |r, node, at| {
+        r.some(node, at, |r, node, at| read_delegated_namespace(r, node, at, root))
+    });
+    let delegated = delegated.unwrap_or_default();
+    let is_delegated = |workload: &Workload| delegated.iter().any(|namespace| **namespace == workload.namespace);
     let named = fields.optional(r, WORKLOAD, read_workload);
+    if fields.has(DELEGATED_NAMESPACES) && fields.has(WORKLOAD) {
+        let message = format!("`{DELEGATED_NAMESPACES}` and `{WORKLOAD}` cannot be combined");
+        r.report(&at.key(DELEGATED_NAMESPACES), Code::ConflictingFields, message, "remove one of the two");
+    }
     let kept = match (named, proxy) {
         (_, Proxy::Every) => Kept::Every,
         (Some(named), Proxy::Of(workload)) => {
@@ -67,6 +93,7 @@ fn read_correct_scope<'w>(r: &mut Reader, node: &Node, at: &Pointer<'_>, proxy: 
             Kept::OfNamed(named)
         }
         (Some(named), Proxy::Unknown) => Kept::OfNamed(named),
+        (None, Proxy::Of(workload)) if is_delegated(workload) => Kept::None,
         (None, Proxy::Of(workload)) => Kept::Of(workload),
         (None, Proxy::Unknown) => {
             if !fields.has(WORKLOAD) {
@@ -76,7 +103,17 @@ fn read_correct_scope<'w>(r: &mut Reader, node: &Node, at: &Pointer<'_>, proxy: 
             Kept::Every
         }
     };
-    Some(Scope { root_namespace: root_namespace?, kept })
+    Some(Scope { root_namespace: root_namespace?, delegated, kept })
+}
+
+fn read_delegated_namespace(r: &mut Reader, node: &Node, at: &Pointer<'_>, root: Option<&str>) -> Option<Box<str>> {
+    let namespace = read_kubernetes_name(r, node, at)?;
+    if root == Some(&*namespace) {
+        let message = format!("`{namespace}` is the root namespace, whose policies apply to every namespace");
+        r.report(at, Code::InvalidValue, message, "remove it: every document needs these policies");
+        return None;
+    }
+    Some(namespace)
 }
 
 fn read_workload(r: &mut Reader, node: &Node, at: &Pointer<'_>) -> Option<Workload> {

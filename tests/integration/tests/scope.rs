@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap};
+use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap, CONFIGURATION};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
 
@@ -93,6 +93,64 @@ fn the_wasm_filter_rejects_a_workload_that_it_does_not_know() -> Result<()> {
         assert!(log.contains(&format!("spiffe-authz: {place}")), "{metadata}: expected `{place}` in:\n{log}");
     }
     Ok(())
+}
+
+/// The mesh's document delegates the namespace `shop`, whose document is in another filter.
+#[test]
+fn a_delegated_namespace_needs_its_own_filter() -> Result<()> {
+    let fixture = Fixture::new(Adapter::Wasm, Validation::Spiffe)?;
+    let of = |namespaces: &[&str]| {
+        let mut document = document(None);
+        let policies = document["policies"].as_array_mut().expect("a list");
+        policies.retain(|policy| namespaces.contains(&policy["namespace"].as_str().unwrap_or_default()));
+        document
+    };
+    let mut of_mesh = of(&["istio-system", "bank"]);
+    of_mesh["scope"]["delegatedNamespaces"] = json!(["shop"]);
+    let of_shop = of(&["istio-system", "shop"]);
+    let cart = json!({"NAMESPACE": "shop", "LABELS": {"app": "cart"}});
+    let bank = json!({"NAMESPACE": "bank", "LABELS": {}});
+    let missing = "spiffe_authz_denied[delegate-missing]";
+    for (decision, metadata, documents, expected) in [
+        ("summary", &cart, vec![&of_shop, &of_mesh], [200, 200, 403, 403]),
+        ("facts", &cart, vec![&of_shop, &of_mesh], [200, 200, 403, 403]),
+        // Without the filter of the namespace, or with that filter after the other one, nothing is allowed.
+        ("summary", &cart, vec![&of_mesh], [403, 403, 403, 403]),
+        ("summary", &cart, vec![&of_mesh, &of_shop], [403, 403, 403, 403]),
+        ("summary", &bank, vec![&of_mesh], [200, 403, 200, 403]),
+    ] {
+        let documents: Vec<Value> = documents
+            .into_iter()
+            .map(|document| {
+                let mut document = document.clone();
+                document["outputs"] = json!({"decision": decision});
+                document
+            })
+            .collect();
+        let bootstrap = with_filters(fixture.bootstrap()?, &documents)?;
+        let bootstrap = with_node(bootstrap, "sidecar~10.0.0.1~a.shop~shop.svc", metadata.clone())?;
+        let envoy = Envoy::start(&Start::tested("server")?, &bootstrap, fixture.scratch.path())?;
+        let mut client = fixture.leaf("default", "sleep")?.connect(envoy.address()?)?;
+        let found = PATHS.iter().map(|path| Ok(client.get(path)?.status)).collect::<Result<Vec<u16>>>()?;
+        assert_eq!(found, expected, "{metadata} {documents:?}");
+        let details = envoy.access_log_of(PATHS.len())?;
+        let is_missing = details.iter().all(|line| line["details"] == missing);
+        assert_eq!(is_missing, expected == [403; 4], "{details:?}");
+    }
+    Ok(())
+}
+
+/// Replaces the filter with one for each document, in this order.
+fn with_filters(bootstrap: Bootstrap, documents: &[Value]) -> Result<Bootstrap> {
+    let (filters, _) = CONFIGURATION.split_once("/0/typed_config/config/").context("no filter")?;
+    let (filter, rest) = bootstrap.at(filters)?.as_array().and_then(|all| all.split_first()).context("no filter")?;
+    let with = |document: &Value| {
+        let mut filter = filter.clone();
+        filter["typed_config"]["config"]["configuration"]["value"] = json!(document.to_string());
+        filter
+    };
+    let all: Vec<Value> = documents.iter().map(with).chain(rest.iter().cloned()).collect();
+    bootstrap.set(filters, json!(all))
 }
 
 spiffe_authz_integration::test_with_each_adapter![a_document_can_name_its_workload];

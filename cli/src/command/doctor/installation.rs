@@ -129,7 +129,8 @@ impl<'e> Catalog<'e> {
         }
     }
 
-    /// Returns the filter in a chain. A plugin that only can be this filter is returned if there is no other.
+    /// Returns the filter in a chain that decides. A filter whose policies are in another document is returned if no filter with
+    /// that document comes before it, and a plugin that only can be this filter if there is no other.
     pub(crate) fn find(&self, filters: &[Extension]) -> Option<Rc<Installation>> {
         let recognized: Vec<Rc<Installation>> = filters.iter().filter_map(|place| self.recognize(place)).collect();
         let certain = recognized.iter().find(|installation| installation.is_certain());

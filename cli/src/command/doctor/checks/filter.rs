@@ -248,6 +248,11 @@ fn check_running(
 ) {
     let Installed { name, adapter, plugin, .. } = installed;
     let place = &channel.http_place;
+    if document.policy.is_delegated() {
+        let message = format!("`{name}` has no policies for this namespace, and no filter before it has them");
+        report.find(FindingCode::DelegateMissing, place, message);
+        return;
+    }
     match check_fetch(installed, place, envoy, report) {
         Fetch::Done => {}
         Fetch::Missing(_) => return,
