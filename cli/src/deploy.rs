@@ -5,6 +5,7 @@ pub(crate) mod filter_file;
 pub(crate) mod object;
 pub(crate) mod policies;
 pub(crate) mod proxies;
+mod split;
 pub(crate) mod values;
 
 use std::collections::HashSet;
@@ -56,7 +57,8 @@ impl Form {
         }
     }
 
-    /// Returns the objects, or the file, for proxies with their documents. `base` is the beginning of the names of objects.
+    /// Returns the objects, or the file, for proxies with their documents. `base` is the beginning of the names of objects. The
+    /// document of every sidecar becomes several objects if one would be too big.
     ///
     /// # Errors
     /// Returns an error if the form has no place for these proxies, or if an object is too big or has the name of another one.
@@ -66,55 +68,82 @@ impl Form {
         root_namespace: &str,
         documents: Vec<(Proxies, DocumentOf)>,
     ) -> io::Result<Vec<Part>> {
+        if matches!(self, Self::ExtensionConfig(_) | Self::Filters(_)) && documents.len() > 1 {
+            let count = documents.len();
+            let message = format!("expected the proxies of one file, found {count} (use `--proxies` once)");
+            return Err(io::Error::other(message));
+        }
         let mut parts = Vec::new();
+        for (proxies, document) in &documents {
+            let part = self.part(base, root_namespace, proxies, document)?;
+            if !self.is_too_big(&part) {
+                parts.push(part);
+                continue;
+            }
+            let split = if self.can_be_split(proxies) { split::by_namespace(document) } else { None };
+            let Some(split) = split else { return Err(too_big(&part, proxies)) };
+            for (proxies, document) in &split {
+                let part = self.part(base, root_namespace, proxies, document)?;
+                if self.is_too_big(&part) {
+                    return Err(too_big(&part, proxies));
+                }
+                parts.push(part);
+            }
+        }
         let mut names = HashSet::new();
-        let count = documents.len();
-        for (proxies, document) in documents {
-            let policies = document.located.field("policies").map_or(0, |policies| policies.items().len());
-            let (name, value) = match self {
-                Self::Objects(kind) => {
-                    let is_waypoint = matches!(proxies, Proxies::Waypoint { .. });
-                    if is_waypoint && matches!(kind, Kind::EnvoyFilter { .. }) {
-                        let message =
-                            format!("{proxies}: an EnvoyFilter cannot configure a waypoint (use `--to wasm-plugin`)");
-                        return Err(io::Error::other(message));
-                    }
-                    let object = kind.object(base, root_namespace, &proxies, document);
-                    (object.to_string(), object.value)
-                }
-                Self::ExtensionConfig(_) | Self::Filters(_) if count > 1 => {
-                    let message = format!("expected the proxies of one file, found {count} (use `--proxies` once)");
-                    return Err(io::Error::other(message));
-                }
-                Self::ExtensionConfig(file) => {
-                    ("the configuration of the filter".to_owned(), extension(file, &document.located))
-                }
-                Self::Filters(file) => ("the filters".to_owned(), filters(file, &document)),
-            };
-            let bytes = serde_json::to_string(&value)?.len();
-            if matches!(self, Self::Objects(_)) && bytes > LIMIT {
-                return Err(io::Error::other(too_big(&name, bytes, &proxies)));
-            }
-            if !names.insert(name.clone()) {
-                let message = format!("two objects are called {name} (render one of them with another `--name`)");
-                return Err(io::Error::other(message));
-            }
-            parts.push(Part { name, value, policies, bytes });
+        if let Some(Part { name, .. }) = parts.iter().find(|part| !names.insert(&part.name)) {
+            let message = format!("two objects are called {name} (render one of them with another `--name`)");
+            return Err(io::Error::other(message));
         }
         Ok(parts)
     }
+
+    /// Returns the object, or the file, for proxies with a document.
+    fn part(&self, base: &str, root_namespace: &str, proxies: &Proxies, document: &DocumentOf) -> io::Result<Part> {
+        let policies = document.located.field("policies").map_or(0, |policies| policies.items().len());
+        let (name, value) = match self {
+            Self::Objects(kind) => {
+                let is_waypoint = matches!(proxies, Proxies::Waypoint { .. });
+                if is_waypoint && matches!(kind, Kind::EnvoyFilter { .. }) {
+                    let message =
+                        format!("{proxies}: an EnvoyFilter cannot configure a waypoint (use `--to wasm-plugin`)");
+                    return Err(io::Error::other(message));
+                }
+                let object = kind.object(base, root_namespace, proxies, document);
+                (object.to_string(), object.value)
+            }
+            Self::ExtensionConfig(file) => {
+                ("the configuration of the filter".to_owned(), extension(file, &document.located))
+            }
+            Self::Filters(file) => ("the filters".to_owned(), filters(file, document)),
+        };
+        let bytes = serde_json::to_string(&value)?.len();
+        Ok(Part { name, value, policies, bytes })
+    }
+
+    const fn is_too_big(&self, part: &Part) -> bool {
+        matches!(self, Self::Objects(_)) && part.bytes > LIMIT
+    }
+
+    /// Returns `true` if the policies of these proxies can be in several objects. A filter for connections cannot wait for the
+    /// decision of another one, because Envoy asks them in the opposite order about the data of a server.
+    fn can_be_split(&self, proxies: &Proxies) -> bool {
+        let decides_connections =
+            matches!(self, Self::Objects(Kind::WasmPlugin { tcp_ports, .. }) if !tcp_ports.is_empty());
+        *proxies == Proxies::EverySidecar && !decides_connections
+    }
 }
 
-/// Returns the message about an object that Kubernetes could reject.
-fn too_big(name: &str, bytes: usize, proxies: &Proxies) -> String {
+/// Returns the error about an object that Kubernetes could reject.
+fn too_big(Part { name, bytes, .. }: &Part, proxies: &Proxies) -> io::Error {
     let next = match proxies {
         Proxies::EverySidecar => {
-            "use `--proxies sidecars:NAMESPACE` for each namespace of the mesh: each object has the policies of its namespace \
-             and of the root namespace"
+            "remove policies, or use `--proxies sidecars:NAMESPACE` for each namespace of the mesh: each object has the policies of \
+             its namespace and of the root namespace"
         }
         _ => "remove policies",
     };
-    format!("{name} has {bytes} bytes, and an object can have {LIMIT} ({next})")
+    io::Error::other(format!("{name} has {bytes} bytes, and an object can have {LIMIT} ({next})"))
 }
 
 /// Returns the file for `path_config_source`.
@@ -131,7 +160,7 @@ fn extension(file: &FilterFile, document: &Located) -> Located {
 }
 
 /// Returns the HTTP filters, and the network filter before the connection manager if they need it.
-fn filters(file: &FilterFile, DocumentOf { located, needs }: &DocumentOf) -> Located {
+fn filters(file: &FilterFile, DocumentOf { located, needs, .. }: &DocumentOf) -> Located {
     let network = file.network_filter(*needs, true).map(|filter| ("filters", list([filter])));
     let http = file.claims_filter(*needs).into_iter().chain([file.http_filter(located)]);
     object(network.into_iter().chain([("http_filters", list(http))]))

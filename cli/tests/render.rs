@@ -321,23 +321,85 @@ fn a_deployment_is_compared_field_by_field() {
     assert_eq!(check(&list(&[deployed[0].clone(), old, foreign])), (Some(3), expected.to_owned()));
 }
 
+/// AuthorizationPolicies whose common object would be too big: one of 512 kB in each of these namespaces, and those of [`mesh`].
+fn large(namespaces: &[&str]) -> String {
+    let path = "x".repeat(1 << 19);
+    let large = namespaces.iter().map(|namespace| {
+        policy(namespace, &path, json!({})).replace(&format!("\"name\":\"{path}\""), "\"name\":\"large\"")
+    });
+    large.collect::<String>() + &mesh()
+}
+
+#[test]
+fn a_mesh_that_is_too_big_is_split_by_namespace() {
+    let arguments = ["--trust-domain", "example.org"];
+    let (objects, sizes) = plugins(&arguments, &large(&["default", "prod"]));
+    let place = |object: &Value| {
+        let text = |name: &str| object["metadata"][name].as_str().unwrap().to_owned();
+        text("namespace") + "/" + &text("name")
+    };
+    // The object that waits for the others is applied last.
+    let expected = ["default/spiffe-authz", "prod/spiffe-authz", "istio-system/spiffe-authz"];
+    assert_eq!(objects.iter().map(place).collect::<Vec<_>>(), expected);
+    let [default, prod, others] = objects.as_slice() else { panic!() };
+    for (object, count) in [(default, 5), (prod, 4), (others, 2)] {
+        let size = object.to_string().len();
+        let line = format!("WasmPlugin {}: {count} policies, {size} bytes\n", place(object));
+        assert!(sizes.contains(&line), "no `{line}` in {sizes}");
+    }
+    assert_eq!(
+        others["spec"]["pluginConfig"]["scope"],
+        json!({"rootNamespace": "istio-system", "delegatedNamespaces": ["default", "prod"]})
+    );
+    assert_eq!(others["spec"]["priority"], Value::Null);
+    assert_eq!(names(&others["spec"]["pluginConfig"]), ["istio-system/ingress", "istio-system/mesh"]);
+    // Each of the others is the object of its namespace, before the one of the mesh.
+    for (namespace, found) in [("default", default), ("prod", prod)] {
+        let proxies = ["--proxies", &format!("sidecars:{namespace}")];
+        let (objects, _) = plugins(&[&arguments[..], &proxies].concat(), &large(&["default", "prod"]));
+        let mut expected = objects[0].clone();
+        expected["spec"]["priority"] = json!(10);
+        assert_eq!(*found, expected);
+    }
+}
+
+#[test]
+fn the_filter_of_a_namespace_precedes_that_of_the_mesh() {
+    let priorities = |arguments: &[&str], input: &str| -> Vec<Value> {
+        let output = run(&[arguments, &["--trust-domain", "example.org", "-"]].concat(), input);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        documents(&output.stdout).iter().map(|object| object["spec"]["priority"].clone()).collect()
+    };
+    let input = large(&["default", "prod"]);
+    let extension = [&["--to", "traffic-extension"], &IMAGE[..]].concat();
+    assert_eq!(priorities(&extension, &input), [json!(10), json!(10), Value::Null]);
+    let filter = ["--to", "envoy-filter", "--wasm", "/spiffe-authz.wasm"];
+    assert_eq!(priorities(&filter, &input), [json!(10), json!(10), Value::Null]);
+    let token = input + &policy("prod", "token", json!({})).replace("\"principals\"", "\"requestPrincipals\"");
+    assert_eq!(priorities(&filter, &token), [json!(-10), json!(-10), Value::Null]);
+}
+
 #[test]
 fn an_object_that_kubernetes_would_reject_is_an_error() {
-    let rules = "x".repeat(1 << 19);
-    let large: String = ["default", "prod"]
-        .map(|namespace| policy(namespace, &rules, json!({})))
-        .concat()
-        .replace(&format!("\"name\":\"{rules}\""), "\"name\":\"p\"");
     let arguments = [&["--to", "wasm-plugin", "--trust-domain", "example.org", "-"], &IMAGE[..]].concat();
-    let message = error(&arguments, &large);
-    assert!(
-        message.contains("WasmPlugin istio-system/spiffe-authz has 10") && message.contains("1048576"),
-        "{message}"
-    );
-    let split = ["--proxies", "sidecars:default", "--proxies", "sidecars:prod"];
-    let output = run(&[&arguments[..], &split].concat(), &large);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(documents(&output.stdout).len(), 2);
+    // The policies of one namespace, those of the root namespace, and a filter for connections.
+    let tcp = ["--tcp-port", "5432"];
+    for (namespaces, more, name) in [
+        (&["prod"][..], &[][..], None),
+        (&["prod", "default"], &tcp[..], Some("istio-system/spiffe-authz")),
+        (&["istio-system", "default"], &[], Some("default/spiffe-authz")),
+    ] {
+        let output = run(&[&arguments[..], more].concat(), &large(namespaces));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        match name {
+            None => assert!(output.status.success(), "{errors}"),
+            Some(name) => {
+                assert_eq!(output.status.code(), Some(1));
+                let start = format!("WasmPlugin {name} has 10");
+                assert!(errors.contains(&start) && errors.contains("1048576"), "{errors}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::filter_file::{FilterFile, Needs};
+use super::filter_file::FilterFile;
 use super::policies::DocumentOf;
 use super::proxies::Proxies;
 use crate::located::Located;
@@ -52,13 +52,7 @@ impl fmt::Display for Object {
 
 impl Kind {
     /// Returns the object that configures proxies with a document. `base` is the beginning of its name.
-    pub(crate) fn object(
-        &self,
-        base: &str,
-        root_namespace: &str,
-        proxies: &Proxies,
-        DocumentOf { located, needs }: DocumentOf,
-    ) -> Object {
+    pub(crate) fn object(&self, base: &str, root_namespace: &str, proxies: &Proxies, document: &DocumentOf) -> Object {
         let (version, kind) = match self {
             Self::WasmPlugin { .. } => ("extensions.istio.io/v1alpha1", "WasmPlugin"),
             Self::TrafficExtension { .. } => ("extensions.istio.io/v1alpha1", "TrafficExtension"),
@@ -72,9 +66,9 @@ impl Kind {
             ("labels", object([(label, text(manager))])),
         ]);
         let spec = match self {
-            Self::WasmPlugin { image, tcp_ports } => extension(proxies, image, tcp_ports, located, false),
-            Self::TrafficExtension { image } => extension(proxies, image, &[], located, true),
-            Self::EnvoyFilter { file } => envoy_filter(proxies, file, &located, needs),
+            Self::WasmPlugin { image, tcp_ports } => extension(proxies, image, tcp_ports, document, false),
+            Self::TrafficExtension { image } => extension(proxies, image, &[], document, true),
+            Self::EnvoyFilter { file } => envoy_filter(proxies, file, document),
         };
         let value = object([
             ("apiVersion", text(version)),
@@ -101,7 +95,7 @@ fn selection(proxies: &Proxies, labels_in: fn(Located) -> (&'static str, Located
 }
 
 /// Returns the specification of a WasmPlugin or a TrafficExtension.
-fn extension(proxies: &Proxies, image: &Image, ports: &[u16], document: Located, is_nested: bool) -> Fields {
+fn extension(proxies: &Proxies, image: &Image, ports: &[u16], document: &DocumentOf, is_nested: bool) -> Fields {
     let mut spec: Fields =
         selection(proxies, |labels| ("selector", object([("matchLabels", labels)]))).into_iter().collect();
     // Istio's other default, a filter for HTTP, needs no field.
@@ -112,6 +106,9 @@ fn extension(proxies: &Proxies, image: &Image, ports: &[u16], document: Located,
     }
     // After Istio's token validation, which conditions with `request.auth` require, and before Istio's RBAC filter.
     spec.push(("phase", text("AUTHZ")));
+    if document.precedes_others {
+        spec.push(("priority", number(10)));
+    }
     // Requests that a sidecar sends have no client certificate. The listeners of gateways have the mode CLIENT, and all
     // listeners of a waypoint are for requests to its services.
     let mut listeners: Fields = Vec::new();
@@ -129,7 +126,7 @@ fn extension(proxies: &Proxies, image: &Image, ports: &[u16], document: Located,
         ("sha256", text(&*image.sha256)),
         // If the VM fails, requests are denied until it is rebuilt.
         ("failStrategy", text("FAIL_RELOAD")),
-        ("pluginConfig", document),
+        ("pluginConfig", document.located.clone()),
     ];
     if is_nested {
         spec.push(("wasm", object(wasm)));
@@ -140,11 +137,16 @@ fn extension(proxies: &Proxies, image: &Image, ports: &[u16], document: Located,
 }
 
 /// Returns the specification of an EnvoyFilter.
-fn envoy_filter(proxies: &Proxies, file: &FilterFile, document: &Located, needs: Needs) -> Fields {
+fn envoy_filter(proxies: &Proxies, file: &FilterFile, document: &DocumentOf) -> Fields {
+    let DocumentOf { located, needs, precedes_others } = document;
     let mut spec: Fields = Vec::new();
     if file.is_module() {
         // After EnvoyFilters without a priority, because the patches match objects that those can create.
         spec.push(("priority", number(10)));
+    } else if *precedes_others {
+        // Istio applies EnvoyFilters in ascending order. Of several filters before the router, the first one that is inserted is the
+        // first of the chain, and of several filters at the beginning, the last one.
+        spec.push(("priority", number(if needs.claims { -10 } else { 10 })));
     }
     spec.extend(selection(proxies, |labels| ("workloadSelector", object([("labels", labels)]))));
     let context = if matches!(proxies, Proxies::Gateway { .. }) { "GATEWAY" } else { "SIDECAR_INBOUND" };
@@ -160,13 +162,14 @@ fn envoy_filter(proxies: &Proxies, file: &FilterFile, document: &Located, needs:
     };
     let mut patches = Vec::new();
     // The example connections.yaml stores the direct remote address for every form of the filter.
-    patches
-        .extend(file.network_filter(needs, false).map(|filter| patch("NETWORK_FILTER", None, "INSERT_BEFORE", filter)));
+    patches.extend(
+        file.network_filter(*needs, false).map(|filter| patch("NETWORK_FILTER", None, "INSERT_BEFORE", filter)),
+    );
     // Before every filter that acts on the request, but after the validation of tokens.
     let (sub_filter, operation) =
         if needs.claims { (Some("envoy.filters.http.router"), "INSERT_BEFORE") } else { (None, "INSERT_FIRST") };
-    patches.extend(file.claims_filter(needs).map(|filter| patch("HTTP_FILTER", sub_filter, operation, filter)));
-    patches.push(patch("HTTP_FILTER", sub_filter, operation, file.http_filter(document)));
+    patches.extend(file.claims_filter(*needs).map(|filter| patch("HTTP_FILTER", sub_filter, operation, filter)));
+    patches.push(patch("HTTP_FILTER", sub_filter, operation, file.http_filter(located)));
     spec.push(("configPatches", list(patches)));
     spec
 }

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
 pub(crate) struct DocumentOf {
     pub(crate) located: Located,
     pub(crate) needs: Needs,
+    /// Whether the filter with this document comes before the one with the document of all other namespaces.
+    pub(crate) precedes_others: bool,
 }
 
 /// The documents of proxies, and the remarks of the import.
@@ -110,7 +112,7 @@ impl Policies {
             let document = Document::compile(&located, Proxy::Every)
                 .map_err(|errors| io::Error::other(Failure::of_document(&proxies.to_string(), &errors)))?;
             let needs = Needs::of(&document);
-            Ok((proxies, DocumentOf { located, needs }))
+            Ok((proxies, DocumentOf { located, needs, precedes_others: false }))
         });
         Ok(Documents { documents: documents.collect::<io::Result<_>>()?, remarks })
     }
@@ -196,10 +198,10 @@ fn accepted<'r>(import: Import<'r>, settings: &Settings) -> io::Result<Import<'r
 }
 
 /// Returns the document with its policies in the order of their names, so that it does not depend on the order of files.
-fn sorted(mut document: Located) -> Located {
-    let text = |policy: &Located, name: &str| policy.field(name).and_then(Located::text).map(str::to_owned);
+pub(super) fn sorted(mut document: Located) -> Located {
+    let name = |policy: &Located| policy.field("name").and_then(Located::text).map(str::to_owned);
     if let Some(policies) = policies_mut(&mut document) {
-        policies.sort_by_key(|policy| (text(policy, "namespace"), text(policy, "name")));
+        policies.sort_by_key(|policy| (namespace_of(policy).map(str::to_owned), name(policy)));
     }
     document
 }
@@ -208,14 +210,18 @@ fn sorted(mut document: Located) -> Located {
 fn with_policies_of(document: &Located, namespaces: Option<[&str; 2]>) -> Located {
     let mut document = document.clone();
     if let (Some(policies), Some(namespaces)) = (policies_mut(&mut document), namespaces) {
-        policies.retain(|policy| {
-            policy.field("namespace").and_then(Located::text).is_some_and(|own| namespaces.contains(&own))
-        });
+        policies.retain(|policy| namespace_of(policy).is_some_and(|own| namespaces.contains(&own)));
     }
     document
 }
 
-fn policies_mut(document: &mut Located) -> Option<&mut Vec<Located>> {
+/// Returns the namespace of a policy in a document.
+pub(super) fn namespace_of(policy: &Located) -> Option<&str> {
+    policy.field("namespace").and_then(Located::text)
+}
+
+/// Returns the policies of a document.
+pub(super) fn policies_mut(document: &mut Located) -> Option<&mut Vec<Located>> {
     let policies = document.fields_mut().iter_mut().find(|field| field.name == "policies")?;
     match &mut policies.value.value {
         Value::List(policies) => Some(policies),

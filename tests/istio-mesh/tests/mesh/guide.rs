@@ -49,7 +49,7 @@ pub(crate) fn attached(mesh: &Mesh, kind: &str) -> Result<()> {
 }
 
 /// Returns the names of the filters that an Envoy got through ECDS.
-fn discovered(envoy: &Envoy) -> Result<Vec<String>> {
+pub(crate) fn discovered(envoy: &Envoy) -> Result<Vec<String>> {
     let dump: Value = serde_json::from_slice(&envoy.admin("/config_dump?resource=ecds_filters")?.body)?;
     let all = dump["configs"].as_array().into_iter().flatten();
     Ok(all.filter_map(|one| Some(one["ecds_filter"]["name"].as_str()?.to_owned())).collect())

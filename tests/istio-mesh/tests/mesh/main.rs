@@ -62,6 +62,7 @@ fn main() -> Result<ExitCode> {
         ("verdicts::by_traffic_extension", verdicts::by_traffic_extension),
         ("verdicts::by_envoy_filter", verdicts::by_envoy_filter),
         ("rendered::policies_of_the_mesh_are_enforced", rendered::policies_of_the_mesh_are_enforced),
+        ("rendered::a_mesh_that_is_too_big_is_split", rendered::a_mesh_that_is_too_big_is_split),
         ("controller::policies_follow_the_cluster", controller::policies_follow_the_cluster),
         ("partners::join_and_leave_under_load", partners::join_and_leave_under_load),
         ("helm::the_chart_installs_the_kustomization", helm::the_chart_installs_the_kustomization),

@@ -1,12 +1,14 @@
 //! The AuthorizationPolicies of the mesh, deployed by `spiffe-authz render`.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::wait;
 use spiffe_authz_mesh::mesh::Via::{Gateway, Sidecar};
 use spiffe_authz_mesh::mesh::{Mesh, Via};
 
-use crate::LIMIT;
+use crate::{LIMIT, guide};
 
 /// The command of the test. The policies follow.
 const RENDER: &str = "spiffe-authz render --to wasm-plugin --trust-domain example.org --federated-trust-domain example.io \
@@ -52,35 +54,104 @@ fn policies() -> Value {
     ]})
 }
 
+/// Policies of two more namespaces, with which the object of the mesh would be too big.
+fn large_policies() -> Value {
+    let paths: Vec<String> = (0..6000).map(|number| format!("/{number}/{}", "x".repeat(80))).collect();
+    let large =
+        |namespace: &str| policy(namespace, "large", &json!({"rules": [{"to": [{"operation": {"paths": paths}}]}]}));
+    json!({"apiVersion": "v1", "kind": "List", "items": [large("kube-public"), large("kube-node-lease")]})
+}
+
 pub(crate) fn policies_of_the_mesh_are_enforced(mesh: &Mesh) -> Result<()> {
+    with_policies(mesh, || deployed(mesh).and_then(|()| enforced(mesh)))
+}
+
+pub(crate) fn a_mesh_that_is_too_big_is_split(mesh: &Mesh) -> Result<()> {
+    with_policies(mesh, || deployed(mesh).and_then(|()| split(mesh)))
+}
+
+/// Runs a test in place of the filter of the guide, and removes its policies.
+fn with_policies(mesh: &Mesh, test: impl FnOnce() -> Result<()>) -> Result<()> {
     let kubectl = mesh.environment.kubectl();
     mesh.shell.run("kubectl delete -k 5-authorization/wasmplugin")?;
-    let result = deployed(mesh).and_then(|()| enforced(mesh));
+    let result = test();
     mesh.shell.run("kubectl delete wasmplugins -A -l app.kubernetes.io/managed-by=spiffe-authz")?;
-    kubectl.with_input(&["delete", "--ignore-not-found", "-f", "-"], &policies().to_string())?;
+    for policies in [policies(), large_policies()] {
+        kubectl.with_input(&["delete", "--ignore-not-found", "-f", "-"], &policies.to_string())?;
+    }
     result
 }
 
 fn deployed(mesh: &Mesh) -> Result<()> {
     mesh.environment.kubectl().apply(&policies().to_string())?;
-    mesh.shell.run(&format!("{POLICIES} | {RENDER} -o rendered.yaml - && kubectl apply -f rendered.yaml")).map(drop)
+    render(mesh)?;
+    // Istio's own filter denies with another text.
+    wait::until("sidecar and gateway enforce the policies", LIMIT, || {
+        let at_gateway = denied_by_filter(mesh, "partner-report", Gateway)?;
+        Ok((denied_by_filter(mesh, "partner-sleep", Sidecar)? && at_gateway).then_some(()))
+    })
 }
 
-fn enforced(mesh: &Mesh) -> Result<()> {
-    // Istio's own filter denies with another text.
-    let denied_by_filter = |caller, via| {
-        let response = mesh.connect(caller, via)?.send("GET", "/status/200")?;
-        Ok::<_, anyhow::Error>(response.status == 403 && response.text().contains("spiffe-authz: access denied"))
-    };
-    wait::until("sidecar and gateway enforce the policies", LIMIT, || {
-        let at_gateway = denied_by_filter("partner-report", Gateway)?;
-        Ok((denied_by_filter("partner-sleep", Sidecar)? && at_gateway).then_some(()))
+/// Deploys the policies of the cluster.
+fn render(mesh: &Mesh) -> Result<()> {
+    let command = format!("{POLICIES} | {RENDER} -o rendered.yaml - && kubectl apply --server-side -f rendered.yaml");
+    mesh.shell.run(&command).map(drop)
+}
+
+fn denied_by_filter(mesh: &Mesh, caller: &str, via: Via) -> Result<bool> {
+    let response = mesh.connect(caller, via)?.send("GET", "/status/200")?;
+    Ok(response.status == 403 && response.text().contains("spiffe-authz: access denied"))
+}
+
+/// The object of the mesh is split while requests flow: nothing is allowed that the policies deny, also without the object of the
+/// workload's namespace.
+fn split(mesh: &Mesh) -> Result<()> {
+    let start = Instant::now();
+    mesh.environment.kubectl().with_input(&["apply", "--server-side", "-f", "-"], &large_policies().to_string())?;
+    render(mesh)?;
+    let (mut requests, mut denied) = (0, 0);
+    wait::until("the sidecar has both filters", LIMIT, || {
+        ensure!(mesh.status("sleep", Sidecar, "POST", "/status/200")? == 403, "a denied method is allowed");
+        ensure!(mesh.status("partner-sleep", Sidecar, "GET", "/status/200")? == 403, "a denied caller is allowed");
+        requests += 1;
+        let is_denied = mesh.status("sleep", Sidecar, "GET", "/status/200")? != 200;
+        denied += usize::from(is_denied);
+        let filters = guide::discovered(&mesh.sidecar)?;
+        let count = filters.iter().filter(|name| name.contains("spiffe-authz")).count();
+        Ok((count == 2 && is_delegated(mesh)? && !is_denied).then_some(()))
     })?;
+    println!(
+        "the mesh was split after {:.1} s; {denied} of {requests} allowed requests were denied meanwhile",
+        start.elapsed().as_secs_f64()
+    );
+    verdicts(mesh)?;
+
+    mesh.shell.run("kubectl delete wasmplugin spiffe-authz -n default")?;
+    wait::until("the sidecar has the filter of the mesh only", LIMIT, || {
+        Ok((mesh.status("sleep", Sidecar, "GET", "/status/200")? == 403).then_some(()))
+    })?;
+    let marked = mesh.sidecar.log()?.contains("delegate-missing");
+    ensure!(marked, "the denials have another reason");
+    render(mesh)?;
+    wait::until("the policies decide again", LIMIT, || Ok(verdicts(mesh).ok()))
+}
+
+/// Returns `true` if the filter of the mesh in the sidecar knows that the workload's namespace has another one.
+fn is_delegated(mesh: &Mesh) -> Result<bool> {
+    let dump = mesh.sidecar.admin("/config_dump?resource=ecds_filters")?.text();
+    Ok(dump.contains("delegatedNamespaces"))
+}
+
+fn verdicts(mesh: &Mesh) -> Result<()> {
     for (caller, via, method, expected) in VERDICTS {
         let status = mesh.status(caller, via, method, "/status/200")?;
         ensure!(status == expected, "{caller} via {via:?}, {method}: {status}, not {expected}");
     }
+    Ok(())
+}
 
+fn enforced(mesh: &Mesh) -> Result<()> {
+    verdicts(mesh)?;
     // The objects are as rendered, until someone changes them.
     let check =
         format!("{POLICIES} > policies.yaml && kubectl get wasmplugins -A -o yaml | {RENDER} policies.yaml --check -");
