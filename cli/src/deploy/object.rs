@@ -144,8 +144,8 @@ fn envoy_filter(proxies: &Proxies, file: &FilterFile, document: &DocumentOf) -> 
         // After EnvoyFilters without a priority, because the patches match objects that those can create.
         spec.push(("priority", number(10)));
     } else if *precedes_others {
-        // Istio applies EnvoyFilters in ascending order. Of several filters before the router, the first one that is inserted is the
-        // first of the chain, and of several filters at the beginning, the last one.
+        // Istio applies EnvoyFilters in ascending order. Filters before the router keep the order in which they are inserted, and
+        // filters at the beginning get the opposite one.
         spec.push(("priority", number(if needs.claims { -10 } else { 10 })));
     }
     spec.extend(selection(proxies, |labels| ("workloadSelector", object([("labels", labels)]))));
