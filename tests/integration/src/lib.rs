@@ -1,6 +1,7 @@
 //! Runs real Envoys and real SPIRE for the integration tests, the demo and the benchmark.
 
 pub mod authority;
+pub mod background;
 pub mod bootstrap;
 pub mod browser;
 pub mod compose;

@@ -1,13 +1,12 @@
 //! Trust domains that the document does not name: forty federated ones, of which one joins and one leaves under load.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Authority, Leaf, Shape, spiffe_validation};
+use spiffe_authz_integration::background;
 use spiffe_authz_integration::bootstrap::{Adapter, Bootstrap};
 use spiffe_authz_integration::envoy::{Envoy, Start};
 use spiffe_authz_integration::fixture::{Fixture, Validation};
@@ -19,8 +18,8 @@ spiffe_authz_integration::test_with_each_adapter![
 ];
 
 const DOMAINS: usize = 40;
-/// The requests of the load before and after each change.
-const LOAD: usize = 100;
+/// The pairs of requests of the load before and after each change.
+const LOAD: usize = 50;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A document in which one path is for the local workload `sleep`, and one for every `sleep`.
@@ -85,52 +84,34 @@ fn trust_domains_follow_the_federation_under_load(adapter: Adapter) -> Result<()
     assert_eq!(statuses(&local, address)?, [200, 200]);
     assert!(statuses(&leaves[0], address).is_err(), "Envoy has no bundle for the first trust domain");
 
-    let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
-    thread::scope(|scope| -> Result<()> {
-        let load: Vec<_> = [(&local, [200, 200]), (&leaves[2], [403, 200])]
-            .into_iter()
-            .map(|(leaf, expected)| {
-                let (stop, requests) = (&stop, &requests);
-                scope.spawn(move || -> Result<()> {
-                    while !stop.load(Ordering::Relaxed) {
-                        let found = statuses(leaf, address)?;
-                        ensure!(found == expected, "found {found:?}, expected {expected:?}");
-                        requests.fetch_add(2, Ordering::Relaxed);
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        let more_load = || {
-            let reached = requests.load(Ordering::Relaxed) + LOAD;
-            wait::until("the load continues", LIMIT, || Ok((requests.load(Ordering::Relaxed) >= reached).then_some(())))
-        };
-        let changed = (|| -> Result<()> {
-            more_load()?;
-            let start = Instant::now();
-            let with_late: Vec<&Authority> = std::iter::once(late).chain(first.iter().copied()).collect();
-            validate(&with_late)?;
-            // A handshake that fails is not a verdict.
-            let joined = || Ok(statuses(&leaves[0], address).ok());
-            assert_eq!(wait::until("the trust domain joins", LIMIT, joined)?, [403, 200]);
-            println!("{adapter:?}: a trust domain joined after {} ms", start.elapsed().as_millis());
+    let expect = |leaf: &Leaf, expected: [u16; 2]| {
+        let found = statuses(leaf, address)?;
+        ensure!(found == expected, "found {found:?}, expected {expected:?}");
+        Ok(())
+    };
+    let (of_local, of_another) = (|| expect(&local, [200, 200]), || expect(&leaves[2], [403, 200]));
+    let count = background::during([&of_local, &of_another], |sent| {
+        sent.wait_for(LOAD)?;
+        let start = Instant::now();
+        let with_late: Vec<&Authority> = std::iter::once(late).chain(first.iter().copied()).collect();
+        validate(&with_late)?;
+        // A handshake that fails is not a verdict.
+        let joined = || Ok(statuses(&leaves[0], address).ok());
+        assert_eq!(wait::until("the trust domain joins", LIMIT, joined)?, [403, 200]);
+        println!("{adapter:?}: a trust domain joined after {} ms", start.elapsed().as_millis());
 
-            more_load()?;
-            let mut open = leaves[1].connect(address)?;
-            let start = Instant::now();
-            validate(&with_late.iter().copied().filter(|one| !std::ptr::eq(*one, first[0])).collect::<Vec<_>>())?;
-            wait::until("the trust domain leaves", LIMIT, || Ok(statuses(&leaves[1], address).is_err().then_some(())))?;
-            println!("{adapter:?}: a trust domain left after {} ms", start.elapsed().as_millis());
-            more_load()?;
-            // Envoy validated the open connection, which lives until its maximum age. `revoked` would end its access.
-            assert_eq!(open.get("/everywhere")?.status, 200);
-            Ok(())
-        })();
-        stop.store(true, Ordering::Relaxed);
-        load.into_iter().try_for_each(|thread| thread.join().ok().context("a thread panicked")?)?;
-        changed
+        sent.wait_for(LOAD)?;
+        let mut open = leaves[1].connect(address)?;
+        let start = Instant::now();
+        validate(&with_late.iter().copied().filter(|one| !std::ptr::eq(*one, first[0])).collect::<Vec<_>>())?;
+        wait::until("the trust domain leaves", LIMIT, || Ok(statuses(&leaves[1], address).is_err().then_some(())))?;
+        println!("{adapter:?}: a trust domain left after {} ms", start.elapsed().as_millis());
+        sent.wait_for(LOAD)?;
+        // Envoy validated the open connection, which lives until its maximum age. `revoked` would end its access.
+        assert_eq!(open.get("/everywhere")?.status, 200);
+        Ok(())
     })?;
-    println!("{adapter:?}: {} requests of the steady load, each with the right verdict", requests.into_inner());
+    println!("{adapter:?}: {} requests of the steady load, each with the right verdict", 2 * count);
     Ok(())
 }
 

@@ -1,13 +1,12 @@
 //! Forty federated trust domains, of which one joins and one leaves under load. The controller adds them to the filter.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spiffe_authz_integration::authority::{Authority, Leaf, Shape};
+use spiffe_authz_integration::background;
 use spiffe_authz_integration::http::Response;
 use spiffe_authz_integration::wait;
 use spiffe_authz_mesh::controller::Controller;
@@ -152,54 +151,36 @@ fn with_partners(mesh: &Mesh, partners: &[Partner]) -> Result<()> {
     guide::wait_until_nothing_drains(mesh)?;
     ensure!(late.status(mesh).is_none(), "a handshake of {} succeeds without its bundle", late.trust_domain);
 
-    let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let allowed = |name: &str, response: Result<Response>| {
+        let response = response.with_context(|| name.to_owned())?;
+        ensure!(response.status == 200, "the {name} caller got {}: {}", response.status, response.text());
+        Ok(())
+    };
     // The local caller, and a partner that neither joins nor leaves.
-    let local = || mesh.connect("sleep", Via::Sidecar)?.send("GET", "/status/200");
-    let steady = || first[1].response(mesh);
-    let callers: [(&str, &(dyn Fn() -> Result<Response> + Sync)); 2] = [("local", &local), ("steady", &steady)];
-    thread::scope(|scope| -> Result<()> {
-        let load = callers.map(|(name, send)| {
-            let (stop, requests) = (&stop, &requests);
-            scope.spawn(move || -> Result<()> {
-                while !stop.load(Ordering::Relaxed) {
-                    let response = send().with_context(|| name.to_owned())?;
-                    ensure!(response.status == 200, "the {name} caller got {}: {}", response.status, response.text());
-                    requests.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            })
-        });
-        let more_load = || {
-            let reached = requests.load(Ordering::Relaxed) + LOAD;
-            wait::until("the load continues", LIMIT, || Ok((requests.load(Ordering::Relaxed) >= reached).then_some(())))
-        };
-        let changed = (|| -> Result<()> {
-            more_load()?;
-            let start = Instant::now();
-            kubectl.apply(&late.federation().to_string())?;
-            late.set_bundle(mesh)?;
-            federate_httpbin_with(mesh, &partners.iter().collect::<Vec<_>>())?;
-            wait::until("the trust domain joins", LIMIT, || Ok((late.status(mesh) == Some(200)).then_some(())))?;
-            println!("the trust domain number {DOMAINS} joined after {:.1} s", start.elapsed().as_secs_f64());
+    let local = || allowed("local", mesh.connect("sleep", Via::Sidecar)?.send("GET", "/status/200"));
+    let steady = || allowed("steady", first[1].response(mesh));
+    let count = background::during([&local, &steady], |sent| {
+        sent.wait_for(LOAD)?;
+        let start = Instant::now();
+        kubectl.apply(&late.federation().to_string())?;
+        late.set_bundle(mesh)?;
+        federate_httpbin_with(mesh, &partners.iter().collect::<Vec<_>>())?;
+        wait::until("the trust domain joins", LIMIT, || Ok((late.status(mesh) == Some(200)).then_some(())))?;
+        println!("the trust domain number {DOMAINS} joined after {:.1} s", start.elapsed().as_secs_f64());
 
-            more_load()?;
-            let leaves = &first[0];
-            let start = Instant::now();
-            kubectl.run(&["delete", "clusterfederatedtrustdomain", &leaves.name()])?;
-            wait::until("the trust domain leaves", LIMIT, || Ok((leaves.status(mesh) != Some(200)).then_some(())))?;
-            println!("a trust domain left after {:.1} s", start.elapsed().as_secs_f64());
-            let reached = requests.load(Ordering::Relaxed) + LOAD;
-            while requests.load(Ordering::Relaxed) < reached {
-                ensure!(leaves.status(mesh) != Some(200), "{} is allowed again", leaves.trust_domain);
-                ensure!(late.status(mesh) == Some(200), "{} is denied again", late.trust_domain);
-            }
-            Ok(())
-        })();
-        stop.store(true, Ordering::Relaxed);
-        load.into_iter().try_for_each(|thread| thread.join().ok().context("a thread panicked")?)?;
-        changed
+        sent.wait_for(LOAD)?;
+        let leaves = &first[0];
+        let start = Instant::now();
+        kubectl.run(&["delete", "clusterfederatedtrustdomain", &leaves.name()])?;
+        wait::until("the trust domain leaves", LIMIT, || Ok((leaves.status(mesh) != Some(200)).then_some(())))?;
+        println!("a trust domain left after {:.1} s", start.elapsed().as_secs_f64());
+        for _ in 0..LOAD {
+            ensure!(leaves.status(mesh) != Some(200), "{} is allowed again", leaves.trust_domain);
+            ensure!(late.status(mesh) == Some(200), "{} is denied again", late.trust_domain);
+        }
+        Ok(())
     })?;
-    println!("{} requests of the load, each with the right verdict", requests.into_inner());
+    println!("{count} requests of the load, each with the right verdict");
     ensure!(first[1..].iter().all(|partner| partner.status(mesh) == Some(200)), "a partner is denied");
     Ok(())
 }
