@@ -61,7 +61,7 @@ fn panels() -> Vec<Panel> {
             description: "Denials because the filter could not decide. The deny reasons have an action for each.",
             kind: number(1.0, "short"),
             query: format!(
-                r#"sum(spiffe_authz:decisions:increase5m{{{SELECTED}, spiffe_authz_mode="enforce", spiffe_authz_reason=~"not-configured|filter-failed|clock-unavailable|.+-unreadable|peer-certificate-mismatch"}}) or vector(0)"#
+                r#"sum(spiffe_authz:decisions:increase5m{{{SELECTED}, spiffe_authz_mode="enforce", spiffe_authz_reason=~"not-configured|delegate-missing|filter-failed|clock-unavailable|.+-unreadable|peer-certificate-mismatch"}}) or vector(0)"#
             ),
             legend: "",
         },
