@@ -1,6 +1,6 @@
 //! The state at the end of the guide. Every test starts in it, regardless of the previous test.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spiffe_authz_integration::envoy::Envoy;
 use spiffe_authz_integration::wait;
@@ -20,7 +20,12 @@ pub(crate) fn restore(mesh: &Mesh) -> Result<()> {
         Ok((attached(mesh, "wasmplugin").is_ok() && !is_inline(&mesh.sidecar)? && !is_inline(&mesh.gateway)?)
             .then_some(()))
     })?;
-    wait::until("the policies of the guide decide", LIMIT, || Ok(verdicts::mismatch(mesh)?.is_none().then_some(())))?;
+    let mut mismatch = None;
+    wait::until("the policies of the guide decide", LIMIT, || {
+        mismatch = verdicts::mismatch(mesh)?;
+        Ok(mismatch.is_none().then_some(()))
+    })
+    .with_context(|| mismatch.unwrap_or_default())?;
     // Closed connections of replaced listeners would change the counters that a test compares.
     wait_until_nothing_drains(mesh)
 }
