@@ -115,6 +115,8 @@ fn owner(deployment: &DynamicObject) -> OwnerReference {
         kind: resource.kind,
         name: deployment.metadata.name.clone().unwrap_or_default(),
         uid: deployment.metadata.uid.clone().unwrap_or_default(),
+        // A deletion with `--cascade=foreground` waits for the object.
+        block_owner_deletion: Some(true),
         ..OwnerReference::default()
     }
 }

@@ -138,9 +138,9 @@ if chosen 6; then
 fi
 
 if chosen 5; then
-    # The controller would write the objects below again. Kubernetes deletes its objects with their PolicyDeployments.
+    # The controller would write the objects below again. Kubernetes deletes its objects before their PolicyDeployments.
     if defined policydeployments.spiffe-authz.io; then
-        delete policydeployments --all
+        delete policydeployments --all --cascade=foreground
     fi
     delete -k 5-authorization/controller-webhook
 fi

@@ -60,7 +60,9 @@ pub(crate) fn policies_follow_the_cluster(mesh: &Mesh) -> Result<()> {
 
 /// Removes the controller, its objects and the policies.
 pub(crate) fn remove(mesh: &Mesh) -> Result<()> {
-    mesh.shell.run("kubectl delete --ignore-not-found policydeployments --all")?;
+    mesh.shell.run("kubectl delete --ignore-not-found policydeployments --all --cascade=foreground")?;
+    let left = mesh.shell.run("kubectl get wasmplugins -A -l app.kubernetes.io/managed-by=spiffe-authz -o name")?;
+    ensure!(left.trim().is_empty(), "objects of the controller are left: {left}");
     mesh.shell.run("kubectl delete --ignore-not-found authorizationpolicies -n default --all")?;
     mesh.shell.run("kubectl delete --ignore-not-found -k 5-authorization/controller")?;
     Ok(())
@@ -201,7 +203,10 @@ fn the_api_server_restarts(mesh: &Mesh) -> Result<()> {
         Ok((mesh.status("sleep", Sidecar, "PATCH", "/status/200")? == 200).then_some(()))
     })?;
     println!("the change decided {:.1} s after the restart of the API server", changed.elapsed().as_secs_f64());
-    Ok(())
+    // Otherwise istiod can crash later. Its watches of definitions connect again after up to 90 seconds, and it panics if
+    // a definition was deleted meanwhile: `minimumVersionFilter` in pkg/kube/kclient/crdwatcher.go does not expect
+    // `cache.DeletedFinalStateUnknown`.
+    mesh.restart_istiod()
 }
 
 /// The second replica acts after the first one has crashed.
