@@ -101,6 +101,22 @@ impl Process {
         Ok(())
     }
 
+    /// Ends the process if it runs, and waits until it has ended.
+    pub fn terminate(&mut self) {
+        if let Ok(pid) = libc::pid_t::try_from(self.child.id())
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            // SAFETY: the child was not waited for, so the process ID still identifies it.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+            let ended = wait::until("end of a child", TERMINATION_LIMIT, || Ok(self.child.try_wait()?));
+            if ended.is_err() {
+                // There is no remedy if the child survives SIGKILL.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+        }
+    }
+
     /// Returns the last lines of the log.
     #[must_use]
     pub fn tail(&self) -> String {
@@ -115,17 +131,6 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("── end of {}:\n{}", self.stderr.display(), self.tail());
         }
-        if let Ok(pid) = libc::pid_t::try_from(self.child.id())
-            && matches!(self.child.try_wait(), Ok(None))
-        {
-            // SAFETY: the child was not waited for, so the process ID still identifies it.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
-            let ended = wait::until("end of a child", TERMINATION_LIMIT, || Ok(self.child.try_wait()?));
-            if ended.is_err() {
-                // There is no remedy if the child survives SIGKILL.
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-            }
-        }
+        self.terminate();
     }
 }

@@ -22,7 +22,9 @@ pub const NAMESPACE: &str = "istio-system";
 /// istiod. If it crashes, it starts again, as its pod does. Dropping it ends it.
 #[derive(Debug)]
 pub struct Istiod {
-    _process: Supervised,
+    process: Supervised,
+    /// The port of the page that says whether istiod is ready.
+    http: u16,
     /// The port of the discovery service (xDS).
     pub xds: u16,
 }
@@ -67,16 +69,28 @@ impl Istiod {
         let (kubeconfig, directory) = (kubectl.kubeconfig().to_owned(), directory.to_owned());
         let start = move |name: &str| Process::start(&mut command(&kubeconfig, ports, &directory)?, &directory, name);
         let mut process = start("istiod")?;
-        wait::until("istiod is ready", START_LIMIT, || {
-            process.check_running()?;
-            let ready = Client::plain(([127, 0, 0, 1], http).into()).and_then(|mut client| client.get("/ready"));
-            Ok(ready.is_ok_and(|response| response.status == 200).then_some(()))
-        })
-        .with_context(|| process.tail())?;
+        wait_until_ready(http, || process.check_running()).with_context(|| process.tail())?;
         wait_for_webhooks(kubectl)?;
         let again = move |number| start(&format!("istiod-{number}"));
-        Ok(Self { _process: Supervised::new("istiod", process, again)?, xds })
+        Ok(Self { process: Supervised::new("istiod", process, again)?, http, xds })
     }
+
+    /// Starts istiod again, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Returns an error if it does not start in time.
+    pub fn restart(&self) -> Result<()> {
+        self.process.restart()?;
+        wait_until_ready(self.http, || Ok(()))
+    }
+}
+
+fn wait_until_ready(http: u16, mut check_running: impl FnMut() -> Result<()>) -> Result<()> {
+    wait::until("istiod is ready", START_LIMIT, || {
+        check_running()?;
+        let ready = Client::plain(([127, 0, 0, 1], http).into()).and_then(|mut client| client.get("/ready"));
+        Ok(ready.is_ok_and(|response| response.status == 200).then_some(()))
+    })
 }
 
 /// Returns the command of an istiod with these ports: webhooks, xDS, HTTP, xDS over TLS, and metrics.

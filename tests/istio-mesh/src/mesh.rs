@@ -235,6 +235,15 @@ impl Mesh {
         .with_context(|| format!("left: {:?}", self.environment.new_objects()))
     }
 
+    /// Starts istiod again, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Returns an error if it does not start in time.
+    pub fn restart_istiod(&self) -> Result<()> {
+        let istiod = self.istiod.lock().map_err(|_| anyhow::anyhow!("istiod is lost"))?;
+        istiod.as_ref().context("istiod has ended")?.restart()
+    }
+
     /// Returns the status of a request.
     ///
     /// # Errors

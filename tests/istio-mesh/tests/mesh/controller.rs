@@ -203,7 +203,7 @@ fn the_api_server_restarts(mesh: &Mesh) -> Result<()> {
         Ok((mesh.status("sleep", Sidecar, "PATCH", "/status/200")? == 200).then_some(()))
     })?;
     println!("the change decided {:.1} s after the restart of the API server", changed.elapsed().as_secs_f64());
-    // Otherwise istiod can crash later. Its watches of definitions connect again after up to 90 seconds, and it panics if
+    // Otherwise istiod can crash later. Its watch of definitions connects again after more than a minute, and it panics if
     // a definition was deleted meanwhile: `minimumVersionFilter` in pkg/kube/kclient/crdwatcher.go does not expect
     // `cache.DeletedFinalStateUnknown`.
     mesh.restart_istiod()
