@@ -1,6 +1,6 @@
 //! The document of a mesh in several objects, because one would be too big.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::mem;
 
 use super::policies::{DocumentOf, namespace_of, policies_mut, sorted};
@@ -35,9 +35,8 @@ pub(super) fn by_namespace(DocumentOf { located, needs, .. }: &DocumentOf) -> Op
         Some(DocumentOf { located: sorted(document), needs: *needs, precedes_others })
     };
     let head = others.clone();
-    let namespaces: BTreeSet<String> = by_namespace.keys().cloned().collect();
     let scope = others.fields_mut().iter_mut().find(|field| field.name == "scope")?;
-    scope.value.fields_mut().push(field(DELEGATED, list(namespaces.into_iter().map(text))));
+    scope.value.fields_mut().push(field(DELEGATED, list(by_namespace.keys().map(String::as_str).map(text))));
     let mut documents = Vec::new();
     for (namespace, mut policies) in by_namespace {
         policies.extend(of_root.iter().cloned());
