@@ -17,7 +17,7 @@ pub trait Connection {
     ///
     /// # Errors
     /// Returns [`HostFailure`] if the host cannot read the attribute.
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure>;
+    fn peer_certificate_digest(&self) -> Result<Option<impl AsRef<[u8]>>, HostFailure>;
 
     /// The client's leaf certificate, as PEM, plain or URL-encoded.
     ///

@@ -97,11 +97,15 @@ impl Callers {
         request: &Request<A>,
     ) -> Arc<Caller> {
         match &policies.identity().source {
-            IdentitySource::Tls { .. } => self.by_certificate(policies, connection),
+            IdentitySource::Tls { .. } => self
+                .by_certificate(policies, connection)
+                .unwrap_or_else(|reason| Arc::new(Caller::rejected(reason, policies))),
             IdentitySource::PeerPrincipal => self.by_principal(policies, connection),
             IdentitySource::Xfcc { trusted_proxies, .. } => {
-                let proxy =
-                    self.svid(policies, connection).and_then(|svid| svid.ok_or(IdentityReason::NoPeerCertificate));
+                let proxy = connection.peer_certificate_digest().map_err(unreadable).and_then(|digest| {
+                    let svid = self.svid(policies, connection, digest.as_ref().map(AsRef::as_ref))?;
+                    svid.ok_or(IdentityReason::NoPeerCertificate)
+                });
                 Arc::new(match proxy {
                     Ok(svid) => {
                         let identity = self.forwarded(policies, &svid, request, trusted_proxies);
@@ -119,23 +123,29 @@ impl Callers {
         self.by_principal.retain(|_, (found_under, _)| *found_under != policies);
     }
 
-    fn by_certificate(&mut self, policies: &PolicySet, connection: &impl Connection) -> Arc<Caller> {
-        let svid = match self.svid(policies, connection) {
-            Ok(Some(svid)) => svid,
-            Ok(None) => return Arc::new(Caller::new(policies.identity().without_identity(), None, policies)),
-            Err(reason) => return Arc::new(Caller::rejected(reason, policies)),
-        };
-        let key = (policies.id(), svid.digest());
-        if let Some(caller) = self.by_certificate.get(&key) {
-            return caller;
+    fn by_certificate(
+        &mut self,
+        policies: &PolicySet,
+        connection: &impl Connection,
+    ) -> Result<Arc<Caller>, IdentityReason> {
+        let digest = connection.peer_certificate_digest().map_err(unreadable)?;
+        let digest = digest.as_ref().map(AsRef::as_ref);
+        let known = digest.and_then(Digest::from_hex);
+        if let Some(caller) = known.and_then(|digest| self.by_certificate.get(&(policies.id(), digest))) {
+            check_exposed(connection)?;
+            check_validated(policies, connection)?;
+            return Ok(caller);
         }
+        let Some(svid) = self.svid(policies, connection, digest)? else {
+            return Ok(Arc::new(Caller::new(policies.identity().without_identity(), None, policies)));
+        };
         let identity = policies.identity().identify_svid(&svid);
         let caller = Arc::new(Caller::new(identity, Some(Arc::clone(&svid)), policies));
         if !caller.is_rejected() {
             self.keep(&svid);
-            self.by_certificate.insert(key, Arc::clone(&caller));
+            self.by_certificate.insert((policies.id(), svid.digest()), Arc::clone(&caller));
         }
-        caller
+        Ok(caller)
     }
 
     fn by_principal(&mut self, policies: &PolicySet, connection: &impl Connection) -> Arc<Caller> {
@@ -182,30 +192,50 @@ impl Callers {
         }
     }
 
-    /// Returns the X509-SVID of the connection's client, or `None` if it presented no certificate.
+    /// Returns the X509-SVID of the connection's client, or `None` if it presented no certificate. `digest` is the one that Envoy
+    /// reports.
     fn svid(
         &mut self,
         policies: &PolicySet,
         connection: &impl Connection,
+        digest: Option<&[u8]>,
     ) -> Result<Option<Arc<Svid>>, IdentityReason> {
-        let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
-        let hex = connection.peer_certificate_digest().map_err(unreadable)?;
-        let known = hex.as_deref().and_then(Digest::from_hex).and_then(|digest| self.svids.get(&digest));
-        let svid = match known {
-            Some(svid) if connection.exposes_peer_certificate().map_err(unreadable)? => svid,
-            Some(_) => return Err(IdentityReason::PeerCertificateUnreadable),
-            None => match presented(connection, hex.as_deref())? {
+        let svid = match digest.and_then(Digest::from_hex).and_then(|digest| self.svids.get(&digest)) {
+            Some(svid) => {
+                check_exposed(connection)?;
+                svid
+            }
+            None => match presented(connection, digest)? {
                 Some(svid) => Arc::new(svid),
                 None => return Ok(None),
             },
         };
-        // A resumed session presents the same certificate, and was not validated.
-        if policies.identity().source.requires_validated()
-            && connection.peer_certificate_valid().map_err(unreadable)? != Some(true)
-        {
-            return Err(IdentityReason::PeerCertificateNotValidated);
-        }
+        check_validated(policies, connection)?;
         Ok(Some(svid))
+    }
+}
+
+const fn unreadable(_: HostFailure) -> IdentityReason {
+    IdentityReason::PeerCertificateUnreadable
+}
+
+/// Checks that the host exposes the certificate of a connection, which this worker knows from another one.
+fn check_exposed(connection: &impl Connection) -> Result<(), IdentityReason> {
+    if connection.exposes_peer_certificate().map_err(unreadable)? {
+        Ok(())
+    } else {
+        Err(IdentityReason::PeerCertificateUnreadable)
+    }
+}
+
+/// Checks that Envoy validated the certificate, if the policy set requires it. A resumed session presents the same certificate, and
+/// was not validated.
+fn check_validated(policies: &PolicySet, connection: &impl Connection) -> Result<(), IdentityReason> {
+    let is_required = policies.identity().source.requires_validated();
+    if !is_required || connection.peer_certificate_valid().map_err(unreadable)? == Some(true) {
+        Ok(())
+    } else {
+        Err(IdentityReason::PeerCertificateNotValidated)
     }
 }
 
@@ -215,7 +245,6 @@ impl Callers {
 /// The result is compared with Envoy's: x509-parser 0.18 does not check the class of ASN.1 tags (its issue 248), so a certificate
 /// could have a URI for x509-parser and not for BoringSSL.
 fn presented(connection: &impl Connection, digest: Option<&[u8]>) -> Result<Option<Svid>, IdentityReason> {
-    let unreadable = |_: HostFailure| IdentityReason::PeerCertificateUnreadable;
     let certificate = connection.peer_certificate().map_err(unreadable)?;
     let uri = connection.peer_uri_san().map_err(unreadable)?;
     let Some(certificate) = certificate else {

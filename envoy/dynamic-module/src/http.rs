@@ -121,8 +121,8 @@ fn deny(host: &mut HttpFilter<'_>, reason: DenyReason) -> Step {
 }
 
 impl Connection for HttpFilter<'_> {
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(self.text(Attribute::PeerCertificateDigest).filter(|digest| !digest.is_empty()).map(<[u8]>::to_vec))
+    fn peer_certificate_digest(&self) -> Result<Option<impl AsRef<[u8]>>, HostFailure> {
+        Ok(self.text(Attribute::PeerCertificateDigest).filter(|digest| !digest.is_empty()))
     }
 
     fn peer_certificate(&self) -> Result<Option<Vec<u8>>, HostFailure> {

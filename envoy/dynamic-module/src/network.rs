@@ -82,7 +82,7 @@ fn counters(host: &mut NetworkFilterConfig<'_>, policies: &PolicySet) -> Option<
 }
 
 impl Connection for NetworkFilter<'_> {
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+    fn peer_certificate_digest(&self) -> Result<Option<impl AsRef<[u8]>>, HostFailure> {
         Ok(written(self.filter_state(PEER_CERTIFICATE_DIGEST)).map(<[u8]>::to_vec))
     }
 

@@ -67,7 +67,7 @@ impl Connection for CurrentConnection {
         text(b"connection\0uri_san_peer_certificate")
     }
 
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+    fn peer_certificate_digest(&self) -> Result<Option<impl AsRef<[u8]>>, HostFailure> {
         text(b"connection\0sha256_peer_certificate_digest")
     }
 

@@ -103,7 +103,7 @@ impl Connection for FakeConnection {
         self.uri.clone()
     }
 
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
+    fn peer_certificate_digest(&self) -> Result<Option<impl AsRef<[u8]>>, HostFailure> {
         self.digest.clone()
     }
 

@@ -29,8 +29,8 @@ impl Connection for Tunnel {
         Ok(None)
     }
 
-    fn peer_certificate_digest(&self) -> Result<Option<Vec<u8>>, HostFailure> {
-        Ok(None)
+    fn peer_certificate_digest(&self) -> Result<Option<impl AsRef<[u8]>>, HostFailure> {
+        Ok(None::<Vec<u8>>)
     }
 
     fn peer_certificate_valid(&self) -> Result<Option<bool>, HostFailure> {
