@@ -8,7 +8,7 @@ use spiffe_authz::case::CaseRequest;
 use spiffe_authz::decision::DenyReason;
 use spiffe_authz::diagnostic::Code;
 use spiffe_authz::lint::{Lint, Target, lint};
-use spiffe_authz::policy::{Node, PolicySet, Proxy, Workload};
+use spiffe_authz::policy::{Layer, Node, PolicySet, Proxy, Workload};
 use spiffe_authz::request::Request;
 
 const GATEWAY: (&str, &str) = ("gateway.networking.k8s.io/gateway-name", "public");
@@ -173,7 +173,10 @@ fn policies_of_delegated_namespaces_are_in_other_documents() {
             serde_json::from_value(json!({"peer": "spiffe://example.org/ns/shop/sa/sleep"})).expect("a request");
         let policies = compile(document, Proxy::Of(workload));
         let verdict = request.decide(&policies, NOW).decision.verdict;
-        (policies.is_delegated(), policies.policy_count(), verdict.reason().map_or("allow", DenyReason::slug))
+        let (is_delegated, count) = (policies.is_delegated(), policies.policy_count());
+        let on_tcp = policies.on(Layer::Tcp);
+        assert_eq!(request.decide(&on_tcp, NOW).decision.verdict, verdict);
+        (is_delegated, count, verdict.reason().map_or("allow", DenyReason::slug))
     };
     // Without policies, everything would be allowed.
     for policies in [json!([]), json!([policy("mesh", "istio-system", &json!({}))])] {
