@@ -81,7 +81,7 @@ impl Caller {
 /// (`requireValidated`, and whether the host exposes the certificate) are evaluated on every request.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
-    /// Parsed certificates, for every policy set.
+    /// Parsed certificates, which outlive a policy set.
     svids: Memory<Digest, Arc<Svid>, CAPACITY>,
     by_certificate: Memory<(PolicySetId, Digest), Arc<Caller>, CAPACITY>,
     /// Each principal, with the last policy set that evaluated it.
