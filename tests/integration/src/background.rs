@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::wait;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A request, which checks its response.
 pub type Request<'r> = &'r (dyn Fn() -> Result<()> + Sync);

@@ -178,7 +178,7 @@ fn with_partners(mesh: &Mesh, partners: &[Partner]) -> Result<()> {
             ensure!(leaves.status(mesh) != Some(200), "{} is allowed again", leaves.trust_domain);
             ensure!(late.status(mesh) == Some(200), "{} is denied again", late.trust_domain);
         }
-        Ok(())
+        sent.wait_for(LOAD)
     })?;
     println!("{count} requests of the load, each with the right verdict");
     ensure!(first[1..].iter().all(|partner| partner.status(mesh) == Some(200)), "a partner is denied");
