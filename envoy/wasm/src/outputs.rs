@@ -28,9 +28,9 @@ impl CurrentOutputs {
         Self { layer, counters: RefCell::default() }
     }
 
-    /// Returns `true` if a filter has shown this fact.
-    pub(crate) fn shows(&self, fact: Fact) -> bool {
-        host::property(fact.name(self.layer).as_bytes()).is_ok_and(|value| value.is_some())
+    /// Returns the value of a fact that this filter or one before it has shown.
+    pub(crate) fn shown(&self, fact: Fact) -> Option<Vec<u8>> {
+        host::property(fact.name(self.layer).as_bytes()).ok().flatten()
     }
 }
 
@@ -39,8 +39,7 @@ impl Outputs for &CurrentOutputs {
 
     /// Reads the filter state, which can last for the connection. A read costs less than writing every fact again.
     fn shows_peer(&self, spiffe_id: &str) -> bool {
-        host::property(Fact::Peer.name(self.layer).as_bytes())
-            .is_ok_and(|shown| shown.as_deref() == Some(spiffe_id.as_bytes()))
+        self.shown(Fact::Peer).as_deref() == Some(spiffe_id.as_bytes())
     }
 
     fn set_state(&mut self, fact: Fact, value: &str) {

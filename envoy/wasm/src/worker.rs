@@ -46,7 +46,7 @@ impl Worker {
 
     /// Returns `true` if a filter before this one has shown its decision on the current request, which it did not deny.
     fn is_decided(&self) -> bool {
-        self.outputs.shows(Fact::of_every_decision(self.policies.outputs().decision))
+        self.outputs.shown(Fact::of_every_decision(self.policies.outputs().decision)).is_some()
     }
 
     /// Returns the period in which the current connection is allowed, or the reason why it is denied.
